@@ -1,0 +1,63 @@
+"""Grid search over encoders, fusion and classifier at once.
+
+Run: python examples/01_grid_search.py
+
+A fused model is one scikit-learn pipeline, so that one grid reaches everything in it by name:
+`fusiontransformer__text` is the whole text transformer, `fusiontransformer__image__n_components`
+one of the image encoder's parameters, `fusiontransformer__fusion` the rule that joins the
+features, `neuralclassifier__weight_decay` a parameter of the classifier.
+"""
+
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+
+from sklearn_mmfusion import (
+    AudioEncoder,
+    FusionTransformer,
+    ImageEncoder,
+    NeuralClassifier,
+    TextEncoder,
+    make_multimodal_classification,
+)
+
+
+def make_model():
+    """Return an untrained pipeline; few epochs keep the example short, the default needs none."""
+    few = {"max_epochs": 10, "random_state": 0}
+    fusion = FusionTransformer(
+        [
+            ("image", ImageEncoder(n_components=32, **few), "image"),
+            ("text", TextEncoder(n_components=32, **few), "text"),
+            ("audio", AudioEncoder(n_components=32, sample_rate=8000, **few), "audio"),
+        ]
+    )
+    return make_pipeline(fusion, NeuralClassifier(hidden_layer_sizes=(64,), **few))
+
+
+def main():
+    # Any data frame will do: yours, with one row a sample and one column a modality.
+    X, y = make_multimodal_classification(n_samples=240, n_classes=3, random_state=0)
+    X_train, X_test, y_train, y_test = train_test_split(
+        X, y, test_size=80, stratify=y, random_state=0
+    )
+    grid = {
+        "fusiontransformer__image__n_components": [16, 64],
+        "fusiontransformer__text": [
+            TextEncoder(n_components=32, max_epochs=10, random_state=0),
+            TfidfVectorizer(sublinear_tf=True),  # any scikit-learn transformer fits
+        ],
+        "fusiontransformer__fusion": ["concat"],
+        "neuralclassifier__weight_decay": [0.01, 0.1],
+    }
+    search = GridSearchCV(make_model(), grid, cv=2, n_jobs=2, verbose=1)
+    search.fit(X_train, y_train)
+    print(f"best of {len(search.cv_results_['params'])} settings:")
+    for name, value in search.best_params_.items():
+        print(f"  {name} = {value}")
+    print(f"accuracy in cross-validation {search.best_score_:.3f}")
+    print(f"accuracy on rows never used  {search.score(X_test, y_test):.3f}")
+
+
+if __name__ == "__main__":  # worker processes import this file: keep the work out of their way
+    main()

@@ -1,0 +1,44 @@
+"""Fuse images, text and sound inside scikit-learn pipelines.
+
+The public names below are imported when first used, so that ``import sklearn_mmfusion`` costs
+nothing and a script that only needs the containers never loads torch.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+# public name -> the module that defines it
+_PUBLIC = {
+    "AudioEncoder": "feature_extraction",
+    "BlockPooling": "cross_decomposition",
+    "BlockWeighting": "cross_decomposition",
+    "BlockWhitening": "cross_decomposition",
+    "FileArray": "containers",
+    "FusionTransformer": "compose",
+    "ImageEncoder": "feature_extraction",
+    "LogMelSpectrogram": "preprocessing",
+    "NeuralClassifier": "neural_network",
+    "NeuralRegressor": "neural_network",
+    "TensorArray": "containers",
+    "TextEncoder": "feature_extraction",
+    "Tokenizer": "preprocessing",
+    "load_multimodal_digits": "datasets",
+    "make_fusion_transformer": "compose",
+    "make_multimodal_classification": "datasets",
+    "multimodal_frame": "containers",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

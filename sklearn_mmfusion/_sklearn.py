@@ -1,0 +1,72 @@
+"""The only file that imports private scikit-learn names.
+
+Everything below is re-exported for the rest of the package, so that a scikit-learn release that
+moves or renames a private helper is answered here and nowhere else.
+"""
+
+from sklearn.base import _fit_context
+from sklearn.ensemble._base import _set_random_states
+from sklearn.pipeline import _name_estimators
+from sklearn.utils import _safe_indexing
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Hidden,
+    Interval,
+    InvalidParameterError,
+    Options,
+    StrOptions,
+)
+from sklearn.utils._repr_html.estimator import _VisualBlock
+from sklearn.utils._set_output import _get_output_config, _safe_set_output
+from sklearn.utils._user_interface import _print_elapsed_time
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    _raise_for_params,
+    _routing_enabled,
+    process_routing,
+)
+from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_feature_names_in,
+    _check_method_params,
+    _check_n_features,
+    _check_sample_weight,
+    _get_feature_names,
+    _is_arraylike,
+    _num_samples,
+    validate_data,
+)
+
+__all__ = [
+    "HasMethods",
+    "Hidden",
+    "Interval",
+    "InvalidParameterError",
+    "MetadataRouter",
+    "MethodMapping",
+    "Options",
+    "StrOptions",
+    "_BaseComposition",
+    "_VisualBlock",
+    "_check_feature_names",
+    "_check_feature_names_in",
+    "_check_method_params",
+    "_check_n_features",
+    "_check_sample_weight",
+    "_fit_context",
+    "_get_feature_names",
+    "_get_output_config",
+    "_is_arraylike",
+    "_name_estimators",
+    "_num_samples",
+    "_print_elapsed_time",
+    "_raise_for_params",
+    "_routing_enabled",
+    "_safe_indexing",
+    "_safe_set_output",
+    "_set_random_states",
+    "process_routing",
+    "validate_data",
+]

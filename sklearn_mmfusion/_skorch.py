@@ -1,0 +1,384 @@
+"""The engine that trains every network: the only file that imports skorch.
+
+`Net` overrides one method of skorch's ``NeuralNet``, ``run_single_epoch``: the module is set to
+training mode once an epoch, sample weights enter the loss, the learning rate follows the schedule
+per step, gradients are clipped, and losses are read from the device once an epoch. The keys of
+the history stay skorch's own.
+"""
+
+import math
+from contextlib import nullcontext
+from inspect import signature
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
+from sklearn.utils import check_random_state
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from torch import nn
+
+from sklearn_mmfusion._sklearn import Interval, StrOptions
+from sklearn_mmfusion._torch import isolated_rng, predict_batches, resolve_device
+
+LOSSES = {
+    "cross_entropy": (nn.CrossEntropyLoss, {"reduction": "none"}),
+    "binary_cross_entropy": (nn.BCEWithLogitsLoss, {"reduction": "none"}),
+    "squared_error": (nn.MSELoss, {"reduction": "none"}),
+    "huber": (nn.HuberLoss, {"reduction": "none"}),
+}
+DEFAULT_LOSS = {
+    "binary": "cross_entropy",
+    "multiclass": "cross_entropy",
+    "multilabel-indicator": "binary_cross_entropy",
+    "continuous": "squared_error",
+    "continuous-multioutput": "squared_error",
+}
+MIN_EPOCHS, MIN_STEPS = 20, 300  # what max_epochs="auto" guarantees
+WARMUP = 0.15  # part of the steps over which the learning rate rises
+MAX_NORM = 1.0  # gradients are clipped to this norm
+BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by length
+
+# what _parameter_constraints of every estimator that trains a network holds
+TRAINING_CONSTRAINTS = {
+    "module": [callable, None],
+    "module_params": [dict, None],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    "lr": [Interval(Real, 0, None, closed="neither")],
+    "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    "optimizer": [callable],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "refit": ["boolean"],
+    "callbacks": [list, None],
+    "net_params": [dict, None],
+    "device": [str],
+    "precision": [StrOptions({"float32", "bf16"})],
+    "warm_start": ["boolean"],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+
+def check_module(estimator):
+    """Refuse a network instance as the ``module`` parameter.
+
+    Raises
+    ------
+    TypeError
+    """
+    if isinstance(estimator.module, nn.Module):
+        raise TypeError(
+            f"{type(estimator).__name__}: module={type(estimator.module).__name__}(...) is an "
+            "instance; expected a class, because a clone would keep its trained weights. Pass "
+            "the class as `module` and its arguments as `module_params`."
+        )
+
+
+class Batch(tuple):
+    """A pair (inputs, targets) as skorch expects it, with the weights of its rows."""
+
+    def __new__(cls, inputs, targets, weight):
+        batch = super().__new__(cls, (inputs, targets))
+        batch.weight = weight
+        return batch
+
+
+class Rows(torch.utils.data.Dataset):
+    """Rows of prepared inputs with their targets and weights.
+
+    Parameters
+    ----------
+    inputs : sklearn_mmfusion._torch.Inputs
+    target, weight : ndarray or None
+    rows : ndarray of int
+        The rows this set holds.
+    """
+
+    def __init__(self, inputs, target, weight, rows):
+        self.inputs, self.target, self.weight, self.rows = inputs, target, weight, rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def batch(self, positions, device):
+        rows = self.rows[positions]
+        target = torch.from_numpy(self.target[rows]).to(device)
+        weight = None
+        if self.weight is not None:
+            weight = torch.from_numpy(self.weight[rows]).to(device)
+        return Batch(self.inputs.batch(rows, device), target, weight)
+
+
+class BatchIterator:
+    """Batches of nearly equal size, gathered by index; rows of similar length share one.
+
+    Equal sizes, rather than full batches and a rest, keep a batch of a single row from reaching
+    batch normalization.
+    """
+
+    def __init__(self, dataset, batch_size, device, shuffle=False, seed=0):
+        self.dataset, self.batch_size, self.device = dataset, batch_size, device
+        self.rng = np.random.default_rng(seed) if shuffle else None
+        lengths = dataset.inputs.lengths()
+        self.lengths = None if lengths is None else lengths[dataset.rows]
+
+    def __len__(self):
+        return max(1, -(-len(self.dataset) // self.batch_size))
+
+    def __iter__(self):
+        order = np.arange(len(self.dataset))
+        if self.rng is not None:
+            self.rng.shuffle(order)
+        if self.lengths is not None:
+            n_buckets = max(1, len(self) // BUCKET) if self.rng is not None else 1
+            order = np.concatenate(
+                [
+                    b[np.argsort(self.lengths[b], kind="stable")]
+                    for b in np.array_split(order, n_buckets)
+                ]
+            )
+        batches = np.array_split(order, len(self))
+        if self.rng is not None:
+            self.rng.shuffle(turns := np.arange(len(batches)))
+            batches = [batches[i] for i in turns]
+        for positions in batches:
+            yield self.dataset.batch(positions, self.device)
+
+
+class Net(NeuralNet):
+    """skorch's net with a weighted, scheduled, clipped step (see the module's docstring).
+
+    Parameters
+    ----------
+    *args, **kwargs
+        Passed to ``skorch.NeuralNet``.
+    total_steps : int
+        Steps the schedule spans: linear warm-up, then a half cosine to zero.
+    precision : {"float32", "bf16"}, default="float32"
+        Number format of the forward pass.
+    """
+
+    def __init__(self, *args, total_steps=1, precision="float32", **kwargs):
+        super().__init__(*args, **kwargs)
+        self.total_steps = total_steps
+        self.precision = precision
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        if iterator is None:
+            return
+        self._set_training(training)
+        records = self.history[-1]["batches"]
+        first, losses, sizes = len(records), [], []
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            loss, output = self._step(batch, training)
+            losses.append(loss)
+            sizes.append(len(batch[1]))
+            self.notify("on_batch_end", batch=batch, training=training, loss=loss, y_pred=output)
+        # One read an epoch: each .item() would make the host wait for the device.
+        for record, loss, size in zip(
+            records[first:], torch.stack(losses).tolist(), sizes, strict=True
+        ):
+            record[f"{prefix}_loss"], record[f"{prefix}_batch_size"] = loss, size
+        self.history.record(f"{prefix}_batch_count", len(losses))
+
+    def _step(self, batch, training):
+        inputs, target = batch
+        with torch.set_grad_enabled(training), self._autocast():
+            output = self.module_(**inputs)
+            loss = self.criterion_(output.float(), target)
+        loss = loss.flatten(1).mean(1) if loss.ndim > 1 else loss
+        loss = (loss if batch.weight is None else loss * batch.weight).mean()
+        if training:
+            self._descend(loss)
+        return loss.detach(), output.detach()
+
+    def _autocast(self):
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+
+    def _descend(self, loss):
+        step = self.steps_ = getattr(self, "steps_", -1) + 1
+        for group in self.optimizer_.param_groups:
+            group["lr"] = self.lr * schedule(step, self.total_steps)
+        self.optimizer_.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.module_.parameters(), MAX_NORM)
+        self.optimizer_.step()
+
+
+def schedule(step, total_steps):
+    """Share of the learning rate at a step: linear warm-up, then a half cosine."""
+    warmup = max(1, round(WARMUP * total_steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
+
+
+class KeepBest(Callback):
+    """Remember the weights of the epoch with the lowest validation loss."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.loss, self.epoch, self.weights = math.inf, 0, None
+
+    def on_epoch_end(self, net, **kwargs):
+        loss = net.history[-1].get("valid_loss")
+        if loss is not None and (loss < self.loss or self.weights is None):
+            self.loss, self.epoch = loss, len(net.history)
+            self.weights = {k: v.detach().clone() for k, v in net.module_.state_dict().items()}
+
+    def on_train_end(self, net, **kwargs):
+        if self.weights is not None:
+            net.module_.load_state_dict(self.weights)
+
+
+def validation_rows(target, groups, fraction, seed):
+    """Split rows into a training and a validation part.
+
+    Whole groups go to one side where groups are given; else classes are kept in proportion
+    where every class has two rows.
+
+    Returns
+    -------
+    train, valid : ndarray of int, or None where there are too few rows or groups to split
+    """
+    n = len(target.values)
+    options = {"n_splits": 1, "test_size": fraction, "random_state": seed}
+    rows = np.zeros(n)
+    if groups is not None:
+        if len(np.unique(groups)) < 2:
+            return None
+        return next(GroupShuffleSplit(**options).split(rows, groups=groups))
+    n_valid = math.ceil(fraction * n)
+    if n_valid < 2 or n - n_valid < 2:
+        return None
+    if target.values.ndim == 1:
+        counts = np.bincount(target.values)
+        if counts.min() >= 2 and min(n_valid, n - n_valid) >= len(counts):
+            return next(StratifiedShuffleSplit(**options).split(rows, target.values))
+    return next(ShuffleSplit(**options).split(rows))
+
+
+class NetworkMixin:
+    """What every estimator that owns a network shares: training, outputs, pickling.
+
+    A subclass has the training parameters in its ``__init__`` and ``_build_module(n_outputs)``,
+    which makes an untrained module from fitted attributes that are numpy and plain Python.
+    """
+
+    def _train(self, inputs, target, weight, groups):
+        """Train, choosing the number of epochs on a validation part; set fitted attributes."""
+        rows = np.arange(len(inputs))
+        if weight is not None:
+            rows = rows[weight > 0]
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        device = resolve_device(self.device)
+        epochs = self._n_epochs(len(rows))
+        split = self._split(target, groups, rows, seed) if self.early_stopping else None
+        parts = [Rows(inputs, target.values, weight, r) for r in (split or (rows,))]
+        with isolated_rng(seed, device):
+            net, best = self._fit_net(target, parts, epochs, seed, device)
+        self.history_ = [{k: v for k, v in e.items() if k != "batches"} for e in net.history]
+        self.n_iter_ = len(net.history) if best is None else best
+        if split is not None and self.refit:
+            parts = [Rows(inputs, target.values, weight, rows)]
+            with isolated_rng(seed, device):
+                net, _ = self._fit_net(target, parts, self.n_iter_, seed, device)
+        self.module_ = net.module_.eval()
+
+    def _split(self, target, groups, rows, seed):
+        if groups is not None:
+            groups = groups[rows]
+        kept = type(target)(target.kind, target.values[rows], target.n_outputs)
+        split = validation_rows(kept, groups, self.validation_fraction, seed)
+        return None if split is None else tuple(rows[part] for part in split)
+
+    def _batch_size(self, n_rows):
+        if self.batch_size == "auto":
+            return 32 if n_rows < 1000 else 64
+        return min(self.batch_size, n_rows)
+
+    def _n_epochs(self, n_rows):
+        if self.max_epochs != "auto":
+            return self.max_epochs
+        return max(MIN_EPOCHS, -(-MIN_STEPS // -(-n_rows // self._batch_size(n_rows))))
+
+    def _fit_net(self, target, parts, epochs, seed, device):
+        """Train a fresh net on the first part, watching the second: net, best epoch or None."""
+        keep_best = KeepBest()
+        params = self._net_params(target.kind, epochs, len(parts[0]))
+        steps_an_epoch = -(-len(parts[0]) // params["batch_size"])
+        net = Net(
+            self._initial_module(target.n_outputs).to(device),
+            device=device,
+            precision=self.precision,
+            total_steps=params["max_epochs"] * steps_an_epoch,
+            iterator_train=BatchIterator,
+            iterator_train__shuffle=True,
+            iterator_train__seed=seed,
+            iterator_train__device=device,
+            iterator_valid=BatchIterator,
+            iterator_valid__device=device,
+            train_split=(lambda dataset, y=None: tuple(parts)) if len(parts) == 2 else None,
+            callbacks=[("keep_best", keep_best), *(self.callbacks or [])],
+            **params,
+        )
+        net.fit(parts[0])
+        return net, keep_best.epoch if len(parts) == 2 else None
+
+    def _net_params(self, kind, epochs, n_rows):
+        """Parameters of skorch's net; the user's `net_params` come last."""
+        criterion, options = LOSSES[self._loss(kind)]
+        if criterion is nn.CrossEntropyLoss:
+            options = {**options, "label_smoothing": self.label_smoothing}
+        params = {
+            "criterion": criterion,
+            **{f"criterion__{k}": v for k, v in options.items()},
+            "lr": self.lr,
+            "max_epochs": epochs,
+            "batch_size": self._batch_size(n_rows),
+            "optimizer": self.optimizer,
+            "optimizer__weight_decay": self.weight_decay,
+            "verbose": self.verbose,
+        }
+        if "fused" in signature(self.optimizer).parameters:
+            params["optimizer__fused"] = True
+        return {**params, **(self.net_params or {})}
+
+    def _initial_module(self, n_outputs):
+        module = self._build_module(n_outputs)
+        if self.warm_start and hasattr(self, "module_"):
+            module.load_state_dict(self.module_.state_dict())
+        return module
+
+    def _loss(self, kind):
+        loss = getattr(self, "loss", "auto")
+        return DEFAULT_LOSS[kind] if loss == "auto" else loss
+
+    def _outputs(self, module, inputs):
+        """Outputs of a module over all rows: ndarray of shape (n_samples, ...), float32."""
+        device = resolve_device(self.device)
+        return predict_batches(module.to(device), inputs, batch_size=256, device=device)
+
+    def __getstate__(self):
+        # numpy only: no device tags, nothing that needs a GPU to be read back
+        state = dict(super().__getstate__())
+        if "module_" in state:
+            weights = state["module_"].state_dict()
+            state["module_"] = {k: v.detach().cpu().numpy() for k, v in weights.items()}
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if isinstance(state.get("module_"), dict):
+            with isolated_rng(0, "cpu"):
+                module = self._build_module(self._n_outputs)
+            weights = {k: torch.from_numpy(np.array(v)) for k, v in state["module_"].items()}
+            module.load_state_dict(weights)
+            self.module_ = module.eval()

@@ -1,0 +1,162 @@
+"""Devices, seeds, and batches gathered by row index.
+
+An encoder prepares its column once into *sources*: arrays that give a batch of rows as tensors.
+Small dtypes (uint8 pixels, int32 token ids) stay small until they are on the device.
+"""
+
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+_TRAINING_LOCK = threading.RLock()
+
+
+def resolve_device(device):
+    """Turn ``"auto"`` into the GPU where there is one, else the CPU."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+@contextmanager
+def isolated_rng(seed, device):
+    """Seed torch inside the block; give the caller's generators back after it.
+
+    torch's generator is global to the process: the lock keeps threads that train at the same
+    time from drawing from one another's stream.
+    """
+    with _TRAINING_LOCK:
+        cuda = [torch.device(device)] if str(device).startswith("cuda") else []
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(seed)
+            yield
+
+
+class DenseRows:
+    """Rows of an array or memory map, gathered with one index.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, ...)
+    """
+
+    def __init__(self, values):
+        self.values = values
+
+    def __len__(self):
+        return len(self.values)
+
+    def lengths(self):
+        return None
+
+    def batch(self, name, rows):
+        return {name: _as_tensor(self.values[rows])}
+
+
+class RaggedRows:
+    """Sequences that stand end to end; a batch is their values and lengths, unpadded.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_steps, ...)
+    lengths : ndarray of shape (n,), dtype=int64
+    """
+
+    def __init__(self, values, lengths):
+        self.values = values
+        self.sizes = np.asarray(lengths, dtype=np.int64)
+        self.starts = np.cumsum(self.sizes) - self.sizes
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def lengths(self):
+        return self.sizes
+
+    def batch(self, name, rows):
+        sizes = self.sizes[rows]
+        ends = np.cumsum(sizes)
+        steps = np.repeat(self.starts[rows] - (ends - sizes), sizes) + np.arange(sizes.sum())
+        return {name: _as_tensor(self.values[steps]), f"{name}_lengths": torch.from_numpy(sizes)}
+
+
+class LazyRows:
+    """Rows that ``read(row indices) -> ndarray`` decodes when a batch asks for them."""
+
+    def __init__(self, n_rows, read):
+        self.n_rows, self.read = n_rows, read
+
+    def __len__(self):
+        return self.n_rows
+
+    def lengths(self):
+        return None
+
+    def batch(self, name, rows):
+        return {name: _as_tensor(self.read(rows))}
+
+
+def _as_tensor(values):
+    values = np.ascontiguousarray(values)
+    if not values.flags.writeable:
+        values = values.copy()
+    if values.dtype.kind in "iu" and values.dtype != np.uint8:
+        values = values.astype(np.int64)
+    return torch.from_numpy(values)
+
+
+class Inputs:
+    """What a network reads: one source per keyword of its ``forward``.
+
+    Parameters
+    ----------
+    sources : dict of str to DenseRows, RaggedRows or LazyRows
+    """
+
+    def __init__(self, **sources):
+        self.sources = sources
+
+    def __len__(self):
+        return len(next(iter(self.sources.values())))
+
+    def lengths(self):
+        """Longest axis of each row, or None where all rows are equally long."""
+        lengths = [s.lengths() for s in self.sources.values() if s.lengths() is not None]
+        return np.max(lengths, axis=0) if lengths else None
+
+    def batch(self, rows, device="cpu"):
+        """Gather rows as a dict of tensors on ``device``, the keywords of ``forward``."""
+        tensors = {}
+        for name, source in self.sources.items():
+            tensors.update(source.batch(name, rows))
+        return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def predict_batches(module, inputs, *, batch_size, device):
+    """Run a module over all rows without gradients.
+
+    Rows go through in order of length, so that a batch holds little padding, and come back in
+    their own order.
+
+    Returns
+    -------
+    outputs : ndarray of shape (n_samples, ...), dtype=float32
+    """
+    lengths = inputs.lengths()
+    order = np.arange(len(inputs)) if lengths is None else np.argsort(lengths, kind="stable")
+    n_batches = max(1, -(-len(order) // batch_size))
+    was_training = module.training
+    module.eval()
+    outputs = []
+    with torch.inference_mode():
+        for rows in np.array_split(order, n_batches):
+            outputs.append(module(**inputs.batch(rows, device)).float().cpu().numpy())
+    module.train(was_training)
+    result = np.concatenate(outputs)
+    if lengths is not None:
+        inverse = np.empty_like(order)
+        inverse[order] = np.arange(len(order))
+        result = result[inverse]
+    return result

@@ -1,0 +1,161 @@
+"""Checks of targets, weights and groups, and the messages that go with them."""
+
+from dataclasses import dataclass
+from functools import wraps
+
+import numpy as np
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+
+CLASSIFICATION = ("binary", "multiclass", "multilabel-indicator")
+REGRESSION = ("continuous", "continuous-multioutput")
+TARGET_TYPES = (*CLASSIFICATION, *REGRESSION)
+
+
+def all_or_nothing(fit):
+    """Decorate a ``fit`` so that a failed call leaves the estimator as it was."""
+
+    @wraps(fit)
+    def wrapper(self, *args, **kwargs):
+        before = self.__dict__.copy()
+        try:
+            return fit(self, *args, **kwargs)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    return wrapper
+
+
+@dataclass
+class Target:
+    """A target as networks see it.
+
+    ``values`` holds class codes (n,) int64, indicators (n, k) float32, or standardized numbers
+    (n, k) float32; ``classes`` the labels; ``mean`` and ``scale`` undo the standardization.
+    """
+
+    kind: str
+    values: np.ndarray
+    n_outputs: int
+    classes: np.ndarray | None = None
+    mean: np.ndarray | None = None
+    scale: np.ndarray | None = None
+
+
+def encode_target(y, n_samples, *, owner, target_type="auto"):
+    """Check ``y`` and turn it into what a network is trained on.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+    n_samples : int
+        Number of rows of X.
+    owner : str
+        Name of the estimator, for messages.
+    target_type : str, default="auto"
+        One of ``TARGET_TYPES``, or "auto" to ask scikit-learn's ``type_of_target``.
+
+    Returns
+    -------
+    target : Target
+
+    Raises
+    ------
+    ValueError
+        Where y is None, of another length, not finite, of one class only, or of another type.
+    """
+    if y is None:
+        raise ValueError(
+            f"This {owner} estimator requires y to be passed, but the target y is None."
+        )
+    if np.ndim(y) != 1:
+        y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+    else:
+        y = column_or_1d(y)
+    if len(y) != n_samples:
+        raise ValueError(
+            f"{owner}: Found input variables with inconsistent numbers of samples: X has "
+            f"{n_samples} rows, y has {len(y)}."
+        )
+    kind = type_of_target(y, input_name="y") if target_type == "auto" else target_type
+    if kind not in TARGET_TYPES:
+        check_classification_targets(y)
+        raise ValueError(
+            f"{owner}: Unknown label type: {kind!r}. Expected y of one of {TARGET_TYPES}."
+        )
+    return _encode_numbers(y, kind, owner) if kind in REGRESSION else _encode_labels(y, kind, owner)
+
+
+def _encode_labels(y, kind, owner):
+    if kind == "multilabel-indicator":
+        values = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float32)
+        return Target(kind, values, values.shape[1], classes=np.arange(values.shape[1]))
+    check_classification_targets(y)
+    classes, codes = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{owner}: y has 1 class, {classes[0]!r}; at least two classes are needed to learn from."
+        )
+    return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
+
+
+def _encode_numbers(y, kind, owner):
+    values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    values = values.reshape(len(values), -1)
+    mean, scale = values.mean(0), values.std(0)
+    scale[scale == 0] = 1.0
+    standardized = ((values - mean) / scale).astype(np.float32)
+    return Target(kind, standardized, values.shape[1], mean=mean, scale=scale)
+
+
+def combine_weights(sample_weight, class_weight, y, n_samples, *, owner, kind):
+    """Multiply row and class weights; scale them to a mean of one.
+
+    Returns
+    -------
+    weight : ndarray of shape (n_samples,), dtype=float32, or None where all are equal
+    """
+    if sample_weight is None and class_weight is None:
+        return None
+    weight = np.ones(n_samples)
+    if sample_weight is not None:
+        given = np.asarray(sample_weight, dtype=float)
+        if given.ndim == 0:
+            given = np.full(n_samples, float(given))
+        if given.ndim != 1:
+            raise ValueError(f"{owner}: Sample weights must be 1D array or scalar.")
+        if len(given) != n_samples:
+            raise ValueError(
+                f"{owner}: sample_weight.shape == {given.shape}, expected {(n_samples,)}!"
+            )
+        if not np.isfinite(given).all() or (given < 0).any() or not given.any():
+            raise ValueError(
+                f"{owner}: sample_weight must be finite, not negative and not all zero."
+            )
+        weight = weight * given
+    if class_weight is not None:
+        if kind not in CLASSIFICATION:
+            raise ValueError(
+                f"{owner}: class_weight={class_weight!r} needs classes; the target is {kind}."
+            )
+        weight = weight * compute_sample_weight(class_weight, y)
+    return (weight / weight.mean()).astype(np.float32)
+
+
+def check_groups(groups, n_samples, *, owner):
+    """Check group labels; one value a row.
+
+    Returns
+    -------
+    groups : ndarray of shape (n_samples,), or None
+    """
+    if groups is None:
+        return None
+    groups = column_or_1d(groups)
+    if len(groups) != n_samples:
+        raise ValueError(f"{owner}: groups has {len(groups)} values, X has {n_samples} rows.")
+    return groups

@@ -1,0 +1,7 @@
+"""Transformers that learn features from one modality."""
+
+from sklearn_mmfusion.feature_extraction.audio import AudioEncoder
+from sklearn_mmfusion.feature_extraction.image import ImageEncoder
+from sklearn_mmfusion.feature_extraction.text import TextEncoder
+
+__all__ = ["AudioEncoder", "ImageEncoder", "TextEncoder"]

@@ -1,0 +1,148 @@
+"""What all modality encoders share: check, prepare, train, encode."""
+
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
+from sklearn_mmfusion._skorch import TRAINING_CONSTRAINTS, NetworkMixin, check_module
+from sklearn_mmfusion._validation import (
+    TARGET_TYPES,
+    all_or_nothing,
+    check_groups,
+    combine_weights,
+    encode_target,
+)
+from sklearn_mmfusion.containers._check import check_column
+from sklearn_mmfusion.modules.network import EncoderNetwork
+
+
+class BaseModalityEncoder(
+    ClassNamePrefixFeaturesOutMixin, NetworkMixin, TransformerMixin, BaseEstimator
+):
+    """Base of the encoders: a column of one modality -> (n_samples, n_components) float32.
+
+    The encoder protocol, for a subclass or for an encoder of your own:
+
+    ``_learn(column, rows)``
+        Learn vocabulary, scaling or sizes from the present rows; set fitted attributes; return
+        what ``_prepare`` returns for the same rows.
+    ``_prepare(column, rows)``
+        Present rows -> ``Inputs``, whose batches are the keywords of the module's ``forward``.
+    ``_module()``
+        The class of the default module and its arguments, from fitted attributes.
+    """
+
+    _paths = None  # decoder a str cell is read with as a path; None: a str cell is text
+
+    _parameter_constraints = {
+        **TRAINING_CONSTRAINTS,
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "target_type": [StrOptions({"auto", *TARGET_TYPES})],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    }
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
+    def fit(self, X, y, sample_weight=None, groups=None):
+        """Learn features that predict ``y``.
+
+        Parameters
+        ----------
+        X : column of cells or array-like of shape (n_samples, n_features)
+            See the class's docstring; NA, None or NaN where absent.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target: binary, multiclass, multilabel-indicator, continuous or
+            continuous-multioutput.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss. Rows of weight zero are left out.
+        groups : array-like of shape (n_samples,), default=None
+            Rows of one group (speaker, patient) stay on one side of the validation split.
+
+        Returns
+        -------
+        self : object
+        """
+        check_module(self)
+        column = check_column(self, X, reset=True, paths=self._paths)
+        owner = type(self).__name__
+        target = encode_target(y, len(column), owner=owner, target_type=self.target_type)
+        groups = check_groups(groups, len(column), owner=owner)
+        weight = combine_weights(
+            sample_weight, self.class_weight, y, len(column), owner=owner, kind=target.kind
+        )
+        present = np.flatnonzero(~np.asarray(column.isna()))
+        if len(present) < 2:
+            raise ValueError(
+                f"{owner}: X has n_samples={len(column)}, of which {len(present)} are present; "
+                "a minimum of 2 present rows is required."
+            )
+        target.values = target.values[present]
+        self._n_outputs = target.n_outputs
+        self._n_features_out = self.n_components
+        self._train(
+            self._learn(column, present),
+            target,
+            None if weight is None else weight[present],
+            None if groups is None else groups[present],
+        )
+        return self
+
+    def fit_transform(self, X, y=None, sample_weight=None, groups=None):
+        """Fit, then encode the same rows: equal to ``fit(X, y).transform(X)``.
+
+        Parameters
+        ----------
+        X : column of cells or array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+        groups : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        X_t : ndarray of shape (n_samples, n_components), dtype=float32
+        """
+        return self.fit(X, y, sample_weight=sample_weight, groups=groups).transform(X)
+
+    def transform(self, X):
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : column of cells or array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        X_t : ndarray of shape (n_samples, n_components), dtype=float32
+            NaN rows where the cell is absent.
+        """
+        check_is_fitted(self)
+        column = check_column(self, X, reset=False, paths=self._paths)
+        present = np.flatnonzero(~np.asarray(column.isna()))
+        features = np.full((len(column), self._n_features_out), np.nan, dtype=np.float32)
+        if len(present):
+            inputs = self._prepare(column, present)
+            features[present] = self._outputs(self.module_.encoder, inputs)
+        return features
+
+    def _build_module(self, n_outputs):
+        default, arguments = self._module()
+        encoder = (self.module or default)(
+            **arguments, out_features=self._n_features_out, **(self.module_params or {})
+        )
+        self._after_build(encoder)
+        return EncoderNetwork(encoder, n_outputs)
+
+    def _after_build(self, encoder):
+        if hasattr(encoder, "set_scale"):
+            encoder.set_scale(torch.from_numpy(self.mean_), torch.from_numpy(self.scale_))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags

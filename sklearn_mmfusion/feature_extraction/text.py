@@ -1,0 +1,267 @@
+"""Features of texts."""
+
+from numbers import Integral
+
+import numpy as np
+from torch.optim import AdamW
+
+from sklearn_mmfusion._sklearn import Interval
+from sklearn_mmfusion._torch import Inputs, RaggedRows
+from sklearn_mmfusion.feature_extraction._base import BaseModalityEncoder
+from sklearn_mmfusion.modules.text import TextNetwork
+from sklearn_mmfusion.preprocessing import Tokenizer, as_texts
+
+__all__ = ["TextEncoder"]
+
+
+class TextEncoder(BaseModalityEncoder):
+    """Learn features of texts from words, character n-grams and a character convolution.
+
+    `fit` learns the vocabularies, then trains embeddings, convolution and a linear head to
+    predict `y`; `transform` gives the layer before the head. Text is brought to Unicode NFKC
+    form and case-folded; Chinese and Japanese characters are words of their own. An n-gram
+    outside the vocabulary falls into an unknown bucket.
+
+    X is a column of texts (list, pandas column, array of str), or a 2-D numeric array, whose
+    rows are read as their digits.
+
+    Parameters
+    ----------
+    n_components : int, default=100
+        Width of the features.
+
+    word_ngram_range : tuple of (int, int), default=(1, 1)
+        Shortest and longest n-gram of words.
+
+    char_ngram_range : tuple of (int, int), default=(1, 4)
+        Shortest and longest n-gram of characters.
+
+    lowercase : bool, default=True
+        Whether to case-fold.
+
+    min_df : int, default=1
+        Smallest number of training texts an n-gram must occur in.
+
+    max_features : int, default=50000
+        Size of each vocabulary at the most; the n-grams in most texts are kept.
+
+    embedding_dim : int, default=64
+        Width of the embeddings.
+
+    module : type, default=None
+        Class of a network to use in place of the default network; it is called with the
+        keywords ``n_words``, ``n_ngrams``, ``n_chars``, ``out_features`` and `module_params`,
+        and its ``forward`` takes ``words``, ``ngrams``, ``chars`` (ids end to end) and their
+        ``..._lengths``.
+
+    module_params : dict, default=None
+        Further arguments of the network's class.
+
+    dropout : float, default=0.3
+        Dropout before the last linear layer.
+
+    target_type : str, default="auto"
+        How to read `y`: "binary", "multiclass", "multilabel-indicator", "continuous",
+        "continuous-multioutput", or "auto" to infer it with scikit-learn's `type_of_target`
+        (whole numbers are classes).
+
+    max_epochs : int or "auto", default="auto"
+        Passes over the training rows; "auto" takes at least 20 epochs and 300 steps.
+
+    lr : float, default=2e-3
+        Peak learning rate; it rises over the first 15 % of the steps, then follows a cosine.
+
+    batch_size : int or "auto", default="auto"
+        Rows a step; "auto" takes 32 below 1000 rows, else 64.
+
+    optimizer : type, default=torch.optim.AdamW
+        Class of the optimizer.
+
+    weight_decay : float, default=0.01
+        Weight decay of the optimizer.
+
+    label_smoothing : float, default=0.1
+        Label smoothing of the cross-entropy.
+
+    early_stopping : bool, default=True
+        Whether to keep the epoch with the lowest loss on a validation part of the rows.
+
+    validation_fraction : float, default=0.2
+        Share of the rows (of the groups, where given) in the validation part.
+
+    refit : bool, default=True
+        Whether to train again on all rows for the number of epochs found.
+
+    class_weight : dict, list of dict or "balanced", default=None
+        Weights of the classes, as in scikit-learn.
+
+    callbacks : list, default=None
+        skorch callbacks.
+
+    net_params : dict, default=None
+        Anything else for skorch's `NeuralNet`, e.g. ``{"criterion__label_smoothing": 0.0}``.
+
+    device : str, default="auto"
+        "cpu", "cuda", ...; "auto" takes the GPU where there is one.
+
+    precision : {"float32", "bf16"}, default="float32"
+        Number format of the forward pass in training.
+
+    warm_start : bool, default=False
+        Whether `fit` starts from the weights of the last fit.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, batches and dropout. Pass an int for equal results in every call.
+
+    verbose : int, default=0
+        1 prints losses once an epoch.
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The trained network: ``encoder`` and ``head``.
+
+    tokenizers_ : dict of str to Tokenizer
+        The fitted tokenizers of "words", "ngrams" and "chars".
+
+    history_ : list of dict
+        Losses of each epoch of the validated training.
+
+    n_iter_ : int
+        Epochs the final network was trained for.
+
+    n_features_in_ : int
+        1 for a column of texts, else the number of columns of a numeric table.
+
+    See Also
+    --------
+    Tokenizer : The vocabulary by itself.
+    FusionTransformer : Joins the features of several modalities.
+
+    Notes
+    -----
+    Bags are summed without padding; the convolution sees valid characters only, so that neither
+    padding nor batch composition changes a result.
+
+    References
+    ----------
+    .. [1] Joulin, Grave, Bojanowski, Mikolov (2017). "Bag of tricks for efficient text
+       classification." EACL. arXiv:1607.01759
+    .. [2] Zhang, Zhao, LeCun (2015). "Character-level convolutional networks for text
+       classification." NeurIPS. arXiv:1509.01626
+
+    Examples
+    --------
+    >>> from sklearn_mmfusion import TextEncoder
+    >>> texts = ["good film", "fine film", "bad film", "poor film"] * 5
+    >>> encoder = TextEncoder(n_components=8, max_epochs=2, random_state=0)
+    >>> encoder.fit_transform(texts, [1, 1, 0, 0] * 5).shape
+    (20, 8)
+    """
+
+    _parameter_constraints = {
+        **BaseModalityEncoder._parameter_constraints,
+        "word_ngram_range": [tuple],
+        "char_ngram_range": [tuple],
+        "lowercase": ["boolean"],
+        "min_df": [Interval(Integral, 1, None, closed="left")],
+        "max_features": [Interval(Integral, 1, None, closed="left"), None],
+        "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components=100,
+        *,
+        word_ngram_range=(1, 1),
+        char_ngram_range=(1, 4),
+        lowercase=True,
+        min_df=1,
+        max_features=50000,
+        embedding_dim=64,
+        module=None,
+        module_params=None,
+        dropout=0.3,
+        target_type="auto",
+        max_epochs="auto",
+        lr=2e-3,
+        batch_size="auto",
+        optimizer=AdamW,
+        weight_decay=0.01,
+        label_smoothing=0.1,
+        early_stopping=True,
+        validation_fraction=0.2,
+        refit=True,
+        class_weight=None,
+        callbacks=None,
+        net_params=None,
+        device="auto",
+        precision="float32",
+        warm_start=False,
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.word_ngram_range = word_ngram_range
+        self.char_ngram_range = char_ngram_range
+        self.lowercase = lowercase
+        self.min_df = min_df
+        self.max_features = max_features
+        self.embedding_dim = embedding_dim
+        self.module = module
+        self.module_params = module_params
+        self.dropout = dropout
+        self.target_type = target_type
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.refit = refit
+        self.class_weight = class_weight
+        self.callbacks = callbacks
+        self.net_params = net_params
+        self.device = device
+        self.precision = precision
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _learn(self, column, rows):
+        texts = as_texts(column[rows])
+        shared = {"lowercase": self.lowercase, "min_df": self.min_df}
+        shared["max_features"] = self.max_features
+        self.tokenizers_ = {
+            "words": Tokenizer("word", ngram_range=self.word_ngram_range, **shared),
+            "ngrams": Tokenizer("char", ngram_range=self.char_ngram_range, **shared),
+            "chars": Tokenizer("char", **shared),
+        }
+        for tokenizer in self.tokenizers_.values():
+            tokenizer.fit(texts)
+        if self.tokenizers_["chars"].n_tokens_ == 1:
+            raise ValueError(
+                f"TextEncoder: none of the {len(texts)} texts holds a token in at least "
+                f"min_df={self.min_df} texts (first: {texts[0]!r}); the vocabulary is empty."
+            )
+        return self._prepare(column, rows)
+
+    def _prepare(self, column, rows):
+        texts = as_texts(column[rows])
+        sources = {}
+        for name, tokenizer in self.tokenizers_.items():
+            ids = [tokenizer.encode(text) for text in texts]
+            sources[name] = RaggedRows(np.concatenate(ids), [len(i) for i in ids])
+        return Inputs(**sources)
+
+    def _module(self):
+        sizes = {f"n_{name}": t.n_tokens_ for name, t in self.tokenizers_.items()}
+        own = {} if self.module else {"embedding_dim": self.embedding_dim, "dropout": self.dropout}
+        return TextNetwork, {**sizes, **own}
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        return tags

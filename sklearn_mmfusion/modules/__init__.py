@@ -1,0 +1,1 @@
+"""Pure torch networks: one per modality, no numpy, no scikit-learn, no skorch."""

@@ -1,0 +1,96 @@
+"""Networks over log-mel frames of recordings of different lengths."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sklearn_mmfusion.modules.layers import Embedding, MaskedBatchNorm, masked_mean_max, pad
+
+
+class AudioCNN(nn.Module):
+    """2-D convolutions over the spectrogram, mean and maximum over time, one embedding.
+
+    Shape: frames (V, F), lengths (N,) int64 -> (N, out_features). Each block halves the
+    frequency axis and the time axis; every layer masks the padding again.
+    """
+
+    def __init__(
+        self,
+        n_mels: int,
+        out_features: int = 128,
+        channels: tuple[int, ...] = (32, 64, 128),
+        kernel_size: int = 3,
+        dropout: float = 0.3,
+    ):
+        super().__init__()
+        self.out_features = out_features
+        self.register_buffer("mean", torch.zeros(n_mels))
+        self.register_buffer("std", torch.ones(n_mels))
+        sizes = [1, *channels]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(i, o, kernel_size, padding=kernel_size // 2, bias=False)
+            for i, o in zip(sizes, sizes[1:], strict=False)
+        )
+        self.norms = nn.ModuleList(MaskedBatchNorm(c) for c in channels)
+        bands = n_mels
+        for _ in channels:
+            bands = -(-bands // 2)
+        self.embedding = Embedding(2 * channels[-1] * bands, out_features, dropout)
+
+    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+        """Take over the mean and standard deviation of each band, (F,) each."""
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def forward(self, frames: Tensor, frames_lengths: Tensor) -> Tensor:
+        x, mask = pad((frames - self.mean) / self.std, frames_lengths)  # (N, L, F), (N, L)
+        x = x[:, None].contiguous(memory_format=torch.channels_last)  # (N, 1, L, F)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = functional.relu(norm(convolution(x), mask))
+            # Padding is zero and the activations are not negative: it never wins the maximum.
+            x = functional.max_pool2d(x, 2, ceil_mode=True)
+            mask = mask[:, ::2]
+        x = x.transpose(2, 3).flatten(1, 2)  # (N, C, L', F') -> (N, C F', L')
+        return self.embedding(masked_mean_max(x, mask))
+
+
+class AudioLSTM(nn.Module):
+    """Bidirectional LSTM over frames, mean and maximum over time, one embedding.
+
+    Shape: frames (V, F), lengths (N,) int64 -> (N, out_features). Sequences are packed: the
+    padding enters neither direction.
+    """
+
+    def __init__(
+        self,
+        n_mels: int,
+        out_features: int = 128,
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        dropout: float = 0.3,
+    ):
+        super().__init__()
+        self.out_features = out_features
+        self.register_buffer("mean", torch.zeros(n_mels))
+        self.register_buffer("std", torch.ones(n_mels))
+        self.lstm = nn.LSTM(
+            n_mels,
+            hidden_size,
+            num_layers,
+            batch_first=True,
+            bidirectional=True,
+            dropout=dropout if num_layers > 1 else 0.0,
+        )
+        self.embedding = Embedding(4 * hidden_size, out_features, dropout)
+
+    set_scale = AudioCNN.set_scale
+
+    def forward(self, frames: Tensor, frames_lengths: Tensor) -> Tensor:
+        x, mask = pad((frames - self.mean) / self.std, frames_lengths)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            x, frames_lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        x, _ = nn.utils.rnn.pad_packed_sequence(
+            self.lstm(packed)[0], batch_first=True, total_length=x.shape[1]
+        )  # (N, L, 2 H)
+        return self.embedding(masked_mean_max(x.transpose(1, 2), mask))

@@ -1,0 +1,57 @@
+"""Networks made of encoders and heads."""
+
+import torch
+from torch import Tensor, nn
+
+
+class EncoderNetwork(nn.Module):
+    """One encoder and the linear head that trains it.
+
+    Shape: forward(**batch) -> (N, n_outputs) logits or means.
+    """
+
+    def __init__(self, encoder: nn.Module, n_outputs: int):
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.out_features, n_outputs)
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        return self.head(self.encoder(**batch))
+
+
+class MLP(nn.Module):
+    """Multilayer perceptron on standardized features, beside a linear path.
+
+    The linear path keeps what a linear model would find; the perceptron adds to it.
+
+    Shape: features (N, in_features) -> (N, n_outputs).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        n_outputs: int,
+        hidden_layer_sizes: tuple[int, ...] = (256, 128),
+        dropout: float = 0.3,
+        skip: bool = True,
+    ):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(in_features))
+        self.register_buffer("std", torch.ones(in_features))
+        sizes = [in_features, *hidden_layer_sizes]
+        layers: list[nn.Module] = []
+        for i, o in zip(sizes, sizes[1:], strict=False):
+            layers += [nn.Dropout(dropout), nn.Linear(i, o), nn.BatchNorm1d(o), nn.ReLU()]
+        self.hidden = nn.Sequential(*layers, nn.Dropout(dropout))
+        self.output = nn.Linear(sizes[-1], n_outputs)
+        self.linear = nn.Linear(in_features, n_outputs) if skip else None
+
+    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+        """Take over the mean and standard deviation of each feature, (in_features,) each."""
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = (features - self.mean) / self.std
+        output = self.output(self.hidden(x))
+        return output if self.linear is None else output + self.linear(x)

@@ -1,0 +1,73 @@
+"""Embedding bags and character convolution for short texts."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sklearn_mmfusion.modules.layers import Embedding, MaskedBatchNorm, masked_mean_max, pad
+
+
+def bag(embedding: nn.EmbeddingBag, ids: Tensor, lengths: Tensor) -> Tensor:
+    """Mean embedding of each text: ids (V,), lengths (N,) -> (N, D); zero where empty."""
+    offsets = lengths.cumsum(0) - lengths
+    return embedding(ids, offsets)
+
+
+class TextNetwork(nn.Module):
+    """Mean embeddings of words and character n-grams beside a character convolution.
+
+    The bags follow Joulin et al. (2017, "Bag of tricks"), the convolution Zhang et al. (2015,
+    "Character-level convolutional networks").
+
+    Shape: for each of words, ngrams, chars: ids (V,) int64 and lengths (N,) int64
+    -> (N, out_features) float. Id 0 is the unknown bucket.
+    """
+
+    def __init__(
+        self,
+        n_words: int,
+        n_ngrams: int,
+        n_chars: int,
+        out_features: int = 100,
+        embedding_dim: int = 64,
+        channels: int = 96,
+        kernel_size: int = 3,
+        dropout: float = 0.3,
+        token_dropout: float = 0.1,
+    ):
+        super().__init__()
+        self.out_features = out_features
+        self.token_dropout = token_dropout
+        self.words = nn.EmbeddingBag(n_words, embedding_dim, mode="mean")
+        self.ngrams = nn.EmbeddingBag(n_ngrams, embedding_dim, mode="mean")
+        self.chars = nn.Embedding(n_chars, embedding_dim)
+        self.convolution = nn.Conv1d(embedding_dim, channels, kernel_size, padding="same")
+        self.norm = MaskedBatchNorm(channels)
+        self.embedding = Embedding(2 * embedding_dim + 2 * channels, out_features, dropout)
+
+    def forward(
+        self,
+        words: Tensor,
+        words_lengths: Tensor,
+        ngrams: Tensor,
+        ngrams_lengths: Tensor,
+        chars: Tensor,
+        chars_lengths: Tensor,
+    ) -> Tensor:
+        parts = [
+            bag(self.words, self._drop(words), words_lengths),
+            bag(self.ngrams, self._drop(ngrams), ngrams_lengths),
+            self._convolve(chars, chars_lengths),
+        ]
+        return self.embedding(torch.cat(parts, 1))
+
+    def _drop(self, ids: Tensor) -> Tensor:
+        # Some tokens become unknown in training, so that the unknown bucket learns a meaning.
+        if not self.training or not self.token_dropout:
+            return ids
+        return ids * (torch.rand(ids.shape, device=ids.device) >= self.token_dropout)
+
+    def _convolve(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        x, mask = pad(self.chars(self._drop(ids)), lengths)  # (V, D) -> (N, L, D)
+        x = self.convolution(x.transpose(1, 2))  # (N, D, L) -> (N, C, L)
+        return masked_mean_max(functional.relu(self.norm(x, mask)), mask)

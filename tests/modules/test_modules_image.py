@@ -1,0 +1,43 @@
+"""The image network: shapes, dtypes, and pooling before the activation."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from sklearn_mmfusion.modules.image import ImageCNN
+from tests.modules._networks import make_batch, make_network
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.integers(1, 6))
+def test_any_size_gives_the_width_asked_for(height, width, in_channels, out_features):
+    network = ImageCNN(in_channels, (height, width), out_features, channels=(2, 3))
+    out = network(torch.randn(2, in_channels, height, width))
+    assert out.shape == (2, out_features)
+    assert out.dtype == torch.float32
+
+
+def test_large_pictures_cost_no_large_last_layer():
+    sizes = [
+        sum(p.numel() for p in ImageCNN(1, (side, side), 8, channels=(2, 3)).parameters())
+        for side in (16, 256)
+    ]
+    assert sizes[0] == sizes[1]
+
+
+def test_pooling_before_the_activation_is_pooling_after_it(monkeypatch):
+    network, batch = make_network("image"), make_batch("image")
+    expected = network(**batch)
+    pool, relu = functional.max_pool2d, functional.relu
+    swapped = make_network("image")
+    monkeypatch.setattr(functional, "max_pool2d", lambda x, *a, **k: pool(relu(x), *a, **k))
+    torch.testing.assert_close(swapped(**batch), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32])
+def test_pixels_of_any_number_type_give_the_same(dtype):
+    network = make_network("image").float().eval()
+    pixels = torch.randint(256, (3, 2, 9, 8), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(network(pixels.to(dtype)), network(pixels.double()))

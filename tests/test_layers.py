@@ -1,0 +1,237 @@
+"""The import graph of the house, held over syntax trees: imports point down, siblings do not meet.
+
+`find_violations` takes sources by module name, so that each rule is also tried on a planted
+offense.
+"""
+
+import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "sklearn_mmfusion"
+ROOT = Path(__file__).resolve().parents[1] / PACKAGE
+
+# A room is a module, or a package with all its files. Lowest layer first.
+LAYERS = [
+    {"_validation", "_torch", "_files", "_sklearn"},
+    {"containers", "modules"},
+    {"datasets", "io", "preprocessing", "corruptions", "_skorch", "_composition"},
+    {"feature_extraction", "cross_decomposition", "neural_network"},
+    {"compose", "ensemble"},
+    {"inspection", "persistence"},
+    {"plotting"},
+    {"report"},
+    {"__main__"},
+]
+LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
+SIBLINGS_ALLOWED = {("datasets", "io")}
+
+# Every plain install has these (joblib comes with scikit-learn); the rest is imported where used.
+HARD_DEPENDENCIES = {"numpy", "scipy", "pandas", "sklearn", "joblib", "torch", "skorch"}
+ONLY_IN = {"skorch": {"_skorch"}}
+
+
+def read_package():
+    """Return {module name: source}; a package is named after its folder."""
+    sources = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        sources[name] = path.read_text(encoding="utf-8")
+    return sources
+
+
+def room_of(module):
+    """Return the part of a dotted name that has a place in the layers; '' for the package."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def deferred_nodes(tree):
+    """Return the nodes that do not run when the module is imported: function bodies."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    return {
+        inner for node in ast.walk(tree) if isinstance(node, functions) for inner in ast.walk(node)
+    }
+
+
+def iter_imports(tree, modules):
+    """Yield (imported module, name or None, runs at import, line) for each absolute import."""
+    deferred = deferred_nodes(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, None, node not in deferred, node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                if submodule in modules:  # `from package import module` imports that module
+                    yield submodule, None, node not in deferred, node.lineno
+                else:
+                    yield node.module, alias.name, node not in deferred, node.lineno
+
+
+def check_house_import(module, target):
+    """Return what is wrong with `module` importing `target`, both in the package, or None."""
+    here, there = room_of(module), room_of(target)
+    if there == "":
+        return f"imports {PACKAGE} itself; import from the defining module"
+    if there not in LAYER_OF:
+        return f"imports the unknown room {there!r}"
+    if here == there or here not in LAYER_OF or (here, there) in SIBLINGS_ALLOWED:
+        return None
+    if LAYER_OF[there] == LAYER_OF[here]:
+        return f"imports its sibling {there!r} (layer {LAYER_OF[here]})"
+    if LAYER_OF[there] > LAYER_OF[here]:
+        return f"imports up: {there!r} is in layer {LAYER_OF[there]}, {here!r} in {LAYER_OF[here]}"
+    return None
+
+
+def is_private_sklearn(target, name):
+    """Tell whether `from target import name` reaches for a private part of scikit-learn."""
+    parts = target.split(".") + ([name] if name else [])
+    return parts[0] == "sklearn" and any(p.startswith("_") and p != "__version__" for p in parts)
+
+
+def check_foreign_import(module, target, name, at_import):
+    """Return what is wrong with `module` importing from outside the package, or None."""
+    here, top = room_of(module), target.split(".")[0]
+    if top in sys.stdlib_module_names:
+        return None
+    if here == "modules" and top != "torch":
+        return f"modules/ imports only torch and the standard library, not {top!r}"
+    if here not in ONLY_IN.get(top, {here}):
+        return f"only {sorted(ONLY_IN[top])} may import {top!r}"
+    if is_private_sklearn(target, name) and here != "_sklearn":
+        return f"only '_sklearn' may import the private {target}.{name or ''}".rstrip(".")
+    if here == "compose" and top == "torch":
+        return "compose imports no torch"
+    if at_import and top not in HARD_DEPENDENCIES:
+        return f"imports the optional {top!r} at module level; import it where it is used"
+    return None
+
+
+def private_attributes(tree):
+    """Yield (dotted path, line) of private attributes reached through the name `sklearn`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private_sklearn(ast.unparse(node), None):
+            yield ast.unparse(node), node.lineno
+
+
+def module_violations(module, tree, modules):
+    """Yield every broken rule of one module as 'module:line what'."""
+    if module != PACKAGE and room_of(module) not in LAYER_OF:
+        yield f"{module}: no place in the layers; give it one in tests/test_layers.py"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield f"{module}:{node.lineno} relative import"
+    if module != f"{PACKAGE}._sklearn":
+        for path, line in private_attributes(tree):
+            yield f"{module}:{line} reaches for the private {path}"
+    if module == PACKAGE:  # the lazy table names every room
+        return
+    for target, name, at_import, line in iter_imports(tree, modules):
+        if target.split(".")[0] == PACKAGE:
+            what = check_house_import(module, target)
+        else:
+            what = check_foreign_import(module, target, name, at_import)
+        if what:
+            yield f"{module}:{line} {what}"
+
+
+def cycle_violations(trees):
+    """Yield a line when files import each other in a ring as they are imported.
+
+    Possible inside one room only. A dtype that names its array type when asked is no ring.
+    """
+    graph = {
+        module: {t for t, _, eager, _ in iter_imports(tree, trees) if eager and t in trees}
+        - {module}
+        for module, tree in trees.items()
+        if module != PACKAGE
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        yield "import cycle: " + " -> ".join(error.args[1])
+
+
+def find_violations(sources):
+    """Return the broken rules of a package given as {module name: source}."""
+    trees = {module: ast.parse(source) for module, source in sources.items()}
+    found = [v for module, tree in trees.items() for v in module_violations(module, tree, trees)]
+    return found + list(cycle_violations(trees))
+
+
+def test_package_keeps_the_import_graph():
+    sources = read_package()
+    assert f"{PACKAGE}.containers" in sources  # the reader found the package
+    assert find_violations(sources) == []
+
+
+def test_package_import_is_lazy():
+    # The table of public names must not load torch: `import sklearn_mmfusion` stays cheap.
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    eager = [t for t, _, at_import, _ in iter_imports(tree, ()) if at_import]
+    assert [t for t in eager if t.split(".")[0] not in sys.stdlib_module_names] == []
+
+
+@pytest.mark.parametrize("name", ["TensorArray", "FusionTransformer"])
+def test_package_without_networks_loads_no_torch(name, script_environment):
+    code = f"import sys, {PACKAGE}; {PACKAGE}.{name}; print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=script_environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "message"),
+    [
+        ("surprise", "", "no place in the layers"),
+        ("compose", "from sklearn_mmfusion.ensemble import x", "imports its sibling 'ensemble'"),
+        ("containers", "from sklearn_mmfusion.compose import x", "imports up: 'compose'"),
+        ("compose", "def f():\n    import sklearn_mmfusion.report", "imports up: 'report'"),
+        ("compose", "from sklearn_mmfusion import TensorArray", "imports sklearn_mmfusion itself"),
+        ("compose", "import sklearn_mmfusion", "imports sklearn_mmfusion itself"),
+        ("compose", "import sklearn_mmfusion.nowhere", "unknown room 'nowhere'"),
+        ("compose", "from . import containers", "relative import"),
+        ("compose", "import torch", "compose imports no torch"),
+        ("neural_network", "def f():\n    import skorch", "only ['_skorch'] may import 'skorch'"),
+        ("compose", "from sklearn.base import _fit_context", "only '_sklearn' may import"),
+        ("compose", "import sklearn.utils._set_output", "only '_sklearn' may import"),
+        ("compose", "import sklearn\nsklearn.utils._tags", "reaches for the private sklearn.utils"),
+        ("modules.image", "import numpy as np", "modules/ imports only torch"),
+        ("modules.image", "from sklearn_mmfusion.containers import x", "imports its sibling"),
+        ("plotting", "import matplotlib.pyplot", "optional 'matplotlib' at module level"),
+    ],
+)
+def test_layers_planted_offense_is_found(module, source, message):
+    sources = {PACKAGE: "", f"{PACKAGE}.{module}": source}
+    assert any(message in violation for violation in find_violations(sources))
+
+
+def test_layers_cycle_inside_a_room_is_found():
+    sources = {
+        f"{PACKAGE}.modules.image": f"import {PACKAGE}.modules.text",
+        f"{PACKAGE}.modules.text": f"import {PACKAGE}.modules.image",
+    }
+    assert any("import cycle" in violation for violation in find_violations(sources))
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("datasets", "from sklearn_mmfusion.io import x"),
+        ("feature_extraction.image", "from sklearn_mmfusion.feature_extraction._base import x"),
+        ("_skorch", "import skorch"),
+        ("_sklearn", "from sklearn.base import _fit_context"),
+        ("modules.image", "import math\nfrom torch import nn"),
+        ("plotting", "def f():\n    import matplotlib.pyplot"),
+        ("compose", "from sklearn import __version__"),
+    ],
+)
+def test_layers_allowed_import_passes(module, source):
+    assert find_violations({f"{PACKAGE}.{module}": source}) == []

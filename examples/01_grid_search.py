@@ -5,9 +5,10 @@ Run: python examples/01_grid_search.py
 A fused model is one scikit-learn pipeline, so that one grid reaches everything in it by name:
 `fusiontransformer__text` is the whole text transformer, `fusiontransformer__image__n_components`
 one of the image encoder's parameters, `fusiontransformer__fusion` the rule that joins the
-features, `neuralclassifier__weight_decay` a parameter of the classifier.
+features, `neuralclassifier__lr` a parameter of the classifier.
 """
 
+from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -21,36 +22,39 @@ from sklearn_mmfusion import (
     make_multimodal_classification,
 )
 
+# These keep the example short; on your data leave them out, and training looks for its own length.
+SHORT = {"max_epochs": 12, "early_stopping": False, "random_state": 0}
+
 
 def make_model():
-    """Return an untrained pipeline; few epochs keep the example short, the default needs none."""
-    few = {"max_epochs": 10, "random_state": 0}
+    """Return an untrained pipeline."""
     fusion = FusionTransformer(
         [
-            ("image", ImageEncoder(n_components=32, **few), "image"),
-            ("text", TextEncoder(n_components=32, **few), "text"),
-            ("audio", AudioEncoder(n_components=32, sample_rate=8000, **few), "audio"),
+            ("image", ImageEncoder(n_components=32, **SHORT), "image"),
+            ("text", TextEncoder(n_components=32, **SHORT), "text"),
+            ("audio", AudioEncoder(n_components=32, sample_rate=8000, **SHORT), "audio"),
         ]
     )
-    return make_pipeline(fusion, NeuralClassifier(hidden_layer_sizes=(64,), **few))
+    return make_pipeline(fusion, NeuralClassifier(hidden_layer_sizes=(64,), **SHORT))
 
 
 def main():
     # Any data frame will do: yours, with one row a sample and one column a modality.
-    X, y = make_multimodal_classification(n_samples=240, n_classes=3, random_state=0)
+    X, y = make_multimodal_classification(n_samples=240, n_classes=3, noise=0.9, random_state=0)
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, test_size=80, stratify=y, random_state=0
     )
-    grid = {
-        "fusiontransformer__image__n_components": [16, 64],
-        "fusiontransformer__text": [
-            TextEncoder(n_components=32, max_epochs=10, random_state=0),
-            TfidfVectorizer(sublinear_tf=True),  # any scikit-learn transformer fits
-        ],
-        "fusiontransformer__fusion": ["concat"],
-        "neuralclassifier__weight_decay": [0.01, 0.1],
-    }
-    search = GridSearchCV(make_model(), grid, cv=2, n_jobs=2, verbose=1)
+    grids = [
+        {
+            "fusiontransformer__image__n_components": [32, 64],
+            "fusiontransformer__fusion": ["concat", "whitened"],
+            "neuralclassifier__lr": [1e-3, 3e-3],
+        },
+        {  # a whole transformer in place of another: any of scikit-learn's fits
+            "fusiontransformer__text": [make_pipeline(TfidfVectorizer(), TruncatedSVD(20))],
+        },
+    ]
+    search = GridSearchCV(make_model(), grids, cv=2, n_jobs=2, verbose=1)
     search.fit(X_train, y_train)
     print(f"best of {len(search.cv_results_['params'])} settings:")
     for name, value in search.best_params_.items():

@@ -114,6 +114,12 @@ class Rows(torch.utils.data.Dataset):
         return Batch(self.inputs.batch(rows, device), target, weight)
 
 
+def n_batches(n_rows, batch_size):
+    """How many batches of nearly equal size: none of one row, unless `batch_size` is one."""
+    least = 1 if batch_size == 1 else 2
+    return max(1, min(-(-n_rows // batch_size), n_rows // least))
+
+
 class BatchIterator:
     """Batches of nearly equal size, gathered by index; rows of similar length share one.
 
@@ -128,7 +134,7 @@ class BatchIterator:
         self.lengths = None if lengths is None else lengths[dataset.rows]
 
     def __len__(self):
-        return max(1, -(-len(self.dataset) // self.batch_size))
+        return n_batches(len(self.dataset), self.batch_size)
 
     def __iter__(self):
         order = np.arange(len(self.dataset))
@@ -254,12 +260,13 @@ def validation_rows(target, groups, fraction, seed):
     if groups is not None:
         if len(np.unique(groups)) < 2:
             return None
-        return next(GroupShuffleSplit(**options).split(rows, groups=groups))
+        train, valid = next(GroupShuffleSplit(**options).split(rows, groups=groups))
+        return (train, valid) if len(train) > 1 else None
     n_valid = math.ceil(fraction * n)
     if n_valid < 2 or n - n_valid < 2:
         return None
     if target.values.ndim == 1:
-        counts = np.bincount(target.values)
+        counts = np.unique(target.values, return_counts=True)[1]
         if counts.min() >= 2 and min(n_valid, n - n_valid) >= len(counts):
             return next(StratifiedShuffleSplit(**options).split(rows, target.values))
     return next(ShuffleSplit(**options).split(rows))
@@ -313,7 +320,7 @@ class NetworkMixin:
         """Train a fresh net on the first part, watching the second: net, best epoch or None."""
         keep_best = KeepBest()
         params = self._net_params(target.kind, epochs, len(parts[0]))
-        steps_an_epoch = -(-len(parts[0]) // params["batch_size"])
+        steps_an_epoch = n_batches(len(parts[0]), params["batch_size"])
         net = Net(
             self._initial_module(target.n_outputs).to(device),
             device=device,
@@ -358,8 +365,13 @@ class NetworkMixin:
         return module
 
     def _loss(self, kind):
-        loss = getattr(self, "loss", "auto")
-        return DEFAULT_LOSS[kind] if loss == "auto" else loss
+        loss, default = getattr(self, "loss", "auto"), DEFAULT_LOSS[kind]
+        if "cross_entropy" in loss and loss != default:
+            raise ValueError(
+                f"{type(self).__name__}: loss={loss!r} does not fit: the target is {kind}, for "
+                f"which it must be {default!r}. Set loss='auto'."
+            )
+        return default if loss == "auto" else loss
 
     def _outputs(self, module, inputs):
         """Outputs of a module over all rows: ndarray of shape (n_samples, ...), float32."""

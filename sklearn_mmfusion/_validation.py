@@ -45,7 +45,43 @@ class Target:
     scale: np.ndarray | None = None
 
 
-def encode_target(y, n_samples, *, owner, target_type="auto"):
+def check_y(y, n_samples, *, owner):
+    """Check that ``y`` is finite and has one value (or row) for each row of X.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        A sparse indicator matrix is accepted.
+    n_samples : int
+        Number of rows of X.
+    owner : str
+        Name of the estimator, for messages.
+
+    Returns
+    -------
+    y : ndarray or CSR matrix of shape (n_samples,) or (n_samples, n_outputs)
+
+    Raises
+    ------
+    ValueError
+        Where y is None, of another length, or not finite.
+    """
+    if y is None:
+        raise ValueError(
+            f"This {owner} estimator requires y to be passed, but the target y is None."
+        )
+    y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y")
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    if y.shape[0] != n_samples:
+        raise ValueError(
+            f"{owner}: Found input variables with inconsistent numbers of samples: X has "
+            f"{n_samples} rows, y has {y.shape[0]}."
+        )
+    return y
+
+
+def encode_target(y, n_samples, *, owner, target_type="auto", rows=slice(None)):
     """Check ``y`` and turn it into what a network is trained on.
 
     Parameters
@@ -57,6 +93,8 @@ def encode_target(y, n_samples, *, owner, target_type="auto"):
         Name of the estimator, for messages.
     target_type : str, default="auto"
         One of ``TARGET_TYPES``, or "auto" to ask scikit-learn's ``type_of_target``.
+    rows : index, default=slice(None)
+        Rows whose mean and standard deviation numbers are standardized with.
 
     Returns
     -------
@@ -67,27 +105,14 @@ def encode_target(y, n_samples, *, owner, target_type="auto"):
     ValueError
         Where y is None, of another length, not finite, of one class only, or of another type.
     """
-    if y is None:
-        raise ValueError(
-            f"This {owner} estimator requires y to be passed, but the target y is None."
-        )
-    if np.ndim(y) != 1:
-        y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
-        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-    else:
-        y = column_or_1d(y)
-    if len(y) != n_samples:
-        raise ValueError(
-            f"{owner}: Found input variables with inconsistent numbers of samples: X has "
-            f"{n_samples} rows, y has {len(y)}."
-        )
+    y = check_y(y, n_samples, owner=owner)
     kind = type_of_target(y, input_name="y") if target_type == "auto" else target_type
     if kind not in TARGET_TYPES:
         check_classification_targets(y)
         raise ValueError(
             f"{owner}: Unknown label type: {kind!r}. Expected y of one of {TARGET_TYPES}."
         )
-    return _encode_numbers(y, kind, owner) if kind in REGRESSION else _encode_labels(y, kind, owner)
+    return _encode_numbers(y, kind, rows) if kind in REGRESSION else _encode_labels(y, kind, owner)
 
 
 def _encode_labels(y, kind, owner):
@@ -103,47 +128,76 @@ def _encode_labels(y, kind, owner):
     return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
 
 
-def _encode_numbers(y, kind, owner):
+def _encode_numbers(y, kind, rows):
     values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     values = values.reshape(len(values), -1)
-    mean, scale = values.mean(0), values.std(0)
+    mean, scale = values[rows].mean(0), values[rows].std(0)
     scale[scale == 0] = 1.0
     standardized = ((values - mean) / scale).astype(np.float32)
     return Target(kind, standardized, values.shape[1], mean=mean, scale=scale)
 
 
-def combine_weights(sample_weight, class_weight, y, n_samples, *, owner, kind):
-    """Multiply row and class weights; scale them to a mean of one.
+def check_weight(sample_weight, n_samples, *, owner):
+    """Check sample weights; one value a row.
+
+    Returns
+    -------
+    weight : ndarray of shape (n_samples,), dtype=float64, or None
+    """
+    if sample_weight is None:
+        return None
+    weight = np.asarray(sample_weight, dtype=float)
+    if weight.ndim == 0:
+        weight = np.full(n_samples, float(weight))
+    if weight.ndim != 1:
+        raise ValueError(f"{owner}: Sample weights must be 1D array or scalar.")
+    if len(weight) != n_samples:
+        raise ValueError(
+            f"{owner}: sample_weight.shape == {weight.shape}, expected {(n_samples,)}!"
+        )
+    wrong = ~np.isfinite(weight) | (weight < 0)
+    if wrong.any() or not weight.any():
+        row = int(np.argmax(wrong))
+        got = f"row {row} has {weight[row]}" if wrong.any() else "all are zero"
+        raise ValueError(
+            f"{owner}: sample_weight must be finite, not negative and not all zero; {got}."
+        )
+    return weight
+
+
+def combine_weights(weight, class_weight, y, *, owner, kind):
+    """Multiply row and class weights; scale those that are not zero to a mean of one.
+
+    Rows of weight zero count neither in the mean nor in the balance of the classes, so that
+    they are as good as left out.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_samples,) or None
+        What `check_weight` gave.
+    class_weight : dict, list of dict, "balanced" or None
+    y : ndarray or CSR matrix of shape (n_samples,) or (n_samples, n_outputs)
+    owner : str
+        Name of the estimator, for messages.
+    kind : str
+        Type of the target.
 
     Returns
     -------
     weight : ndarray of shape (n_samples,), dtype=float32, or None where all are equal
     """
-    if sample_weight is None and class_weight is None:
+    if class_weight is not None and kind not in CLASSIFICATION:
+        raise ValueError(
+            f"{owner}: class_weight={class_weight!r} needs classes; the target is {kind}. Set "
+            "class_weight=None, or pass sample_weight to fit."
+        )
+    if weight is None and class_weight is None:
         return None
-    weight = np.ones(n_samples)
-    if sample_weight is not None:
-        given = np.asarray(sample_weight, dtype=float)
-        if given.ndim == 0:
-            given = np.full(n_samples, float(given))
-        if given.ndim != 1:
-            raise ValueError(f"{owner}: Sample weights must be 1D array or scalar.")
-        if len(given) != n_samples:
-            raise ValueError(
-                f"{owner}: sample_weight.shape == {given.shape}, expected {(n_samples,)}!"
-            )
-        if not np.isfinite(given).all() or (given < 0).any() or not given.any():
-            raise ValueError(
-                f"{owner}: sample_weight must be finite, not negative and not all zero."
-            )
-        weight = weight * given
+    weight = np.ones(y.shape[0]) if weight is None else weight.copy()
+    kept = np.flatnonzero(weight)
     if class_weight is not None:
-        if kind not in CLASSIFICATION:
-            raise ValueError(
-                f"{owner}: class_weight={class_weight!r} needs classes; the target is {kind}."
-            )
-        weight = weight * compute_sample_weight(class_weight, y)
-    return (weight / weight.mean()).astype(np.float32)
+        weight[kept] *= compute_sample_weight(class_weight, y[kept])
+    return (weight / weight[kept].mean()).astype(np.float32)
 
 
 def check_groups(groups, n_samples, *, owner):

@@ -16,6 +16,8 @@ from sklearn_mmfusion._validation import (
     CLASSIFICATION,
     all_or_nothing,
     check_groups,
+    check_weight,
+    check_y,
     combine_weights,
     encode_target,
 )
@@ -56,17 +58,15 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
         owner = type(self).__name__
         check_module(self)
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
-        target = encode_target(y, len(X), owner=owner, target_type=self._target_type(y))
-        weight = combine_weights(
-            sample_weight,
-            getattr(self, "class_weight", None),
-            y,
-            len(X),
-            owner=owner,
-            kind=target.kind,
-        )
+        y = check_y(y, len(X), owner=owner)
         groups = check_groups(groups, len(X), owner=owner)
+        weight = check_weight(sample_weight, len(X), owner=owner)
         kept = slice(None) if weight is None else weight > 0
+        target = encode_target(
+            y, len(X), owner=owner, target_type=self._target_type(y), rows=kept
+        )
+        class_weight = getattr(self, "class_weight", None)
+        weight = combine_weights(weight, class_weight, y, owner=owner, kind=target.kind)
         mean, scale = X[kept].mean(0, dtype=np.float64), X[kept].std(0, dtype=np.float64)
         # A constant feature has no spread: dividing by one leaves zeros.
         scale[scale <= 1e-6 * np.maximum(1, np.abs(mean))] = 1.0
@@ -537,11 +537,11 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         return y[:, 0] if self._flat else y
 
     def _target_type(self, y):
-        return "continuous" if np.ndim(y) == 1 else "continuous-multioutput"
+        return "continuous" if y.ndim == 1 else "continuous-multioutput"
 
     def _keep_target(self, target, y):
         self.target_mean_, self.target_scale_ = target.mean, target.scale
-        self._flat = np.ndim(y) == 1 or target.n_outputs == 1
+        self._flat = y.ndim == 1
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_mmfusion._files import file_kind, read_array, read_audio
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
 from sklearn_mmfusion.containers import FileArray, TensorArray
-from sklearn_mmfusion.containers._check import check_column
+from sklearn_mmfusion.containers._check import check_column, is_table
 
 __all__ = ["LogMelSpectrogram", "Tokenizer"]
 
@@ -179,11 +179,14 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         Returns
         -------
         ids : TensorArray of length n_samples, cells of shape (n_tokens,), dtype=int32
-            NA where the text is absent; an empty cell where it holds no token.
+            NA where the text is absent; an empty cell where it holds no token. A table of
+            numbers gives a table of words: an ndarray of shape (n_samples, n_tokens).
         """
         check_is_fitted(self)
         texts = as_texts(check_column(self, X, reset=False))
-        return TensorArray([None if t is None else self.encode(t) for t in texts])
+        ids = TensorArray([None if t is None else self.encode(t) for t in texts])
+        # Every number is one word: rows of equally many numbers have equally many words.
+        return ids.gather() if is_table(X) and self.analyzer == "word" else ids
 
     def encode(self, text):
         """Return the token ids of one text.
@@ -227,7 +230,7 @@ def as_texts(column):
     """
     if isinstance(column, TensorArray):
         return [
-            " ".join(f"{v:.6g}" for v in np.ravel(c)) if isinstance(c, np.ndarray) else None
+            " ".join(map(_as_word, np.ravel(c))) if isinstance(c, np.ndarray) else None
             for c in column
         ]
     if isinstance(column, np.ndarray):
@@ -235,6 +238,11 @@ def as_texts(column):
     if isinstance(column, FileArray):
         raise TypeError("Got a column of file paths; expected texts. Read the files first.")
     return [str(t) if isinstance(t, str) else None for t in column]
+
+
+def _as_word(number):
+    # Letters in place of signs and point, where a number would be cut into several words.
+    return f"{number + 0.0:.6g}".translate({ord("-"): "m", ord("+"): "p", ord("."): "_"})
 
 
 def read_recording(path, row):
@@ -449,7 +457,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         -------
         frames : TensorArray of length n_samples, cells of shape (n_frames, n_mels), float32
             NA where the recording is absent. A recording of n samples gives
-            ``1 + n // hop_length`` frames.
+            ``1 + n // hop_length`` frames. A table of numbers, whose rows are equally long,
+            gives an ndarray of shape (n_samples, n_frames, n_mels).
         """
         check_is_fitted(self)
         column = check_column(self, X, reset=False, paths="audio")
@@ -463,7 +472,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
                 rows, self._log_mel(list(self._waveforms(column, rows))), strict=True
             ):
                 frames[row] = cell
-        return TensorArray(list(frames))
+        frames = TensorArray(list(frames))
+        return frames.gather() if is_table(X) else frames
 
     def _waveforms(self, column, rows):
         for row in rows:

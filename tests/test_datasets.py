@@ -61,7 +61,7 @@ def test_load_multimodal_digits_holds_what_it_says(digits):
     assert X["image"].iloc[0].shape == (16, 16) and X["image"].iloc[0].dtype == np.uint8
     assert X["audio"].dtype.sample_rate == 8000 and X["audio"].iloc[0].dtype == np.int16
     lengths = np.array([len(cell) for cell in X["audio"]])
-    assert lengths.min() >= 1200 and lengths.max() < 3600
+    assert lengths.min() >= 1000 and lengths.max() < 2400
     assert np.bincount(digits.target).min() > 170
     assert X["text"].str.len().min() >= 1
     assert "DESCR" in digits and "telephone" in digits.DESCR

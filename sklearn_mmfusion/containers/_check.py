@@ -47,6 +47,11 @@ def check_column(estimator, X, *, reset, paths=None):
     return column
 
 
+def is_table(X):
+    """Whether `check_column` reads X as a table of numbers, each row a 1-D cell."""
+    return _as_cells(X) is None
+
+
 def _as_cells(X):
     """The cells of X, or None where X is a table of numbers."""
     if isinstance(X, pd.DataFrame):

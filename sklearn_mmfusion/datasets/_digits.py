@@ -21,9 +21,9 @@ image  (16, 16) uint8. scikit-learn's `load_digits` (handwriting of 13 people, f
        repository), doubled in size; a grey 8 x 8 patch at a random place and Gaussian noise
        make it hard.
 text   The number's name in one of 16 languages (8 scripts), typed with many mistakes.
-audio  int16, 8 kHz, 0.15 to 0.45 s. The key pressed on a telephone with tone dialing, held for
-       a part of the recording, under heavy noise. Each of 12 lines is detuned, dull and
-       humming in its own way.
+audio  int16, 8 kHz, 0.125 to 0.3 s. The key pressed on a telephone with tone dialing, held for
+       a part of the recording, under noise and another key that leaks in from elsewhere. Each
+       of 12 lines is detuned, dull and humming in its own way.
 
 `groups` tells the line. Rows of lines 0 to 7 are in `train`, of lines 8 to 11 in `test`: the
 lines of the test rows are never heard in training. Only the handwriting is real; sound and

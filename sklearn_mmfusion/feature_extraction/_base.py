@@ -13,6 +13,8 @@ from sklearn_mmfusion._validation import (
     TARGET_TYPES,
     all_or_nothing,
     check_groups,
+    check_weight,
+    check_y,
     combine_weights,
     encode_target,
 )
@@ -69,26 +71,23 @@ class BaseModalityEncoder(
         check_module(self)
         column = check_column(self, X, reset=True, paths=self._paths)
         owner = type(self).__name__
-        target = encode_target(y, len(column), owner=owner, target_type=self.target_type)
+        y = check_y(y, len(column), owner=owner)
         groups = check_groups(groups, len(column), owner=owner)
-        weight = combine_weights(
-            sample_weight, self.class_weight, y, len(column), owner=owner, kind=target.kind
-        )
-        present = np.flatnonzero(~np.asarray(column.isna()))
-        if len(present) < 2:
+        weight = check_weight(sample_weight, len(column), owner=owner)
+        # An absent row, or one of weight zero, takes part in nothing that is learned.
+        taken = ~np.asarray(column.isna())
+        rows = np.flatnonzero(taken if weight is None else taken & (weight > 0))
+        if len(rows) < 2:
             raise ValueError(
-                f"{owner}: X has n_samples={len(column)}, of which {len(present)} are present; "
-                "a minimum of 2 present rows is required."
+                f"{owner}: X has n_samples={len(column)}, of which {len(rows)} are present and "
+                "have a weight; a minimum of 2 such rows is required."
             )
-        target.values = target.values[present]
+        y, weight, groups = (None if v is None else v[rows] for v in (y, weight, groups))
+        target = encode_target(y, len(rows), owner=owner, target_type=self.target_type)
+        weight = combine_weights(weight, self.class_weight, y, owner=owner, kind=target.kind)
         self._n_outputs = target.n_outputs
         self._n_features_out = self.n_components
-        self._train(
-            self._learn(column, present),
-            target,
-            None if weight is None else weight[present],
-            None if groups is None else groups[present],
-        )
+        self._train(self._learn(column, rows), target, weight, groups)
         return self
 
     def fit_transform(self, X, y=None, sample_weight=None, groups=None):

@@ -10,27 +10,30 @@ from sklearn_mmfusion.modules.layers import Embedding, MaskedBatchNorm, masked_m
 class AudioCNN(nn.Module):
     """2-D convolutions over the spectrogram, mean and maximum over time, one embedding.
 
-    Shape: frames (V, F), lengths (N,) int64 -> (N, out_features). Each block halves the
-    frequency axis and the time axis; every layer masks the padding again.
+    The first convolution is 5 x 5 with a stride of two, the others are 3 x 3 and followed by
+    max pooling: each block halves the frequency axis and the time axis, and masks the padding
+    again.
+
+    Shape: frames (V, F), lengths (N,) int64 -> (N, out_features).
     """
 
     def __init__(
         self,
         n_mels: int,
         out_features: int = 128,
-        channels: tuple[int, ...] = (32, 64, 128),
-        kernel_size: int = 3,
+        channels: tuple[int, ...] = (16, 32, 64),
         dropout: float = 0.3,
     ):
         super().__init__()
         self.out_features = out_features
         self.register_buffer("mean", torch.zeros(n_mels))
         self.register_buffer("std", torch.ones(n_mels))
-        sizes = [1, *channels]
+        self.stem = nn.Conv2d(1, channels[0], 5, stride=2, padding=2, bias=False)
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(i, o, kernel_size, padding=kernel_size // 2, bias=False)
-            for i, o in zip(sizes, sizes[1:], strict=False)
+            nn.Conv2d(i, o, 3, padding=1, bias=False)
+            for i, o in zip(channels, channels[1:], strict=False)
         )
+        self.to(memory_format=torch.channels_last)
         self.norms = nn.ModuleList(MaskedBatchNorm(c) for c in channels)
         bands = n_mels
         for _ in channels:
@@ -45,7 +48,9 @@ class AudioCNN(nn.Module):
     def forward(self, frames: Tensor, frames_lengths: Tensor) -> Tensor:
         x, mask = pad((frames - self.mean) / self.std, frames_lengths)  # (N, L, F), (N, L)
         x = x[:, None].contiguous(memory_format=torch.channels_last)  # (N, 1, L, F)
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+        mask = mask[:, ::2]
+        x = functional.relu(self.norms[0](self.stem(x), mask))
+        for convolution, norm in zip(self.convolutions, self.norms[1:], strict=True):
             x = functional.relu(norm(convolution(x), mask))
             # Padding is zero and the activations are not negative: it never wins the maximum.
             x = functional.max_pool2d(x, 2, ceil_mode=True)

@@ -8,7 +8,7 @@ from sklearn_mmfusion.modules.layers import Embedding
 
 
 class ImageCNN(nn.Module):
-    """Convolutions of 3 x 3, batch norm, max pooling, one embedding.
+    """Convolutions of 3 x 3, batch norm, max pooling, ReLU, one embedding.
 
     Each block halves the axes that are still longer than four pixels; what is left is
     averaged to at most 4 x 4, so that large pictures cost no large last layer. In training each
@@ -45,6 +45,7 @@ class ImageCNN(nn.Module):
             height, width = height // pool[0], width // pool[1]
             self.pools.append(pool)
         self.grid = (min(height, 4), min(width, 4))
+        self.to(memory_format=torch.channels_last)
         self.embedding = Embedding(
             channels[-1] * self.grid[0] * self.grid[1], out_features, dropout
         )

@@ -6,6 +6,7 @@ Shape legend: ``N`` batch, ``C`` channels, ``F`` frequency bands, ``L`` padded l
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def pad(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,8 +39,17 @@ class MaskedBatchNorm(nn.Module):
         steps = x.flatten(0, 1)  # (N L, ..., C)
         valid = mask.flatten().nonzero()[:, 0]
         packed = steps.index_select(0, valid)  # (V, ..., C)
-        packed = self.norm(packed.reshape(-1, x.shape[-1])).view_as(packed)
+        packed = self._normalize(packed.reshape(-1, x.shape[-1])).view_as(packed)
         return torch.zeros_like(steps).index_copy(0, valid, packed).view_as(x).movedim(-1, 1)
+
+    def _normalize(self, steps: Tensor) -> Tensor:
+        if self.training and len(steps) == 1:
+            # One step, of a batch of empty texts and one of a single character, has no spread.
+            norm = self.norm
+            return functional.batch_norm(
+                steps, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+        return self.norm(steps)
 
 
 def masked_mean_max(x: Tensor, mask: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sklearn_mmfusion.modules.image import ImageCNN
+from sklearn_mmfusion.modules.image import ImageCNN, shift
 from tests.modules._networks import make_batch, make_network
 
 
@@ -41,3 +41,24 @@ def test_pixels_of_any_number_type_give_the_same(dtype):
     network = make_network("image").float().eval()
     pixels = torch.randint(256, (3, 2, 9, 8), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(network(pixels.to(dtype)), network(pixels.double()))
+
+
+def test_shift_moves_whole_pictures_and_repeats_the_border():
+    torch.manual_seed(0)
+    rows, columns = torch.meshgrid(torch.arange(20), torch.arange(30), indexing="ij")
+    images = torch.stack([rows, columns]).expand(50, 2, 20, 30)
+    moved = shift(images, 0.1)
+    offsets = torch.stack([moved[:, 0, 10, 0] - 10, moved[:, 1, 0, 15] - 15], 1)
+    assert offsets.amin(0).tolist() == [-2, -3]
+    assert offsets.amax(0).tolist() == [2, 3]
+    for image, (down, right) in zip(moved, offsets, strict=True):
+        assert torch.equal(image[0], (rows + down).clamp(0, 19))
+        assert torch.equal(image[1], (columns + right).clamp(0, 29))
+
+
+def test_images_are_moved_in_training_only():
+    network, batch = make_network("image"), make_batch("image")
+    network.max_shift = 0.5
+    torch.testing.assert_close(network.eval()(**batch), network(**batch))
+    moved = [network.train()(**batch) for _ in range(2)]
+    assert not torch.allclose(*moved)

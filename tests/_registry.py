@@ -1,0 +1,230 @@
+"""Every public estimator once, with small settings and data of its own modality.
+
+The common checks (`tests/_checks.py`) run over `ENTRIES`; `tests/test_common.py` compares the
+registry with the public names, so that a new estimator cannot be left out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from sklearn_mmfusion import (
+    AudioEncoder,
+    BlockPooling,
+    BlockWeighting,
+    BlockWhitening,
+    FusionTransformer,
+    ImageEncoder,
+    LogMelSpectrogram,
+    NeuralClassifier,
+    NeuralRegressor,
+    TextEncoder,
+    Tokenizer,
+    multimodal_frame,
+)
+
+NOT_ESTIMATORS = {
+    "FileArray",
+    "TensorArray",
+    "load_multimodal_digits",
+    "make_fusion_transformer",
+    "make_multimodal_classification",
+    "multimodal_frame",
+}
+N_ROWS = 24
+RATE = 1000
+
+
+# ------------------------------------------------------------------------------ data
+
+
+def classes(n=N_ROWS):
+    """Two balanced classes, in an order that is not sorted."""
+    return np.random.default_rng(0).permutation(np.arange(n) % 2)
+
+
+def numbers(n=N_ROWS):
+    """Targets for a regressor."""
+    return 3.0 * classes(n) + np.random.default_rng(1).normal(size=n)
+
+
+def images(n=N_ROWS):
+    """uint8 images (n, 8, 8); those of class 1 are brighter on the left."""
+    pixels = np.random.default_rng(2).integers(0, 128, (n, 8, 8))
+    pixels[:, :, :4] += 100 * classes(n)[:, None, None]
+    return pixels.astype(np.uint8)
+
+
+def texts(n=N_ROWS):
+    """Texts of one to five words; the classes share some of them."""
+    rng = np.random.default_rng(3)
+    words = [["red", "ruby", "wine", "warm"], ["blue", "navy", "sky", "warm"]]
+    return [" ".join(rng.choice(words[c], rng.integers(1, 6))) for c in classes(n)]
+
+
+def waveforms(n=N_ROWS):
+    """Tones of 60 to 200 samples at 1 kHz, of a low or a high pitch."""
+    rng = np.random.default_rng(4)
+    time = [np.arange(rng.integers(60, 200)) / RATE for _ in range(n)]
+    pitch = np.array([80, 250])[classes(n)]
+    return [
+        (np.sin(2 * np.pi * f * t) + 0.3 * rng.normal(size=len(t))).astype(np.float32)
+        for f, t in zip(pitch, time, strict=True)
+    ]
+
+
+def table(n=N_ROWS):
+    """Numbers (n, 5), two of whose columns differ between the classes."""
+    X = np.random.default_rng(5).normal(size=(n, 5)).astype(np.float32)
+    X[:, :2] += 2.0 * classes(n)[:, None]
+    return X
+
+
+def blocks(n=N_ROWS):
+    """Two feature blocks of equal width, with absent rows."""
+    X = multimodal_frame(left=table(n), right=table(n)[:, ::-1] ** 2)
+    X.loc[3, "left"] = None
+    return X
+
+
+def modalities(n=N_ROWS):
+    """Images, text and sound, each absent in one row."""
+    X = multimodal_frame(image=images(n), text=texts(n), audio=waveforms(n))
+    for row, name in enumerate(X, start=4):
+        X.loc[row, name] = None
+    return X
+
+
+def column(cells, name):
+    """Series of cells of one modality, its second row absent."""
+    X = multimodal_frame(**{name: cells})
+    X.loc[1, name] = None
+    return X[name]
+
+
+# ------------------------------------------------------------------------------ estimators
+
+
+SMALL = {"n_components": 4, "max_epochs": 2, "random_state": 0}
+SMALL_IMAGE = {**SMALL, "channels": (4, 6)}
+SMALL_TEXT = {**SMALL, "embedding_dim": 6}
+SMALL_AUDIO = {**SMALL, "sample_rate": RATE, "n_mels": 6}
+SMALL_LSTM = {**SMALL_AUDIO, "architecture": "lstm", "module_params": {"hidden_size": 6}}
+SMALL_CNN = {**SMALL_AUDIO, "architecture": "cnn", "module_params": {"channels": (4, 6)}}
+SMALL_NET = {
+    "hidden_layer_sizes": (8,),
+    "max_epochs": 8,
+    "batch_size": 64,
+    "lr": 0.05,
+    "random_state": 0,
+}
+
+
+def fusion_transformer(**params):
+    """A FusionTransformer of all three encoders."""
+    encoders = [
+        ("image", ImageEncoder(**SMALL_IMAGE), "image"),
+        ("text", TextEncoder(**SMALL_TEXT), "text"),
+        ("audio", AudioEncoder(**SMALL_CNN), "audio"),
+    ]
+    return FusionTransformer(encoders, **params)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One estimator: how to make it, what it reads, and what it can do.
+
+    ``make(**params)`` gives an unfitted estimator with small settings; ``X()`` its native input,
+    of which `rows` takes a part; ``y()`` its target; ``other`` parameters that change its output.
+    ``tags`` are what checks choose by: "transformer" or "predictor"; "encoder"; "net" (trains a
+    network); "random" (takes `random_state`); "cells" (returns cells rather than a table);
+    "classes" (learns from class labels).
+    """
+
+    name: str
+    make: Callable
+    X: Callable
+    y: Callable
+    other: dict
+    tags: frozenset
+
+    def fitted(self, **params):
+        """A fitted estimator."""
+        return self.make(**params).fit(self.X(), self.y())
+
+    def __str__(self):
+        return self.name
+
+
+def _entry(name, make, X, tags, small, other, y=classes):
+    return Entry(name, partial(_make, make, small), X, y, other, frozenset(tags.split()))
+
+
+def _make(make, small, **params):
+    return make(**{**small, **params})
+
+
+def _images():
+    return column(images(), "image")
+
+
+def _texts():
+    return column(texts(), "text")
+
+
+def _sounds():
+    return column(waveforms(), "audio")
+
+
+ENCODER = "transformer encoder net random classes"
+FRONT = {"sample_rate": RATE, "n_mels": 6}
+FEWER = {"n_components": 3}
+ENTRIES = [
+    _entry("ImageEncoder", ImageEncoder, _images, ENCODER, SMALL_IMAGE, FEWER),
+    _entry("TextEncoder", TextEncoder, _texts, ENCODER, SMALL_TEXT, FEWER),
+    _entry("AudioEncoder", AudioEncoder, _sounds, ENCODER, SMALL_CNN, FEWER),
+    _entry("AudioEncoder-lstm", AudioEncoder, _sounds, ENCODER, SMALL_LSTM, FEWER),
+    _entry("Tokenizer", Tokenizer, _texts, "transformer cells", {}, {"ngram_range": (1, 2)}),
+    _entry("LogMelSpectrogram", LogMelSpectrogram, _sounds, "transformer cells", FRONT, {"n_mels": 5}),
+    _entry(
+        "FusionTransformer",
+        fusion_transformer,
+        modalities,
+        "transformer random classes",
+        {"random_state": 0},
+        {"missing": "zero"},
+    ),
+    _entry("BlockPooling", BlockPooling, blocks, "transformer", {}, {"method": "max"}),
+    _entry("BlockWeighting", BlockWeighting, blocks, "transformer", {}, {"scale": False}),
+    _entry("BlockWhitening", BlockWhitening, blocks, "transformer", {}, {"n_components": 2}),
+    _entry(
+        "NeuralClassifier",
+        NeuralClassifier,
+        table,
+        "predictor net random classes",
+        SMALL_NET,
+        {"hidden_layer_sizes": (4,)},
+    ),
+    _entry(
+        "NeuralRegressor",
+        NeuralRegressor,
+        table,
+        "predictor net random",
+        SMALL_NET,
+        {"hidden_layer_sizes": (4,)},
+        numbers,
+    ),
+]
+
+
+def having(*tags):
+    """The entries that have all of some tags."""
+    return [entry for entry in ENTRIES if entry.tags.issuperset(tags)]
+
+
+def rows(X, index):
+    """Some rows of any native input: by positions, slice or mask."""
+    return X.iloc[index] if isinstance(X, pd.DataFrame | pd.Series) else X[index]

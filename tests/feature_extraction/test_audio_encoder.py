@@ -1,0 +1,194 @@
+"""AudioEncoder: arrays, files, rates and lengths."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import signal
+from scipy.io import wavfile
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from sklearn_mmfusion.containers import FileArray, TensorArray
+from sklearn_mmfusion.feature_extraction import AudioEncoder
+
+RATE = 8000
+SMALL = {"cnn": {"channels": (4, 4)}, "lstm": {"hidden_size": 4}}
+BOTH = pytest.mark.parametrize("architecture", ["cnn", "lstm"])
+
+
+def tiny(architecture="cnn", **params):
+    small = {
+        "n_components": 4,
+        "sample_rate": RATE,
+        "n_mels": 12,
+        "max_epochs": 2,
+        "random_state": 0,
+        "architecture": architecture,
+        "module_params": SMALL[architecture],
+    }
+    return AudioEncoder(**small | params)
+
+
+def make_tones(n=40, seed=0):
+    """A tone that rises for class 0 and falls for class 1, of any length, in noise."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    waves = []
+    for label in y:
+        n_samples = rng.integers(600, 1500)
+        time = np.arange(n_samples) / RATE
+        ends = (500, 2500) if label == 0 else (2500, 500)
+        tone = 0.3 * signal.chirp(time, ends[0], time[-1], ends[1], phi=rng.uniform(0, 360))
+        waves.append((tone + 0.05 * rng.standard_normal(n_samples)).astype(np.float32))
+    return waves, y
+
+
+def features(X, y=None, architecture="cnn", **params):
+    y = np.arange(len(X)) % 2 if y is None else y
+    return tiny(architecture, **params).fit_transform(X, y)
+
+
+@BOTH
+def test_features_tell_classes_apart(architecture):
+    waves, y = make_tones(260)
+    encoder = tiny(architecture, n_components=8, max_epochs=12, module_params=None)
+    if architecture == "cnn":
+        encoder.set_params(module_params={"channels": (8, 8)}, max_epochs=8)
+    encoder.fit(waves[:180], y[:180])
+    head = LogisticRegression().fit(encoder.transform(waves[:180]), y[:180])
+    assert head.score(encoder.transform(waves[180:]), y[180:]) > 0.9
+
+
+def test_recordings_are_the_same_in_any_container():
+    waves, _ = make_tones()
+    expected = features(waves)
+    assert expected.shape == (40, 4)
+    assert expected.dtype == np.float32
+    same = {
+        "column": TensorArray(waves),
+        "with rate": TensorArray(waves, sample_rate=RATE),
+        "series": pd.Series(TensorArray(waves), index=np.arange(40) + 7),
+        "objects": pd.Series(waves),
+        "frame": pd.DataFrame({"audio": TensorArray(waves)}),
+        "lists": [w.tolist() for w in waves],
+        "doubles": [w.astype(np.float64) for w in waves],
+        "big-endian": [w.astype(">f4") for w in waves],
+        "strided": [np.repeat(w, 2)[::2] for w in waves],
+    }
+    for name, X in same.items():
+        np.testing.assert_array_equal(features(X), expected, err_msg=name)
+
+
+@BOTH
+def test_a_recording_alone_has_the_features_it_has_among_others(architecture):
+    waves, y = make_tones()
+    encoder = tiny(architecture).fit(waves, y)
+    together = encoder.transform([*waves, np.tile(waves[0], 8)])
+    for row in range(0, 40, 7):
+        alone = encoder.transform(TensorArray([waves[row]]))
+        np.testing.assert_allclose(alone[0], together[row], rtol=1e-4, atol=1e-5)
+
+
+def test_equal_lengths_as_a_table_equal_a_column():
+    waves = np.stack([w[:600] for w in make_tones()[0]])
+    np.testing.assert_array_equal(features(waves), features(TensorArray(waves)))
+    assert tiny().fit(waves, np.arange(40) % 2).n_features_in_ == 600
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_wav_files_equal_arrays(tmp_path, dtype):
+    waves, _ = make_tones()
+    if dtype == np.int16:
+        waves = [np.round(w * 2**14).astype(dtype) for w in waves]
+    names = [f"{i}.wav" for i in range(40)]
+    for name, wave in zip(names, waves, strict=True):
+        wavfile.write(tmp_path / name, RATE, wave)
+    expected = features(waves)
+    paths = [str(tmp_path / name) for name in names]
+    np.testing.assert_array_equal(features(paths), expected)
+    np.testing.assert_array_equal(features(FileArray(paths)), expected)
+    np.testing.assert_array_equal(features(names, root=str(tmp_path)), expected)
+
+
+def test_loudness_does_not_matter():
+    waves, y = make_tones()
+    encoder = tiny().fit(waves, y)
+    louder = encoder.transform([0.5 * w for w in waves])
+    np.testing.assert_allclose(louder, encoder.transform(waves), atol=1e-2)
+
+
+def test_rates_are_checked_and_resampled_if_asked(tmp_path):
+    waves, y = make_tones()
+    double = [signal.resample_poly(w, 2, 1).astype(np.float32) for w in waves]
+    column = TensorArray(double, sample_rate=2 * RATE)
+    with pytest.raises(ValueError, match=r"row 0 has sample_rate=16000.* expected 8000 Hz.*resample"):
+        tiny().fit(column, y)
+    wavfile.write(tmp_path / "a.wav", 2 * RATE, double[0])
+    with pytest.raises(ValueError, match="row 0 has sample_rate=16000 Hz"):
+        tiny().fit(waves, y).transform([str(tmp_path / "a.wav")])
+    encoder = tiny(resample=True).fit(waves, y)
+    close = encoder.transform(column)
+    back = [signal.resample_poly(w, 1, 2).astype(np.float32) for w in double]
+    np.testing.assert_allclose(close, encoder.transform(back), atol=1e-4)
+
+
+@BOTH
+def test_absent_recordings_take_no_part(architecture):
+    waves, y = make_tones()
+    absent = np.arange(40) % 5 == 0
+    cells = [None if gone else w for w, gone in zip(waves, absent, strict=True)]
+    out = features(cells, y, architecture)
+    assert np.isnan(out[absent]).all()
+    kept = [w for w in cells if w is not None]
+    np.testing.assert_array_equal(out[~absent], features(kept, y[~absent], architecture))
+
+
+def test_scale_is_that_of_the_training_frames():
+    waves, y = make_tones()
+    encoder = tiny().fit(waves, y)
+    frames = np.concatenate(list(encoder.frontend_.transform(waves)))
+    np.testing.assert_allclose(encoder.mean_, frames.mean(0), atol=1e-5)
+    np.testing.assert_allclose(encoder.scale_, frames.std(0), rtol=1e-4)
+
+
+def test_silence_and_single_samples_are_finite():
+    waves, y = make_tones()
+    encoder = tiny().fit([*waves, np.zeros(900, np.float32), np.ones(1, np.float32)], [*y, 0, 1])
+    out = encoder.transform([np.zeros(50, np.float32), np.ones(1, np.float32)])
+    assert np.isfinite(out).all()
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array(["cat", "dog"] * 20),
+        np.arange(40) % 3,
+        np.eye(3, dtype=int)[np.arange(40) % 3] | np.eye(3, dtype=int)[np.arange(40) % 2],
+        np.linspace(0, 1, 40) ** 2,
+        np.random.default_rng(0).normal(size=(40, 2)),
+    ],
+    ids=["binary", "multiclass", "multilabel", "continuous", "multioutput"],
+)
+def test_targets_of_every_type_train(y):
+    out = features(make_tones()[0], y)
+    assert out.shape == (40, 4)
+    assert np.isfinite(out).all()
+
+
+def test_an_own_network_gets_bands_and_frames():
+    class Means(nn.Module):
+        def __init__(self, n_mels, out_features):
+            super().__init__()
+            self.out_features = out_features
+            self.layer = nn.Linear(n_mels, out_features)
+
+        def forward(self, frames, frames_lengths):
+            cells = frames.split(frames_lengths.tolist())
+            return self.layer(nn.utils.rnn.pad_sequence([c[:1] for c in cells])[0])
+
+    waves, y = make_tones()
+    encoder = tiny(module=Means, module_params=None).fit(waves, y)
+    layer = encoder.module_.encoder.layer
+    first = np.stack([f[0] for f in encoder.frontend_.transform(waves)])
+    by_hand = first @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+    np.testing.assert_allclose(encoder.transform(waves), by_hand, atol=1e-4)

@@ -1,0 +1,220 @@
+"""ImageEncoder: every way to write down the same images gives the same features."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from sklearn_mmfusion.containers import FileArray, TensorArray
+from sklearn_mmfusion.feature_extraction import ImageEncoder
+from sklearn_mmfusion.feature_extraction.image import resize
+
+TINY = {"n_components": 4, "channels": (4, 4), "max_epochs": 2, "random_state": 0}
+
+
+def make_images(n=40, shape=(10, 12), seed=0):
+    """Noise with a bright patch, on the left for class 0 and on the right for class 1."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    images = rng.integers(0, 60, size=(n, *shape))
+    for image, label in zip(images, y, strict=True):
+        row, column = rng.integers(0, 7), rng.integers(0, 3) + 7 * label
+        image[row : row + 3, column : column + 3] += 150
+    return images.astype(np.uint8), y
+
+
+def features(X, y=None, **params):
+    y = np.arange(len(X)) % 2 if y is None else y
+    return ImageEncoder(**TINY | params).fit_transform(X, y)
+
+
+def test_features_tell_classes_apart():
+    images, y = make_images(300)
+    encoder = ImageEncoder(n_components=8, channels=(8, 8), max_epochs=8, random_state=0)
+    encoder.fit(images[:200], y[:200])
+    head = LogisticRegression().fit(encoder.transform(images[:200]), y[:200])
+    assert head.score(encoder.transform(images[200:]), y[200:]) > 0.9
+
+
+def test_gray_images_are_the_same_in_any_container():
+    images, _ = make_images()
+    expected = features(images)
+    assert expected.shape == (40, 4)
+    assert expected.dtype == np.float32
+    same = {
+        "channel last": images[..., None],
+        "channel first": images[:, None],
+        "list": list(images),
+        "nested lists": images.tolist(),
+        "column": TensorArray(images),
+        "series": pd.Series(TensorArray(images), index=np.arange(40) + 7),
+        "view": TensorArray(np.concatenate([images, images]))[np.arange(40)],
+        "objects": pd.Series(list(images)),
+        "frame": pd.DataFrame({"image": TensorArray(images)}),
+        "tensor": torch.from_numpy(images),
+        "fortran": np.asfortranarray(images),
+    }
+    for name, X in same.items():
+        np.testing.assert_array_equal(features(X), expected, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.int64, ">f4", np.float16])
+def test_pixels_of_any_number_type_give_the_same(dtype):
+    images, _ = make_images()
+    np.testing.assert_allclose(features(images.astype(dtype)), features(images), atol=1e-5)
+
+
+def test_flat_rows_with_a_shape_are_images():
+    images, _ = make_images()
+    rows = images.reshape(40, -1)
+    np.testing.assert_allclose(features(rows, image_shape=(10, 12)), features(images), atol=1e-5)
+    color = np.stack([images, images // 2, 255 - images], 1)
+    np.testing.assert_allclose(
+        features(color.reshape(40, -1), image_shape=(3, 10, 12)), features(color), atol=1e-5
+    )
+    with pytest.raises(ValueError, match=r"120 numbers; expected 130.*image_shape=\(10, 13\)"):
+        features(rows, image_shape=(10, 13))
+
+
+@pytest.mark.parametrize("n_channels", [2, 3, 4])
+def test_channels_may_stand_first_or_last(n_channels):
+    images, _ = make_images()
+    last = np.stack([images // (k + 1) for k in range(n_channels)], -1)
+    first = np.ascontiguousarray(np.moveaxis(last, -1, 1))
+    np.testing.assert_array_equal(features(first), features(last))
+    np.testing.assert_array_equal(features(first, channel_axis="first"), features(last))
+    encoder = ImageEncoder(**TINY).fit(last, np.arange(40) % 2)
+    np.testing.assert_allclose(encoder.mean_, last.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(encoder.scale_, last.std((0, 1, 2)), rtol=1e-4)
+
+
+def test_channel_axis_settles_what_the_shape_leaves_open():
+    cubes = np.random.default_rng(0).normal(size=(20, 4, 6, 5)).astype(np.float32)
+    encoders = {
+        axis: ImageEncoder(**TINY, channel_axis=axis).fit(cubes, np.arange(20) % 2)
+        for axis in ("first", "last", "auto")
+    }
+    assert [len(e.mean_) for e in encoders.values()] == [4, 5, 4]
+
+
+@pytest.mark.parametrize("as_paths", [list, FileArray, pd.Series])
+def test_files_equal_arrays(tmp_path, as_paths):
+    pillow = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
+    images, _ = make_images()
+    names = [f"{i}.png" for i in range(40)]
+    for name, image in zip(names, images, strict=True):
+        pillow.fromarray(image).save(tmp_path / name)
+    paths = [str(tmp_path / name) for name in names]
+    np.testing.assert_array_equal(features(as_paths(paths)), features(images))
+    np.testing.assert_array_equal(features(names, root=str(tmp_path)), features(images))
+
+
+def test_pillow_images_are_cells():
+    pillow = pytest.importorskip("PIL.Image", reason="Pillow makes the images")
+    images, _ = make_images()
+    np.testing.assert_array_equal(features([pillow.fromarray(i) for i in images]), features(images))
+
+
+def test_resizing_equals_pillow():
+    pillow = pytest.importorskip("PIL.Image", reason="Pillow is the oracle")
+    images, _ = make_images(4)
+    for size in [(5, 6), (20, 31), (10, 12), (7, 24)]:
+        ours = resize(images[:, None], size)[:, 0]
+        theirs = [
+            np.asarray(pillow.fromarray(i).resize(size[::-1], pillow.Resampling.BILINEAR))
+            for i in images
+        ]
+        np.testing.assert_allclose(ours.astype(int), np.array(theirs, dtype=int), atol=1)
+    assert resize(images[:, None].astype(np.float32), (5, 6)).dtype == np.float32
+
+
+def test_images_of_many_sizes_are_resized():
+    images, y = make_images()
+    ragged = [i if k % 3 else i[:, :11] for k, i in enumerate(images)]
+    encoder = ImageEncoder(**TINY, image_size=(8, 8)).fit(ragged, y)
+    out = encoder.transform(ragged)
+    for k in (0, 1, 2):
+        by_hand = resize(np.asarray(ragged[k])[None, None], (8, 8))[0, 0]
+        np.testing.assert_allclose(encoder.transform(by_hand[None])[0], out[k], atol=1e-5)
+
+
+def test_a_gray_image_among_color_ones_gets_three_channels():
+    images, y = make_images()
+    encoder = ImageEncoder(**TINY).fit(np.repeat(images[..., None], 3, axis=3), y)
+    expected = encoder.transform(np.repeat(images[:2, ..., None], 3, axis=3))
+    np.testing.assert_array_equal(encoder.transform(images[:2]), expected)
+
+
+def test_absent_images_take_no_part():
+    images, y = make_images()
+    absent = np.arange(40) % 5 == 0
+    column = TensorArray(images).copy()
+    column[absent] = np.nan
+    encoder = ImageEncoder(**TINY).fit(column, y)
+    out = encoder.transform(column)
+    assert np.isnan(out[absent]).all()
+    np.testing.assert_array_equal(out[~absent], features(images[~absent], y[~absent]))
+    assert np.isnan(encoder.transform(column[[0, 5]])).all()
+
+
+def test_rows_without_weight_take_no_part():
+    images, y = make_images()
+    weight = (np.arange(40) % 5 > 0).astype(float)
+    kept = weight > 0
+    encoder = ImageEncoder(**TINY).fit(images, y, sample_weight=weight)
+    expected = ImageEncoder(**TINY).fit(images[kept], y[kept])
+    np.testing.assert_allclose(encoder.mean_, expected.mean_, rtol=1e-6)
+    np.testing.assert_allclose(encoder.transform(images), expected.transform(images), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array(["cat", "dog"] * 20),
+        np.arange(40) % 3,
+        np.eye(3, dtype=int)[np.arange(40) % 3] | np.eye(3, dtype=int)[np.arange(40) % 2],
+        np.linspace(0, 1, 40) ** 2,
+        np.random.default_rng(0).normal(size=(40, 2)),
+    ],
+    ids=["binary", "multiclass", "multilabel", "continuous", "multioutput"],
+)
+def test_targets_of_every_type_train(y):
+    images, _ = make_images()
+    out = features(images, y)
+    assert out.shape == (40, 4)
+    assert np.isfinite(out).all()
+    assert not np.allclose(out, features(images))
+
+
+def test_target_type_reads_whole_numbers_as_numbers():
+    images, y = make_images()
+    numbers = features(images, y, target_type="continuous")
+    np.testing.assert_allclose(numbers, features(images, y + 0.5 * (y - 0.5)), atol=1e-4)
+
+
+def test_an_own_network_gets_sizes_and_parameters():
+    class Flat(nn.Module):
+        def __init__(self, in_channels, image_size, out_features, bias):
+            super().__init__()
+            self.out_features = out_features
+            self.layer = nn.Linear(in_channels * image_size[0] * image_size[1], out_features, bias)
+
+        def forward(self, pixels):
+            return self.layer(pixels.float().flatten(1) / 255)
+
+    images, y = make_images()
+    encoder = ImageEncoder(**TINY, module=Flat, module_params={"bias": False}).fit(images, y)
+    layer = encoder.module_.encoder.layer
+    assert layer.bias is None
+    by_hand = images.reshape(40, -1) / 255 @ layer.weight.detach().numpy().T
+    np.testing.assert_allclose(encoder.transform(images), by_hand, atol=1e-5)
+
+
+def test_a_memory_map_is_read_and_left_alone(tmp_path):
+    images, _ = make_images()
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    np.testing.assert_array_equal(features(mapped), features(images))
+    np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), images)

@@ -1,0 +1,161 @@
+"""TextEncoder: what counts as the same text, and what n-grams it knows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from sklearn_mmfusion.feature_extraction import TextEncoder
+
+TINY = {
+    "n_components": 4,
+    "embedding_dim": 4,
+    "max_epochs": 2,
+    "random_state": 0,
+    "module_params": {"channels": 4},
+}
+
+
+def make_texts(n=60, seed=0):
+    """Words of no meaning around one that tells the class."""
+    rng = np.random.default_rng(seed)
+    noise = ["the", "of", "and", "in", "with", "from", "über", "猫"]
+    signal = [["red", "crimson", "scarlet"], ["blue", "azure", "navy"]]
+    y = np.arange(n) % 2
+    texts = []
+    for label in y:
+        words = [*rng.choice(noise, rng.integers(1, 6)), rng.choice(signal[label])]
+        texts.append(" ".join(rng.permutation(words)))
+    return texts, y
+
+
+def features(X, y=None, **params):
+    y = np.arange(len(X)) % 2 if y is None else y
+    return TextEncoder(**TINY | params).fit_transform(X, y)
+
+
+def test_features_tell_classes_apart():
+    texts, y = make_texts(300)
+    encoder = TextEncoder(n_components=8, embedding_dim=8, max_epochs=10, random_state=0)
+    encoder.fit(texts[:200], y[:200])
+    head = LogisticRegression().fit(encoder.transform(texts[:200]), y[:200])
+    assert head.score(encoder.transform(texts[200:]), y[200:]) > 0.95
+    # a word never seen whole is known by its pieces
+    assert head.predict(encoder.transform(["scarlette", "navyblue"])).tolist() == [0, 1]
+
+
+def test_texts_are_the_same_in_any_container():
+    texts, _ = make_texts()
+    expected = features(texts)
+    assert expected.shape == (60, 4)
+    assert expected.dtype == np.float32
+    same = {
+        "array": np.array(texts),
+        "objects": np.array(texts, dtype=object),
+        "series": pd.Series(texts, index=np.arange(60) + 7),
+        "object series": pd.Series(texts, dtype=object),
+        "frame": pd.DataFrame({"text": texts}),
+        "category": pd.Series(texts, dtype="string"),
+    }
+    for name, X in same.items():
+        np.testing.assert_array_equal(features(X), expected, err_msg=name)
+
+
+def test_case_and_unicode_form_do_not_matter():
+    texts, y = make_texts()
+    encoder = TextEncoder(**TINY).fit(texts, y)
+    expected = encoder.transform(["über red", "straße"])
+    np.testing.assert_array_equal(encoder.transform(["U\u0308BER ＲＥＤ", "STRASSE"]), expected)
+    cased = TextEncoder(**TINY, lowercase=False).fit([*texts, "RED"], [*y, 0])
+    assert not np.allclose(*cased.transform(["red", "RED"]))
+
+
+def test_vocabularies_follow_the_parameters():
+    texts, y = make_texts()
+    encoder = TextEncoder(**TINY, word_ngram_range=(1, 2), char_ngram_range=(2, 3), min_df=3)
+    tokenizers = encoder.fit(texts, y).tokenizers_
+    assert {len(w.split()) for w in tokenizers["words"].vocabulary_} == {1, 2}
+    assert {len(g) for g in tokenizers["ngrams"].vocabulary_} == {2, 3}
+    assert {len(c) for c in tokenizers["chars"].vocabulary_} == {1}
+    assert "crimson" in tokenizers["words"].vocabulary_
+    small = TextEncoder(**TINY, max_features=5).fit(texts, y).tokenizers_
+    assert [t.n_tokens_ for t in small.values()] == [6, 6, 6]
+
+
+def test_empty_and_unknown_texts_have_features():
+    texts, y = make_texts()
+    encoder = TextEncoder(**TINY).fit([*texts, "", "…"], [*y, 0, 1])
+    out = encoder.transform(["", "…", "жук", "zzz"])
+    assert np.isfinite(out).all()
+    np.testing.assert_allclose(out[0], out[1], atol=1e-6)
+
+
+def test_many_empty_texts_train():
+    texts, y = make_texts(80)
+    texts[10:60] = [""] * 50
+    assert np.isfinite(features(texts, y)).all()
+
+
+def test_absent_texts_take_no_part():
+    texts, y = make_texts()
+    column = pd.Series(texts)
+    column[::5] = None
+    absent = column.isna().to_numpy()
+    out = features(column, y)
+    assert np.isnan(out[absent]).all()
+    kept = [t for t, gone in zip(texts, absent, strict=True) if not gone]
+    np.testing.assert_array_equal(out[~absent], features(kept, y[~absent]))
+
+
+def test_a_text_alone_has_the_features_it_has_among_others():
+    texts, y = make_texts()
+    encoder = TextEncoder(**TINY).fit(texts, y)
+    together = encoder.transform([*texts, "a very long text " * 20])
+    for row in range(0, 60, 7):
+        np.testing.assert_allclose(encoder.transform([texts[row]])[0], together[row], atol=1e-5)
+
+
+def test_rows_of_numbers_are_texts_of_words():
+    X = np.random.default_rng(0).integers(0, 4, size=(60, 3)).astype(float)
+    encoder = TextEncoder(**TINY).fit(X, X[:, 0] > 1)
+    assert len(encoder.tokenizers_["words"].vocabulary_) == 4
+    assert encoder.n_features_in_ == 3
+    assert encoder.transform(X).shape == (60, 4)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array(["cat", "dog"] * 30),
+        np.arange(60) % 3,
+        np.eye(3, dtype=int)[np.arange(60) % 3] | np.eye(3, dtype=int)[np.arange(60) % 2],
+        np.linspace(0, 1, 60) ** 2,
+        np.random.default_rng(0).normal(size=(60, 2)),
+    ],
+    ids=["binary", "multiclass", "multilabel", "continuous", "multioutput"],
+)
+def test_targets_of_every_type_train(y):
+    out = features(make_texts()[0], y)
+    assert out.shape == (60, 4)
+    assert np.isfinite(out).all()
+
+
+def test_an_own_network_gets_sizes_and_bags():
+    class Bag(nn.Module):
+        def __init__(self, n_words, n_ngrams, n_chars, out_features):
+            super().__init__()
+            self.out_features = out_features
+            self.words = nn.EmbeddingBag(n_words, out_features, mode="sum")
+
+        def forward(self, words, words_lengths, **others):
+            assert set(others) == {"ngrams", "ngrams_lengths", "chars", "chars_lengths"}
+            return self.words(words, words_lengths.cumsum(0) - words_lengths)
+
+    texts, y = make_texts()
+    params = {**TINY, "module": Bag, "module_params": None}
+    encoder = TextEncoder(**params).fit(texts, y)
+    table = encoder.module_.encoder.words.weight.detach().numpy()
+    ids = [encoder.tokenizers_["words"].encode(t) for t in texts]
+    by_hand = np.stack([table[i].sum(0) for i in ids])
+    np.testing.assert_allclose(encoder.transform(texts), by_hand, atol=1e-5)

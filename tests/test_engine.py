@@ -1,0 +1,546 @@
+"""The training engine against a hand-written torch loop."""
+
+import math
+import pickle
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import log_softmax
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+
+from sklearn_mmfusion._skorch import (
+    BatchIterator,
+    KeepBest,
+    Rows,
+    n_batches,
+    schedule,
+    validation_rows,
+)
+from sklearn_mmfusion._torch import (
+    DenseRows,
+    Inputs,
+    LazyRows,
+    RaggedRows,
+    isolated_rng,
+    predict_batches,
+)
+from sklearn_mmfusion._validation import Target
+from sklearn_mmfusion.neural_network import NeuralClassifier, NeuralRegressor
+
+
+class Small(nn.Module):
+    """A perceptron in double precision, without batch norm or dropout."""
+
+    def __init__(self, in_features, n_outputs, width=8):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(in_features, width), nn.Tanh(), nn.Linear(width, n_outputs)
+        ).double()
+
+    def forward(self, features):
+        return self.layers(features.double())
+
+
+class Linear(nn.Module):
+    """A linear model that starts at zero."""
+
+    def __init__(self, in_features, n_outputs):
+        super().__init__()
+        self.layer = nn.Linear(in_features, n_outputs).double()
+        nn.init.zeros_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+
+    def forward(self, features):
+        return self.layer(features.double())
+
+
+class Recorder(Callback):
+    """Initial weights and training batches of every net, weights after every epoch."""
+
+    def __init__(self):
+        self.nets = []
+
+    def on_train_begin(self, net, **kwargs):
+        self.nets.append({"start": snapshot(net.module_), "batches": [], "epochs": []})
+
+    def on_batch_begin(self, net, batch, training, **kwargs):
+        if training:
+            self.nets[-1]["batches"].append((batch[0]["features"].clone(), batch[1], batch.weight))
+
+    def on_epoch_end(self, net, **kwargs):
+        self.nets[-1]["epochs"].append(snapshot(net.module_))
+
+
+def snapshot(module):
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def make_data(n=50, n_features=4, n_classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, n_features)).astype(np.float32)
+    return X, (X @ rng.normal(size=(n_features, n_classes))).argmax(1)
+
+
+def fit(model, X, y, **params):
+    """Fit with a recorder; return the model and what was recorded of each net."""
+    recorder = Recorder()
+    model.set_params(callbacks=[recorder], random_state=0).fit(X, y, **params)
+    return model, recorder.nets
+
+
+def train_by_hand(module, start, batches, n_epochs, criterion, lr, weight_decay):
+    """Losses of each epoch and the largest gradient norm, over the same batches in the same order."""
+    module.load_state_dict(start)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)
+    steps, warmup = len(batches), round(0.15 * len(batches))
+    rates = SequentialLR(
+        optimizer,
+        [
+            LinearLR(optimizer, start_factor=1 / warmup, total_iters=warmup - 1),
+            CosineAnnealingLR(optimizer, T_max=steps - warmup),
+        ],
+        milestones=[warmup],
+    )
+    losses, norms, sizes = [], [], [len(b[1]) for b in batches]
+    for features, target, weight in batches:
+        loss = criterion(module(features).float(), target)
+        loss = loss.flatten(1).mean(1) if loss.ndim > 1 else loss
+        loss = (loss if weight is None else loss * weight).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        norms.append(float(nn.utils.clip_grad_norm_(module.parameters(), 1.0)))
+        optimizer.step()
+        rates.step()
+        losses.append(loss.item())
+    epochs = np.reshape(losses, (n_epochs, -1)), np.reshape(sizes, (n_epochs, -1))
+    return (epochs[0] * epochs[1]).sum(1) / epochs[1].sum(1), norms
+
+
+# ------------------------------------------------------------------------------ the step
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
+@pytest.mark.parametrize("task", ["classes", "smoothed", "weighted", "labels", "numbers", "huber"])
+def test_training_equals_a_hand_written_loop(task):
+    X, y = make_data()
+    X = 5 * X  # steep enough that some gradients are clipped
+    options = {"module": Small, "max_epochs": 6, "batch_size": 16, "lr": 0.02, "weight_decay": 0.1}
+    criterion, weight = nn.CrossEntropyLoss(reduction="none"), None
+    if task == "smoothed":
+        options["label_smoothing"] = 0.2
+        criterion = nn.CrossEntropyLoss(reduction="none", label_smoothing=0.2)
+    if task == "weighted":
+        weight = np.linspace(0.1, 3, len(y))
+    if task == "labels":
+        y, criterion = np.eye(3, dtype=int)[y], nn.BCEWithLogitsLoss(reduction="none")
+    if task in ("numbers", "huber"):
+        y = np.column_stack([X[:, 0] * X[:, 1], X[:, 2]])
+        criterion = nn.MSELoss(reduction="none")
+        if task == "huber":
+            options["loss"], criterion = "huber", nn.HuberLoss(reduction="none")
+        model = NeuralRegressor(early_stopping=False, **options)
+    else:
+        model = NeuralClassifier(early_stopping=False, **options)
+    model, (net,) = fit(model, X, y, sample_weight=weight)
+    n_outputs = 2 if task in ("numbers", "huber") else 3
+    twin = Small(4, n_outputs)
+    expected, norms = train_by_hand(twin, net["start"], net["batches"], 6, criterion, 0.02, 0.1)
+    # the clipping is tested too, where the loss is steep enough
+    assert max(norms) > 1 or task in ("labels", "huber")
+    np.testing.assert_allclose([e["train_loss"] for e in model.history_], expected, rtol=1e-5)
+    for name, value in twin.state_dict().items():
+        torch.testing.assert_close(model.module_.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+@given(st.integers(1, 400))
+@settings(deadline=None)
+def test_schedule_rises_to_one_and_falls_to_nothing(total):
+    values = [schedule(step, total) for step in range(total)]
+    peak = max(1, round(0.15 * total))
+    assert values[:peak] == sorted(values[:peak])
+    assert values[peak - 1] == 1
+    assert values[peak:] == sorted(values[peak:], reverse=True)
+    assert all(0 < value <= 1 for value in values)
+    assert schedule(total, total) <= (1e-12 if total > peak else 1)
+
+
+def test_schedule_by_hand():
+    np.testing.assert_allclose([schedule(s, 20) for s in range(4)], [1 / 3, 2 / 3, 1, 1])
+    half = 0.5 * (1 + math.cos(math.pi * 8 / 17))
+    np.testing.assert_allclose(schedule(11, 20), half)
+
+
+def test_bf16_forward_trains_close_to_float32():
+    X, y = make_data()
+    options = {"hidden_layer_sizes": (8,), "dropout": 0.0, "max_epochs": 5, "random_state": 0}
+    proba = [
+        NeuralClassifier(precision=precision, **options).fit(X, y).predict_proba(X)
+        for precision in ("float32", "bf16")
+    ]
+    assert not np.array_equal(*proba)
+    np.testing.assert_allclose(*proba, atol=0.1)
+
+
+# ------------------------------------------------------------------------------ weights
+
+
+def test_weighted_loss_by_hand():
+    X, y = make_data(n=12)
+    weight = np.arange(12.0)
+    weight[0] = 0.5
+    model = NeuralClassifier(module=Linear, max_epochs=1, batch_size=12, early_stopping=False)
+    fit(model, X, y, sample_weight=weight)
+    np.testing.assert_allclose(model.history_[0]["train_loss"], np.log(3), rtol=1e-6)
+    model, (net,) = fit(model.set_params(module=Small), X, y, sample_weight=weight)
+    twin = Small(4, 3)
+    twin.load_state_dict(net["start"])
+    outputs = twin(torch.from_numpy(X)).detach().numpy()
+    log_proba = log_softmax(outputs, axis=1)[np.arange(12), y]
+    by_hand = np.average(-log_proba, weights=weight)
+    np.testing.assert_allclose(model.history_[0]["train_loss"], by_hand, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels"])
+def test_whole_weights_equal_repeated_rows(kind):
+    X, y = make_data(n=30)
+    if kind == "labels":
+        y = np.eye(3, dtype=int)[y] | (X[:, :3] > 0.5)
+    weight = np.random.default_rng(1).integers(1, 4, size=30)
+    options = {"module": Linear, "max_epochs": 30, "lr": 0.5, "early_stopping": False}
+    options["optimizer"] = torch.optim.SGD  # Adam would blow rounding up where a gradient vanishes
+    weighted = NeuralClassifier(batch_size=30, **options).fit(X, y, sample_weight=weight)
+    repeated = NeuralClassifier(batch_size=int(weight.sum()), **options)
+    repeated.fit(X.repeat(weight, axis=0), y.repeat(weight, axis=0))
+    np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-5)
+    plain = NeuralClassifier(batch_size=30, **options).fit(X, y)
+    assert np.abs(plain.predict_proba(X) - weighted.predict_proba(X)).max() > 1e-3
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_rows_of_weight_zero_are_left_out(early_stopping):
+    X, y = make_data(n=60)
+    weight = (np.arange(60) % 4 > 0).astype(float)
+    kept = weight > 0
+    options = {"max_epochs": 4, "early_stopping": early_stopping, "random_state": 0}
+    weighted = NeuralClassifier(module=Small, **options).fit(X, y, sample_weight=weight)
+    without = NeuralClassifier(module=Small, **options).fit(X[kept], y[kept])
+    np.testing.assert_allclose(weighted.predict_proba(X), without.predict_proba(X), rtol=1e-5)
+
+
+def test_class_weights_equal_sample_weights():
+    X, y = make_data()
+    options = {"hidden_layer_sizes": (8,), "max_epochs": 4, "random_state": 0}
+    by_class = NeuralClassifier(class_weight={0: 1, 1: 5, 2: 0.5}, **options).fit(X, y)
+    by_row = NeuralClassifier(**options).fit(X, y, sample_weight=np.array([1, 5, 0.5])[y])
+    np.testing.assert_array_equal(by_class.predict_proba(X), by_row.predict_proba(X))
+    assert (by_class.predict(X) == 1).mean() > (y == 1).mean()
+
+
+# ------------------------------------------------------------------------------ batches
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 120),
+    st.integers(1, 40),
+    st.booleans(),
+    st.booleans(),
+)
+def test_batches_cover_every_row_once_an_epoch(n, batch_size, shuffle, ragged):
+    lengths = np.random.default_rng(n).integers(0, 9, size=n)
+    values = np.arange(lengths.sum()) if ragged else np.arange(n)
+    source = RaggedRows(values, lengths) if ragged else DenseRows(values)
+    rows = np.arange(0, n)
+    data = Rows(Inputs(x=source), np.arange(n), np.arange(n) / 2, rows)
+    batches = BatchIterator(data, batch_size, "cpu", shuffle=shuffle, seed=3)
+    epochs = [list(batches) for _ in range(2)]
+    for epoch in epochs:
+        targets = [target.numpy() for _, target in epoch]
+        sizes = [len(t) for t in targets]
+        assert sorted(np.concatenate(targets)) == list(range(n))
+        assert len(epoch) == len(batches) == n_batches(n, batch_size)
+        assert max(sizes) - min(sizes) <= 1
+        assert max(sizes) <= batch_size + (batch_size == 2)
+        assert min(sizes) > 1 or n == 1 or batch_size == 1
+        for batch, target in zip(epoch, targets, strict=True):
+            np.testing.assert_array_equal(batch.weight, target / 2)
+            if ragged:
+                np.testing.assert_array_equal(batch[0]["x_lengths"], lengths[target])
+                expected = [np.split(values, lengths.cumsum()[:-1])[row] for row in target]
+                np.testing.assert_array_equal(batch[0]["x"], np.concatenate(expected))
+            else:
+                np.testing.assert_array_equal(batch[0]["x"], target)
+    if shuffle and not ragged and n > 12:
+        orders = [np.concatenate([t for _, t in epoch]) for epoch in epochs]
+        assert not np.array_equal(*orders)
+
+
+def test_rows_of_similar_length_share_a_batch():
+    lengths = np.random.default_rng(0).permutation(320)
+    data = Rows(Inputs(x=RaggedRows(np.zeros(lengths.sum()), lengths)), lengths, None, np.arange(320))
+    for shuffle in (False, True):
+        epoch = [b[0]["x_lengths"].numpy() for b in BatchIterator(data, 32, "cpu", shuffle=shuffle)]
+        assert all(np.ptp(batch) == 31 for batch in epoch)
+        starts = [batch.min() for batch in epoch]
+        assert (starts == sorted(starts)) is not shuffle
+
+
+def test_a_part_of_the_rows_is_batched_by_its_own_lengths():
+    lengths = np.arange(100)
+    rows = np.arange(0, 100, 5)
+    data = Rows(Inputs(x=RaggedRows(np.zeros(lengths.sum()), lengths)), lengths, None, rows)
+    seen = np.concatenate([target.numpy() for _, target in BatchIterator(data, 4, "cpu")])
+    np.testing.assert_array_equal(seen, rows)
+
+
+def test_batches_of_one_row_never_reach_batch_norm():
+    X, y = make_data(n=7)
+    model = NeuralClassifier((4,), batch_size=2, max_epochs=2, random_state=0).fit(X, y)
+    assert np.isfinite(model.predict_proba(X)).all()
+    assert len(list(model.history_)) == 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 256])
+def test_prediction_keeps_the_order_of_rows(batch_size):
+    class Sums(nn.Module):
+        def forward(self, x, x_lengths):
+            return torch.stack([part.sum() for part in x.split(x_lengths.tolist())])[:, None]
+
+    cells = [np.arange(n, dtype=np.float32) for n in (5, 0, 9, 2, 7, 2)]
+    inputs = Inputs(x=RaggedRows(np.concatenate(cells), [len(c) for c in cells]))
+    module = Sums().train()
+    out = predict_batches(module, inputs, batch_size=batch_size, device="cpu")
+    np.testing.assert_array_equal(out[:, 0], [c.sum() for c in cells])
+    assert module.training and out.dtype == np.float32
+
+
+def test_sources_give_tensors_of_small_types():
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    pixels.flags.writeable = False
+    inputs = Inputs(
+        pixels=DenseRows(pixels),
+        ids=RaggedRows(np.arange(6, dtype=np.int32), [1, 2, 3]),
+        more=LazyRows(3, lambda rows: 10.0 * rows),
+    )
+    batch = inputs.batch(np.array([2, 0]))
+    assert batch["pixels"].dtype == torch.uint8
+    assert batch["ids"].tolist() == [3, 4, 5, 0]
+    assert batch["ids"].dtype == torch.int64
+    assert batch["more"].tolist() == [20.0, 0.0]
+    assert inputs.lengths().tolist() == [1, 2, 3]
+
+
+# ------------------------------------------------------------------------------ validation
+
+
+def as_target(values):
+    values = np.asarray(values)
+    kind = "multiclass" if values.ndim == 1 else "continuous-multioutput"
+    return Target(kind, values, 3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=4, max_size=40), st.integers(0, 5))
+def test_groups_stay_on_one_side(groups, seed):
+    split = validation_rows(as_target(np.arange(len(groups)) % 3), np.array(groups), 0.25, seed)
+    if split is None:  # one group, or one row would be left to train on
+        assert len(set(groups)) == 1 or min(groups.count(g) for g in groups) == 1
+        return
+    sides = [{groups[i] for i in part} for part in split]
+    assert sides[0].isdisjoint(sides[1])
+    assert sorted(np.concatenate(split)) == list(range(len(groups)))
+    assert len(sides[1]) == math.ceil(0.25 * len(set(groups)))
+
+
+def test_classes_are_kept_in_proportion():
+    y = np.repeat([0, 1, 2], [60, 30, 10])
+    train, valid = validation_rows(as_target(y), None, 0.2, 0)
+    assert np.bincount(y[valid]).tolist() == [12, 6, 2]
+    assert np.bincount(y[train]).tolist() == [48, 24, 8]
+    other = validation_rows(as_target(y), None, 0.2, 1)[1]
+    assert not np.array_equal(np.sort(valid), np.sort(other))
+
+
+def test_classes_without_a_row_do_not_matter():
+    # All rows of class 1 lack this modality.
+    y = np.repeat([0, 2], [60, 20])
+    _, valid = validation_rows(as_target(y), None, 0.2, 0)
+    assert np.bincount(y[valid]).tolist() == [12, 0, 4]
+
+
+@pytest.mark.parametrize("y", [[0] * 9 + [1], np.zeros((10, 2)), np.zeros((10, 1))])
+def test_rows_are_split_where_classes_cannot_be(y):
+    train, valid = validation_rows(as_target(y), None, 0.2, 0)
+    assert sorted([*train, *valid]) == list(range(10))
+    assert len(valid) == 2
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_too_few_rows_are_not_split(n):
+    assert validation_rows(as_target(np.arange(n) % 2), None, 0.2, 0) is None
+
+
+def test_the_best_epoch_is_restored():
+    X, y = make_data(n=60)
+    y = np.random.default_rng(0).permutation(y)  # nothing to learn: the best epoch comes early
+    model = NeuralClassifier(
+        module=Small, max_epochs=12, lr=0.1, early_stopping=True, refit=False
+    )
+    model, (net,) = fit(model, X, y)
+    best = int(np.argmin([e["valid_loss"] for e in model.history_]))
+    assert best < 11
+    assert model.n_iter_ == best + 1
+    assert len(model.history_) == 12
+    for name, value in net["epochs"][best].items():
+        assert torch.equal(model.module_.state_dict()[name], value)
+    n_seen = sum(len(b[1]) for b in net["batches"]) / 12
+    assert n_seen == 48
+
+
+def test_refit_trains_on_all_rows_for_the_best_number_of_epochs():
+    X, y = make_data(n=60)
+    y = np.random.default_rng(0).permutation(y)
+    model = NeuralClassifier(module=Small, max_epochs=12, lr=0.1, early_stopping=True)
+    model, (first, second) = fit(model, X, y)
+    assert len(first["epochs"]) == 12
+    assert len(second["epochs"]) == model.n_iter_ < 12
+    assert sum(len(b[1]) for b in second["batches"]) == 60 * model.n_iter_
+    for name, value in second["epochs"][-1].items():
+        assert torch.equal(model.module_.state_dict()[name], value)
+    alone, (net,) = fit(
+        NeuralClassifier(module=Small, max_epochs=model.n_iter_, lr=0.1, early_stopping=False), X, y
+    )
+    np.testing.assert_array_equal(alone.predict_proba(X), model.predict_proba(X))
+
+
+def test_validation_respects_groups_in_training():
+    X, y = make_data(n=60)
+    X[:, 0] = groups = np.arange(60) % 6
+    model = NeuralClassifier(module=Small, max_epochs=1, early_stopping=True, refit=False)
+    model, (net,) = fit(model, X, y, groups=groups)
+    seen = {float(v) for b in net["batches"] for v in b[0][:, 0]}
+    assert len(seen) == 4  # 2 of the 6 groups are put aside, whole
+
+
+def test_keep_best_keeps_the_first_epoch_where_no_loss_is_a_number():
+    class FakeNet:
+        history = []
+        module_ = nn.Linear(1, 1)
+
+    keeper, net = KeepBest(), FakeNet()
+    keeper.on_train_begin(net)
+    for loss in (math.nan, math.nan):
+        net.history.append({"valid_loss": loss})
+        keeper.on_epoch_end(net)
+    assert keeper.epoch == 1
+
+
+def test_history_has_the_keys_of_skorch():
+    X, y = make_data(n=60)
+    model = NeuralClassifier(module=Small, max_epochs=2, early_stopping=True).fit(X, y)
+    theirs = NeuralNetClassifier(Linear, module__in_features=4, module__n_outputs=3, max_epochs=2)
+    theirs.set_params(verbose=0, criterion=nn.CrossEntropyLoss, batch_size=32)
+    theirs.fit({"features": X}, y)
+    ours, expected = model.history_[-1], theirs.history[-1]
+    assert set(ours) == set(expected) - {"batches", "valid_acc", "valid_acc_best"}
+    assert all(isinstance(ours[k], type(expected[k])) for k in ours)
+    assert ours["train_batch_count"] == expected["train_batch_count"] == 2
+
+
+@pytest.mark.parametrize("loss", ["train_loss", "valid_loss"])
+def test_callbacks_may_end_training(loss):
+    class Stop(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 3 and net.history[-1].get(loss) is not None:
+                raise KeyboardInterrupt  # as skorch's own EarlyStopping does
+
+    X, y = make_data(n=60)
+    model = NeuralClassifier((4,), max_epochs=9, early_stopping=True, callbacks=[Stop()])
+    model.fit(X, y)
+    assert len(model.history_) == 3
+    assert model.n_iter_ <= 3
+
+
+def test_net_params_have_the_last_word():
+    X, y = make_data(n=40)
+    model = NeuralClassifier((4,), max_epochs=9, batch_size=8, early_stopping=False)
+    model.set_params(net_params={"max_epochs": 2, "batch_size": 20, "optimizer__eps": 1e-3})
+    model.fit(X, y)
+    assert len(model.history_) == 2
+    assert model.history_[0]["train_batch_count"] == 2
+
+
+# ------------------------------------------------------------------------------ state and seeds
+
+
+def test_warm_start_continues_from_the_last_weights():
+    X, y = make_data()
+    model = NeuralClassifier(module=Small, max_epochs=2, early_stopping=False, warm_start=True)
+    model, (first,) = fit(model, X, y)
+    model, (second,) = fit(model, X, y)
+    for name, value in first["epochs"][-1].items():
+        assert torch.equal(second["start"][name], value)
+    cold, (third,) = fit(model.set_params(warm_start=False), X, y)
+    for name, value in first["start"].items():
+        assert torch.equal(third["start"][name], value)
+
+
+def test_seeds_repeat_and_the_callers_generators_are_untouched():
+    X, y = make_data()
+    options = {"hidden_layer_sizes": (8,), "max_epochs": 2}
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    a, b, c = (
+        NeuralClassifier(random_state=s, **options).fit(X, y).predict_proba(X) for s in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(a, b)
+    assert not np.allclose(a, c)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+def test_a_failure_gives_the_generators_back():
+    state = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="boom"), isolated_rng(0, "cpu"):
+        torch.rand(3)
+        raise RuntimeError("boom")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_threads_that_train_at_once_do_not_disturb_one_another():
+    X, y = make_data()
+    models = [NeuralClassifier((8,), max_epochs=3, random_state=i % 2) for i in range(4)]
+    threads = [threading.Thread(target=m.fit, args=(X, y)) for m in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i, model in enumerate(models):
+        alone = NeuralClassifier((8,), max_epochs=3, random_state=i % 2).fit(X, y)
+        np.testing.assert_array_equal(model.predict_proba(X), alone.predict_proba(X))
+
+
+def test_pickles_hold_numpy_and_predict_the_same():
+    X, y = make_data()
+    model = NeuralClassifier((8,), max_epochs=2, random_state=0).fit(X, y)
+    blob = pickle.dumps(model)
+    assert b"torch.storage" not in blob and b"_rebuild_tensor" not in blob
+    state = torch.get_rng_state()
+    again = pickle.loads(blob)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not again.module_.training
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
+def test_an_instance_of_a_network_is_refused():
+    X, y = make_data()
+    with pytest.raises(TypeError, match=r"module=Small\(...\) is an instance.*`module_params`"):
+        NeuralClassifier(module=Small(4, 3)).fit(X, y)
+    model = NeuralClassifier(module=Small, module_params={"width": 3}, max_epochs=1).fit(X, y)
+    assert model.module_.layers[0].out_features == 3

@@ -1,0 +1,195 @@
+"""NeuralClassifier and NeuralRegressor: outputs, invariances, problems with a known answer."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.datasets import make_classification, make_regression
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import r2_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_mmfusion.neural_network import NeuralClassifier, NeuralRegressor
+
+SHORT = {"hidden_layer_sizes": (16,), "max_epochs": 5, "random_state": 0}
+LONGER = SHORT | {"max_epochs": 40, "lr": 0.01}
+
+
+def make_classes(n_classes=3, n=120, seed=0):
+    return make_classification(n, 8, n_informative=5, n_classes=n_classes, random_state=seed)
+
+
+# ------------------------------------------------------------------------------ classes
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("labels", ["numbers", "strings", "booleans"])
+def test_probabilities_and_labels_agree(n_classes, labels):
+    X, y = make_classes(n_classes)
+    y = {"numbers": y * 10 - 5, "strings": np.array(["b", "a", "ç"])[y], "booleans": y > 0}[labels]
+    model = NeuralClassifier(**LONGER).fit(X, y)
+    proba = model.predict_proba(X)
+    np.testing.assert_array_equal(model.classes_, np.unique(y))
+    assert proba.shape == (120, len(model.classes_))
+    assert proba.dtype == np.float64
+    np.testing.assert_allclose(proba.sum(1), 1)
+    assert (proba >= 0).all()
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), proba)
+    np.testing.assert_array_equal(model.predict(X), model.classes_[proba.argmax(1)])
+    assert model.predict(X).dtype == model.classes_.dtype
+    assert model.score(X, y) > 0.65
+
+
+def test_labels_are_named_in_any_way_and_nothing_changes():
+    X, y = make_classes()
+    numbers = NeuralClassifier(**SHORT).fit(X, y)
+    strings = NeuralClassifier(**SHORT).fit(X, np.array(["ant", "bee", "cat"])[y])
+    np.testing.assert_array_equal(numbers.predict_proba(X), strings.predict_proba(X))
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csr_array])
+def test_multilabel(form):
+    X, _ = make_classes()
+    Y = (X[:, :3] + X[:, 3:6] > 0).astype(int)
+    model = NeuralClassifier(**LONGER).fit(X, form(Y))
+    proba = model.predict_proba(X)
+    assert proba.shape == (120, 3)
+    assert ((proba > 0) & (proba < 1)).all()
+    np.testing.assert_array_equal(model.predict(X), proba > 0.5)
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), proba)
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert (model.predict(X) == Y).mean() > 0.85
+
+
+def test_a_problem_no_linear_model_solves():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 2))
+    y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    model = NeuralClassifier(random_state=0).fit(X[:300], y[:300])
+    assert LogisticRegression().fit(X[:300], y[:300]).score(X[300:], y[300:]) < 0.65
+    assert model.score(X[300:], y[300:]) > 0.9
+
+
+def test_many_features_of_noise_hurt_no_more_than_a_regularized_logistic_model():
+    X, y = make_classification(
+        900, 150, n_informative=10, n_redundant=0, n_classes=3, class_sep=1.5, random_state=0
+    )
+    linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01))
+    theirs = linear.fit(X[:200], y[:200]).score(X[200:], y[200:])
+    ours = NeuralClassifier(random_state=0).fit(X[:200], y[:200]).score(X[200:], y[200:])
+    assert ours > theirs - 0.03
+
+
+def test_numbers_are_no_classes():
+    X, _ = make_classes()
+    with pytest.raises(ValueError, match="Unknown label type.*NeuralRegressor"):
+        NeuralClassifier(**SHORT).fit(X, X[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind"), [("binary_cross_entropy", "classes"), ("cross_entropy", "labels")]
+)
+def test_a_loss_that_does_not_fit_the_target_is_refused(loss, kind):
+    X, y = make_classes()
+    y = np.eye(3, dtype=int)[y] if kind == "labels" else y
+    with pytest.raises(ValueError, match=f"loss='{loss}'.*target is mult.*loss='auto'"):
+        NeuralClassifier(loss=loss, **SHORT).fit(X, y)
+
+
+# ------------------------------------------------------------------------------ numbers
+
+
+@pytest.mark.parametrize("shape", [(150,), (150, 1), (150, 3)])
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed:sklearn.exceptions.DataConversionWarning")
+def test_regression_gives_the_shape_of_the_target(shape):
+    X, y = make_regression(150, 5, n_targets=3, random_state=0)
+    y = y[:, 0].reshape(shape) if len(shape) == 1 or shape[1] == 1 else y
+    model = NeuralRegressor(**LONGER).fit(X, y)
+    expected = shape if shape != (150, 1) else (150,)
+    assert model.predict(X).shape == expected
+    assert model.predict(X).dtype == np.float64
+    assert model.score(X, y) > 0.5
+
+
+@pytest.mark.parametrize("n_targets", [1, 3])
+def test_a_linear_problem_is_recovered(n_targets):
+    X, y = make_regression(500, 10, n_targets=n_targets, noise=1.0, random_state=0)
+    model = NeuralRegressor(random_state=0).fit(X[:400], y[:400])
+    assert model.score(X[400:], y[400:]) > 0.99
+
+
+def test_huber_bears_outliers():
+    X, clean = make_regression(300, 5, noise=1.0, random_state=0)
+    y = clean.copy()
+    wrong = np.random.default_rng(0).choice(200, 20, replace=False)
+    y[wrong] += 20 * clean.std()
+    scores = {
+        loss: r2_score(
+            clean[200:],
+            NeuralRegressor(loss=loss, random_state=0).fit(X[:200], y[:200]).predict(X[200:]),
+        )
+        for loss in ("squared_error", "huber")
+    }
+    assert scores["huber"] > scores["squared_error"] + 0.1
+
+
+def test_the_scale_of_the_target_does_not_matter():
+    X, y = make_regression(100, 5, noise=1.0, random_state=0)
+    plain = NeuralRegressor(**SHORT).fit(X, y)
+    scaled = NeuralRegressor(**SHORT).fit(X, 1024 * y)  # a power of two: the same bits
+    np.testing.assert_allclose(scaled.predict(X), 1024 * plain.predict(X), rtol=1e-6)
+    moved = NeuralRegressor(**SHORT).fit(X, y + 1e4)
+    np.testing.assert_allclose(moved.predict(X) - 1e4, plain.predict(X), atol=0.02 * y.std())
+
+
+def test_a_constant_target_is_predicted():
+    X, _ = make_regression(60, 3, random_state=0)
+    Y = np.column_stack([np.full(60, 7.0), X[:, 0]])
+    model = NeuralRegressor(**SHORT | {"max_epochs": 60}).fit(X, Y)
+    np.testing.assert_allclose(model.predict(X)[:, 0], 7.0, atol=0.5)
+
+
+def test_text_is_no_number():
+    X, _ = make_classes()
+    with pytest.raises(ValueError, match="could not convert string to float|dtype='numeric'"):
+        NeuralRegressor(**SHORT).fit(X, np.array(["a", "b"] * 60))
+
+
+# ------------------------------------------------------------------------------ features
+
+
+@pytest.mark.parametrize("estimator", [NeuralClassifier, NeuralRegressor])
+def test_the_scale_and_place_of_features_do_not_matter(estimator):
+    X, y = make_classes()
+    plain = estimator(**SHORT).fit(X, y)
+    moved = 1000 * X + np.arange(8) * 100
+    same = estimator(**SHORT).fit(moved, y)
+    if estimator is NeuralClassifier:
+        np.testing.assert_allclose(same.predict_proba(moved), plain.predict_proba(X), atol=0.01)
+    else:
+        np.testing.assert_allclose(same.predict(moved), plain.predict(X), atol=0.02)
+
+
+def test_constant_features_are_harmless():
+    X, y = make_classes()
+    wide = np.column_stack([X, np.full(len(X), 3.7e5), np.zeros(len(X))])
+    model = NeuralClassifier(**LONGER).fit(wide, y)
+    assert np.isfinite(model.predict_proba(wide)).all()
+    assert model.score(wide, y) > 0.5
+    assert model.scale_[-2:].tolist() == [1, 1]
+
+
+def test_mean_and_scale_are_those_of_the_training_rows():
+    X, y = make_classes()
+    model = NeuralClassifier(**SHORT).fit(X, y)
+    np.testing.assert_allclose(model.mean_, X.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.scale_, X.std(0), rtol=1e-5)
+    assert model.n_features_in_ == 8
+    assert model.n_iter_ == len(model.history_) == 5
+
+
+def test_wrong_widths_are_refused():
+    X, y = make_classes()
+    model = NeuralClassifier(**SHORT).fit(X, y)
+    with pytest.raises(ValueError, match="X has 7 features, but NeuralClassifier is expecting 8"):
+        model.predict(X[:, 1:])

@@ -40,7 +40,7 @@ def make_model():
 
 def main():
     # Any data frame will do: yours, with one row a sample and one column a modality.
-    X, y = make_multimodal_classification(n_samples=240, n_classes=3, noise=0.9, random_state=0)
+    X, y = make_multimodal_classification(n_samples=240, n_classes=3, noise=0.7, random_state=0)
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, test_size=80, stratify=y, random_state=0
     )

@@ -56,7 +56,7 @@ def make_model(routed):
 
 
 def report(title, scores):
-    print(f"{title:<34}{np.mean(scores):.3f}  (folds {', '.join(f'{s:.3f}' for s in scores)})")
+    print(f"{title:<16}{np.mean(scores):.3f}  (folds {', '.join(f'{s:.3f}' for s in scores)})")
 
 
 def main():
@@ -64,7 +64,7 @@ def main():
     print(f"{len(X)} rows of {len(set(groups))} groups; accuracy:")
     folds = KFold(n_splits=4, shuffle=True, random_state=0)
     scores = cross_val_score(make_model(False), X, y, cv=folds, n_jobs=2)
-    report("random folds (promises too much)", scores)
+    report("random folds", scores)
     with config_context(enable_metadata_routing=True):
         model, by_group = make_model(True), GroupKFold(n_splits=4)
         scores = cross_val_score(model, X, y, cv=by_group, params={"groups": groups}, n_jobs=2)

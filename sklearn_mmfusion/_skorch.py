@@ -21,6 +21,7 @@ from torch import nn
 
 from sklearn_mmfusion._sklearn import Interval, StrOptions
 from sklearn_mmfusion._torch import isolated_rng, predict_batches, resolve_device
+from sklearn_mmfusion._validation import CLASSIFICATION
 
 LOSSES = {
     "cross_entropy": (nn.CrossEntropyLoss, {"reduction": "none"}),
@@ -167,12 +168,40 @@ class Net(NeuralNet):
         Steps the schedule spans: linear warm-up, then a half cosine to zero.
     precision : {"float32", "bf16"}, default="float32"
         Number format of the forward pass.
+    kind : str, default="continuous"
+        Type of the target.
+    n_outputs : int, default=1
+        Width of the output.
     """
 
-    def __init__(self, *args, total_steps=1, precision="float32", **kwargs):
+    def __init__(
+        self, *args, total_steps=1, precision="float32", kind="continuous", n_outputs=1, **kwargs
+    ):
         super().__init__(*args, **kwargs)
         self.total_steps = total_steps
         self.precision = precision
+        self.kind = kind
+        self.n_outputs = n_outputs
+
+    # What scikit-learn's scorers ask of a net, in skorch's `EpochScoring`: codes of classes stand
+    # for the labels on both sides, standardized numbers for the numbers.
+
+    def predict(self, X):
+        output = self.predict_proba(X)
+        if self.kind == "multilabel-indicator":
+            return (output > 0.5).astype(int)
+        return output.argmax(1) if self.kind in CLASSIFICATION else output
+
+    @property
+    def classes_(self):
+        if self.kind not in CLASSIFICATION:
+            raise AttributeError(f"a net for {self.kind} targets has no classes_")
+        return np.arange(self.n_outputs)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "classifier" if self.kind in CLASSIFICATION else "regressor"
+        return tags
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
@@ -322,9 +351,11 @@ class NetworkMixin:
         params = self._net_params(target.kind, epochs, len(parts[0]))
         steps_an_epoch = n_batches(len(parts[0]), params["batch_size"])
         net = Net(
-            self._initial_module(target.n_outputs).to(device),
+            self._initial_module(target, parts[0], params, device),
             device=device,
             precision=self.precision,
+            kind=target.kind,
+            n_outputs=target.n_outputs,
             total_steps=params["max_epochs"] * steps_an_epoch,
             iterator_train=BatchIterator,
             iterator_train__shuffle=True,
@@ -354,15 +385,29 @@ class NetworkMixin:
             "optimizer__weight_decay": self.weight_decay,
             "verbose": self.verbose,
         }
+        if kind == "multilabel-indicator":  # skorch would make two columns of each label
+            params["predict_nonlinearity"] = torch.sigmoid
         if "fused" in signature(self.optimizer).parameters:
             params["optimizer__fused"] = True
         return {**params, **(self.net_params or {})}
 
-    def _initial_module(self, n_outputs):
-        module = self._build_module(n_outputs)
-        if self.warm_start and hasattr(self, "module_"):
-            module.load_state_dict(self.module_.state_dict())
+    def _initial_module(self, target, part, params, device):
+        module = self._build_module(target.n_outputs).to(device)
+        if not (self.warm_start and hasattr(self, "module_")):
+            self._start(module, part, params, device)
+        else:
+            try:
+                module.load_state_dict(self.module_.state_dict())
+            except RuntimeError as error:
+                raise ValueError(
+                    f"{type(self).__name__}: warm_start=True, but the network that X and y ask for "
+                    "has another shape than the fitted one (other classes, sizes or vocabulary). "
+                    "Set warm_start=False."
+                ) from error
         return module
+
+    def _start(self, module, part, params, device):
+        """Give a fresh module better weights than random ones, where there is a way."""
 
     def _loss(self, kind):
         loss, default = getattr(self, "loss", "auto"), DEFAULT_LOSS[kind]

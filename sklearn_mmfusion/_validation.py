@@ -123,7 +123,8 @@ def _encode_labels(y, kind, owner):
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"{owner}: y has 1 class, {classes[0]!r}; at least two classes are needed to learn from."
+            f"{owner}: y has 1 class, {classes[0]!r}; at least two classes are needed to learn "
+            "from."
         )
     return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
 

@@ -1,5 +1,6 @@
 """Raw text and sound -> tensor-ready columns, with learned state."""
 
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -159,6 +160,12 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         -------
         self : object
         """
+        shortest, longest = self.ngram_range if len(self.ngram_range) == 2 else (0, 0)
+        if not 1 <= shortest <= longest:
+            raise ValueError(
+                f"{type(self).__name__}: ngram_range={self.ngram_range}; expected two whole "
+                "numbers, 1 <= shortest <= longest."
+            )
         column = check_column(self, X, reset=True)
         counts = Counter(
             chain.from_iterable(set(self._analyze(t)) for t in as_texts(column) if t is not None)
@@ -253,11 +260,13 @@ def read_recording(path, row):
     samples : ndarray of shape (n_samples,)
     sample_rate : int, or None where the file does not say
     """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"row {row}: there is no file {path!r}")
     try:
         return (read_array(path), None) if file_kind(path) == "array" else read_audio(path)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"row {row}: there is no file {path!r}") from error
-    except ValueError as error:
+    except ImportError:
+        raise
+    except Exception as error:  # decoders raise what they like; the row is what matters
         raise ValueError(f"row {row}: cannot read {path!r}: {error}") from error
 
 

@@ -3,13 +3,11 @@
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
 from pandas.tests.extension import base
 from pandas.tests.extension.conftest import *  # noqa: F403  (the fixtures the classes ask for)
 
-from sklearn_mmfusion.containers import FileArray, FileDtype, TensorArray, TensorDtype
-
+from sklearn_mmfusion.containers import FileArray, TensorArray, TensorDtype
 
 ANY = "dense ragged files"
 TENSORS = "dense ragged"
@@ -31,17 +29,25 @@ EXPECTED_FAILURES = [
     (r"test_fillna_(scalar|series|frame|readonly)", ANY, UNFILLED),
     (r"test_fillna_(limit|copy)_(series|frame)", ANY, UNFILLED),
     (r"test_arg(sort|sort_missing|sort_missing_array|min_argmax\w*)", TENSORS, UNORDERED),
-    (r"test_(argreduce_series|nargsort|searchsorted)", TENSORS, UNORDERED),
+    (r"test_(argreduce_series\[.*-True-.*|nargsort|searchsorted)", TENSORS, UNORDERED),
     (r"test_(is_monotonic_(in|de)creasing|rank(_\w+)?)", TENSORS, UNORDERED),
-    (r"test_(sort_(values|inplace)\w*|value_counts|value_counts_with_normalize)", TENSORS, UNORDERED),
+    (
+        r"test_(sort_(values|inplace)\w*|value_counts|value_counts_with_normalize)",
+        TENSORS,
+        UNORDERED,
+    ),
     (r"test_groupby_extension_(agg|transform)", TENSORS, UNORDERED + " (groupby sorts its keys)"),
     (r"test_groupby_extension_apply", TENSORS, "a group's name has to be hashable"),
     (r"test_compare_(scalar|array)", TENSORS, ELEMENTWISE),
     (r"test_combine_le", TENSORS, ELEMENTWISE),
     (r"test_tolist", "ragged", ELEMENTWISE),
-    (r"test_(from_dtype|series_constructor_scalar_with_index)", TENSORS, "pandas reads arrays as lists"),
+    (
+        r"test_(from_dtype|series_constructor_scalar_with_index)",
+        TENSORS,
+        "pandas reads arrays as lists",
+    ),
     (r"test_EA_types", TENSORS, "arrays are not read from the text of a csv file"),
-    (r"test_arith_(series|frame)_with_scalar\[files-__rmod__", "files", "str % x formats text"),
+    (r"test_arith_(series|frame)_with_scalar\[files-__rmod__.*", "files", "str % x formats text"),
 ]
 
 
@@ -52,6 +58,8 @@ def expect_failure(request, kind):
     for pattern, kinds, reason in EXPECTED_FAILURES:
         if kind in kinds.split() and re.match(pattern + r"(\[|$)|" + pattern + "$", name):
             request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+            # a rendered traceback parses pandas' sources: minutes, for failures nobody reads
+            request.node.repr_failure = lambda excinfo, style=None: excinfo.exconly()
 
 
 def _tensor(values, kind):

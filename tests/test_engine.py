@@ -96,7 +96,7 @@ def fit(model, X, y, **params):
 
 
 def train_by_hand(module, start, batches, n_epochs, criterion, lr, weight_decay):
-    """Losses of each epoch and the largest gradient norm, over the same batches in the same order."""
+    """Losses of each epoch and the norms of the gradients, over the same batches in order."""
     module.load_state_dict(start)
     optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)
     steps, warmup = len(batches), round(0.15 * len(batches))
@@ -284,7 +284,9 @@ def test_batches_cover_every_row_once_an_epoch(n, batch_size, shuffle, ragged):
 
 def test_rows_of_similar_length_share_a_batch():
     lengths = np.random.default_rng(0).permutation(320)
-    data = Rows(Inputs(x=RaggedRows(np.zeros(lengths.sum()), lengths)), lengths, None, np.arange(320))
+    data = Rows(
+        Inputs(x=RaggedRows(np.zeros(lengths.sum()), lengths)), lengths, None, np.arange(320)
+    )
     for shuffle in (False, True):
         epoch = [b[0]["x_lengths"].numpy() for b in BatchIterator(data, 32, "cpu", shuffle=shuffle)]
         assert all(np.ptp(batch) == 31 for batch in epoch)
@@ -390,9 +392,7 @@ def test_too_few_rows_are_not_split(n):
 def test_the_best_epoch_is_restored():
     X, y = make_data(n=60)
     y = np.random.default_rng(0).permutation(y)  # nothing to learn: the best epoch comes early
-    model = NeuralClassifier(
-        module=Small, max_epochs=12, lr=0.1, early_stopping=True, refit=False
-    )
+    model = NeuralClassifier(module=Small, max_epochs=12, lr=0.1, early_stopping=True, refit=False)
     model, (net,) = fit(model, X, y)
     best = int(np.argmin([e["valid_loss"] for e in model.history_]))
     assert best < 11

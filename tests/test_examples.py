@@ -18,7 +18,7 @@ def test_example_runs(script, tmp_path, script_environment):
         env=script_environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout

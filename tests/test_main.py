@@ -93,7 +93,7 @@ def test_main_draw_writes_a_figure(tmp_path, suffix):
 def test_main_runs_on_the_embedded_set(tmp_path, script_environment):
     command = [sys.executable, "-m", "sklearn_mmfusion", "--rows", "300", "--plot", "table.png"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=script_environment, capture_output=True, text=True, timeout=300
+        command, cwd=tmp_path, env=script_environment, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr

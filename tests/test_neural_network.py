@@ -100,7 +100,7 @@ def test_a_loss_that_does_not_fit_the_target_is_refused(loss, kind):
 
 
 @pytest.mark.parametrize("shape", [(150,), (150, 1), (150, 3)])
-@pytest.mark.filterwarnings("ignore:A column-vector y was passed:sklearn.exceptions.DataConversionWarning")
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed")
 def test_regression_gives_the_shape_of_the_target(shape):
     X, y = make_regression(150, 5, n_targets=3, random_state=0)
     y = y[:, 0].reshape(shape) if len(shape) == 1 or shape[1] == 1 else y
@@ -145,8 +145,8 @@ def test_the_scale_of_the_target_does_not_matter():
 def test_a_constant_target_is_predicted():
     X, _ = make_regression(60, 3, random_state=0)
     Y = np.column_stack([np.full(60, 7.0), X[:, 0]])
-    model = NeuralRegressor(**SHORT | {"max_epochs": 60}).fit(X, Y)
-    np.testing.assert_allclose(model.predict(X)[:, 0], 7.0, atol=0.5)
+    model = NeuralRegressor(**LONGER | {"max_epochs": 200, "dropout": 0.0}).fit(X, Y)
+    np.testing.assert_allclose(model.predict(X)[:, 0], 7.0, atol=0.1)
 
 
 def test_text_is_no_number():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from pandas.api.extensions import ExtensionArray
+from pandas.api.extensions import ExtensionArray, no_default
 from pandas.api.extensions import take as pandas_take
 from pandas.api.indexers import check_array_indexer
 from pandas.api.types import is_list_like, is_scalar
@@ -148,16 +148,27 @@ class RowViewArray(ExtensionArray):
         n_rows = np.size(self._rows[key])
         if is_list and len(value) != n_rows:
             raise ValueError(f"cannot assign {len(value)} values to {n_rows} rows")
-        if not (all(is_absent(v) for v in value) if is_list else is_absent(value)):
+        if not (self._marks(key, value) if is_list else is_absent(value)):
             raise TypeError(
                 f"{type(self).__name__}: cells are read-only; got a value of type "
                 f"{type(value).__name__} to assign. Only None, NaN or pandas.NA can be assigned, "
                 "which marks the cell absent. Build a new column to change contents."
             )
         rows = self._rows.copy()
-        rows[key] = -1
+        rows[key] = value._rows if isinstance(value, RowViewArray) else -1
         self._rows = read_only(rows)
         self._compacted = None
+
+    def _marks(self, key, values):
+        """Whether assigning `values` only marks cells absent.
+
+        pandas assigns into a view of a column and then writes the view back over the column:
+        what is the same cell as before is no new content.
+        """
+        if isinstance(values, RowViewArray):
+            same = values._storage is self._storage and type(values) is type(self)
+            return bool(((values._rows < 0) | (same & (values._rows == self._rows[key]))).all())
+        return all(is_absent(value) for value in values)
 
     def take(self, indices, *, allow_fill=False, fill_value=None):
         """Return a view of the rows `indices`; with `allow_fill`, -1 gives an absent cell."""
@@ -214,10 +225,10 @@ class RowViewArray(ExtensionArray):
             cells[i] = self._dtype.na_value if row < 0 else self._cell(row)
         return cells
 
-    def to_numpy(self, dtype=None, copy=False, na_value=np.nan):
+    def to_numpy(self, dtype=None, copy=False, na_value=no_default):
         """Return an object array (n,) of the cells, with `na_value` where one is absent."""
         cells = np.asarray(self, dtype=dtype)  # new each time: `copy` changes nothing
-        for place in np.flatnonzero(self.isna()):
+        for place in np.flatnonzero(self.isna() & (na_value is not no_default)):
             cells[place] = na_value
         return cells
 

@@ -46,7 +46,9 @@ def store_cells(values, dtype, sample_rate):
             cells.append(as_cell(values[row]))
         except TypeError as error:
             raise TypeError(f"row {row}: expected a numeric array; {error}") from error
-    if any(cell.dtype.kind == "f" for cell in cells):  # [1, 2] beside [0.5]: plain Python numbers
+    if any(
+        cell.size and cell.dtype.kind == "f" for cell in cells
+    ):  # [1, 2] beside [0.5]: plain Python numbers
         weak = [isinstance(values[row], list | tuple) for row in present]
         cells = [
             cell.astype(float) if is_list and cell.dtype.kind in "iu" else cell

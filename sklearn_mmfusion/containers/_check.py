@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from sklearn.utils import check_array
 
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
 from sklearn_mmfusion.containers._columns import as_column
@@ -30,11 +31,11 @@ def check_column(estimator, X, *, reset, paths=None):
     -------
     column : TensorArray, FileArray, or pandas ExtensionArray of str
     """
+    _check_kind(estimator, X)
     cells = _as_cells(X)
     if cells is None:
-        rows = validate_data(estimator, X, reset=reset, dtype=np.float32, ensure_min_samples=1)
-        return TensorArray(rows)
-    column = as_column(cells, name=type(estimator).__name__)
+        return TensorArray(_check_table(estimator, X, reset))
+    column = as_column(cells, name=getattr(cells, "name", None))
     if paths is not None and not isinstance(column, TensorArray | FileArray):
         column = _read_as_paths(column, estimator, paths)
     if isinstance(column, np.ndarray):
@@ -43,8 +44,40 @@ def check_column(estimator, X, *, reset, paths=None):
         raise ValueError(
             f"{type(estimator).__name__}: Found array with 0 sample(s); a minimum of 1 is required."
         )
-    _check_width(estimator, column, reset)
+    # Cells may differ in size from those in fit: whoever reads them says whether that is right.
+    if reset:
+        _set_width(estimator, column)
     return column
+
+
+def _check_table(estimator, X, reset):
+    if reset:
+        estimator._cells_in = False
+    if estimator._cells_in:  # of any size, so that the width of a table has nothing to equal
+        return check_array(X, dtype=np.float32, estimator=estimator, input_name="X")
+    return validate_data(estimator, X, reset=reset, dtype=np.float32, ensure_min_samples=1)
+
+
+def _check_kind(estimator, X):
+    """Refuse what is no column, where the message would otherwise speak of numbers."""
+    who = type(estimator).__name__
+    # scipy's dok_array is a dict; what is sparse goes on to scikit-learn's own message.
+    if X is None or (isinstance(X, dict | str | bytes) and not hasattr(X, "toarray")):
+        raise TypeError(
+            f"{who}: X is a {type(X).__name__}; expected a column of cells (list, array, Series) "
+            "or a 2-D array of numbers."
+        )
+    if isinstance(X, pd.DataFrame) and X.shape[1] > 1:
+        columns = [str(n) for n, d in X.dtypes.items() if not pd.api.types.is_numeric_dtype(d)]
+        if columns:
+            raise ValueError(
+                f"{who}: X is a frame of {X.shape[1]} columns, among them {columns}, which do not "
+                f"hold numbers; expected one column, such as X[{columns[0]!r}]. FusionTransformer "
+                "sends each column to an encoder of its own."
+            )
+    dtype = getattr(getattr(X, "dtype", None), "value_dtype", getattr(X, "dtype", None))
+    if getattr(dtype, "kind", None) == "c" and np.ndim(X) != 2:
+        raise ValueError(f"{who}: Complex data not supported; X holds cells of {dtype}.")
 
 
 def is_table(X):
@@ -87,7 +120,7 @@ def _holds_cells(values):
         v for v in values if not (v is None or (isinstance(v, float) and v != v) or v is pd.NA)
     ]
     if not present:
-        return False
+        return len(values) > 0
     first = present[0]
     if isinstance(first, list | tuple):
         # Rows of numbers are equally long and hold only scalars.
@@ -108,14 +141,8 @@ def _read_as_paths(column, estimator, paths):
     return FileArray(column, root=getattr(estimator, "root", None))
 
 
-def _check_width(estimator, column, reset):
+def _set_width(estimator, column):
     shape = getattr(column.dtype, "cell_shape", (None,))
-    width = 1 if None in shape else int(np.prod(shape))
-    if reset:
-        estimator.n_features_in_ = width
-        _check_feature_names(estimator, [[0.0]], reset=True)
-    elif width != estimator.n_features_in_ and 1 not in (width, estimator.n_features_in_):
-        raise ValueError(
-            f"X has {width} features, but {type(estimator).__name__} is expecting "
-            f"{estimator.n_features_in_} features as input: its cells have shape {shape}."
-        )
+    estimator._cells_in = True
+    estimator.n_features_in_ = 1 if None in shape else int(np.prod(shape))
+    _check_feature_names(estimator, [[0.0]], reset=True)

@@ -115,9 +115,26 @@ def _is_polars(values):
 
 
 def _from_polars(values, sample_rate):
-    if values.dtype.is_nested() or str(values.dtype) in ("String", "Object"):
+    if str(values.dtype) in ("String", "Object"):
         return _from_cells(values.to_list(), sample_rate)
-    return _convert(values.to_numpy(), sample_rate)
+    if not values.dtype.is_nested():
+        return _convert(values.to_numpy(), sample_rate)
+    inner = getattr(values.dtype, "inner", None)
+    if inner is None:
+        raise TypeError(f"got a polars column of {values.dtype}; {_ACCEPTED}")
+    if not inner.is_nested():
+        cells = [None if cell is None else _numpy_list(cell) for cell in values]
+        return _from_cells(cells, sample_rate)
+    while inner.is_nested():
+        inner = inner.inner
+    numbers_as = type(values)([], dtype=inner).to_numpy().dtype  # to_list would widen them
+    cells = [None if cell is None else np.asarray(cell, numbers_as) for cell in values.to_list()]
+    return _from_cells(cells, sample_rate)
+
+
+def _numpy_list(cell):
+    """Return one cell of a polars list column as an array of its own dtype."""
+    return cell.to_numpy() if hasattr(cell, "to_numpy") else np.asarray(cell)
 
 
 def _kind(cell):
@@ -283,6 +300,8 @@ def as_frame(X):
     ------
     TypeError
         If X is a dict or another type, or its column names are not str.
+    ValueError
+        If two columns have one name.
 
     Examples
     --------
@@ -318,6 +337,9 @@ def _convert_objects(X):
                 f"column names must be str; got {name!r} of type {type(name).__name__}. "
                 "Rename with X.columns = X.columns.astype(str)."
             )
+    if not X.columns.is_unique:
+        twice = X.columns[X.columns.duplicated()][0]
+        raise ValueError(f"column names must be distinct; got {twice!r} twice. Rename one.")
     objects = [
         name
         for name, dtype in X.dtypes.items()

@@ -1,11 +1,13 @@
 """Base storage behind the row views: cells, their digests, gathering, compaction."""
 
 import hashlib
+import threading
 from itertools import accumulate
 
 import numpy as np
 
 DIGEST_SIZE = 16  # bytes a cell
+_LOCK = threading.Lock()
 
 
 def read_only(array):
@@ -44,6 +46,8 @@ def array_digest(cell):
 def _canonical(values):
     """Return `values` itself if native, C-contiguous and of standard strides, else a copy."""
     dtype = native(values.dtype)
+    if values.size == 0:
+        return np.empty(values.shape, dtype)
     values = np.ascontiguousarray(values, dtype=dtype)
     steps = list(accumulate(reversed(values.shape[1:]), lambda a, b: a * b, initial=1))
     if values.strides != tuple(step * dtype.itemsize for step in reversed(steps)):
@@ -72,6 +76,7 @@ class Storage:
         self.n = n
         self._known = np.ones(n, bool) if known is None and digests is not None else known
         self._digests = digests
+        self._sealed = None
 
     def _digest(self, row):
         return array_digest(self.cell(row))
@@ -82,14 +87,21 @@ class Storage:
 
     def digests(self, rows):
         """Return the (len(rows), 16) digests of `rows`; each cell is read once per base."""
-        if self._digests is None:
-            self._known = np.zeros(self.n, bool)  # before _digests: another thread may look
-            self._digests = np.zeros((self.n, DIGEST_SIZE), np.uint8)
+        with _LOCK:
+            if self._digests is None:
+                self._known = np.zeros(self.n, bool)
+                self._digests = np.zeros((self.n, DIGEST_SIZE), np.uint8)
         if not self._known.all():
             for row in np.unique(rows[~self._known[rows]]):
                 self._digests[row] = np.frombuffer(self._digest(row), np.uint8)
                 self._known[row] = True
         return self._digests[rows]
+
+    def _all_digests(self):
+        """Return the digests of every cell, as the same array each time."""
+        if self._sealed is None:
+            self._sealed = read_only(_canonical(self.digests(np.arange(self.n))))
+        return self._sealed
 
     def known(self, rows):
         """Return (digests, mask) already computed for `rows`, or (None, None)."""
@@ -137,7 +149,7 @@ class DenseStorage(Storage):
         if is_identity(rows, self.n):
             values = _canonical(self.values)
             return self if values is self.values else DenseStorage(values, *self.known(rows))
-        return DenseStorage(self.gather(rows), *self.known(rows))
+        return DenseStorage(_canonical(self.gather(rows)), *self.known(rows))
 
     def to_ragged(self):
         """Return the same cells as a ragged storage; no copy where the base is canonical."""
@@ -150,7 +162,7 @@ class DenseStorage(Storage):
 
     def state(self):
         """Return the plain arrays that rebuild this storage, digests included."""
-        return self.values, read_only(self.digests(np.arange(self.n)))
+        return self.values, self._all_digests()
 
     @classmethod
     def concat(cls, parts):
@@ -165,7 +177,7 @@ class RaggedStorage(Storage):
 
     def __init__(self, values, shapes, digests=None, known=None):
         self.values = read_only(values)
-        self._shapes = read_only(shapes)
+        self._shapes = read_only(_canonical(np.asarray(shapes, np.int64)))
         super().__init__(len(self._shapes), digests, known)
         self.value_dtype = native(self.values.dtype)
         self.offsets = np.zeros(self.n + 1, np.int64)
@@ -211,11 +223,11 @@ class RaggedStorage(Storage):
 
     def plain(self):
         """Return the plain arrays that hold the cells."""
-        return self.values, read_only(_canonical(self._shapes))
+        return self.values, self._shapes
 
     def state(self):
         """Return the plain arrays that rebuild this storage, digests included."""
-        return *self.plain(), read_only(self.digests(np.arange(self.n)))
+        return *self.plain(), self._all_digests()
 
     @classmethod
     def concat(cls, parts):

@@ -98,12 +98,12 @@ class TensorArray(RowViewArray):
         >>> TensorArray.from_flat(np.arange(5.0), [2, 3])[1]
         array([2., 3., 4.])
         """
-        shapes = np.asarray(shapes, np.int64)
+        values, shapes = np.asanyarray(values), np.asarray(shapes, np.int64)
         shapes = shapes[:, None] if shapes.ndim == 1 else shapes
-        if np.ndim(values) != 1 or shapes.ndim != 2 or (shapes < 0).any():
+        if values.ndim != 1 or shapes.ndim != 2 or (shapes < 0).any():
             raise ValueError(
                 f"from_flat takes 1-D values and (n, ndim) shapes without negatives; got values "
-                f"of shape {np.shape(values)} and shapes of shape {shapes.shape}"
+                f"of shape {values.shape} and shapes of shape {shapes.shape}"
             )
         if shapes.prod(axis=1).sum() != len(values):
             raise ValueError(
@@ -134,6 +134,11 @@ class TensorArray(RowViewArray):
 
     def _state_of(self, storage):
         return storage.state()
+
+    def _canonical_storage(self):
+        # read through the shared base, which keeps the digests for the other views
+        self._storage.digests(self._rows[self._rows >= 0])
+        return super()._canonical_storage()
 
     @classmethod
     def _concat_same_type(cls, to_concat):
@@ -255,8 +260,8 @@ class TensorArray(RowViewArray):
         rows = self._rows[places]
         if (rows < 0).any():
             raise ValueError(
-                f"gather: row {places[rows < 0][0]} is absent ({int((rows < 0).sum())} of {len(rows)} rows "
-                "are). Pass the present rows: `array.gather(~array.isna())`."
+                f"gather: row {places[rows < 0][0]} is absent ({int((rows < 0).sum())} of "
+                f"{len(rows)} rows are). Pass the present rows: `array.gather(~array.isna())`."
             )
         return self._storage.gather(rows)
 

@@ -270,6 +270,11 @@ class ImageEncoder(BaseModalityEncoder):
                 f"ImageEncoder: images have different sizes ({column.dtype}); expected equal "
                 "ones. Set image_size=(height, width) to resize them."
             )
+        if 0 in (height, width, channels):
+            raise ValueError(
+                f"ImageEncoder: images have shape {shape}; expected at least one pixel. Assign NA "
+                "to mark an image absent."
+            )
         return {"size": (int(height), int(width)), "channels": int(channels), "first": first}
 
     def _cell_shape(self, column, rows):
@@ -283,16 +288,7 @@ class ImageEncoder(BaseModalityEncoder):
         return Inputs(pixels=LazyRows(len(rows), lambda batch: read(column, rows[batch])))
 
     def _read(self, column, rows):
-        pixels = column.gather(rows)
-        if pixels.ndim == 2:
-            shape = self.image_shape or (1, pixels.shape[1])
-            if np.prod(shape) != pixels.shape[1]:
-                raise ValueError(
-                    f"ImageEncoder: rows have {pixels.shape[1]} numbers; expected "
-                    f"{np.prod(shape)}, the product of image_shape={shape}."
-                )
-            pixels = pixels.reshape(len(pixels), *shape)
-        return self._arrange(pixels, rows)
+        return self._arrange(column.gather(rows), rows)
 
     def _read_each(self, column, rows):
         cells = column.decode(rows) if isinstance(column, FileArray) else column.gather(rows)
@@ -300,9 +296,19 @@ class ImageEncoder(BaseModalityEncoder):
             [self._arrange(cell[None], [row]) for cell, row in zip(cells, rows, strict=True)]
         )
 
+    def _unflatten(self, pixels, rows):
+        shape = tuple(self.image_shape or (1, pixels.shape[1]))
+        if np.prod(shape) != pixels.shape[1]:
+            raise ValueError(
+                f"ImageEncoder: the image in row {rows[0]} is flat and has {pixels.shape[1]} "
+                f"numbers; expected {np.prod(shape)}, the product of image_shape={shape}."
+            )
+        return pixels.reshape(len(pixels), *shape)
+
     def _arrange(self, pixels, rows):
         """Any batch of images -> (n, channels, height, width), uint8 or float32."""
         size, channels, first = (self._layout[k] for k in ("size", "channels", "first"))
+        pixels = self._unflatten(pixels, rows) if pixels.ndim == 2 else pixels
         if pixels.dtype == bool:
             pixels = pixels.view(np.uint8)
         elif pixels.dtype != np.uint8:

@@ -22,7 +22,8 @@ class EncoderNetwork(nn.Module):
 class MLP(nn.Module):
     """Multilayer perceptron on standardized features, beside a linear path.
 
-    The linear path keeps what a linear model would find; the perceptron adds to it.
+    The linear path keeps what a linear model would find; the perceptron, whose last layer starts
+    at zero, adds to it.
 
     Shape: features (N, in_features) -> (N, n_outputs).
     """
@@ -33,7 +34,6 @@ class MLP(nn.Module):
         n_outputs: int,
         hidden_layer_sizes: tuple[int, ...] = (256, 128),
         dropout: float = 0.3,
-        skip: bool = True,
     ):
         super().__init__()
         self.register_buffer("mean", torch.zeros(in_features))
@@ -43,8 +43,9 @@ class MLP(nn.Module):
         for i, o in zip(sizes, sizes[1:], strict=False):
             layers += [nn.Dropout(dropout), nn.Linear(i, o), nn.BatchNorm1d(o), nn.ReLU()]
         self.hidden = nn.Sequential(*layers, nn.Dropout(dropout))
-        self.output = nn.Linear(sizes[-1], n_outputs)
-        self.linear = nn.Linear(in_features, n_outputs) if skip else None
+        self.output = nn.Linear(sizes[-1], n_outputs, bias=False)
+        nn.init.zeros_(self.output.weight)
+        self.linear = nn.Linear(in_features, n_outputs)
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
         """Take over the mean and standard deviation of each feature, (in_features,) each."""
@@ -53,5 +54,29 @@ class MLP(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         x = (features - self.mean) / self.std
-        output = self.output(self.hidden(x))
-        return output if self.linear is None else output + self.linear(x)
+        return self.linear(x) + self.output(self.hidden(x))
+
+    def fit_linear(
+        self, features: Tensor, target: Tensor, weight: Tensor | None, criterion, alpha: float
+    ) -> None:
+        """Start the linear path at the minimum of loss + alpha / (2 N) ||W||^2, by L-BFGS.
+
+        features (N, in_features), target as ``criterion`` takes it, weight (N,) with mean one.
+        """
+        x = (features - self.mean) / self.std
+        nn.init.zeros_(self.linear.weight)
+        optimizer = torch.optim.LBFGS(
+            self.linear.parameters(), max_iter=100, line_search_fn="strong_wolfe"
+        )
+
+        def closure():
+            optimizer.zero_grad()
+            loss = criterion(self.linear(x), target)
+            loss = loss.flatten(1).mean(1) if loss.ndim > 1 else loss
+            loss = (loss if weight is None else loss * weight).mean()
+            loss = loss + 0.5 * alpha / len(x) * self.linear.weight.square().sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        optimizer.zero_grad()

@@ -121,7 +121,7 @@ def test_rates_are_checked_and_resampled_if_asked(tmp_path):
     waves, y = make_tones()
     double = [signal.resample_poly(w, 2, 1).astype(np.float32) for w in waves]
     column = TensorArray(double, sample_rate=2 * RATE)
-    with pytest.raises(ValueError, match=r"row 0 has sample_rate=16000.* expected 8000 Hz.*resample"):
+    with pytest.raises(ValueError, match="row 0 has sample_rate=16000.*expected 8000 Hz.*resample"):
         tiny().fit(column, y)
     wavfile.write(tmp_path / "a.wav", 2 * RATE, double[0])
     with pytest.raises(ValueError, match="row 0 has sample_rate=16000 Hz"):

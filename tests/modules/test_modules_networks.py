@@ -57,7 +57,8 @@ def test_gradients_equal_finite_differences(kind):
     parameters = dict(network.named_parameters())
     random = torch.Generator().manual_seed(1)
     steps = {
-        name: torch.randn(p.shape, generator=random, dtype=p.dtype) for name, p in parameters.items()
+        name: torch.randn(p.shape, generator=random, dtype=p.dtype)
+        for name, p in parameters.items()
     }
     target = torch.randn(network(**batch).shape, generator=random, dtype=torch.float64)
 

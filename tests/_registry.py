@@ -137,8 +137,8 @@ class Entry:
     ``make(**params)`` gives an unfitted estimator with small settings; ``X()`` its native input,
     of which `rows` takes a part; ``y()`` its target; ``other`` parameters that change its output.
     ``tags`` are what checks choose by: "transformer" or "predictor"; "encoder"; "net" (trains a
-    network); "random" (takes `random_state`); "cells" (returns cells rather than a table);
-    "classes" (learns from class labels).
+    network); "random" (takes `random_state`); "columns" or "cells" (returns a table, or a
+    column of cells); "classes" (learns from class labels).
     """
 
     name: str
@@ -176,7 +176,7 @@ def _sounds():
     return column(waveforms(), "audio")
 
 
-ENCODER = "transformer encoder net random classes"
+ENCODER = "transformer columns encoder net random classes"
 FRONT = {"sample_rate": RATE, "n_mels": 6}
 FEWER = {"n_components": 3}
 ENTRIES = [
@@ -192,13 +192,15 @@ ENTRIES = [
         "FusionTransformer",
         fusion_transformer,
         modalities,
-        "transformer random classes",
+        "transformer columns random classes",
         {"random_state": 0},
         {"missing": "zero"},
     ),
-    _entry("BlockPooling", BlockPooling, blocks, "transformer", {}, {"method": "max"}),
-    _entry("BlockWeighting", BlockWeighting, blocks, "transformer", {}, {"scale": False}),
-    _entry("BlockWhitening", BlockWhitening, blocks, "transformer", {}, {"n_components": 2}),
+    _entry("BlockPooling", BlockPooling, blocks, "transformer columns", {}, {"method": "max"}),
+    _entry("BlockWeighting", BlockWeighting, blocks, "transformer columns", {}, {"scale": False}),
+    _entry(
+        "BlockWhitening", BlockWhitening, blocks, "transformer columns", {}, {"n_components": 2}
+    ),
     _entry(
         "NeuralClassifier",
         NeuralClassifier,

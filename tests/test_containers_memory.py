@@ -61,7 +61,7 @@ def test_keys_are_the_same_in_another_process():
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     fresh = _history()[0]
     assert run.stdout.split() == [joblib.hash(fresh), fresh.image.array.content_key()]

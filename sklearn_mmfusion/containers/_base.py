@@ -108,12 +108,15 @@ class RowViewArray(ExtensionArray):
         """
         return self._rows.nbytes + self._cell_bytes(np.unique(self._rows[self._rows >= 0]))
 
-    def _places(self, positions):
-        """Return `positions` (None, integers, a mask or a slice) as non-negative integers."""
-        places = np.arange(len(self))
+    def _rows_at(self, positions):
+        """Return the base rows at `positions`: None, integers, a mask or a slice."""
         if positions is None:
-            return places
-        return np.atleast_1d(places[check_array_indexer(self, positions)])
+            return self._rows
+        return np.atleast_1d(self._rows[check_array_indexer(self, positions)])
+
+    def _places(self, positions):
+        """Return `positions` as non-negative integers; O(n), for messages and file reads."""
+        return self._with_rows(np.arange(len(self)))._rows_at(positions)
 
     def isna(self):
         """Return a new bool array (n,): True where the cell is absent."""
@@ -192,8 +195,11 @@ class RowViewArray(ExtensionArray):
             places = np.where(mask, places, len(self))
         return self._concat_same_type([self, other]).take(places)
 
-    def fillna(self, value=None, limit=None, copy=True):
-        """Refuse to fill: an absent cell stays absent; returns a copy where none is."""
+    def fillna(self, value=None, limit=None, copy=True, *, method=None):
+        """Refuse to fill: an absent cell stays absent; returns a copy where none is.
+
+        `method` is what pandas before 3 passes, always None.
+        """
         if isinstance(value, dict):
             raise TypeError("ExtensionArray.fillna does not support filling with a dict")
         if is_list_like(value) and not self._is_cell(value) and len(value) != len(self):

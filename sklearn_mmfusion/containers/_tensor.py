@@ -256,9 +256,9 @@ class TensorArray(RowViewArray):
         ValueError
             If one of the rows is absent.
         """
-        places = self._places(positions)
-        rows = self._rows[places]
+        rows = self._rows_at(positions)
         if (rows < 0).any():
+            places = self._places(positions)
             raise ValueError(
                 f"gather: row {places[rows < 0][0]} is absent ({int((rows < 0).sum())} of "
                 f"{len(rows)} rows are). Pass the present rows: `array.gather(~array.isna())`."

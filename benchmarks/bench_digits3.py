@@ -84,7 +84,8 @@ def main():
         for key, value in runs.items():
             table[key].append(value)
     title = "groups=speaker" if options.groups else "no groups"
-    print(f"\n| {title}{', noise column' if options.noise else ''} | head | accuracy | sd | seconds |")
+    title += ", noise column" if options.noise else ""
+    print(f"\n| {title} | head | accuracy | sd | seconds |")
     print("| --- | --- | --- | --- | --- |")
     for (name, head), values in table.items():
         accuracy, seconds = np.array(values).T

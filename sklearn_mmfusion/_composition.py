@@ -487,6 +487,9 @@ def take_rows(values, present):
 
 def take_params(params, present):
     """Fit parameters with those of one value per row restricted to the present rows."""
+    for name, value in params.items():
+        if name in ("sample_weight", "groups") and np.ndim(value) and len(value) != len(present):
+            raise ValueError(f"{name} has {len(value)} values; expected {len(present)}, one a row.")
     if present.all():
         return params
     return _check_method_params(present, params, indices=np.flatnonzero(present))

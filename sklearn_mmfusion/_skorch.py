@@ -48,7 +48,8 @@ TRAINING_CONSTRAINTS = {
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     "lr": [Interval(Real, 0, None, closed="neither")],
-    "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    # batch normalization needs two rows
+    "batch_size": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
     "optimizer": [callable],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
     "label_smoothing": [Interval(Real, 0, 1, closed="left")],
@@ -304,12 +305,15 @@ def validation_rows(target, groups, fraction, seed):
 class NetworkMixin:
     """What every estimator that owns a network shares: training, outputs, pickling.
 
-    A subclass has the training parameters in its ``__init__`` and ``_build_module(n_outputs)``,
-    which makes an untrained module from fitted attributes that are numpy and plain Python.
+    A subclass has the training parameters in its ``__init__``; ``_describe_module()``, class and
+    arguments of the network, taken down in ``fit``; and ``_build_module(n_outputs)``, which makes
+    an untrained network of that description, whatever the parameters are by then.
     """
 
     def _train(self, inputs, target, weight, groups):
         """Train, choosing the number of epochs on a validation part; set fitted attributes."""
+        self._check_warm_start(target)
+        self._module_spec = self._describe_module()
         rows = np.arange(len(inputs))
         if weight is not None:
             rows = rows[weight > 0]
@@ -350,24 +354,29 @@ class NetworkMixin:
         keep_best = KeepBest()
         params = self._net_params(target.kind, epochs, len(parts[0]))
         steps_an_epoch = n_batches(len(parts[0]), params["batch_size"])
-        net = Net(
-            self._initial_module(target, parts[0], params, device),
-            device=device,
-            precision=self.precision,
-            kind=target.kind,
-            n_outputs=target.n_outputs,
-            total_steps=params["max_epochs"] * steps_an_epoch,
-            iterator_train=BatchIterator,
-            iterator_train__shuffle=True,
-            iterator_train__seed=seed,
-            iterator_train__device=device,
-            iterator_valid=BatchIterator,
-            iterator_valid__device=device,
-            train_split=(lambda dataset, y=None: tuple(parts)) if len(parts) == 2 else None,
-            callbacks=[("keep_best", keep_best), *(self.callbacks or [])],
-            **params,
-        )
-        net.fit(parts[0])
+        defaults = {
+            "device": device,
+            "precision": self.precision,
+            "kind": target.kind,
+            "n_outputs": target.n_outputs,
+            "total_steps": params["max_epochs"] * steps_an_epoch,
+            "iterator_train": BatchIterator,
+            "iterator_train__shuffle": True,
+            "iterator_train__seed": seed,
+            "iterator_train__device": device,
+            "iterator_valid": BatchIterator,
+            "iterator_valid__device": device,
+            "train_split": (lambda dataset, y=None: tuple(parts)) if len(parts) == 2 else None,
+            "callbacks": [("keep_best", keep_best), *(self.callbacks or [])],
+        }
+        module = self._initial_module(target, parts[0], params, device)
+        net = Net(module, **{**defaults, **params})
+        # What skorch's fit does, except that it would swallow an interrupt and carry on with a
+        # half-trained network.
+        net.initialize()
+        net.notify("on_train_begin", X=parts[0], y=None)
+        net.fit_loop(parts[0])
+        net.notify("on_train_end", X=parts[0], y=None)
         return net, keep_best.epoch if len(parts) == 2 else None
 
     def _net_params(self, kind, epochs, n_rows):
@@ -382,13 +391,14 @@ class NetworkMixin:
             "max_epochs": epochs,
             "batch_size": self._batch_size(n_rows),
             "optimizer": self.optimizer,
-            "optimizer__weight_decay": self.weight_decay,
             "verbose": self.verbose,
         }
         if kind == "multilabel-indicator":  # skorch would make two columns of each label
             params["predict_nonlinearity"] = torch.sigmoid
-        if "fused" in signature(self.optimizer).parameters:
-            params["optimizer__fused"] = True
+        accepted = signature(self.optimizer).parameters
+        for name, value in {"weight_decay": self.weight_decay, "fused": True}.items():
+            if name in accepted:
+                params[f"optimizer__{name}"] = value
         return {**params, **(self.net_params or {})}
 
     def _initial_module(self, target, part, params, device):
@@ -405,6 +415,17 @@ class NetworkMixin:
                     "Set warm_start=False."
                 ) from error
         return module
+
+    def _check_warm_start(self, target):
+        """Refuse to go on from a network whose outputs mean other classes."""
+        before, self._classes = getattr(self, "_classes", None), target.classes
+        if not (self.warm_start and hasattr(self, "module_")):
+            return
+        if not np.array_equal(before, self._classes):
+            raise ValueError(
+                f"{type(self).__name__}: warm_start=True, but y has classes {target.classes}, the "
+                f"fitted network {before}. Set warm_start=False."
+            )
 
     def _start(self, module, part, params, device):
         """Give a fresh module better weights than random ones, where there is a way."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 
 _TRAINING_LOCK = threading.RLock()
 
@@ -39,20 +40,21 @@ class DenseRows:
 
     Parameters
     ----------
-    values : ndarray of shape (n, ...)
+    values : ndarray of shape (n, ...) or CSR matrix, which batches make dense
     """
 
     def __init__(self, values):
         self.values = values
 
     def __len__(self):
-        return len(self.values)
+        return self.values.shape[0]
 
     def lengths(self):
         return None
 
     def batch(self, name, rows):
-        return {name: _as_tensor(self.values[rows])}
+        values = self.values[rows]
+        return {name: _as_tensor(values.toarray() if issparse(values) else values)}
 
 
 class RaggedRows:

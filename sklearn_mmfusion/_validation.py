@@ -1,5 +1,6 @@
 """Checks of targets, weights and groups, and the messages that go with them."""
 
+import warnings
 from dataclasses import dataclass
 from functools import wraps
 
@@ -108,9 +109,9 @@ def encode_target(y, n_samples, *, owner, target_type="auto", rows=slice(None)):
     y = check_y(y, n_samples, owner=owner)
     kind = type_of_target(y, input_name="y") if target_type == "auto" else target_type
     if kind not in TARGET_TYPES:
-        check_classification_targets(y)
         raise ValueError(
-            f"{owner}: Unknown label type: {kind!r}. Expected y of one of {TARGET_TYPES}."
+            f"{owner}: Unknown label type: {kind!r}. Expected y of one of {TARGET_TYPES}; "
+            "target_type= says which, where whole numbers are no classes."
         )
     return _encode_numbers(y, kind, rows) if kind in REGRESSION else _encode_labels(y, kind, owner)
 
@@ -123,8 +124,16 @@ def _encode_labels(y, kind, owner):
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"{owner}: y has 1 class, {classes[0]!r}; at least two classes are needed to learn "
-            "from."
+            f"{owner}: y has 1 class, {classes[0]}, in the {len(y)} rows that are present; at "
+            "least two classes are needed to learn from. Set the modality to 'drop' if it occurs "
+            "with one class only."
+        )
+    if classes.dtype.kind in "iuf" and len(classes) > max(20, len(y) / 5):
+        warnings.warn(
+            f"{owner}: y holds {len(classes)} different whole numbers in {len(y)} rows and is read "
+            "as so many classes. For a regression, set target_type='continuous'.",
+            UserWarning,
+            stacklevel=2,
         )
     return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
 

@@ -4,8 +4,10 @@ from numbers import Real
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 from torch.optim import AdamW
 
@@ -25,7 +27,8 @@ from sklearn_mmfusion.modules.network import MLP
 
 __all__ = ["NeuralClassifier", "NeuralRegressor"]
 
-LINEAR_ROWS = 20_000  # rows the linear path is started on: more would not change it much
+# What the linear path is started on at the most: more rows would not change it much.
+LINEAR_ROWS, LINEAR_CELLS = 20_000, 20_000_000
 
 
 class _NeuralEstimator(NetworkMixin, BaseEstimator):
@@ -44,8 +47,8 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Features; sparse rows are made dense one batch at a time.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Target.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -59,7 +62,7 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
         """
         owner = type(self).__name__
         check_module(self)
-        X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
+        X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, ensure_min_samples=2)
         y = check_y(y, len(X), owner=owner)
         groups = check_groups(groups, len(X), owner=owner)
         weight = check_weight(sample_weight, len(X), owner=owner)
@@ -67,23 +70,21 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
         target = encode_target(y, len(X), owner=owner, target_type=self._target_type(y), rows=kept)
         class_weight = getattr(self, "class_weight", None)
         weight = combine_weights(weight, class_weight, y, owner=owner, kind=target.kind)
-        mean, scale = X[kept].mean(0, dtype=np.float64), X[kept].std(0, dtype=np.float64)
-        # A constant feature has no spread: dividing by one leaves zeros.
-        scale[scale <= 1e-6 * np.maximum(1, np.abs(mean))] = 1.0
-        self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
+        if not (self.warm_start and hasattr(self, "module_")):
+            self.mean_, self.scale_ = mean_and_scale(X[kept])
         self._n_outputs = target.n_outputs
         self._keep_target(target, y)
         self._train(Inputs(features=DenseRows(X)), target, weight, groups)
         return self
 
-    def _build_module(self, n_outputs):
+    def _describe_module(self):
         own = {"hidden_layer_sizes": tuple(self.hidden_layer_sizes), "dropout": self.dropout}
-        module = (self.module or MLP)(
-            in_features=self.n_features_in_,
-            n_outputs=n_outputs,
-            **({} if self.module else own),
-            **(self.module_params or {}),
-        )
+        arguments = {"in_features": self.n_features_in_, **({} if self.module else own)}
+        return self.module or MLP, {**arguments, **(self.module_params or {})}
+
+    def _build_module(self, n_outputs):
+        network, arguments = self._module_spec
+        module = network(n_outputs=n_outputs, **arguments)
         if hasattr(module, "set_scale"):
             module.set_scale(torch.from_numpy(self.mean_), torch.from_numpy(self.scale_))
         return module
@@ -93,14 +94,36 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
             return
         prefix = "criterion__"
         options = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
-        batch = part.batch(np.arange(min(len(part), LINEAR_ROWS)), device)
+        n_rows = min(LINEAR_ROWS, max(1000, LINEAR_CELLS // self.n_features_in_))
+        rows = torch.randperm(len(part))[:n_rows].sort().values.numpy()
+        batch = part.batch(rows, device)
         criterion = params["criterion"](**options)
         module.fit_linear(batch[0]["features"], batch[1], batch.weight, criterion, self.alpha)
 
     def _raw_outputs(self, X):
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float32, reset=False)
+        X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
         return self._outputs(self.module_, Inputs(features=DenseRows(X))).astype(np.float64)
+
+
+def mean_and_scale(X):
+    """Mean and standard deviation of each feature; 1 in place of the latter where constant.
+
+    Parameters
+    ----------
+    X : {ndarray, CSR matrix} of shape (n_samples, n_features)
+
+    Returns
+    -------
+    mean, scale : ndarray of shape (n_features,), dtype=float32
+    """
+    if issparse(X):
+        mean, variance = mean_variance_axis(X.astype(np.float64), axis=0)
+        scale = np.sqrt(variance)
+    else:
+        mean, scale = X.mean(0, dtype=np.float64), X.std(0, dtype=np.float64)
+    scale[scale <= 1e-7 * np.abs(mean)] = 1.0
+    return mean.astype(np.float32), scale.astype(np.float32)
 
 
 class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
@@ -118,8 +141,8 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         Loss; "auto" takes binary cross-entropy for multilabel targets, else cross-entropy.
 
     alpha : float, default=10.0
-        Strength of the L2 penalty the linear path starts with; 1 / C of scikit-learn's
-        `LogisticRegression`.
+        Strength of the L2 penalty the linear path starts with: mean loss plus
+        ``alpha / (2 n_samples)`` times the sum of squared weights.
 
     module : type, default=None
         Class of a network to use in place of the default one; it is called with
@@ -215,7 +238,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
     -----
     A linear path beside the perceptron starts at the solution of the linear model with the same
     penalty (found by L-BFGS on at most 20 000 rows) and the perceptron's last layer at zero:
-    training can only add to what the linear model finds. Without this a perceptron is worse
+    training starts from what the linear model finds. Without this a perceptron is worse
     than logistic regression on the features of encoders, which have seen the training rows.
     Equal seeds give equal bits on a CPU at equal thread count.
 
@@ -355,6 +378,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
+        tags.input_tags.sparse = True
         return tags
 
 
@@ -373,8 +397,8 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         Loss on standardized targets.
 
     alpha : float, default=10.0
-        Strength of the L2 penalty the linear path starts with; 1 / C of scikit-learn's
-        `LogisticRegression`.
+        Strength of the L2 penalty the linear path starts with: mean loss plus
+        ``alpha / (2 n_samples)`` times the sum of squared weights.
 
     module : type, default=None
         Class of a network to use in place of the default one; it is called with
@@ -464,7 +488,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
     -----
     A linear path beside the perceptron starts at the solution of the linear model with the same
     penalty (found by L-BFGS on at most 20 000 rows) and the perceptron's last layer at zero:
-    training can only add to what the linear model finds. Without this a perceptron is worse
+    training starts from what the linear model finds. Without this a perceptron is worse
     than logistic regression on the features of encoders, which have seen the training rows.
     Equal seeds give equal bits on a CPU at equal thread count.
 
@@ -561,4 +585,5 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
+        tags.input_tags.sparse = True
         return tags

@@ -30,7 +30,8 @@ def _token_pattern():
     # ideograph or kana is a token and n-grams make the words.
     marks = "".join(chr(c) for c in range(0x300, 0x1E94C) if unicodedata.category(chr(c))[0] == "M")
     alone = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-    return re.compile(f"[{alone}]|(?:(?![{alone}])[\\w{re.escape(marks)}])+")
+    signs = "\u2600-\u27bf\U0001f300-\U0001faff"  # emoji say a lot in a short text
+    return re.compile(f"[{alone}{signs}]|(?:(?![{alone}])[\\w{re.escape(marks)}])+")
 
 
 def normalize_text(text, lowercase=True):
@@ -84,8 +85,7 @@ class Tokenizer(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     analyzer : {"word", "char"}, default="word"
-        Count n-grams of words, or of the characters of each word with a space before and
-        after it.
+        N-grams of words, or of the characters of the words set apart by single spaces.
 
     ngram_range : tuple of (int, int), default=(1, 1)
         Shortest and longest n-gram.
@@ -166,6 +166,11 @@ class Tokenizer(TransformerMixin, BaseEstimator):
                 f"{type(self).__name__}: ngram_range={self.ngram_range}; expected two whole "
                 "numbers, 1 <= shortest <= longest."
             )
+        if not 1 <= self.ngram_range[0] <= self.ngram_range[1]:
+            raise ValueError(
+                f"Tokenizer: ngram_range={self.ngram_range}; expected (shortest, longest) with "
+                "1 <= shortest <= longest."
+            )
         column = check_column(self, X, reset=True)
         counts = Counter(
             chain.from_iterable(set(self._analyze(t)) for t in as_texts(column) if t is not None)
@@ -213,7 +218,7 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         words = split_words(normalize_text(text, self.lowercase))
         if self.analyzer == "word":
             return _ngrams(words, self.ngram_range, " ".join)
-        return _ngrams("".join(f" {w} " for w in words), self.ngram_range, str)
+        return _ngrams(f" {' '.join(words)} " if words else "", self.ngram_range, str)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -249,7 +254,8 @@ def as_texts(column):
 
 def _as_word(number):
     # Letters in place of signs and point, where a number would be cut into several words.
-    return f"{number + 0.0:.6g}".translate({ord("-"): "m", ord("+"): "p", ord("."): "_"})
+    digits = str(number) if isinstance(number, np.integer) else f"{number + 0.0:.6g}"
+    return digits.translate({ord("-"): "m", ord("+"): "p", ord("."): "_"})
 
 
 def read_recording(path, row):
@@ -284,7 +290,8 @@ def to_float(samples):
     kind = samples.dtype.kind
     if kind not in "iu":
         return samples.astype(np.float32)
-    half = 2.0 ** (8 * samples.dtype.itemsize - 1)
+    # Nobody records 64 bits: such numbers are 16-bit samples that passed through a list.
+    half = 2.0 ** (8 * min(samples.dtype.itemsize, 4) - 1 if samples.dtype.itemsize < 8 else 15)
     silence = half if kind == "u" else 0.0  # unsigned samples swing about the middle
     return ((samples.astype(np.float64) - silence) / half).astype(np.float32)
 

@@ -246,9 +246,9 @@ def check_failed_fit_leaves_the_estimator_as_it_was(entry):
 def check_fit_that_fails_in_training_leaves_the_estimator_as_it_was(entry):
     fitted, X, y = entry.fitted(), entry.X(), entry.y()
     fitted.set_params(net_params={"criterion__no_such_option": 1})
-    before = state(fitted)
+    before, other = state(fitted), [0, 2, 3, 9]  # other rows, other vocabulary and statistics
     with pytest.raises(TypeError, match="no_such_option"):
-        fitted.fit(X, y[::-1])
+        fitted.fit(rows(X, other), y[other])
     assert state(fitted) == before
 
 
@@ -338,7 +338,17 @@ def check_balanced_class_weight_equals_sample_weights(entry):
     balanced = entry.make(class_weight="balanced").fit(X, y)
     assert_same(output(balanced, X), output(entry.make().fit(X, y, sample_weight=weight), X))
     by_label = entry.make(class_weight={0: 1.0, 1: 50.0}).fit(X, y)
+    same = entry.make().fit(X, y, sample_weight=np.where(y == 1, 50.0, 1.0))
+    assert_same(output(by_label, X), output(same, X))
     assert differ(output(by_label, X), output(balanced, X))
+
+
+@check("net", "classes")
+def check_weight_zero_counts_in_no_class_balance(entry):
+    X, y, kept = entry.X(), entry.y(), np.arange(N_ROWS) > 6
+    weighted = entry.make(class_weight="balanced").fit(X, y, sample_weight=kept.astype(float))
+    without = entry.make(class_weight="balanced").fit(rows(X, kept), y[kept])
+    assert_same(output(weighted, X), output(without, X))
 
 
 @check("net")

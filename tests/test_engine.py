@@ -15,23 +15,8 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
-from sklearn_mmfusion._skorch import (
-    BatchIterator,
-    KeepBest,
-    Rows,
-    n_batches,
-    schedule,
-    validation_rows,
-)
-from sklearn_mmfusion._torch import (
-    DenseRows,
-    Inputs,
-    LazyRows,
-    RaggedRows,
-    isolated_rng,
-    predict_batches,
-)
-from sklearn_mmfusion._validation import Target
+from sklearn_mmfusion._skorch import KeepBest, schedule
+from sklearn_mmfusion._torch import isolated_rng
 from sklearn_mmfusion.neural_network import NeuralClassifier, NeuralRegressor
 
 
@@ -243,65 +228,6 @@ def test_class_weights_equal_sample_weights():
     assert (by_class.predict(X) == 1).mean() > (y == 1).mean()
 
 
-# ------------------------------------------------------------------------------ batches
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.integers(1, 120),
-    st.integers(1, 40),
-    st.booleans(),
-    st.booleans(),
-)
-def test_batches_cover_every_row_once_an_epoch(n, batch_size, shuffle, ragged):
-    lengths = np.random.default_rng(n).integers(0, 9, size=n)
-    values = np.arange(lengths.sum()) if ragged else np.arange(n)
-    source = RaggedRows(values, lengths) if ragged else DenseRows(values)
-    rows = np.arange(0, n)
-    data = Rows(Inputs(x=source), np.arange(n), np.arange(n) / 2, rows)
-    batches = BatchIterator(data, batch_size, "cpu", shuffle=shuffle, seed=3)
-    epochs = [list(batches) for _ in range(2)]
-    for epoch in epochs:
-        targets = [target.numpy() for _, target in epoch]
-        sizes = [len(t) for t in targets]
-        assert sorted(np.concatenate(targets)) == list(range(n))
-        assert len(epoch) == len(batches) == n_batches(n, batch_size)
-        assert max(sizes) - min(sizes) <= 1
-        assert max(sizes) <= batch_size + (batch_size == 2)
-        assert min(sizes) > 1 or n == 1 or batch_size == 1
-        for batch, target in zip(epoch, targets, strict=True):
-            np.testing.assert_array_equal(batch.weight, target / 2)
-            if ragged:
-                np.testing.assert_array_equal(batch[0]["x_lengths"], lengths[target])
-                expected = [np.split(values, lengths.cumsum()[:-1])[row] for row in target]
-                np.testing.assert_array_equal(batch[0]["x"], np.concatenate(expected))
-            else:
-                np.testing.assert_array_equal(batch[0]["x"], target)
-    if shuffle and not ragged and n > 12:
-        orders = [np.concatenate([t for _, t in epoch]) for epoch in epochs]
-        assert not np.array_equal(*orders)
-
-
-def test_rows_of_similar_length_share_a_batch():
-    lengths = np.random.default_rng(0).permutation(320)
-    data = Rows(
-        Inputs(x=RaggedRows(np.zeros(lengths.sum()), lengths)), lengths, None, np.arange(320)
-    )
-    for shuffle in (False, True):
-        epoch = [b[0]["x_lengths"].numpy() for b in BatchIterator(data, 32, "cpu", shuffle=shuffle)]
-        assert all(np.ptp(batch) == 31 for batch in epoch)
-        starts = [batch.min() for batch in epoch]
-        assert (starts == sorted(starts)) is not shuffle
-
-
-def test_a_part_of_the_rows_is_batched_by_its_own_lengths():
-    lengths = np.arange(100)
-    rows = np.arange(0, 100, 5)
-    data = Rows(Inputs(x=RaggedRows(np.zeros(lengths.sum()), lengths)), lengths, None, rows)
-    seen = np.concatenate([target.numpy() for _, target in BatchIterator(data, 4, "cpu")])
-    np.testing.assert_array_equal(seen, rows)
-
-
 def test_batches_of_one_row_never_reach_batch_norm():
     X, y = make_data(n=7)
     model = NeuralClassifier((4,), batch_size=2, max_epochs=2, random_state=0).fit(X, y)
@@ -309,84 +235,7 @@ def test_batches_of_one_row_never_reach_batch_norm():
     assert len(list(model.history_)) == 2
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 256])
-def test_prediction_keeps_the_order_of_rows(batch_size):
-    class Sums(nn.Module):
-        def forward(self, x, x_lengths):
-            return torch.stack([part.sum() for part in x.split(x_lengths.tolist())])[:, None]
-
-    cells = [np.arange(n, dtype=np.float32) for n in (5, 0, 9, 2, 7, 2)]
-    inputs = Inputs(x=RaggedRows(np.concatenate(cells), [len(c) for c in cells]))
-    module = Sums().train()
-    out = predict_batches(module, inputs, batch_size=batch_size, device="cpu")
-    np.testing.assert_array_equal(out[:, 0], [c.sum() for c in cells])
-    assert module.training and out.dtype == np.float32
-
-
-def test_sources_give_tensors_of_small_types():
-    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    pixels.flags.writeable = False
-    inputs = Inputs(
-        pixels=DenseRows(pixels),
-        ids=RaggedRows(np.arange(6, dtype=np.int32), [1, 2, 3]),
-        more=LazyRows(3, lambda rows: 10.0 * rows),
-    )
-    batch = inputs.batch(np.array([2, 0]))
-    assert batch["pixels"].dtype == torch.uint8
-    assert batch["ids"].tolist() == [3, 4, 5, 0]
-    assert batch["ids"].dtype == torch.int64
-    assert batch["more"].tolist() == [20.0, 0.0]
-    assert inputs.lengths().tolist() == [1, 2, 3]
-
-
 # ------------------------------------------------------------------------------ validation
-
-
-def as_target(values):
-    values = np.asarray(values)
-    kind = "multiclass" if values.ndim == 1 else "continuous-multioutput"
-    return Target(kind, values, 3)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(0, 6), min_size=4, max_size=40), st.integers(0, 5))
-def test_groups_stay_on_one_side(groups, seed):
-    split = validation_rows(as_target(np.arange(len(groups)) % 3), np.array(groups), 0.25, seed)
-    if split is None:  # one group, or one row would be left to train on
-        assert len(set(groups)) == 1 or min(groups.count(g) for g in groups) == 1
-        return
-    sides = [{groups[i] for i in part} for part in split]
-    assert sides[0].isdisjoint(sides[1])
-    assert sorted(np.concatenate(split)) == list(range(len(groups)))
-    assert len(sides[1]) == math.ceil(0.25 * len(set(groups)))
-
-
-def test_classes_are_kept_in_proportion():
-    y = np.repeat([0, 1, 2], [60, 30, 10])
-    train, valid = validation_rows(as_target(y), None, 0.2, 0)
-    assert np.bincount(y[valid]).tolist() == [12, 6, 2]
-    assert np.bincount(y[train]).tolist() == [48, 24, 8]
-    other = validation_rows(as_target(y), None, 0.2, 1)[1]
-    assert not np.array_equal(np.sort(valid), np.sort(other))
-
-
-def test_classes_without_a_row_do_not_matter():
-    # All rows of class 1 lack this modality.
-    y = np.repeat([0, 2], [60, 20])
-    _, valid = validation_rows(as_target(y), None, 0.2, 0)
-    assert np.bincount(y[valid]).tolist() == [12, 0, 4]
-
-
-@pytest.mark.parametrize("y", [[0] * 9 + [1], np.zeros((10, 2)), np.zeros((10, 1))])
-def test_rows_are_split_where_classes_cannot_be(y):
-    train, valid = validation_rows(as_target(y), None, 0.2, 0)
-    assert sorted([*train, *valid]) == list(range(10))
-    assert len(valid) == 2
-
-
-@pytest.mark.parametrize("n", [2, 3])
-def test_too_few_rows_are_not_split(n):
-    assert validation_rows(as_target(np.arange(n) % 2), None, 0.2, 0) is None
 
 
 def test_the_best_epoch_is_restored():

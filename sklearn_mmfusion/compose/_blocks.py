@@ -29,7 +29,8 @@ def _note(child, selection, doing):
     labels = ", ".join(repr(label) for label in selection.labels[:5])
     return (
         f"Raised while {doing} modality {selection.name!r} of FusionTransformer "
-        f"({type(child).__name__}, {what} {labels})."
+        f"({type(child).__name__}, {what} {labels}). Rows are counted among those where the "
+        "modality is present."
     )
 
 

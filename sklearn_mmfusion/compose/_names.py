@@ -58,13 +58,13 @@ class FeatureNamesMixin:
         columns = names_in[list(selection.positions)]
         if is_passthrough(child):
             return list(columns) if len(columns) == width else numbers
+        if wants_column(child) and self.verbose_feature_names_out is not False:
+            return numbers  # image__0 says all that image__imageencoder0 does
         if self._frame_columns[selection.name] is not None:
             return self._frame_columns[selection.name]
         if not hasattr(child, "get_feature_names_out"):
             return numbers
         names = child.get_feature_names_out(None if selection.single else columns)
-        if wants_column(child) and self.verbose_feature_names_out is not False:
-            return numbers  # image__0 says all that image__imageencoder0 does
         return [str(name) for name in names]
 
     def _whitened_names(self):

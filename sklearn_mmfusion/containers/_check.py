@@ -34,7 +34,10 @@ def check_column(estimator, X, *, reset, paths=None):
     _check_kind(estimator, X)
     cells = _as_cells(X)
     if cells is None:
-        return TensorArray(_check_table(estimator, X, reset))
+        table = _check_table(estimator, X, reset)
+        given = np.asarray(X)
+        # Whole numbers keep their type, which says how loud a sample or how bright a pixel is.
+        return TensorArray(given if given.dtype.kind in "iub" else table)
     column = as_column(cells, name=getattr(cells, "name", None))
     if paths is not None and not isinstance(column, TensorArray | FileArray):
         column = _read_as_paths(column, estimator, paths)
@@ -133,6 +136,8 @@ def _holds_cells(values):
 
 
 def _read_as_paths(column, estimator, paths):
+    if isinstance(getattr(column, "dtype", None), pd.CategoricalDtype):
+        column = column.astype(column.categories.dtype)
     if isinstance(column, np.ndarray) or not pd.api.types.is_string_dtype(column.dtype):
         raise TypeError(
             f"{type(estimator).__name__}: X holds cells of type {column.dtype}; expected arrays "

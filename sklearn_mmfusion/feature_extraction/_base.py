@@ -87,7 +87,9 @@ class BaseModalityEncoder(
         weight = combine_weights(weight, self.class_weight, y, owner=owner, kind=target.kind)
         self._n_outputs = target.n_outputs
         self._n_features_out = self.n_components
-        self._train(self._learn(column, rows), target, weight, groups)
+        warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
+        inputs = self._prepare(column, rows) if warm else self._learn(column, rows)
+        self._train(inputs, target, weight, groups)
         return self
 
     def fit_transform(self, X, y=None, sample_weight=None, groups=None):
@@ -127,11 +129,14 @@ class BaseModalityEncoder(
             features[present] = self._outputs(self.module_.encoder, inputs)
         return features
 
-    def _build_module(self, n_outputs):
+    def _describe_module(self):
         default, arguments = self._module()
-        encoder = (self.module or default)(
-            **arguments, out_features=self._n_features_out, **(self.module_params or {})
-        )
+        arguments = {**arguments, "out_features": self._n_features_out}
+        return self.module or default, {**arguments, **(self.module_params or {})}
+
+    def _build_module(self, n_outputs):
+        network, arguments = self._module_spec
+        encoder = network(**arguments)
         self._after_build(encoder)
         return EncoderNetwork(encoder, n_outputs)
 

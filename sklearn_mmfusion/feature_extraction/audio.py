@@ -50,6 +50,10 @@ class AudioEncoder(BaseModalityEncoder):
         Bands more than this far below the loudest one of the recording, in dB, are raised to
         that level; None keeps all.
 
+    remove_mean : bool, default=True
+        Whether to subtract each recording's mean of each band: right for words and events, wrong
+        where a steady sound is the message.
+
     architecture : {"cnn", "lstm"}, default="cnn"
         2-D convolutions over the spectrogram, or a bidirectional LSTM over its frames.
 
@@ -182,6 +186,7 @@ class AudioEncoder(BaseModalityEncoder):
         "n_fft": [Interval(Integral, 2, None, closed="left"), None],
         "hop_length": [Interval(Integral, 1, None, closed="left"), None],
         "top_db": [Interval(Real, 0, None, closed="neither"), None],
+        "remove_mean": ["boolean"],
         "architecture": [StrOptions(set(ARCHITECTURES))],
         "root": [str, None],
     }
@@ -196,6 +201,7 @@ class AudioEncoder(BaseModalityEncoder):
         n_fft=None,
         hop_length=None,
         top_db=40.0,
+        remove_mean=True,
         architecture="cnn",
         root=None,
         module=None,
@@ -227,6 +233,7 @@ class AudioEncoder(BaseModalityEncoder):
         self.n_fft = n_fft
         self.hop_length = hop_length
         self.top_db = top_db
+        self.remove_mean = remove_mean
         self.architecture = architecture
         self.root = root
         self.module = module
@@ -258,6 +265,7 @@ class AudioEncoder(BaseModalityEncoder):
             hop_length=self.hop_length,
             n_mels=self.n_mels,
             top_db=self.top_db,
+            remove_mean=self.remove_mean,
             resample=self.resample,
         ).fit(column)
         inputs = self._prepare(column, rows)

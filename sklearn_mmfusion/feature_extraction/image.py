@@ -242,7 +242,7 @@ class ImageEncoder(BaseModalityEncoder):
         mean = total / count
         scale = np.sqrt(np.maximum(squares / count - mean**2, 0))
         # A constant image has no spread: dividing by one leaves zeros.
-        scale[scale <= 1e-6 * np.maximum(1, np.abs(mean))] = 1.0
+        scale[scale <= 1e-6 * np.abs(mean)] = 1.0
         self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
         return inputs
 
@@ -321,6 +321,11 @@ class ImageEncoder(BaseModalityEncoder):
             pixels = resize(pixels, size)
         if pixels.shape[1] == 1 and channels == 3:
             pixels = np.repeat(pixels, 3, axis=1)
+        if pixels.shape[1] != channels:
+            raise ValueError(
+                f"ImageEncoder: image in row {rows[0]} has {pixels.shape[1]} channels; expected "
+                f"{channels}, as the first training image. Convert the images to one mode."
+            )
         if pixels.shape[1:] != (channels, *size):
             raise ValueError(
                 f"ImageEncoder: image in row {rows[0]} has (channels, height, width) = "

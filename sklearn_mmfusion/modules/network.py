@@ -22,8 +22,8 @@ class EncoderNetwork(nn.Module):
 class MLP(nn.Module):
     """Multilayer perceptron on standardized features, beside a linear path.
 
-    The linear path keeps what a linear model would find; the perceptron, whose last layer starts
-    at zero, adds to it.
+    Training starts from what a linear model finds: the linear path at its solution
+    (`fit_linear`), the last layer of the perceptron at zero.
 
     Shape: features (N, in_features) -> (N, n_outputs).
     """

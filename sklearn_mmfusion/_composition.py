@@ -190,6 +190,13 @@ def as_table(X):
     polars frames become pandas frames column by column, lists and array-likes become arrays.
     A frame must have a row and a column; anything else goes through scikit-learn's `check_array`.
     """
+    first = X[0] if isinstance(X, list) and X else X
+    if isinstance(first, dict) and not hasattr(first, "toarray"):  # scipy's dok_array is a dict
+        kind = "dict" if isinstance(X, dict) else "list of dicts"
+        raise TypeError(
+            f"X is a {kind}; expected a DataFrame with one column a modality. Build it with "
+            "multimodal_frame(image=..., text=...)."
+        )
     polars = sys.modules.get("polars")
     if polars is not None and isinstance(X, (polars.DataFrame, polars.LazyFrame)):
         X = _from_polars(X)
@@ -345,8 +352,8 @@ def warn_absent_columns(selections, where, owner):
     lost = {name: labels for name, labels in lost.items() if labels}
     if lost:
         warnings.warn(
-            f"{type(owner).__name__}: X lacks columns seen in fit, all their rows count as absent "
-            f"(modality: columns): {lost}.",
+            f"{type(owner).__name__}: X lacks columns seen in fit, all their rows count as absent, "
+            f"in a table of several columns as NaN (modality: columns): {lost}.",
             UserWarning,
             stacklevel=4,
         )

@@ -33,14 +33,27 @@ def read_image(path):
             "reading image files needs Pillow: pip install 'sklearn-mmfusion[io]'"
         ) from error
     with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode == "1":
-            image = image.convert("L")
-        elif image.mode in ("P", "PA"):
-            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-            image = image.convert("RGB")
-        return np.array(image)
+        return pil_pixels(ImageOps.exif_transpose(opened))
+
+
+def pil_pixels(image):
+    """Pixels of a PIL image, equal whether it came from a file or from memory.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+
+    Returns
+    -------
+    pixels : ndarray of shape (height, width) or (height, width, channels)
+    """
+    if image.mode == "1":
+        image = image.convert("L")
+    elif image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        image = image.convert("RGB")
+    return np.array(image)
 
 
 def read_audio(path):

@@ -1,9 +1,10 @@
 """The engine that trains every network: the only file that imports skorch.
 
-`Net` overrides one method of skorch's ``NeuralNet``, ``run_single_epoch``: the module is set to
-training mode once an epoch, sample weights enter the loss, the learning rate follows the schedule
-per step, gradients are clipped, and losses are read from the device once an epoch. The keys of
-the history stay skorch's own.
+Of training, `Net` overrides one method of skorch's ``NeuralNet``, ``run_single_epoch``: the module
+is set to training mode once an epoch, sample weights enter the loss, the learning rate follows the
+schedule per step, gradients are clipped, and losses are read from the device once an epoch. The
+keys of the history stay skorch's own. Besides, ``notify`` remembers whether a callback ended the
+training or the user did, and ``predict`` answers skorch's scoring callbacks.
 """
 
 import math
@@ -204,6 +205,13 @@ class Net(NeuralNet):
         tags.estimator_type = "classifier" if self.kind in CLASSIFICATION else "regressor"
         return tags
 
+    def notify(self, method_name, **cb_kwargs):
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt:  # how skorch's callbacks, EarlyStopping among them, end training
+            self.stopped_by_callback_ = method_name == "on_epoch_end"
+            raise
+
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
@@ -322,15 +330,22 @@ class NetworkMixin:
         epochs = self._n_epochs(len(rows))
         split = self._split(target, groups, rows, seed) if self.early_stopping else None
         parts = [Rows(inputs, target.values, weight, r) for r in (split or (rows,))]
+        self._announce("training", parts, epochs)
         with isolated_rng(seed, device):
             net, best = self._fit_net(target, parts, epochs, seed, device)
         self.history_ = [{k: v for k, v in e.items() if k != "batches"} for e in net.history]
         self.n_iter_ = len(net.history) if best is None else best
         if split is not None and self.refit:
             parts = [Rows(inputs, target.values, weight, rows)]
+            self._announce("refit on all rows", parts, self.n_iter_)
             with isolated_rng(seed, device):
                 net, _ = self._fit_net(target, parts, self.n_iter_, seed, device)
         self.module_ = net.module_.eval()
+
+    def _announce(self, what, parts, epochs):
+        if self.verbose:
+            sizes = " + ".join(str(len(part)) for part in parts)
+            print(f"[{type(self).__name__}] {what}: {sizes} rows, {epochs} epochs")
 
     def _split(self, target, groups, rows, seed):
         if groups is not None:
@@ -371,11 +386,16 @@ class NetworkMixin:
         }
         module = self._initial_module(target, parts[0], params, device)
         net = Net(module, **{**defaults, **params})
-        # What skorch's fit does, except that it would swallow an interrupt and carry on with a
-        # half-trained network.
+        # What skorch's fit does, except that it would swallow the user's interrupt and carry on
+        # with a half-trained network.
         net.initialize()
+        net.stopped_by_callback_ = False
         net.notify("on_train_begin", X=parts[0], y=None)
-        net.fit_loop(parts[0])
+        try:
+            net.fit_loop(parts[0])
+        except KeyboardInterrupt:
+            if not net.stopped_by_callback_:
+                raise
         net.notify("on_train_end", X=parts[0], y=None)
         return net, keep_best.epoch if len(parts) == 2 else None
 

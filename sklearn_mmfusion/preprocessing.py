@@ -166,11 +166,6 @@ class Tokenizer(TransformerMixin, BaseEstimator):
                 f"{type(self).__name__}: ngram_range={self.ngram_range}; expected two whole "
                 "numbers, 1 <= shortest <= longest."
             )
-        if not 1 <= self.ngram_range[0] <= self.ngram_range[1]:
-            raise ValueError(
-                f"Tokenizer: ngram_range={self.ngram_range}; expected (shortest, longest) with "
-                "1 <= shortest <= longest."
-            )
         column = check_column(self, X, reset=True)
         counts = Counter(
             chain.from_iterable(set(self._analyze(t)) for t in as_texts(column) if t is not None)
@@ -241,6 +236,8 @@ def as_texts(column):
     texts : list of str or None
     """
     if isinstance(column, TensorArray):
+        if len(column.dtype.cell_shape) > 1:
+            raise TypeError(f"Got a column of cells of type {column.dtype}; expected texts.")
         return [
             " ".join(map(_as_word, np.ravel(c))) if isinstance(c, np.ndarray) else None
             for c in column
@@ -512,7 +509,10 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             )
         cell = to_float(cell)
         if not np.isfinite(cell).all():
-            raise ValueError(f"Recording in row {row} contains NaN or infinity.")
+            raise ValueError(
+                f"Recording in row {row} contains NaN or infinity; expected finite "
+                "samples. Assign NA to mark the recording absent."
+            )
         if rate in (None, self.sample_rate):
             return cell
         if not self.resample:

@@ -98,13 +98,9 @@ def test_images_of_a_wrong_rank():
 def test_channels_differ_between_fit_and_transform():
     grey, colored = images(), np.stack([images()] * 3, -1)
     as_grey, as_color = (image_encoder().fit(X, classes()) for X in (grey, colored))
-    with pytest.raises(
-        ValueError, match=r"row 0 has \(channels.*\(3, 8, 8\); expected \(1, 8, 8\)"
-    ):
+    with pytest.raises(ValueError, match="row 0 has 3 channels; expected 1, as"):
         as_grey.transform(colored)
-    with pytest.raises(
-        ValueError, match=r"row 0 has \(channels.*\(4, 8, 8\); expected \(3, 8, 8\)"
-    ):
+    with pytest.raises(ValueError, match="row 0 has 4 channels; expected 3, as"):
         as_color.transform(np.stack([images()] * 4, -1))
     # A grey picture among colored ones is what folders of files often hold.
     np.testing.assert_array_equal(as_color.transform(grey), as_color.transform(colored))

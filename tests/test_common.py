@@ -65,19 +65,25 @@ def test_common_check(check, entry):
 # ------------------------------------------------------------------------------ scikit-learn's own
 
 
+REPEATED_ROWS = (
+    "rows repeated make other mini-batches, and other statistics in batch normalization, than rows "
+    "weighted; scikit-learn expects the same of its SGD estimators"
+)
 EXPECTED_FAILURES = {
-    "net": {
-        "check_sample_weight_equivalence_on_dense_data": "rows repeated make other mini-batches, "
-        "and other statistics in batch normalization, than rows weighted; scikit-learn expects "
-        "the same of its SGD estimators",
+    "encoder": {"check_sample_weight_equivalence_on_dense_data": REPEATED_ROWS},
+    "predictor": {  # these read sparse features too
+        "check_sample_weight_equivalence_on_dense_data": REPEATED_ROWS,
+        "check_sample_weight_equivalence_on_sparse_data": REPEATED_ROWS,
     },
 }
 
 
 def expected_failures(estimator):
     """{check: reason} of scikit-learn's checks that an estimator cannot pass."""
-    nets = {type(entry.make()) for entry in having("net")}
-    return EXPECTED_FAILURES["net"] if type(estimator) in nets else {}
+    for tag, failures in EXPECTED_FAILURES.items():
+        if type(estimator) in {type(entry.make()) for entry in having(tag)}:
+            return failures
+    return {}
 
 
 def small_estimators():
@@ -223,6 +229,14 @@ def test_uint8_images_equal_float_images():
     assert_same(output(fitted, floats), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("entry", having("predictor"), ids=str)
+@pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csr_array, sparse.coo_array])
+def test_sparse_features_equal_dense_ones(entry, container):
+    X, y = entry.X() * (entry.X() > 0), entry.y()
+    expected = output(entry.make().fit(X, y), X)
+    assert_same(output(entry.make().fit(container(X), y), container(X)), expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ">f4", bool])
 def test_ragged_recordings_of_other_types_give_the_same_result(dtype):
     waves = [np.round(8 * wave) for wave in waveforms()]
@@ -364,8 +378,10 @@ def test_epoch_scoring_of_skorch(cls, y, scoring):
 
 def test_warm_start_with_other_sizes_says_so():
     model = NeuralClassifier(**SMALL_NET, warm_start=True).fit(table(), classes())
-    with pytest.raises(ValueError, match="warm_start=True.*another shape"):
+    with pytest.raises(ValueError, match=r"warm_start=True, but y has classes \[0 1 2\]"):
         model.fit(table(), np.arange(N_ROWS) % 3)
+    with pytest.raises(ValueError, match="X has 4 features, but NeuralClassifier is expecting 5"):
+        model.fit(table()[:, :4], classes())
     assert model.predict(table()).max() == 1
 
 

@@ -317,6 +317,21 @@ def test_callbacks_may_end_training(loss):
     assert model.n_iter_ <= 3
 
 
+def test_an_interrupt_by_the_user_is_no_end_of_training():
+    class Interrupt(Callback):
+        def on_batch_begin(self, net, training=False, **kwargs):
+            if len(net.history) == 2:
+                raise KeyboardInterrupt
+
+    X, y = make_data(n=60)
+    model = NeuralClassifier((4,), max_epochs=3, random_state=0).fit(X, y)
+    before = model.predict_proba(X)
+    model.set_params(callbacks=[Interrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y)
+    assert np.array_equal(model.predict_proba(X), before)
+
+
 def test_net_params_have_the_last_word():
     X, y = make_data(n=40)
     model = NeuralClassifier((4,), max_epochs=9, batch_size=8, early_stopping=False)

@@ -1,7 +1,10 @@
 """NeuralClassifier and NeuralRegressor: outputs, invariances, problems with a known answer."""
 
+import pickle
+
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from scipy import sparse
 from sklearn.datasets import make_classification, make_regression
 from sklearn.linear_model import LogisticRegression
@@ -9,6 +12,7 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sklearn_mmfusion import neural_network
 from sklearn_mmfusion.neural_network import NeuralClassifier, NeuralRegressor
 
 SHORT = {"hidden_layer_sizes": (16,), "max_epochs": 5, "random_state": 0}
@@ -193,3 +197,47 @@ def test_wrong_widths_are_refused():
     model = NeuralClassifier(**SHORT).fit(X, y)
     with pytest.raises(ValueError, match="X has 7 features, but NeuralClassifier is expecting 8"):
         model.predict(X[:, 1:])
+
+
+# ------------------------------------------------------------------------------ robustness
+
+
+def test_neural_classifier_takes_sparse_features():
+    X, y = make_classification(120, 12, random_state=0)
+    X[X < 0.3] = 0
+    dense = NeuralClassifier((8,), max_epochs=3, random_state=0).fit(X, y)
+    thin = NeuralClassifier((8,), max_epochs=3, random_state=0).fit(sparse.csr_matrix(X), y)
+    assert_allclose(
+        thin.predict_proba(sparse.csr_matrix(X)), dense.predict_proba(X), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("factor", [1e-7, 1e6])
+def test_neural_classifier_does_not_depend_on_units(factor):
+    X, y = make_classification(150, 10, random_state=0)
+    plain = NeuralClassifier((8,), max_epochs=3, random_state=0).fit(X, y)
+    scaled = NeuralClassifier((8,), max_epochs=3, random_state=0).fit(X * factor, y)
+    assert np.mean(plain.predict(X) == scaled.predict(X * factor)) > 0.97
+
+
+def test_linear_start_reads_rows_of_every_class(monkeypatch):
+    monkeypatch.setattr(neural_network, "LINEAR_ROWS", 60)
+    X, y = make_classification(200, 10, class_sep=3, random_state=0)
+    order = np.argsort(y)  # as tables often lie on disk
+    model = NeuralClassifier((4,), lr=1e-8, max_epochs=1, random_state=0).fit(X[order], y[order])
+    assert model.score(X, y) > 0.9
+
+
+def test_pickle_survives_changed_parameters():
+    X, y = make_classification(60, 10, random_state=0)
+    model = NeuralClassifier((16,), max_epochs=1, random_state=0).fit(X, y)
+    model.set_params(hidden_layer_sizes=(8,))
+    again = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
+def test_warm_start_refuses_other_classes():
+    X, y = make_classification(60, 10, random_state=0)
+    model = NeuralClassifier((4,), max_epochs=1, warm_start=True, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match=r"warm_start=True, but y has classes \['a' 'b'\]"):
+        model.fit(X, np.where(y, "b", "a"))

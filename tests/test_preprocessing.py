@@ -318,3 +318,24 @@ def test_pickled_tokenizer_gives_the_same_ids():
 def test_paths_are_no_texts(tmp_path):
     with pytest.raises(TypeError, match="file paths; expected texts"):
         Tokenizer().fit(FileArray([tmp_path / "a.png", tmp_path / "b.png"]))
+
+
+def test_integer_samples_of_wide_types_sound_like_the_others():
+    samples = (3000 * np.sin(np.arange(4000) / 5)).astype(np.int16)
+    expected = LogMelSpectrogram(RATE).fit_transform([samples])[0]
+    for dtype in (np.int64, np.float64):
+        scale = 1 if dtype is np.int64 else 2.0**15
+        got = LogMelSpectrogram(RATE).fit_transform([(samples / scale).astype(dtype)])[0]
+        np.testing.assert_allclose(got, expected, atol=1e-3)
+
+
+def test_unsigned_samples_do_not_depend_on_the_container():
+    samples = np.random.default_rng(0).integers(100, 156, (2, 1000), dtype=np.uint8)
+    table = LogMelSpectrogram(RATE).fit_transform(samples)
+    column = LogMelSpectrogram(RATE).fit_transform(TensorArray(samples))
+    assert all(np.array_equal(a, b) for a, b in zip(table, column, strict=True))
+
+
+def test_ngram_range_is_checked():
+    with pytest.raises(ValueError, match=r"ngram_range=\(3, 1\); expected two whole numbers"):
+        Tokenizer(ngram_range=(3, 1)).fit(["a"])

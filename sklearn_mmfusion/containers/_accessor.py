@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import register_dataframe_accessor
 
+from sklearn_mmfusion.containers._columns import as_column
 from sklearn_mmfusion.containers._file import FileArray
 from sklearn_mmfusion.containers._preview import Html, cell_html
 from sklearn_mmfusion.containers._tensor import TensorArray
@@ -89,7 +90,10 @@ class ModalitiesAccessor:
 
 def _describe(column):
     """Return the summary row of one column."""
-    array, absent = column.array, column.isna().to_numpy()
+    absent = column.isna().to_numpy()
+    array = column.array
+    if column.dtype == object and not absent.all():  # of arrays, images or texts, as fit reads it
+        array = as_column(column, name=column.name)
     kind, lengths, shape = "other", np.empty(0), ""
     if isinstance(array, TensorArray):
         kind, lengths = "tensor", array.cell_lengths()[~absent]

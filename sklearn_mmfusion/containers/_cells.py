@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sklearn_mmfusion._files import pil_pixels
 from sklearn_mmfusion.containers._base import is_absent
 from sklearn_mmfusion.containers._dtypes import TensorDtype, check_value_dtype, common_value_dtype
 from sklearn_mmfusion.containers._storage import DenseStorage, RaggedStorage, native
@@ -24,6 +25,8 @@ def as_cell(value):
         raise TypeError(f"got {type(value).__name__}")
     if hasattr(value, "detach"):  # a torch tensor, wherever it is
         value = value.detach().cpu()
+    if hasattr(value, "getbands"):  # a PIL image
+        value = pil_pixels(value)
     try:
         cell = np.asarray(value)
     except (TypeError, ValueError) as error:

@@ -62,6 +62,11 @@ def test_column_of_absent_cells_alone(entry):
         entry.make().fit([None] * N_ROWS, classes())
 
 
+def test_dict_in_place_of_a_frame():
+    with pytest.raises(TypeError, match="X is a dict; expected a DataFrame.*multimodal_frame"):
+        fusion_transformer().fit({"image": images(), "text": texts()}, classes())
+
+
 def test_column_unknown_at_fit():
     X = modalities().rename(columns={"image": "photo"})
     with pytest.raises(ValueError, match=r"modality 'image': column 'image' is not in X.*photo"):

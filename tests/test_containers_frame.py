@@ -321,3 +321,10 @@ def test_preview_without_pillow(X, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
     page = X.modalities.preview()
     assert "data:image" not in page and "&lt;uint8 2x2&gt;" in page
+
+
+def test_summary_reads_object_columns_as_fit_does():
+    frame = pd.DataFrame({"sound": [np.zeros(5), None, np.zeros(3)], "title": ["a", "b", None]})
+    summary = frame.astype({"title": object}).modalities.summary()
+    assert summary["kind"].tolist() == ["tensor", "text"]
+    assert summary.loc["sound", "length_max"] == 5

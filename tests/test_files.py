@@ -7,6 +7,7 @@ import pytest
 from scipy.io import wavfile
 
 from sklearn_mmfusion._files import file_kind, read_audio, read_file, read_image
+from sklearn_mmfusion.containers import TensorArray
 
 SIGNAL = np.array([0.0, 0.5, -0.5, -1.0])
 
@@ -89,3 +90,13 @@ def test_unknown_suffix_lists_the_known_ones():
     assert file_kind("c.npy") == "array" and file_kind("d") is None
     with pytest.raises(ValueError, match=r"unknown file suffix '.xyz' of 'a.xyz'; known: .*\.wav"):
         read_file("a.xyz")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK"])
+def test_images_in_memory_and_in_files_hold_the_same_pixels(tmp_path, mode):
+    image_module = pytest.importorskip("PIL.Image", reason="needs Pillow (the extra io)")
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    image = image_module.fromarray(pixels).convert(mode)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    image.save(path)
+    np.testing.assert_array_equal(TensorArray([image])[0], read_image(path))

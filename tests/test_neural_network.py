@@ -12,7 +12,6 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_mmfusion import neural_network
 from sklearn_mmfusion.neural_network import NeuralClassifier, NeuralRegressor
 
 SHORT = {"hidden_layer_sizes": (16,), "max_epochs": 5, "random_state": 0}
@@ -221,7 +220,7 @@ def test_neural_classifier_does_not_depend_on_units(factor):
 
 
 def test_linear_start_reads_rows_of_every_class(monkeypatch):
-    monkeypatch.setattr(neural_network, "LINEAR_ROWS", 60)
+    monkeypatch.setattr("sklearn_mmfusion.neural_network._base.LINEAR_ROWS", 60)
     X, y = make_classification(200, 10, class_sep=3, random_state=0)
     order = np.argsort(y)  # as tables often lie on disk
     model = NeuralClassifier((4,), lr=1e-8, max_epochs=1, random_state=0).fit(X[order], y[order])

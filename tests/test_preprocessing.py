@@ -13,13 +13,8 @@ from scipy.io import wavfile
 from sklearn.feature_extraction.text import CountVectorizer
 
 from sklearn_mmfusion.containers import FileArray, TensorArray
-from sklearn_mmfusion.preprocessing import (
-    LogMelSpectrogram,
-    Tokenizer,
-    mel_filters,
-    normalize_text,
-    split_words,
-)
+from sklearn_mmfusion.preprocessing._audio import LogMelSpectrogram, mel_filters
+from sklearn_mmfusion.preprocessing._text import Tokenizer, normalize_text, split_words
 
 RATE = 8000
 WORDS = st.text(alphabet="abcdefgxyz", min_size=1, max_size=6)

@@ -9,7 +9,7 @@ from sklearn_mmfusion._sklearn import Interval
 from sklearn_mmfusion._torch import Inputs, RaggedRows
 from sklearn_mmfusion.feature_extraction._base import BaseModalityEncoder
 from sklearn_mmfusion.modules.text import TextNetwork
-from sklearn_mmfusion.preprocessing import Tokenizer, as_texts
+from sklearn_mmfusion.preprocessing._text import Tokenizer, as_texts
 
 __all__ = ["TextEncoder"]
 

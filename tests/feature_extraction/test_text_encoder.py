@@ -159,3 +159,8 @@ def test_an_own_network_gets_sizes_and_bags():
     ids = [encoder.tokenizers_["words"].encode(t) for t in texts]
     by_hand = np.stack([table[i].sum(0) for i in ids])
     np.testing.assert_allclose(encoder.transform(texts), by_hand, atol=1e-5)
+
+
+def test_text_encoder_refuses_images():
+    with pytest.raises(TypeError, match="cells of type tensor.*expected texts"):
+        TextEncoder(max_epochs=1).fit(np.zeros((4, 3, 3), np.uint8), [0, 1, 0, 1])

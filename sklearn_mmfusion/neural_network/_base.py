@@ -1,0 +1,125 @@
+"""A multilayer perceptron on features: what classifier and regressor share."""
+
+from numbers import Real
+
+import numpy as np
+import torch
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator
+from sklearn.utils.sparsefuncs import mean_variance_axis
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_mmfusion._sklearn import Interval, _fit_context, validate_data
+from sklearn_mmfusion._skorch import TRAINING_CONSTRAINTS, NetworkMixin, check_module
+from sklearn_mmfusion._torch import DenseRows, Inputs
+from sklearn_mmfusion._validation import (
+    all_or_nothing,
+    check_groups,
+    check_weight,
+    check_y,
+    combine_weights,
+    encode_target,
+)
+from sklearn_mmfusion.modules.network import MLP
+
+# What the linear path is started on at the most: more rows would not change it much.
+LINEAR_ROWS, LINEAR_CELLS = 20_000, 20_000_000
+
+
+class _NeuralEstimator(NetworkMixin, BaseEstimator):
+    """A multilayer perceptron on 2-D features: what classifier and regressor share."""
+
+    _parameter_constraints = {
+        **TRAINING_CONSTRAINTS,
+        "hidden_layer_sizes": [tuple, list],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+    }
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
+    def fit(self, X, y, sample_weight=None, groups=None):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Features; sparse rows are made dense one batch at a time.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss. Rows of weight zero are left out.
+        groups : array-like of shape (n_samples,), default=None
+            Rows of one group stay on one side of the validation split (`early_stopping`).
+
+        Returns
+        -------
+        self : object
+        """
+        owner = type(self).__name__
+        check_module(self)
+        warm = self.warm_start and hasattr(self, "module_")  # its scales and widths stay
+        accepted = {"accept_sparse": "csr", "dtype": np.float32, "ensure_min_samples": 2}
+        X = validate_data(self, X, reset=not warm, **accepted)
+        y = check_y(y, X.shape[0], owner=owner)
+        groups = check_groups(groups, X.shape[0], owner=owner)
+        weight = check_weight(sample_weight, X.shape[0], owner=owner)
+        kept = slice(None) if weight is None else weight > 0
+        target = encode_target(
+            y, X.shape[0], owner=owner, target_type=self._target_type(y), rows=kept
+        )
+        class_weight = getattr(self, "class_weight", None)
+        weight = combine_weights(weight, class_weight, y, owner=owner, kind=target.kind)
+        if not warm:
+            self.mean_, self.scale_ = mean_and_scale(X[kept])
+        self._n_outputs = target.n_outputs
+        self._keep_target(target, y)
+        self._train(Inputs(features=DenseRows(X)), target, weight, groups)
+        return self
+
+    def _describe_module(self):
+        own = {"hidden_layer_sizes": tuple(self.hidden_layer_sizes), "dropout": self.dropout}
+        arguments = {"in_features": self.n_features_in_, **({} if self.module else own)}
+        return self.module or MLP, {**arguments, **(self.module_params or {})}
+
+    def _build_module(self, n_outputs):
+        network, arguments = self._module_spec
+        module = network(n_outputs=n_outputs, **arguments)
+        if hasattr(module, "set_scale"):
+            module.set_scale(torch.from_numpy(self.mean_), torch.from_numpy(self.scale_))
+        return module
+
+    def _start(self, module, part, params, device):
+        if self.module is not None:
+            return
+        prefix = "criterion__"
+        options = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
+        n_rows = min(LINEAR_ROWS, max(1000, LINEAR_CELLS // self.n_features_in_))
+        rows = torch.randperm(len(part))[:n_rows].sort().values.numpy()
+        batch = part.batch(rows, device)
+        criterion = params["criterion"](**options)
+        module.fit_linear(batch[0]["features"], batch[1], batch.weight, criterion, self.alpha)
+
+    def _raw_outputs(self, X):
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
+        return self._outputs(self.module_, Inputs(features=DenseRows(X))).astype(np.float64)
+
+
+def mean_and_scale(X):
+    """Mean and standard deviation of each feature; 1 in place of the latter where constant.
+
+    Parameters
+    ----------
+    X : {ndarray, CSR matrix} of shape (n_samples, n_features)
+
+    Returns
+    -------
+    mean, scale : ndarray of shape (n_features,), dtype=float32
+    """
+    if issparse(X):
+        mean, variance = mean_variance_axis(X.astype(np.float64), axis=0)
+        scale = np.sqrt(variance)
+    else:
+        mean, scale = X.mean(0, dtype=np.float64), X.std(0, dtype=np.float64)
+    scale[scale <= 1e-7 * np.abs(mean)] = 1.0
+    return mean.astype(np.float32), scale.astype(np.float32)

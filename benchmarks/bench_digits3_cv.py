@@ -43,7 +43,7 @@ def main():
     parser.add_argument("modality", choices=ENCODERS)
     parser.add_argument("settings", nargs="*", help="name=value, value a Python literal")
     parser.add_argument("--plain", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     data = load_digits3(options.folder)
     arrays = np.load(f"{options.folder}/digits3.npz")
     X, y = data.data[options.modality].iloc[data.train], np.asarray(data.target)[data.train]

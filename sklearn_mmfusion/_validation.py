@@ -1,10 +1,12 @@
 """Checks of targets, weights and groups, and the messages that go with them."""
 
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 
 import numpy as np
+from scipy.special import expit, log_expit, softmax
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -30,6 +32,16 @@ def all_or_nothing(fit):
     return wrapper
 
 
+@contextmanager
+def noted(note):
+    """Add a note to whatever error leaves the block."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(note)
+        raise
+
+
 @dataclass
 class Target:
     """A target as networks see it.
@@ -44,6 +56,32 @@ class Target:
     classes: np.ndarray | None = None
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
+
+    def decode(self, outputs, loss):
+        """What a network trained with a loss says: probabilities, or numbers in the units of y.
+
+        Parameters
+        ----------
+        outputs : ndarray of shape (n_samples, n_outputs)
+        loss : str
+            Its name, a key of `_skorch.LOSSES`.
+
+        Returns
+        -------
+        decoded : ndarray of shape (n_samples, n_outputs), dtype=float64
+        """
+        outputs = np.asarray(outputs, dtype=np.float64)
+        if self.kind in REGRESSION:
+            return outputs * self.scale + self.mean
+        if loss == "evidential":
+            alpha = evidence_of(outputs) + 1
+            return alpha / alpha.sum(axis=1, keepdims=True)
+        return expit(outputs) if loss == "binary_cross_entropy" else softmax(outputs, axis=1)
+
+
+def evidence_of(outputs):
+    """Evidence that outputs trained with the evidential loss stand for: their softplus."""
+    return -log_expit(-np.asarray(outputs, dtype=np.float64))
 
 
 def check_y(y, n_samples, *, owner):
@@ -124,14 +162,15 @@ def _encode_labels(y, kind, owner):
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"{owner}: y has 1 class, {classes[0]}, in the {len(y)} rows that are present; at "
-            "least two classes are needed to learn from. Set the modality to 'drop' if it occurs "
-            "with one class only."
+            f"{owner}: y has 1 class, {classes[0]}, in the {len(y)} rows that are present and have "
+            "a sample_weight; at least two classes are needed to learn from. Set the modality to "
+            "'drop' if it occurs with one class only."
         )
     if classes.dtype.kind in "iuf" and len(classes) > max(20, len(y) / 5):
         warnings.warn(
             f"{owner}: y holds {len(classes)} different whole numbers in {len(y)} rows and is read "
-            "as so many classes. For a regression, set target_type='continuous'.",
+            "as so many classes. For a regression, use a regressor or, in an encoder, set "
+            "target_type='continuous'.",
             UserWarning,
             stacklevel=2,
         )

@@ -15,7 +15,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_mmfusion.compose import FusionTransformer
-from sklearn_mmfusion.cross_decomposition import BlockPooling, BlockWhitening
+from sklearn_mmfusion.cross_decomposition import GCCA, MCCA, MFA, BlockPooling, BlockWhitening
 from tests._fusion_data import (
     NAMES,
     TRIPLES,
@@ -27,15 +27,18 @@ from tests._fusion_data import (
     two_vectors,
 )
 
-FUSIONS = ["concat", "weighted", "whitened", "sum", "mean", "max"]
-POOLED = FUSIONS[3:]
+FUSIONS = ["concat", "weighted", "whitened", "sum", "mean", "max", "mfa", "mcca", "gcca"]
+POOLED = FUSIONS[3:6]
 APART = [("a", StandardScaler(), slice(0, 1)), ("b", StandardScaler(), slice(1, None))]
 ALIKE = [("a", StandardScaler(), slice(None)), ("b", MinMaxScaler(), slice(None))]
 
 
 @parametrize_with_checks(
     [FusionTransformer(ALIKE if fusion in POOLED else APART, fusion=fusion) for fusion in FUSIONS]
-    + [FusionTransformer(APART, fusion=BlockWhitening(), missing="zero", add_indicator=True)]
+    + [
+        FusionTransformer(APART, fusion=BlockWhitening(), missing="zero", add_indicator=True),
+        FusionTransformer(APART, missing="impute"),
+    ]
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
@@ -210,6 +213,28 @@ def test_whitened_blocks_have_unit_covariance_and_own_slices():
     assert fused.get_feature_names_out().tolist() == names
     fused.set_params(verbose_feature_names_out=False)
     assert fused.get_feature_names_out().tolist() == [f"whitened{i}" for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("fusion", "params", "names"),
+    [
+        ("mfa", {"n_components": 2}, ["mfa0", "mfa1"]),
+        ("mcca", {"n_components": 1}, ["a__mcca0", "b__mcca0"]),
+        ("mcca", {"n_components": 1, "average": True}, ["mcca0"]),
+        ("gcca", {"n_components": 1, "shrinkage": 0.5}, ["a__gcca0", "b__gcca0"]),
+        ("gcca", {"n_components": 2, "average": True}, ["gcca0", "gcca1"]),
+    ],
+)
+def test_joint_fusions_are_their_transformers_and_name_their_features(fusion, params, names):
+    X = hide(two_vectors(), a=[2], b=[5, 6])
+    fused = pass_both(fusion=fusion, fusion_params=params).set_output(transform="pandas").fit(X)
+    X_t = fused.transform(X)
+    assert X_t.columns.tolist() == names
+    alone = {"mfa": MFA, "mcca": MCCA, "gcca": GCCA}[fusion](**params).fit(X)
+    np.testing.assert_allclose(X_t, alone.transform(X), rtol=1e-5, atol=1e-6)
+    assert fused.output_indices_ == alone.output_indices_
+    fused.set_params(verbose_feature_names_out=False)
+    assert fused.get_feature_names_out().tolist() == [f"{fusion}{i}" for i in range(len(names))]
 
 
 @pytest.mark.parametrize("fusion", POOLED)

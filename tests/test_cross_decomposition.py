@@ -1,4 +1,4 @@
-"""Scaled, whitened and pooled blocks, against the identities that define them."""
+"""What all fusions of blocks do; scaled, whitened and pooled ones against their identities."""
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,17 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_mmfusion.containers import TensorArray, multimodal_frame
-from sklearn_mmfusion.cross_decomposition import BlockPooling, BlockWeighting, BlockWhitening
+from sklearn_mmfusion.containers import multimodal_frame
+from sklearn_mmfusion.cross_decomposition import (
+    GCCA,
+    MCCA,
+    MFA,
+    BlockImputer,
+    BlockPooling,
+    BlockWeighting,
+    BlockWhitening,
+)
+from tests._blocks import make_blocks, make_frame
 
 FUSIONS = [
     BlockWeighting(),
@@ -20,31 +29,18 @@ FUSIONS = [
     BlockPooling(method="mean"),
     BlockPooling(method="sum"),
     BlockPooling(method="max"),
+    MFA(),
+    MCCA(),
+    MCCA(average=True, shrinkage=0.0),
+    GCCA(),
+    GCCA(average=True, shrinkage=0.0),
+    BlockImputer(),
 ]
 
 
 @parametrize_with_checks(FUSIONS)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
-
-
-def make_blocks(n=30, widths=(5, 5, 5), missing=0.0, seed=0, dtype=np.float64):
-    rng = np.random.default_rng(seed)
-    blocks, mask = {}, rng.random((n, len(widths))) >= missing
-    mask[0] = True  # every block is there once
-    for j, width in enumerate(widths):
-        values = (j + 1) * rng.normal(size=(n, width)) + j
-        blocks["abc"[j]] = values.astype(dtype)
-    return blocks, mask
-
-
-def make_frame(blocks, mask=None):
-    frame = multimodal_frame(**blocks)
-    if mask is not None:
-        for j, name in enumerate(blocks):
-            rows = np.where(mask[:, j], np.arange(len(mask)), -1)
-            frame[name] = TensorArray(blocks[name]).take(rows, allow_fill=True)
-    return frame
 
 
 def masked_stack(blocks, mask):
@@ -220,6 +216,12 @@ def test_a_numeric_column_among_blocks_is_a_block_of_width_one():
         (BlockWeighting(), ["a__0", "a__1", "b__0", "b__1"]),
         (BlockWhitening(), ["a__whitened0", "a__whitened1", "b__whitened0", "b__whitened1"]),
         (BlockPooling(method="max"), ["max0", "max1"]),
+        (MFA(n_components=2), ["mfa0", "mfa1"]),
+        (MCCA(), ["a__mcca0", "a__mcca1", "b__mcca0", "b__mcca1"]),
+        (MCCA(average=True), ["mcca0", "mcca1"]),
+        (GCCA(n_components=1), ["a__gcca0", "b__gcca0"]),
+        (GCCA(average=True), ["gcca0", "gcca1"]),
+        (BlockImputer(), ["a__0", "a__1", "b__0", "b__1"]),
     ],
 )
 def test_feature_names_and_set_output(fusion, names):
@@ -232,6 +234,12 @@ def test_feature_names_of_one_array():
     X = np.random.default_rng(0).normal(size=(10, 2))
     assert list(BlockWeighting().fit(X).get_feature_names_out()) == ["x0", "x1"]
     assert list(BlockWhitening().fit(X).get_feature_names_out()) == ["whitened0", "whitened1"]
+    assert list(MCCA().fit(X).get_feature_names_out()) == ["mcca0", "mcca1"]
+
+
+def test_feature_names_of_one_block_named_as_an_array_is():
+    X = make_frame({"x": np.eye(4)[:, :2]})
+    assert list(BlockWeighting().fit(X).get_feature_names_out()) == ["x__0", "x__1"]
 
 
 def test_not_fitted():

@@ -1,27 +1,16 @@
 """One modality: its transformer called, and its output as a `Block`."""
 
-from contextlib import contextmanager
-
 import numpy as np
 import pandas as pd
 from scipy import sparse
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_mmfusion._sklearn import _print_elapsed_time
+from sklearn_mmfusion._validation import noted
 from sklearn_mmfusion.containers import TensorArray
 from sklearn_mmfusion.cross_decomposition._base import Block, block_mean, side_by_side
 
 # ------------------------------------------------------------------------------ children
-
-
-@contextmanager
-def noted(note):
-    """Add a note to whatever error leaves the block."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(note)
-        raise
 
 
 def _note(child, selection, doing):
@@ -170,12 +159,12 @@ def append_indicators(fused, blocks):
     return np.hstack([fused, absent])
 
 
-def refuse_sparse(blocks, fusion):
-    """Raise if a block is sparse, which only ``"concat"`` can keep so."""
+def refuse_sparse(blocks, setting, otherwise):
+    """Raise if a block is sparse, for a setting that cannot keep it so; say what could."""
     names = [block.name for block in blocks if sparse.issparse(block.values)]
     if names:
         raise ValueError(
-            f"FusionTransformer(fusion={fusion!r}): the features of {names} are sparse, and only "
-            "fusion='concat' keeps them so. Make them dense and few, with TruncatedSVD after the "
-            "transformer or its parameter sparse_output=False, or use fusion='concat'."
+            f"FusionTransformer({setting}): the features of {names} are sparse, and this setting "
+            "needs them dense. Make them dense and few, with TruncatedSVD after the transformer or "
+            f"its parameter sparse_output=False, or use {otherwise}."
         )

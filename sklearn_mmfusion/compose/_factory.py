@@ -26,7 +26,7 @@ def make_fusion_transformer(
         See `FusionTransformer`, as for all that follows.
     fusion_params : dict or None, default=None
         Parameters of a fusion given by name.
-    missing : {"mean", "zero", "error"}, default="mean"
+    missing : {"mean", "zero", "impute", "error"}, default="mean"
         What stands for an absent modality.
     add_indicator : bool, default=False
         Whether to append one column per modality, 1.0 where it is absent.

@@ -1,13 +1,23 @@
 """How blocks meet: the table of named fusions, fitting and applying one."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
 
 from sklearn_mmfusion._composition import seeded_clone
-from sklearn_mmfusion.compose._blocks import append_indicators, concatenate, noted, refuse_sparse
-from sklearn_mmfusion.cross_decomposition import BlockPooling, BlockWeighting, BlockWhitening
+from sklearn_mmfusion._validation import noted
+from sklearn_mmfusion.compose._blocks import append_indicators, concatenate, refuse_sparse
+from sklearn_mmfusion.cross_decomposition import (
+    GCCA,
+    MCCA,
+    MFA,
+    BlockImputer,
+    BlockPooling,
+    BlockWeighting,
+    BlockWhitening,
+)
 from sklearn_mmfusion.cross_decomposition._base import block_frame, side_by_side
 
 # name -> the transformer over blocks that does it and what its name stands for; concat, which
@@ -19,6 +29,9 @@ FUSIONS = {
     "sum": (BlockPooling, {"method": "sum"}),
     "mean": (BlockPooling, {"method": "mean"}),
     "max": (BlockPooling, {"method": "max"}),
+    "mfa": (MFA, {}),
+    "mcca": (MCCA, {}),
+    "gcca": (GCCA, {}),
 }
 
 
@@ -46,6 +59,20 @@ class FusionMixin:
                 stacklevel=4,
             )
 
+    def _impute(self, blocks, *, fit=False):
+        """The blocks with nothing absent if ``missing="impute"``, else as they are."""
+        if fit:
+            self.imputer_ = BlockImputer() if self.missing == "impute" else None
+        if self.imputer_ is None:
+            return blocks
+        refuse_sparse(blocks, "missing='impute'", "missing='mean'")
+        with noted("Raised by missing='impute', which reads the features of every modality."):
+            frame = block_frame(blocks)
+            impute = self.imputer_.fit_transform if fit else self.imputer_.transform
+            filled = impute(frame)
+        where, present = self.imputer_.output_indices_, np.ones(len(filled), dtype=bool)
+        return [replace(b, values=filled[:, where[b.name]], present=present) for b in blocks]
+
     def _build_fusion(self, seed):
         params = self.fusion_params or {}
         who = f"{type(self).__name__}(fusion={self.fusion!r})"
@@ -72,7 +99,7 @@ class FusionMixin:
         self.fusion_ = self._build_fusion(seed)
         if self.fusion_ is None:
             return self._concat(blocks)
-        refuse_sparse(blocks, self.fusion)
+        refuse_sparse(blocks, f"fusion={self.fusion!r}", "fusion='concat'")
         with noted(f"Raised by fusion={self.fusion!r}, given one column of 1-D cells a modality."):
             self.fusion_.fit(block_frame(blocks), y)
         return self._fuse(blocks)

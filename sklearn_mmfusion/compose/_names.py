@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_mmfusion._composition import wants_column
 from sklearn_mmfusion._sklearn import _check_feature_names_in
 from sklearn_mmfusion.compose._blocks import is_passthrough
-from sklearn_mmfusion.cross_decomposition import BlockWeighting, BlockWhitening
+from sklearn_mmfusion.cross_decomposition._base import BlockTransformer
 
 
 class FeatureNamesMixin:
@@ -41,14 +41,17 @@ class FeatureNamesMixin:
         return np.asarray(names, dtype=object)
 
     def _fused_names(self, names_in):
-        if self.fusion_ is None or isinstance(self.fusion_, BlockWeighting):
+        fusion = self.fusion_
+        if fusion is None or getattr(fusion, "_keeps_features", False):
             groups = [(s.name, self._child_names(c, s, names_in)) for c, s in self._active]
             return self._prefixed(groups)
-        if isinstance(self.fusion_, BlockWhitening):
-            return self._whitened_names()
-        if hasattr(self.fusion_, "get_feature_names_out"):
-            return [str(name) for name in self.fusion_.get_feature_names_out()]
-        kind = type(self.fusion_).__name__.lower()
+        if isinstance(fusion, BlockTransformer) and not fusion._shares_output:
+            if self.verbose_feature_names_out is False:  # unique by number alone
+                return [f"{fusion._feature_name}{i}" for i in range(self._n_fused)]
+            return self._prefixed(fusion._names_by_block().items())
+        if hasattr(fusion, "get_feature_names_out"):
+            return [str(name) for name in fusion.get_feature_names_out()]
+        kind = type(fusion).__name__.lower()
         return [f"{kind}{i}" for i in range(self._n_fused)]
 
     def _child_names(self, child, selection, names_in):
@@ -66,13 +69,6 @@ class FeatureNamesMixin:
             return numbers
         names = child.get_feature_names_out(None if selection.single else columns)
         return [str(name) for name in names]
-
-    def _whitened_names(self):
-        where = {s.name: self.fusion_.output_indices_[s.name] for _, s in self._active}
-        if self.verbose_feature_names_out is False:
-            return [f"whitened{i}" for i in range(self._n_fused)]
-        widths = {name: slot.stop - slot.start for name, slot in where.items()}
-        return self._prefixed((k, [f"whitened{i}" for i in range(w)]) for k, w in widths.items())
 
     def _prefixed(self, groups):
         how = self.verbose_feature_names_out

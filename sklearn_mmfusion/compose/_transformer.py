@@ -65,8 +65,8 @@ class FusionTransformer(FusionMixin, FeatureNamesMixin, TransformerMixin, Triple
         column: the modality is absent where the cell is NA), or a list of either, a slice, a
         boolean mask, or a callable that answers X with one of these (a table: NA is a gap for an
         imputer, the modality counts as present).
-    fusion : {"concat", "weighted", "whitened", "sum", "mean", "max"} or transformer, \
-default="concat"
+    fusion : {"concat", "weighted", "whitened", "sum", "mean", "max", "mfa", "mcca", "gcca"} or \
+transformer, default="concat"
         How features are fused.
 
         - ``"concat"``: side by side.
@@ -76,13 +76,21 @@ default="concat"
           ``n_components``).
         - ``"sum"``, ``"mean"``, ``"max"``: pooled over the present blocks, which must be of equal
           width (:class:`BlockPooling`).
+        - ``"mfa"``: principal components of the blocks, each scaled to unit leading variance
+          (:class:`MFA`: ``n_components``).
+        - ``"mcca"``, ``"gcca"``: what blocks have in common, side by side or averaged over the
+          present ones (:class:`MCCA`, :class:`GCCA`: ``n_components``, ``shrinkage``,
+          ``average``).
         - a transformer: fitted on a DataFrame that has a column of 1-D cells for each modality, NA
           where absent. It alone decides what becomes of absent rows, and may return no NaN.
+          ``BlockImputer(alpha=1.0)`` is ``"concat"`` with imputation of another penalty.
     fusion_params : dict or None, default=None
         Parameters of a fusion given by name, such as ``{"n_components": 32}``.
-    missing : {"mean", "zero", "error"}, default="mean"
-        What stands for an absent modality: its mean features in training, zeros, or nothing, which
-        raises an error. Pooled fusions leave it out of the pool instead.
+    missing : {"mean", "zero", "impute", "error"}, default="mean"
+        What stands for an absent modality: its mean features in training, zeros, what the present
+        ones predict by ridge regression (:class:`BlockImputer`), or nothing, which raises an error.
+        Pooled and averaged fusions leave it out of the pool instead, unless it is imputed: to
+        every fusion, imputed features are as good as present ones.
     add_indicator : bool, default=False
         Whether to append one column per modality, 1.0 where it is absent.
     remainder : {"drop", "passthrough"} or transformer, default="drop"
@@ -105,10 +113,13 @@ default="concat"
     named_transformers_ : :class:`~sklearn.utils.Bunch`
         The fitted transformers by name.
     output_indices_ : dict of {str: slice}
-        Columns of the output that each modality fills. Pooled modalities share theirs; indicators
+        Columns of the output that each modality fills. Mixed modalities share theirs; indicators
         are named ``missingindicator_<name>``.
     fill_values_ : dict of {str: ndarray of shape (width,)}
-        Features that stand for each modality where it is absent.
+        Features that stand for each modality where it is absent, and with ``missing="impute"``
+        where all are.
+    imputer_ : BlockImputer or None
+        Fills absent modalities before the fusion, None unless ``missing="impute"``.
     fusion_ : transformer or None
         The fitted fusion over blocks, None for ``"concat"``.
     n_features_in_ : int
@@ -140,8 +151,8 @@ default="concat"
     as a Series, several columns as a DataFrame (or an array, where X is one). Columns are found by
     name in a DataFrame, whatever their order and whatever else it holds. Features are computed at
     the transformers' own precision and come out float32; if a block is sparse, ``"concat"`` gives
-    a CSR matrix and other fusions raise. NaN that a transformer leaves in a *table* passes through
-    ``"concat"``: impute it there.
+    a CSR matrix and other fusions raise, as ``missing="impute"`` does. NaN that a transformer
+    leaves in a *table* passes through ``"concat"`` only: impute it there.
 
     `fit` passes `sample_weight` and `groups` to the transformers that take them; with metadata
     routing enabled, it follows their requests. A failed `fit` leaves an earlier one in place.
@@ -177,7 +188,7 @@ default="concat"
         "transformers": [list, Hidden(tuple)],
         "fusion": [StrOptions(set(FUSIONS)), HasMethods(["fit", "transform"])],
         "fusion_params": [dict, None],
-        "missing": [StrOptions({"mean", "zero", "error"})],
+        "missing": [StrOptions({"mean", "zero", "impute", "error"})],
         "add_indicator": ["boolean"],
         "remainder": [StrOptions(set(KEYWORDS)), HasMethods(["fit", "transform"])],
         "n_jobs": [Integral, None],
@@ -289,7 +300,7 @@ default="concat"
             width = self._widths[selection.name]
             blocks.append(as_block(selection, child, output, present, width)[0])
         self._check_absent(blocks)
-        return self._assemble(blocks, self._fuse(blocks))
+        return self._assemble(blocks, self._fuse(self._impute(blocks)))
 
     def _fit(self, X, y, params, caller):
         check_triples(self.transformers, self)
@@ -323,7 +334,7 @@ default="concat"
         self.fill_values_ = {
             b.name: np.zeros(b.width) if zero else mean_features(b.values) for b in blocks
         }
-        fused = self._fit_fusion(blocks, y, seed)
+        fused = self._fit_fusion(self._impute(blocks, fit=True), y, seed)
         self._record_outputs(blocks, fused)
         return self._assemble(blocks, fused)
 
@@ -441,6 +452,7 @@ default="concat"
         tags.target_tags.required = any(child.target_tags.required for child in children)
         # of a plain table; a cell that is NA is welcome always
         is_concat = isinstance(self.fusion, str) and self.fusion == "concat"
-        gaps = is_concat and all(child.input_tags.allow_nan for child in children)
+        passes = is_concat and self.missing != "impute"
+        gaps = passes and all(child.input_tags.allow_nan for child in children)
         tags.input_tags.allow_nan = gaps
         return tags

@@ -117,9 +117,15 @@ def _read_block(name, series, who):
 
 
 class BlockTransformer(TransformerMixin, BaseEstimator):
-    """Reading, filling and checking of blocks; subclasses learn from and map one block each."""
+    """Reading, filling and checking of blocks; subclasses learn from and map one block each.
+
+    What they say of their output gives its features their names, here and in `FusionTransformer`.
+    """
 
     _parameter_constraints: dict = {"missing": [StrOptions({"mean", "zero"})]}
+    _feature_name = ""  # what a feature of the output is called, before its number
+    _shares_output = False  # whether blocks are mixed into the same features, not side by side
+    _keeps_features = False  # whether feature j of a block is still its feature j afterwards
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -137,6 +143,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         self : object
             Fitted transformer.
         """
+        plain = not _is_block_frame(X)
         blocks = _read_blocks(X, self, reset=True)
         for block in blocks:
             if not block.present.any():
@@ -145,9 +152,10 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
                     f"{len(block.present)}; nothing can be learnt from it. Leave it out."
                 )
         self._fit_blocks(blocks)
+        self._plain = plain
         self._widths = {block.name: block.width for block in blocks}
         means = {block.name: block_mean(block.values) for block in blocks}
-        zero = self.missing == "zero"
+        zero = getattr(self, "missing", "mean") == "zero"
         self.fill_values_ = {k: np.zeros_like(m) if zero else m for k, m in means.items()}
         return self
 
@@ -175,10 +183,11 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         return self._fuse(blocks).astype(_common_dtype(blocks), copy=False)
 
     def _fuse(self, blocks):
-        mapped = [
-            self._map(block.name, block.dense(self.fill_values_[block.name])) for block in blocks
-        ]
-        return np.hstack(mapped)
+        return np.hstack(self._mapped(blocks))
+
+    def _mapped(self, blocks):
+        fills = self.fill_values_
+        return [self._map(block.name, block.dense(fills[block.name])) for block in blocks]
 
     def get_feature_names_out(self, input_features=None):
         """Names of the fused features.
@@ -195,10 +204,22 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         names = _check_feature_names_in(self, input_features)
-        return np.asarray(self._names_out(names), dtype=object)
+        if self._plain and self._keeps_features:
+            return np.asarray(names, dtype=object)
+        groups = self._names_by_block()
+        if self._shares_output:
+            return np.asarray(next(iter(groups.values())), dtype=object)
+        prefixed = [
+            own if self._plain else f"{block}__{own}" for block in groups for own in groups[block]
+        ]
+        return np.asarray(prefixed, dtype=object)
 
-    def _single_block(self):
-        return list(self._widths) == [_ONE_BLOCK]
+    def _names_by_block(self):
+        """{block: what its features of the output are called, without its own name}."""
+        return {
+            name: [f"{self._feature_name}{i}" for i in range(slot.stop - slot.start)]
+            for name, slot in self.output_indices_.items()
+        }
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

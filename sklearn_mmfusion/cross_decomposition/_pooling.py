@@ -54,6 +54,7 @@ class BlockPooling(BlockTransformer):
         **BlockTransformer._parameter_constraints,
         "method": [StrOptions({"mean", "sum", "max"})],
     }
+    _shares_output = True
 
     def __init__(self, *, method="mean", missing="mean"):
         self.method = method
@@ -68,6 +69,7 @@ class BlockPooling(BlockTransformer):
                 "side (fusion='concat', 'weighted' or 'whitened')."
             )
         self.output_indices_ = {name: slice(0, width) for name, width in widths.items()}
+        self._feature_name = self.method
 
     def _fuse(self, blocks):
         shape = (len(blocks[0].present), blocks[0].width)
@@ -84,7 +86,3 @@ class BlockPooling(BlockTransformer):
             fills = np.stack([self.fill_values_[block.name] for block in blocks])
             pooled[empty] = getattr(np, self.method)(fills, axis=0)
         return pooled
-
-    def _names_out(self, names):
-        width = next(iter(self._widths.values()))
-        return [f"{self.method}{i}" for i in range(width)]

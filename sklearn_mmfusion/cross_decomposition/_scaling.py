@@ -6,6 +6,7 @@ import numpy as np
 
 from sklearn_mmfusion._sklearn import Interval
 from sklearn_mmfusion.cross_decomposition._base import BlockTransformer, side_by_side
+from sklearn_mmfusion.cross_decomposition._linalg import fix_signs, thin_svd
 
 
 class BlockWeighting(BlockTransformer):
@@ -65,6 +66,7 @@ class BlockWeighting(BlockTransformer):
         "weights": [dict, None],
         "scale": ["boolean"],
     }
+    _keeps_features = True
 
     def __init__(self, *, weights=None, scale=True, missing="mean"):
         self.weights = weights
@@ -79,11 +81,6 @@ class BlockWeighting(BlockTransformer):
 
     def _map(self, name, values):
         return values * self.scales_[name]
-
-    def _names_out(self, names):
-        if self._single_block():
-            return names
-        return [f"{name}__{i}" for name, width in self._widths.items() for i in range(width)]
 
 
 def _checked_weights(weights, names):
@@ -170,6 +167,7 @@ class BlockWhitening(BlockTransformer):
         **BlockTransformer._parameter_constraints,
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
     }
+    _feature_name = "whitened"
 
     def __init__(self, *, n_components=None, missing="mean"):
         self.n_components = n_components
@@ -185,28 +183,11 @@ class BlockWhitening(BlockTransformer):
     def _map(self, name, values):
         return (values - self.means_[name]) @ self.components_[name].T
 
-    def _names_out(self, names):
-        prefixes = {name: "" if self._single_block() else f"{name}__" for name in self._widths}
-        return [
-            f"{prefixes[name]}whitened{i}"
-            for name, axes in self.components_.items()
-            for i in range(len(axes))
-        ]
-
 
 def _whitening(values, n_components):
     """Mean, and principal axes divided by their standard deviations, of one block."""
-    tolerance = max(values.shape) * np.finfo(values.dtype).eps
-    values = np.asarray(values, dtype=np.float64)
-    n, mean = len(values), values.mean(axis=0)
-    centered = values - mean
-    if n > values.shape[1]:  # R has the singular values and right vectors of the tall block
-        centered = np.linalg.qr(centered, mode="r")
-    _, singular, axes = np.linalg.svd(centered, full_matrices=False)
-    scale = max(singular[0], np.sqrt(n) * np.abs(mean).max())
-    kept = min(int(np.sum(singular > tolerance * scale)), n_components or len(singular))
-    if kept == 0:  # no variance at all: one feature that says nothing
-        return mean, np.zeros((1, values.shape[1]))
-    axes, singular = axes[:kept], singular[:kept]
-    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
-    return mean, axes * np.sign(largest) * (np.sqrt(n - 1) / singular)[:, None]
+    basis = thin_svd(values, left=False)
+    if basis.rank == 0:  # no variance at all: one feature that says nothing
+        return basis.mean, np.zeros((1, values.shape[1]))
+    axes, singular = basis.axes[:n_components], basis.singular[:n_components]
+    return basis.mean, fix_signs(axes) * (np.sqrt(len(values) - 1) / singular)[:, None]

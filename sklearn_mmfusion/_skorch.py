@@ -9,6 +9,7 @@ training or the user did, and ``predict`` answers skorch's scoring callbacks.
 
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 from inspect import signature
 from numbers import Integral, Real
 
@@ -22,20 +23,23 @@ from torch import nn
 
 from sklearn_mmfusion._sklearn import Interval, StrOptions
 from sklearn_mmfusion._torch import isolated_rng, predict_batches, resolve_device
-from sklearn_mmfusion._validation import CLASSIFICATION
+from sklearn_mmfusion._validation import CLASSIFICATION, evidence_of
+from sklearn_mmfusion.modules.losses import EvidentialLoss
 
 LOSSES = {
     "cross_entropy": (nn.CrossEntropyLoss, {"reduction": "none"}),
     "binary_cross_entropy": (nn.BCEWithLogitsLoss, {"reduction": "none"}),
+    "evidential": (EvidentialLoss, {"reduction": "none"}),
     "squared_error": (nn.MSELoss, {"reduction": "none"}),
     "huber": (nn.HuberLoss, {"reduction": "none"}),
 }
-DEFAULT_LOSS = {
-    "binary": "cross_entropy",
-    "multiclass": "cross_entropy",
-    "multilabel-indicator": "binary_cross_entropy",
-    "continuous": "squared_error",
-    "continuous-multioutput": "squared_error",
+# losses that suit a type of target, the default first
+SUITED = {
+    "binary": ("cross_entropy", "evidential"),
+    "multiclass": ("cross_entropy", "evidential"),
+    "multilabel-indicator": ("binary_cross_entropy",),
+    "continuous": ("squared_error", "huber"),
+    "continuous-multioutput": ("squared_error", "huber"),
 }
 MIN_EPOCHS, MIN_STEPS = 20, 300  # what max_epochs="auto" guarantees
 WARMUP = 0.15  # part of the steps over which the learning rate rises
@@ -220,16 +224,18 @@ class Net(NeuralNet):
         first, losses, sizes = len(records), [], []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
-            loss, output = self._step(batch, training)
-            losses.append(loss)
+            rows, output = self._step(batch, training)
+            loss = rows.mean()
+            losses.append(torch.stack([loss, rows.square().mean()]))
             sizes.append(len(batch[1]))
             self.notify("on_batch_end", batch=batch, training=training, loss=loss, y_pred=output)
         # One read an epoch: each .item() would make the host wait for the device.
-        for record, loss, size in zip(
-            records[first:], torch.stack(losses).tolist(), sizes, strict=True
-        ):
+        losses = torch.stack(losses).double().cpu().numpy()
+        for record, loss, size in zip(records[first:], losses[:, 0].tolist(), sizes, strict=True):
             record[f"{prefix}_loss"], record[f"{prefix}_batch_size"] = loss, size
         self.history.record(f"{prefix}_batch_count", len(losses))
+        mean, square = np.average(losses, axis=0, weights=sizes)
+        self.standard_error_ = math.sqrt(max(square - mean**2, 0.0) / sum(sizes))
 
     def _step(self, batch, training):
         inputs, target = batch
@@ -237,9 +243,9 @@ class Net(NeuralNet):
             output = self.module_(**inputs)
             loss = self.criterion_(output.float(), target)
         loss = loss.flatten(1).mean(1) if loss.ndim > 1 else loss
-        loss = (loss if batch.weight is None else loss * batch.weight).mean()
+        loss = loss if batch.weight is None else loss * batch.weight
         if training:
-            self._descend(loss)
+            self._descend(loss.mean())
         return loss.detach(), output.detach()
 
     def _autocast(self):
@@ -266,15 +272,24 @@ def schedule(step, total_steps):
 
 
 class KeepBest(Callback):
-    """Remember the weights of the epoch with the lowest validation loss."""
+    """Remember the weights of the last epoch as good as the best on the validation part.
+
+    As good means within one standard error of the lowest loss: among those the longest training,
+    whose learning rate has come down the furthest. The plain minimum of a small validation part is
+    often the chance of an early epoch.
+    """
 
     def on_train_begin(self, net, **kwargs):
-        self.loss, self.epoch, self.weights = math.inf, 0, None
+        self.loss, self.error, self.epoch, self.weights = math.inf, 0.0, 0, None
 
     def on_epoch_end(self, net, **kwargs):
         loss = net.history[-1].get("valid_loss")
-        if loss is not None and (loss < self.loss or self.weights is None):
-            self.loss, self.epoch = loss, len(net.history)
+        if loss is None:
+            return
+        if loss < self.loss:
+            self.loss, self.error = loss, net.standard_error_
+        if loss <= self.loss + self.error or self.weights is None:
+            self.epoch = len(net.history)
             self.weights = {k: v.detach().clone() for k, v in net.module_.state_dict().items()}
 
     def on_train_end(self, net, **kwargs):
@@ -321,6 +336,7 @@ class NetworkMixin:
     def _train(self, inputs, target, weight, groups):
         """Train, choosing the number of epochs on a validation part; set fitted attributes."""
         self._check_warm_start(target)
+        self._target, self._fitted_loss = replace(target, values=None), self._loss(target.kind)
         self._module_spec = self._describe_module()
         rows = np.arange(len(inputs))
         if weight is not None:
@@ -438,10 +454,10 @@ class NetworkMixin:
 
     def _check_warm_start(self, target):
         """Refuse to go on from a network whose outputs mean other classes."""
-        before, self._classes = getattr(self, "_classes", None), target.classes
         if not (self.warm_start and hasattr(self, "module_")):
             return
-        if not np.array_equal(before, self._classes):
+        before = self._target.classes
+        if not np.array_equal(before, target.classes):
             raise ValueError(
                 f"{type(self).__name__}: warm_start=True, but y has classes {target.classes}, the "
                 f"fitted network {before}. Set warm_start=False."
@@ -451,18 +467,27 @@ class NetworkMixin:
         """Give a fresh module better weights than random ones, where there is a way."""
 
     def _loss(self, kind):
-        loss, default = getattr(self, "loss", "auto"), DEFAULT_LOSS[kind]
-        if "cross_entropy" in loss and loss != default:
+        suited = SUITED[kind]
+        if self.loss != "auto" and self.loss not in suited:
             raise ValueError(
-                f"{type(self).__name__}: loss={loss!r} does not fit: the target is {kind}, for "
-                f"which it must be {default!r}. Set loss='auto'."
+                f"{type(self).__name__}: loss={self.loss!r} does not fit: the target is {kind}, "
+                f"for which it must be {' or '.join(map(repr, suited))}. Set loss='auto'."
             )
-        return default if loss == "auto" else loss
+        return suited[0] if self.loss == "auto" else self.loss
 
     def _outputs(self, module, inputs):
         """Outputs of a module over all rows: ndarray of shape (n_samples, ...), float32."""
         device = resolve_device(self.device)
         return predict_batches(module.to(device), inputs, batch_size=256, device=device)
+
+    def _evidence(self, outputs):
+        """Evidence for each class; raises where the network was not trained to give it."""
+        if self._fitted_loss != "evidential":
+            raise AttributeError(
+                f"{type(self).__name__} was fitted with loss={self._fitted_loss!r}; evidence "
+                "needs loss='evidential'."
+            )
+        return evidence_of(outputs)
 
     def __getstate__(self):
         # numpy only: no device tags, nothing that needs a GPU to be read back

@@ -244,10 +244,9 @@ def test_the_best_epoch_is_restored():
     model = NeuralClassifier(module=Small, max_epochs=12, lr=0.1, early_stopping=True, refit=False)
     model, (net,) = fit(model, X, y)
     best = int(np.argmin([e["valid_loss"] for e in model.history_]))
-    assert best < 11
-    assert model.n_iter_ == best + 1
+    assert best < model.n_iter_ < 12
     assert len(model.history_) == 12
-    for name, value in net["epochs"][best].items():
+    for name, value in net["epochs"][model.n_iter_ - 1].items():
         assert torch.equal(model.module_.state_dict()[name], value)
     n_seen = sum(len(b[1]) for b in net["batches"]) / 12
     assert n_seen == 48
@@ -278,17 +277,45 @@ def test_validation_respects_groups_in_training():
     assert len(seen) == 4  # 2 of the 6 groups are put aside, whole
 
 
-def test_keep_best_keeps_the_first_epoch_where_no_loss_is_a_number():
+@pytest.mark.parametrize(
+    ("losses", "errors", "kept"),
+    [
+        ((3, 2, 2.4, 2.1, 2.3), (0.2, 0.2, 0.2, 0.2, 0.9), 4),  # the last within 0.2 of the best
+        ((3, 2, 2.1, 1.5, 1.8), (0.5, 0.2, 0.2, 0.2, 0.5), 4),  # a new best sets the measure
+        ((3, 2, 1), (0, 0, 0), 3),
+        ((1, 2, 3), (0.5, 0.5, 5.0), 1),
+        ((math.nan, math.nan), (math.nan, math.nan), 1),  # no loss is a number: the first
+    ],
+)
+def test_keep_best_keeps_the_last_epoch_as_good_as_the_best(losses, errors, kept):
     class FakeNet:
         history = []
         module_ = nn.Linear(1, 1)
 
     keeper, net = KeepBest(), FakeNet()
     keeper.on_train_begin(net)
-    for loss in (math.nan, math.nan):
+    for loss, net.standard_error_ in zip(losses, errors, strict=True):
         net.history.append({"valid_loss": loss})
         keeper.on_epoch_end(net)
-    assert keeper.epoch == 1
+    assert keeper.epoch == kept
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_standard_error_is_that_of_the_rows_losses(weighted):
+    X, y = make_data(n=60)
+    weight = np.linspace(0.5, 1.5, 60) if weighted else None
+    seen = {}
+
+    class Watch(Callback):
+        def on_epoch_end(self, net, dataset_valid, **kwargs):
+            batch = dataset_valid.batch(np.arange(len(dataset_valid)), "cpu")
+            rows = nn.functional.cross_entropy(net.module_(**batch[0]), batch[1], reduction="none")
+            rows = rows.detach() if batch.weight is None else rows.detach() * batch.weight
+            seen["error"] = rows.std(unbiased=False) / len(rows) ** 0.5, net.standard_error_
+
+    model = NeuralClassifier(module=Small, max_epochs=2, early_stopping=True, callbacks=[Watch()])
+    model.set_params(batch_size=7, refit=False, random_state=0).fit(X, y, sample_weight=weight)
+    assert seen["error"][1] == pytest.approx(float(seen["error"][0]), rel=1e-4)
 
 
 def test_history_has_the_keys_of_skorch():

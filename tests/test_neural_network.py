@@ -240,3 +240,30 @@ def test_warm_start_refuses_other_classes():
     model = NeuralClassifier((4,), max_epochs=1, warm_start=True, random_state=0).fit(X, y)
     with pytest.raises(ValueError, match=r"warm_start=True, but y has classes \['a' 'b'\]"):
         model.fit(X, np.where(y, "b", "a"))
+
+
+# ------------------------------------------------------------------------------ evidence
+
+
+def test_evidential_classifier_knows_what_it_has_not_seen():
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    X = rng.normal(size=(200, 2)) + 4.0 * y[:, None]
+    classifier = NeuralClassifier((8,), loss="evidential", random_state=0, max_epochs=20).fit(X, y)
+    evidence = classifier.predict_evidence(X)
+    alpha = evidence + 1
+    np.testing.assert_allclose(
+        classifier.predict_proba(X), alpha / alpha.sum(1, keepdims=True), rtol=1e-12
+    )
+    assert evidence.min() >= 0 and classifier.score(X, y) > 0.97
+    between = classifier.predict_evidence(np.full((1, 2), 2.0)).sum()
+    assert between < np.quantile(evidence.sum(1), 0.1)
+
+
+def test_evidence_needs_the_evidential_loss():
+    X, y = np.eye(6), np.arange(6) % 2
+    classifier = NeuralClassifier((4,), max_epochs=1).fit(X, y)
+    with pytest.raises(AttributeError, match="fitted with loss='cross_entropy'; evidence needs"):
+        classifier.predict_evidence(X)
+    with pytest.raises(ValueError, match="loss='evidential' does not fit: the target is multilab"):
+        NeuralClassifier((4,), loss="evidential").fit(X, np.eye(6, 2, dtype=int)[[0, 1] * 3])

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
-from sklearn_mmfusion._skorch import TRAINING_CONSTRAINTS, NetworkMixin, check_module
+from sklearn_mmfusion._skorch import LOSSES, TRAINING_CONSTRAINTS, NetworkMixin, check_module
 from sklearn_mmfusion._validation import (
     TARGET_TYPES,
     all_or_nothing,
@@ -44,6 +44,7 @@ class BaseModalityEncoder(
         **TRAINING_CONSTRAINTS,
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "target_type": [StrOptions({"auto", *TARGET_TYPES})],
+        "loss": [StrOptions({"auto", *LOSSES})],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
@@ -90,6 +91,9 @@ class BaseModalityEncoder(
         warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
         inputs = self._prepare(column, rows) if warm else self._learn(column, rows)
         self._train(inputs, target, weight, groups)
+        vars(self).pop("classes_", None)
+        if target.classes is not None:
+            self.classes_ = target.classes
         return self
 
     def fit_transform(self, X, y=None, sample_weight=None, groups=None):
@@ -121,13 +125,51 @@ class BaseModalityEncoder(
             NaN rows where the cell is absent.
         """
         check_is_fitted(self)
+        return self._compute(X, self.module_.encoder, self._n_features_out)
+
+    def predict_head(self, X):
+        """What the head that trained the encoder predicts from its features.
+
+        Late fusion asks an encoder this. A head of your own behind `transform` may know better,
+        but has seen features that the encoder fitted to the same rows.
+
+        Parameters
+        ----------
+        X : column of cells or array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples, n_outputs), dtype=float64
+            Probabilities of the classes (in the order of `classes_`) or labels, or numbers in the
+            units of the target; NaN rows where the cell is absent.
+        """
+        check_is_fitted(self)
+        outputs = self._compute(X, self.module_, self._n_outputs)
+        return self._target.decode(outputs, self._fitted_loss)
+
+    def predict_evidence(self, X):
+        """Evidence for each class, where the encoder was fitted with ``loss="evidential"``.
+
+        Parameters
+        ----------
+        X : column of cells or array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        evidence : ndarray of shape (n_samples, n_classes), dtype=float64
+            0 or more, in the order of `classes_`; NaN rows where the cell is absent.
+        """
+        check_is_fitted(self)
+        return self._evidence(self._compute(X, self.module_, self._n_outputs))
+
+    def _compute(self, X, module, width):
+        """Outputs of a module for all rows, NaN where absent."""
         column = check_column(self, X, reset=False, paths=self._paths)
         present = np.flatnonzero(~np.asarray(column.isna()))
-        features = np.full((len(column), self._n_features_out), np.nan, dtype=np.float32)
+        outputs = np.full((len(column), width), np.nan, dtype=np.float32)
         if len(present):
-            inputs = self._prepare(column, present)
-            features[present] = self._outputs(self.module_.encoder, inputs)
-        return features
+            outputs[present] = self._outputs(module, self._prepare(column, present))
+        return outputs
 
     def _describe_module(self):
         default, arguments = self._module()

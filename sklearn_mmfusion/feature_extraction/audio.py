@@ -76,6 +76,11 @@ class AudioEncoder(BaseModalityEncoder):
         "continuous-multioutput", or "auto" to infer it with scikit-learn's `type_of_target`
         (whole numbers are classes).
 
+    loss : {"auto", "cross_entropy", "binary_cross_entropy", "evidential", "squared_error", \
+"huber"}, default="auto"
+        Loss. "auto" takes cross-entropy for classes, binary cross-entropy for labels and squared
+        error for numbers; "evidential" makes the head tell evidence for classes.
+
     max_epochs : int or "auto", default="auto"
         Passes over the training rows; "auto" takes at least 20 epochs and 300 steps.
 
@@ -95,7 +100,8 @@ class AudioEncoder(BaseModalityEncoder):
         Label smoothing of the cross-entropy.
 
     early_stopping : bool, default=True
-        Whether to keep the epoch with the lowest loss on a validation part of the rows.
+        Whether to keep the last epoch whose loss on a validation part of the rows is within one
+        standard error of the lowest.
 
     validation_fraction : float, default=0.2
         Share of the rows (of the groups, where given) in the validation part.
@@ -137,6 +143,9 @@ class AudioEncoder(BaseModalityEncoder):
 
     mean_, scale_ : ndarray of shape (n_mels,), dtype=float32
         Mean and standard deviation of each band.
+
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes, where the target has classes.
 
     history_ : list of dict
         Losses of each epoch of the validated training.
@@ -208,6 +217,7 @@ class AudioEncoder(BaseModalityEncoder):
         module_params=None,
         dropout=0.3,
         target_type="auto",
+        loss="auto",
         max_epochs="auto",
         lr=2e-3,
         batch_size="auto",
@@ -240,6 +250,7 @@ class AudioEncoder(BaseModalityEncoder):
         self.module_params = module_params
         self.dropout = dropout
         self.target_type = target_type
+        self.loss = loss
         self.max_epochs = max_epochs
         self.lr = lr
         self.batch_size = batch_size

@@ -65,6 +65,11 @@ class TextEncoder(BaseModalityEncoder):
         "continuous-multioutput", or "auto" to infer it with scikit-learn's `type_of_target`
         (whole numbers are classes).
 
+    loss : {"auto", "cross_entropy", "binary_cross_entropy", "evidential", "squared_error", \
+"huber"}, default="auto"
+        Loss. "auto" takes cross-entropy for classes, binary cross-entropy for labels and squared
+        error for numbers; "evidential" makes the head tell evidence for classes.
+
     max_epochs : int or "auto", default="auto"
         Passes over the training rows; "auto" takes at least 20 epochs and 300 steps.
 
@@ -84,7 +89,8 @@ class TextEncoder(BaseModalityEncoder):
         Label smoothing of the cross-entropy.
 
     early_stopping : bool, default=True
-        Whether to keep the epoch with the lowest loss on a validation part of the rows.
+        Whether to keep the last epoch whose loss on a validation part of the rows is within one
+        standard error of the lowest.
 
     validation_fraction : float, default=0.2
         Share of the rows (of the groups, where given) in the validation part.
@@ -123,6 +129,9 @@ class TextEncoder(BaseModalityEncoder):
 
     tokenizers_ : dict of str to Tokenizer
         The fitted tokenizers of "words", "ngrams" and "chars".
+
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes, where the target has classes.
 
     history_ : list of dict
         Losses of each epoch of the validated training.
@@ -183,6 +192,7 @@ class TextEncoder(BaseModalityEncoder):
         module_params=None,
         dropout=0.3,
         target_type="auto",
+        loss="auto",
         max_epochs="auto",
         lr=2e-3,
         batch_size="auto",
@@ -212,6 +222,7 @@ class TextEncoder(BaseModalityEncoder):
         self.module_params = module_params
         self.dropout = dropout
         self.target_type = target_type
+        self.loss = loss
         self.max_epochs = max_epochs
         self.lr = lr
         self.batch_size = batch_size

@@ -1,7 +1,6 @@
 """Neural classifier on features."""
 
 import numpy as np
-from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 from torch.optim import AdamW
 
@@ -23,8 +22,10 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
     hidden_layer_sizes : tuple of int, default=(256, 128)
         Units of the hidden layers.
 
-    loss : {"auto", "cross_entropy", "binary_cross_entropy"}, default="auto"
+    loss : {"auto", "cross_entropy", "binary_cross_entropy", "evidential"}, default="auto"
         Loss; "auto" takes binary cross-entropy for multilabel targets, else cross-entropy.
+        "evidential" trains a Dirichlet distribution over the classes [3]_ instead of one point of
+        it: `predict_evidence` then tells how much the network has seen that speaks for each.
 
     alpha : float, default=10.0
         Strength of the L2 penalty the linear path starts with: mean loss plus
@@ -59,8 +60,9 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         Label smoothing of the cross-entropy.
 
     early_stopping : bool, default=False
-        Whether to keep the epoch with the lowest loss on a validation part of the rows. Off by
-        default: encoders have seen the rows of the validation part, so that it looks too easy.
+        Whether to keep the last epoch whose loss on a validation part of the rows is within one
+        standard error of the lowest. Off by default: encoders have seen the rows of the validation
+        part, so that it looks too easy.
 
     validation_fraction : float, default=0.2
         Share of the rows (of the groups, where given) in the validation part.
@@ -134,6 +136,8 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
        arXiv:1606.07792
     .. [2] Loshchilov, Hutter (2019). "Decoupled weight decay regularization." ICLR.
        arXiv:1711.05101
+    .. [3] Sensoy, Kaplan, Kandemir (2018). "Evidential deep learning to quantify classification
+       uncertainty." NeurIPS. arXiv:1806.01768
 
     Examples
     --------
@@ -147,7 +151,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
 
     _parameter_constraints = {
         **_NeuralEstimator._parameter_constraints,
-        "loss": [StrOptions({"auto", "cross_entropy", "binary_cross_entropy"})],
+        "loss": [StrOptions({"auto", "cross_entropy", "binary_cross_entropy", "evidential"})],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
@@ -215,8 +219,27 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
             Columns in the order of `classes_`; rows sum to one. For multilabel targets, the
             probability of each label.
         """
-        outputs = self._raw_outputs(X)
-        return expit(outputs) if self._multilabel else softmax(outputs, axis=1)
+        return self._target.decode(self._raw_outputs(X), self._fitted_loss)
+
+    def predict_evidence(self, X):
+        """Evidence for each class, where fitted with ``loss="evidential"``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        evidence : ndarray of shape (n_samples, n_classes), dtype=float64
+            0 or more. Probabilities are ``(evidence + 1) / S`` and the uncertainty is
+            ``n_classes / S``, with S the sum of ``evidence + 1``.
+
+        Raises
+        ------
+        AttributeError
+            If fitted with another loss.
+        """
+        return self._evidence(self._raw_outputs(X))
 
     def predict_log_proba(self, X):
         """Estimate the logarithm of the class probabilities.

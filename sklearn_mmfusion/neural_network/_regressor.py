@@ -51,8 +51,9 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         Weight decay of the optimizer.
 
     early_stopping : bool, default=False
-        Whether to keep the epoch with the lowest loss on a validation part of the rows. Off by
-        default: encoders have seen the rows of the validation part, so that it looks too easy.
+        Whether to keep the last epoch whose loss on a validation part of the rows is within one
+        standard error of the lowest. Off by default: encoders have seen the rows of the validation
+        part, so that it looks too easy.
 
     validation_fraction : float, default=0.2
         Share of the rows (of the groups, where given) in the validation part.
@@ -197,7 +198,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs), dtype=float64
         """
-        y = self._raw_outputs(X) * self.target_scale_ + self.target_mean_
+        y = self._target.decode(self._raw_outputs(X), self._fitted_loss)
         return y[:, 0] if self._flat else y
 
     def _target_type(self, y):

@@ -12,12 +12,18 @@ import numpy as np
 import pandas as pd
 
 from sklearn_mmfusion import (
+    GCCA,
+    MCCA,
+    MFA,
     AudioEncoder,
+    BlockImputer,
     BlockPooling,
     BlockWeighting,
     BlockWhitening,
     FusionTransformer,
     ImageEncoder,
+    LateFusionClassifier,
+    LateFusionRegressor,
     LogMelSpectrogram,
     NeuralClassifier,
     NeuralRegressor,
@@ -121,14 +127,25 @@ SMALL_NET = {
 }
 
 
-def fusion_transformer(**params):
-    """A FusionTransformer of all three encoders."""
-    encoders = [
+def encoders():
+    """Triples of all three encoders."""
+    return [
         ("image", ImageEncoder(**SMALL_IMAGE), "image"),
         ("text", TextEncoder(**SMALL_TEXT), "text"),
         ("audio", AudioEncoder(**SMALL_CNN), "audio"),
     ]
-    return FusionTransformer(encoders, **params)
+
+
+def of_encoders(cls):
+    """What makes a fusion of all three encoders."""
+    return partial(_make_of_encoders, cls)
+
+
+def _make_of_encoders(cls, **params):
+    return cls(encoders(), **params)
+
+
+fusion_transformer = of_encoders(FusionTransformer)
 
 
 @dataclass(frozen=True)
@@ -197,11 +214,32 @@ ENTRIES = [
         {"random_state": 0},
         {"missing": "zero"},
     ),
+    _entry("BlockImputer", BlockImputer, blocks, "transformer columns", {}, {"alpha": 50.0}),
     _entry("BlockPooling", BlockPooling, blocks, "transformer columns", {}, {"method": "max"}),
     _entry("BlockWeighting", BlockWeighting, blocks, "transformer columns", {}, {"scale": False}),
     _entry(
         "BlockWhitening", BlockWhitening, blocks, "transformer columns", {}, {"n_components": 2}
     ),
+    _entry("GCCA", GCCA, blocks, "transformer columns", {}, {"average": True}),
+    _entry(
+        "LateFusionClassifier",
+        of_encoders(LateFusionClassifier),
+        modalities,
+        "predictor columns random classes",
+        {"random_state": 0},
+        {"fusion": "mean"},
+    ),
+    _entry(
+        "LateFusionRegressor",
+        of_encoders(LateFusionRegressor),
+        modalities,
+        "predictor columns random",
+        {"random_state": 0},
+        {"fusion": "median"},
+        numbers,
+    ),
+    _entry("MCCA", MCCA, blocks, "transformer columns", {}, {"shrinkage": 0.5}),
+    _entry("MFA", MFA, blocks, "transformer columns", {}, {"n_components": 2}),
     _entry(
         "NeuralClassifier",
         NeuralClassifier,

@@ -9,6 +9,7 @@ import pytest
 import sklearn
 from scipy import sparse
 from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import GroupKFold, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -22,6 +23,8 @@ from sklearn_mmfusion import (
     AudioEncoder,
     FusionTransformer,
     ImageEncoder,
+    LateFusionClassifier,
+    LateFusionRegressor,
     NeuralClassifier,
     NeuralRegressor,
     TextEncoder,
@@ -70,8 +73,8 @@ REPEATED_ROWS = (
     "weighted; scikit-learn expects the same of its SGD estimators"
 )
 EXPECTED_FAILURES = {
-    "encoder": {"check_sample_weight_equivalence_on_dense_data": REPEATED_ROWS},
-    "predictor": {  # these read sparse features too
+    ("encoder",): {"check_sample_weight_equivalence_on_dense_data": REPEATED_ROWS},
+    ("predictor", "net"): {  # these read sparse features too
         "check_sample_weight_equivalence_on_dense_data": REPEATED_ROWS,
         "check_sample_weight_equivalence_on_sparse_data": REPEATED_ROWS,
     },
@@ -80,20 +83,22 @@ EXPECTED_FAILURES = {
 
 def expected_failures(estimator):
     """{check: reason} of scikit-learn's checks that an estimator cannot pass."""
-    for tag, failures in EXPECTED_FAILURES.items():
-        if type(estimator) in {type(entry.make()) for entry in having(tag)}:
+    for tags, failures in EXPECTED_FAILURES.items():
+        if type(estimator) in {type(entry.make()) for entry in having(*tags)}:
             return failures
     return {}
 
 
 def small_estimators():
-    """One small estimator of each entry; the fusion over columns that a plain table has."""
-    triples = [
-        ("image", ImageEncoder(**SMALL_IMAGE), slice(None)),
-        ("table", StandardScaler(), slice(None)),
+    """One small estimator of each entry; the fusions over columns that a plain table has."""
+    image = ("image", ImageEncoder(**SMALL_IMAGE), slice(None))
+    plain = [entry.make() for entry in ENTRIES if "Fusion" not in entry.name]
+    return [
+        *plain,
+        FusionTransformer([image, ("table", StandardScaler(), slice(None))], random_state=0),
+        LateFusionClassifier([image, ("table", LogisticRegression(), slice(None))], random_state=0),
+        LateFusionRegressor([image, ("table", Ridge(), slice(None))], random_state=0),
     ]
-    plain = [entry.make() for entry in ENTRIES if entry.name != "FusionTransformer"]
-    return [*plain, FusionTransformer(triples, random_state=0)]
 
 
 @parametrize_with_checks(small_estimators(), expected_failed_checks=expected_failures)
@@ -229,7 +234,7 @@ def test_uint8_images_equal_float_images():
     assert_same(output(fitted, floats), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("entry", having("predictor"), ids=str)
+@pytest.mark.parametrize("entry", having("predictor", "net"), ids=str)
 @pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csr_array, sparse.coo_array])
 def test_sparse_features_equal_dense_ones(entry, container):
     X, y = entry.X() * (entry.X() > 0), entry.y()

@@ -1,0 +1,161 @@
+"""Decision rules: what the answers of several modalities become together.
+
+The answers of classifiers are distributions of shape (n_modalities, n_samples, n_targets,
+n_classes): one target and its classes, or, for multilabel targets, one target of two classes per
+label. Those of regressors are numbers of shape (n_modalities, n_samples, n_targets). ``mask`` of
+shape (n_modalities, n_samples) says which of them are there; the others hold 1 (any finite number)
+and take no part.
+"""
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import softmax
+
+EPS = np.finfo(np.float64).eps  # no probability is taken to be less: one zero must not be a veto
+
+
+# ------------------------------------------------------------------------------ classes
+
+
+def product(answers, mask, weights):
+    """Log-opinion pool: softmax of the weighted sum of log-probabilities."""
+    return softmax(np.einsum("m,mn,mntk->ntk", weights, mask, log(answers)), axis=-1)
+
+
+def mean(answers, mask, weights):
+    """Weighted mean over what is present; of distributions or of numbers."""
+    share = weights[:, None] * mask
+    total = share.sum(axis=0)
+    share = share / np.where(total > 0, total, 1)
+    return np.einsum("mn,mn...->n...", share, answers)
+
+
+def vote(answers, mask, weights):
+    """Weighted share of the modalities that think a class the most likely; ties to the first."""
+    votes = np.eye(answers.shape[-1])[answers.argmax(axis=-1)]
+    return mean(votes, mask, weights)
+
+
+def maximum(answers, mask, weights):
+    """Largest probability any modality gives a class, scaled to sum to one."""
+    largest = np.where(mask[:, :, None, None], answers, 0.0).max(axis=0)
+    return largest / np.maximum(largest.sum(axis=-1, keepdims=True), EPS)
+
+
+def dempster(evidence, mask, weights):
+    """Evidence combined by Dempster's rule, in closed form.
+
+    For the opinions of Dirichlet distributions (belief e_k / S, uncertainty K / S, S = sum e + K)
+    Dempster's rule is e1 + e2 + e1 * e2 / K: commutative, associative, with zero as its neutral
+    element, and without the division by 1 - conflict that overflows where modalities disagree.
+    """
+    n_classes = evidence.shape[-1]
+    total = np.zeros(evidence.shape[1:], dtype=np.float64)
+    for values in np.where(mask[:, :, None, None], evidence, 0.0):
+        total = total + values + total * values / n_classes
+    return total
+
+
+def belief(evidence):
+    """Mean of the Dirichlet distribution that evidence stands for."""
+    return (evidence + 1) / (evidence + 1).sum(axis=-1, keepdims=True)
+
+
+def log(probabilities):
+    return np.log(np.clip(probabilities, EPS, None))
+
+
+# ------------------------------------------------------------------------------ numbers
+
+
+def median(answers, mask, weights):
+    """Median over what is present, each modality counting once."""
+    shown = np.where(mask[:, :, None], answers, np.nan)
+    shown[:, ~mask.any(axis=0)] = 0.0
+    return np.nanmedian(shown, axis=0)
+
+
+def inverse_variance(answers, mask, precision):
+    """Mean weighted by the inverse variance of every answer, and the variance of that mean.
+
+    The product of independent normal distributions [1]_ of means `answers`; `precision` has their
+    shape.
+    """
+    share = np.where(mask[:, :, None], precision, 0.0)
+    total = share.sum(axis=0)
+    safe = np.where(total > 0, total, 1.0)
+    return (share * answers).sum(axis=0) / safe, 1 / safe
+
+
+# ------------------------------------------------------------------------------ weights
+
+
+def fit_weights(rule, answers, mask, target, row_weight, n_modalities):
+    """Weights of the modalities that minimize the loss of a rule on out-of-fold answers.
+
+    ``product`` and ``mean`` of distributions by log loss (``target``: codes, shape (n_samples,
+    n_targets)), ``mean`` of numbers by squared error (``target``: numbers of that shape). The
+    exponents of a product are a convex problem. A modality that is never there keeps weight one.
+    """
+    there = mask.any(axis=1)
+    some = mask.any(axis=0)
+    if not some.any():
+        return np.ones(n_modalities)
+    answers, mask = answers[there][:, some], mask[there][:, some]
+    target, row_weight = target[some], row_weight[some] / row_weight[some].sum()
+    loss = {(product, 4): _product_loss, (mean, 4): _mean_loss, (mean, 3): _mean_error}[
+        rule, answers.ndim
+    ]
+    if loss is _product_loss:
+        answers = log(answers)
+    found = minimize(
+        loss,
+        np.ones(len(answers)),
+        args=(answers, mask, target, row_weight),
+        jac=True,
+        method="L-BFGS-B",
+        # a mean must stay one of something: a weight of zero could leave a row with nothing
+        bounds=[(0.0 if rule is product else 1e-6, None)] * len(answers),
+    ).x
+    weights = np.ones(n_modalities)
+    # of a mean only the ratios count
+    weights[there] = found if rule is product else found * len(found) / max(found.sum(), EPS)
+    return weights
+
+
+def _at(values, target):
+    """Entries of the last axis that the codes of the target pick."""
+    return np.take_along_axis(values, target[..., None], axis=-1)[..., 0]
+
+
+def _product_loss(weights, logs, mask, target, row_weight):
+    pooled = np.einsum("m,mn,mntk->ntk", weights, mask, logs)
+    pooled -= pooled.max(axis=-1, keepdims=True)
+    pooled -= np.log(np.exp(pooled).sum(axis=-1, keepdims=True))
+    n_targets = target.shape[1]
+    loss = -(row_weight[:, None] * _at(pooled, target)).sum() / n_targets
+    expected = np.einsum("ntk,mntk->mnt", np.exp(pooled), logs)
+    picked = _at(logs, np.broadcast_to(target, expected.shape))
+    slope = np.einsum("n,mn,mnt->m", row_weight, mask, expected - picked) / n_targets
+    return loss, slope
+
+
+def _mean_loss(weights, answers, mask, target, row_weight):
+    picked = _at(answers, np.broadcast_to(target, answers.shape[:-1]))
+    share = weights[:, None] * mask
+    total = np.maximum(share.sum(axis=0), EPS)
+    pooled = np.maximum(np.einsum("mn,mnt->nt", share / total, picked), EPS)
+    n_targets = target.shape[1]
+    loss = -(row_weight[:, None] * np.log(pooled)).sum() / n_targets
+    change = (pooled - picked) / pooled / total[:, None]
+    return loss, np.einsum("n,mn,mnt->m", row_weight, mask, change) / n_targets
+
+
+def _mean_error(weights, answers, mask, target, row_weight):
+    share = weights[:, None] * mask
+    total = np.maximum(share.sum(axis=0), EPS)
+    error = np.einsum("mn,mnt->nt", share / total, answers) - target
+    n_targets = target.shape[1]
+    loss = (row_weight[:, None] * error**2).sum() / n_targets
+    change = 2 * error * (answers - error - target) / total[:, None]
+    return loss, np.einsum("n,mn,mnt->m", row_weight, mask, change) / n_targets

@@ -50,9 +50,10 @@ def once(cls):
             if key not in FITTED:
                 start = time.process_time()
                 super().fit(X, y, sample_weight=sample_weight, groups=groups)
-                FITTED[key] = vars(self).copy(), time.process_time() - start
+                learned = {k: v for k, v in vars(self).items() if not k.startswith("_parent")}
+                FITTED[key] = learned, time.process_time() - start
             USED.add(key)
-            self.__dict__ = dict(FITTED[key][0])
+            vars(self).update(FITTED[key][0])
             return self
 
     Once.__name__ = cls.__name__
@@ -98,7 +99,7 @@ def add_noise(X):
     return X.assign(noise=TensorArray(pixels))
 
 
-# (name, encoder or transformer for features, estimator for decisions, column)
+# name -> encoder or transformer for features, estimator for decisions
 MODALITIES = {
     "image": (Image(), Image()),
     "audio": (Audio(sample_rate=8000), Audio(sample_rate=8000)),

@@ -19,6 +19,7 @@ from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils.validation import has_fit_parameter
 
 from sklearn_mmfusion._sklearn import (
+    BaseSearchCV,
     _BaseComposition,
     _check_method_params,
     _get_feature_names,
@@ -482,6 +483,9 @@ def accepted_fit_params(estimator, params):
         return params
     if estimator is None or isinstance(estimator, (str, FrozenEstimator)):
         return {}
+    if isinstance(estimator, BaseSearchCV):  # groups for its folds, the rest for its estimator
+        groups = {key: value for key, value in params.items() if key == "groups"}
+        return {**accepted_fit_params(estimator.estimator, params), **groups}
     return {key: value for key, value in params.items() if has_fit_parameter(estimator, key)}
 
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from sklearn_mmfusion._sklearn import Interval, StrOptions
 from sklearn_mmfusion._torch import isolated_rng, predict_batches, resolve_device
-from sklearn_mmfusion._validation import CLASSIFICATION, evidence_of
+from sklearn_mmfusion._validation import CLASSIFICATION
 from sklearn_mmfusion.modules.losses import EvidentialLoss
 
 LOSSES = {
@@ -84,6 +84,16 @@ def check_module(estimator):
             "instance; expected a class, because a clone would keep its trained weights. Pass "
             "the class as `module` and its arguments as `module_params`."
         )
+
+
+def tells_evidence(estimator):
+    """Whether a network was, or is to be, trained with the evidential loss; for `available_if`."""
+    loss = getattr(estimator, "_fitted_loss", estimator.loss)
+    if loss != "evidential":
+        raise AttributeError(
+            f"{type(estimator).__name__} has loss={loss!r}; evidence needs loss='evidential'."
+        )
+    return True
 
 
 class Batch(tuple):
@@ -230,7 +240,7 @@ class Net(NeuralNet):
             sizes.append(len(batch[1]))
             self.notify("on_batch_end", batch=batch, training=training, loss=loss, y_pred=output)
         # One read an epoch: each .item() would make the host wait for the device.
-        losses = torch.stack(losses).double().cpu().numpy()
+        losses = torch.stack(losses).cpu().double().numpy()  # not every device has float64
         for record, loss, size in zip(records[first:], losses[:, 0].tolist(), sizes, strict=True):
             record[f"{prefix}_loss"], record[f"{prefix}_batch_size"] = loss, size
         self.history.record(f"{prefix}_batch_count", len(losses))
@@ -479,15 +489,6 @@ class NetworkMixin:
         """Outputs of a module over all rows: ndarray of shape (n_samples, ...), float32."""
         device = resolve_device(self.device)
         return predict_batches(module.to(device), inputs, batch_size=256, device=device)
-
-    def _evidence(self, outputs):
-        """Evidence for each class; raises where the network was not trained to give it."""
-        if self._fitted_loss != "evidential":
-            raise AttributeError(
-                f"{type(self).__name__} was fitted with loss={self._fitted_loss!r}; evidence "
-                "needs loss='evidential'."
-            )
-        return evidence_of(outputs)
 
     def __getstate__(self):
         # numpy only: no device tags, nothing that needs a GPU to be read back

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 LAYERS = [
     {"_validation", "_torch", "_files", "_sklearn"},
     {"containers", "modules"},
-    {"datasets", "io", "preprocessing", "corruptions", "_skorch", "_composition"},
+    {"datasets", "io", "preprocessing", "corruptions", "_skorch", "_composition", "_passthrough"},
     {"feature_extraction", "cross_decomposition", "neural_network"},
     {"compose", "ensemble"},
     {"inspection", "persistence"},

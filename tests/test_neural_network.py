@@ -263,7 +263,8 @@ def test_evidential_classifier_knows_what_it_has_not_seen():
 def test_evidence_needs_the_evidential_loss():
     X, y = np.eye(6), np.arange(6) % 2
     classifier = NeuralClassifier((4,), max_epochs=1).fit(X, y)
-    with pytest.raises(AttributeError, match="fitted with loss='cross_entropy'; evidence needs"):
+    with pytest.raises(AttributeError, match="no attribute 'predict_evidence'") as caught:
         classifier.predict_evidence(X)
+    assert "has loss='cross_entropy'; evidence needs loss='evid" in str(caught.value.__cause__)
     with pytest.raises(ValueError, match="loss='evidential' does not fit: the target is multilab"):
         NeuralClassifier((4,), loss="evidential").fit(X, np.eye(6, 2, dtype=int)[[0, 1] * 3])

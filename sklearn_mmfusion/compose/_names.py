@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._composition import wants_column
+from sklearn_mmfusion._passthrough import is_passthrough
 from sklearn_mmfusion._sklearn import _check_feature_names_in
-from sklearn_mmfusion.compose._blocks import is_passthrough
 from sklearn_mmfusion.cross_decomposition._base import BlockTransformer
 
 

@@ -26,6 +26,7 @@ from sklearn_mmfusion._composition import (
     wants_column,
     warn_absent_columns,
 )
+from sklearn_mmfusion._passthrough import as_transformer
 from sklearn_mmfusion._sklearn import (
     HasMethods,
     Hidden,
@@ -39,7 +40,6 @@ from sklearn_mmfusion._sklearn import (
 )
 from sklearn_mmfusion.compose._blocks import (
     as_block,
-    as_transformer,
     fit_child,
     mean_features,
     transform_child,

@@ -1,11 +1,17 @@
 """What classifier and regressor of late fusion share: members, folds, answers."""
 
 import warnings
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import TransformerMixin, is_classifier
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold, check_cv
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    check_cv,
+)
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
@@ -36,7 +42,7 @@ from sklearn_mmfusion._sklearn import (
     process_routing,
 )
 from sklearn_mmfusion._validation import check_groups, check_weight
-from sklearn_mmfusion.ensemble._members import Task, as_member, prepared_clone, run
+from sklearn_mmfusion.ensemble._members import Task, as_member, kind_of, prepared_clone, run
 
 FOLDS = 5
 
@@ -64,35 +70,54 @@ class _LateFusion(TransformerMixin, TripleComposition):
     # ------------------------------------------------------------------------------ fit
 
     def _fit(self, X, y, params):
-        check_triples(
-            self.estimators, self, methods=("fit",), keywords=("drop",), parameter="estimators"
-        )
         who = type(self).__name__
+        check_triples(
+            self.estimators,
+            self,
+            methods=("fit",),
+            keywords=("drop", "passthrough"),
+            parameter="estimators",
+        )
+        self._check_kinds()
         table = as_table(X)
         y, target = self._read_target(y, len(table))
         params = {key: value for key, value in params.items() if value is not None}
         routed = self._routed(params)
         weight = check_weight(params.get("sample_weight"), len(table), owner=who)
         weight = np.ones(len(table)) if weight is None else weight
+        groups = check_groups(params.get("groups"), len(table), owner=who)
+        self._rule = self.fusion
         self._learn_prior(target, weight)
         self._set_columns(table)
-        for name, member, _ in self._members():
+        members = self._members()
+        self._check_parameters()
+        for name, member, _ in members:
             self._check_member(name, member)
-        self._check_parameters([name for name, _, _ in self._members()])
-        splits = self._splits(y, check_groups(params.get("groups"), len(table), owner=who))
-        tasks = self._tasks(table, y, routed, splits)
-        done = Parallel(n_jobs=self.n_jobs)(delayed(run)(t) for row in tasks for t in row if t)
-        results = iter(done)
-        done = [[next(results) if task else None for task in row] for row in tasks]
+        splits = self._splits(members, y, groups, routed)
+        tasks = self._tasks(members, table, y, routed, splits)
+        done = self._run(tasks)
         self.estimators_ = [row[0] for row in done]
-        self._absent = [not row[0].present.all() for row in tasks]
-        rows = [np.flatnonzero(test) for _, test in splits]
-        answers, mask = self._gather(rows, tasks, done, target)
-        rows = np.concatenate(rows) if rows else np.zeros(0, dtype=int)
-        final = {key: value for key, value in routed.items() if key == "final_estimator"}
-        params = _check_method_params(table, final.get("final_estimator", {}), indices=rows)
+        for (name, _, _), member in zip(members, self.estimators_, strict=True):
+            self._check_member(name, member, fitted=True)
+        tests = [test for _, test in splits]
+        present = np.array([row[0].present for row in tasks])
+        answers, mask = self._gather(present, done, tests)
+        rows = np.concatenate([np.zeros(0, dtype=int), *tests])
+        # where a fold could not be fitted there is nothing to learn the rule from
+        told = (mask == present[:, rows]).all(axis=0)
+        rows, answers, mask = rows[told], answers[:, told], mask[:, told]
+        params = _check_method_params(table, routed.get("final_estimator", {}), indices=rows)
         self._learn_rule(answers, mask, y[rows], target[rows], weight[rows], params)
         return self
+
+    def _run(self, tasks):
+        """Results of all tasks, in the same rows; None for None."""
+        results = iter(
+            Parallel(n_jobs=self.n_jobs)(
+                delayed(run)(task) for row in tasks for task in row if task
+            )
+        )
+        return [[next(results) if task else None for task in row] for row in tasks]
 
     def _set_columns(self, table):
         self.n_features_in_ = table.shape[1]
@@ -108,18 +133,16 @@ class _LateFusion(TransformerMixin, TripleComposition):
         members = [
             (name, as_member(name, estimator, head, self), column)
             for name, estimator, column in self.estimators
-            if not isinstance(estimator, str)
+            if not (isinstance(estimator, str) and estimator == "drop")
         ]
         if not members:
             raise ValueError(f"{type(self).__name__}: every estimator is 'drop'.")
         return members
 
-    def _tasks(self, table, y, routed, splits):
+    def _tasks(self, members, table, y, routed, splits):
         """For every member, the task of fitting it on all rows and one for each split."""
         seed, names, who = root_seed(self.random_state), column_names(table), type(self).__name__
-        everything = np.ones(len(table), dtype=bool)
-        tasks, self._selections = [], []
-        members = self._members()
+        tasks, self._selections, self._absent = [], [], []
         for i, (name, member, column) in enumerate(members, start=1):
             wants = wants_column(member)
             selection = resolve((name, member, column), table, names, self, wants=wants)
@@ -130,9 +153,11 @@ class _LateFusion(TransformerMixin, TripleComposition):
                     f"among {len(table)}; nothing can be learnt from it. Set it to 'drop'."
                 )
             self._selections.append(selection)
+            self._absent.append(not present.all())
             row = []
-            for k, (train, test) in enumerate([(everything, None), *splits]):
+            for k, (train, test) in enumerate([(np.arange(len(table)), None), *splits]):
                 part = f", fold {k} of {len(splits)}" if k else ""
+                message = f"({i} of {len(members)}) Fitting {name}{part}"
                 task = Task(
                     member=prepared_clone(member, name, seed, self._told(y)),
                     data=data,
@@ -145,61 +170,69 @@ class _LateFusion(TransformerMixin, TripleComposition):
                     note=f"Raised while fitting modality {name!r} of {who}{part}. Rows are counted "
                     "among those where the modality is present.",
                     owner=who,
-                    message=f"({i} of {len(members)}) Fitting {name}{part}"
-                    if self.verbose
-                    else None,
+                    message=message if self.verbose else None,
                 )
-                row.append(task if not k or self._learnable(y[train & present]) else None)
+                row.append(task if not k or self._learnable(y[task.kept]) else None)
             tasks.append(row)
         return tasks
 
-    def _splits(self, y, groups):
-        """Pairs of masks (train, test), none where the rule has nothing to learn."""
-        if not self._needs_folds():
+    def _splits(self, members, y, groups, routed):
+        """Pairs of row positions (train, test), none where the rule has nothing to learn."""
+        if not self._needs_folds([member for _, member, _ in members]):
             return []
-        cv = self.cv
+        cv, metadata = self.cv, {"groups": groups}
         if cv is None or isinstance(cv, Integral):
-            cv, groups = self._default_cv(y, groups)
+            cv, metadata["groups"] = self._default_cv(y, groups)
+        elif _routing_enabled():
+            metadata = routed["cv"]
         rows = np.arange(len(y))
-        splits = []
-        for train, test in check_cv(cv, y, classifier=is_classifier(self)).split(rows, y, groups):
-            splits.append((np.isin(rows, train), np.isin(rows, test)))
-        return splits
+        splits = check_cv(cv, y, classifier=is_classifier(self)).split(rows, y, **metadata)
+        return [(rows[train], rows[test]) for train, test in splits]
 
     def _default_cv(self, y, groups):
         """The splitter that an integer or None stands for, and the groups it is to keep apart."""
-        who, n_folds = type(self).__name__, FOLDS if self.cv is None else self.cv
         stratified = is_classifier(self) and y.ndim == 1
-        if groups is not None:
-            n_groups = len(np.unique(groups))
-            if n_groups > 1:
-                kind = StratifiedGroupKFold if stratified else GroupKFold
-                return kind(min(n_folds, n_groups)), groups
+        most = len(y)  # folds
+        if stratified:
+            most = np.unique(y, return_counts=True)[1].min()
+        if groups is not None and len(np.unique(groups)) == 1:
             warnings.warn(
-                f"{who}: all rows are of one group; its rule is learnt on folds that do not keep "
-                "groups apart.",
+                f"{type(self).__name__}: all rows are of one group; its rule is learnt on folds "
+                "that do not keep groups apart.",
                 UserWarning,
                 stacklevel=6,
             )
-        if stratified and self.cv is None:
-            rarest = np.unique(y, return_counts=True)[1].min()
-            return StratifiedKFold(int(np.clip(rarest, 2, FOLDS))), None
-        return n_folds, None
+            groups = None
+        n_folds = self.cv or max(2, min(FOLDS, most))
+        if groups is None:
+            return (StratifiedKFold if stratified else KFold)(n_folds), None
+        n_folds = min(n_folds, len(np.unique(groups)))
+        return (StratifiedGroupKFold if stratified else GroupKFold)(n_folds), groups
 
-    def _gather(self, rows, tasks, done, target):
+    def _gather(self, present, done, tests):
         """Out-of-fold answers of shape (n_modalities, n_rows, ...) and which are there."""
-        shape = (len(tasks), sum(map(len, rows)), *self._answer_shape(target))
-        answers, mask = np.ones(shape), np.zeros(shape[:2], dtype=bool)
-        starts = np.cumsum([0, *map(len, rows)])
-        for m, row in enumerate(tasks):
-            for k, (task, answer) in enumerate(zip(row[1:], done[m][1:], strict=True)):
-                if answer is None:
-                    continue
-                there = task.present[rows[k]]
-                places = starts[k] + np.flatnonzero(there)
-                answers[m, places] = answer
-                mask[m, places] = self._known(task, rows[k][there])
+        starts = np.cumsum([0, *map(len, tests)])
+        answers = np.ones((len(done), starts[-1], *self._answer_shape()))
+        mask = np.zeros(answers.shape[:2], dtype=bool)
+        for m, (_, *told) in enumerate(done):
+            for test, start, answer in zip(tests, starts[:-1], told, strict=True):
+                if answer is not None:
+                    self._put(answers, mask, m, start + np.flatnonzero(present[m, test]), answer)
         return answers, mask
+
+    def _put(self, answers, mask, m, rows, answer):
+        """Enter a member's answers; those that are not finite count as absent, with a warning."""
+        finite = self._is_finite(answer)
+        answers[m, rows[finite]] = answer[finite]
+        mask[m, rows[finite]] = True
+        if not finite.all():
+            warnings.warn(
+                f"{type(self).__name__}: the estimator of modality {self._selections[m].name!r} "
+                f"answered NaN or infinity in {(~finite).sum()} of {len(finite)} rows (first "
+                f"{rows[~finite][:5].tolist()}); there the modality counts as absent.",
+                UserWarning,
+                stacklevel=5,
+            )
 
     # ------------------------------------------------------------------------------ predict
 
@@ -217,11 +250,11 @@ class _LateFusion(TransformerMixin, TripleComposition):
         told = Parallel(n_jobs=self.n_jobs)(
             delayed(ask_if_present)(ask, member, data) for ask, member, data, _ in jobs
         )
-        mask = np.array([present for *_, present in jobs])
-        answers = np.ones((*mask.shape, *self._answer_shape(None)))
+        present = np.array([present for *_, present in jobs])
+        answers, mask = np.ones((*present.shape, *self._answer_shape())), np.zeros_like(present)
         for m, answer in enumerate(told):
             if answer is not None:
-                answers[m, mask[m]] = answer
+                self._put(answers, mask, m, np.flatnonzero(present[m]), answer)
         self._warn_empty(~mask.any(axis=0))
         return answers, mask
 
@@ -245,10 +278,10 @@ class _LateFusion(TransformerMixin, TripleComposition):
         Returns
         -------
         X_t : ndarray of shape (n_samples, n_features_out), dtype=float64
-            What a final estimator is trained on: for each modality one column a class (one in all
-            for two classes) or label, or one a number, the training prior (mean) where the
-            modality is absent; then one column for each modality that was absent in `fit`, 1.0
-            where it is.
+            What a final estimator reads: for each modality one column a class (one in all for two
+            classes) or label, or one a number, the training prior (mean) where the modality is
+            absent; then one column for each modality that was absent in `fit`, 1.0 where it is.
+            Rows that were in `fit` look too good: `final_estimator` is trained on out-of-fold ones.
         """
         return self._stack(*self._answers(X))
 
@@ -288,13 +321,13 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return Bunch(**dict(zip(names, self.estimators_, strict=True)))
 
     def _routed(self, params):
-        """{name: fit parameters} for every member."""
+        """{name: parameters} for the fit of members and final estimator, and the split of cv."""
         fitted = {name: member for name, member, _ in self._members()}
         if self.fusion == "stacking":
             fitted["final_estimator"] = self._final()
         if _routing_enabled():
             routed = process_routing(self, "fit", **params)
-            return {name: dict(routed[name].fit) for name in fitted}
+            return {**{name: dict(routed[name].fit) for name in fitted}, "cv": routed.cv.split}
         _raise_for_params(params, self, "fit", allow=["sample_weight", "groups"])
         return {name: accepted_fit_params(child, params) for name, child in fitted.items()}
 
@@ -359,21 +392,38 @@ class _LateFusion(TransformerMixin, TripleComposition):
     def _weight_array(self):
         return np.array([self.weights_[selection.name] for selection in self._selections])
 
-    def _check_weights(self, names, weighted):
-        """Raise unless given weights name modalities, are numbers and of use to the rule."""
+    def _check_kinds(self):
+        """Raise unless head and final estimator are of the kind that the owner joins."""
+        kind, is_wanted = kind_of(self)
+        for parameter in ("head", "final_estimator"):
+            value = getattr(self, parameter)
+            if value is not None and (isinstance(value, type) or not is_wanted(value)):
+                raise TypeError(
+                    f"{type(self).__name__}: {parameter}={value!r}; expected a {kind} (an "
+                    "instance, unfitted) or None."
+                )
+
+    def _check_weights(self, given, learned):
+        """Raise unless weights name modalities, are numbers, and the rule has use for them."""
         who = f"{type(self).__name__}(fusion={self.fusion!r})"
+        if isinstance(self.weights, str) and self.fusion not in learned:
+            raise ValueError(
+                f"{who} learns no weights, got weights={self.weights!r}; "
+                f"{' and '.join(map(repr, learned))} can. Set weights=None."
+            )
         if not isinstance(self.weights, dict):
             return
-        if self.fusion not in weighted:
+        if self.fusion not in given:
             raise ValueError(
-                f"{who} takes no weights, got {self.weights}; {', '.join(map(repr, weighted))} do. "
+                f"{who} takes no weights, got {self.weights}; {', '.join(map(repr, given))} do. "
                 "Set weights=None."
             )
+        names = [name for name, _ in self._pairs]
         unknown = sorted(set(map(str, self.weights)) - set(names))
         if unknown:
             raise ValueError(f"{who}: weights name {unknown}; the modalities are {names}.")
         for name, weight in self.weights.items():
-            if not isinstance(weight, (int, float, np.number)) or not 0 <= weight < np.inf:
+            if not isinstance(weight, Real) or not 0 <= weight < np.inf:
                 raise ValueError(
                     f"{who}: the weight of modality {name!r} is {weight!r}; expected a finite "
                     "number of 0 or more."

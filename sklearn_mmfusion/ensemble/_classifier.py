@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.multioutput import MultiOutputClassifier
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.utils.metaestimators import available_if
 
 from sklearn_mmfusion._sklearn import StrOptions, _fit_context, _routing_enabled
@@ -15,11 +15,12 @@ from sklearn_mmfusion._validation import (
 )
 from sklearn_mmfusion.ensemble import _rules
 from sklearn_mmfusion.ensemble._base import _LateFusion
+from sklearn_mmfusion.ensemble._calibration import calibrate, fit_calibrator
 from sklearn_mmfusion.ensemble._members import (
     AskEvidence,
     AskProbabilities,
-    calibrate,
-    fit_calibrator,
+    align,
+    can,
     has_head,
     label_distributions,
     last_step,
@@ -41,7 +42,12 @@ SURE = ("vote", "stacking")  # what needs no probabilities
 
 def _tells_probabilities(self):
     final = getattr(self, "final_estimator_", self.final_estimator)
-    return self.fusion != "stacking" or final is None or hasattr(final, "predict_proba")
+    rule = getattr(self, "_rule", self.fusion)
+    return rule != "stacking" or final is None or hasattr(final, "predict_proba")
+
+
+def _tells_evidence(self):
+    return getattr(self, "_rule", self.fusion) == "evidence"
 
 
 class LateFusionClassifier(ClassifierMixin, _LateFusion):
@@ -56,7 +62,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
     estimators : list of (str, estimator, column) triples
         The name must be an identifier; ``set_params(name=...)`` and ``name__parameter`` reach the
         estimator by it. The estimator is a classifier (any pipeline that ends in one), an encoder
-        or another transformer (see `head`), or ``"drop"``. The column is a string or an integer
+        or another transformer (see `head`), ``"passthrough"`` (numbers, for the head) or
+        ``"drop"``. The column is a string or an integer
         (one column: the modality is absent where the cell is NA), or a list of either, a slice, a
         boolean mask, or a callable that answers X with one of these (a table: NA is a gap for an
         imputer, the modality counts as present).
@@ -74,22 +81,24 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
           ``loss="auto"`` are trained with the evidential loss.
     weights : dict of {str: float}, "auto" or None, default=None
         Weight of each modality in ``"product"`` (an exponent), ``"mean"`` and ``"vote"``; those
-        not named weigh 1, as all do with None. "auto" learns those of ``"product"`` and ``"mean"``
-        on out-of-fold probabilities, by log loss.
+        not named weigh 1, as all do with None; 0 leaves a modality out. "auto" learns those of
+        ``"product"`` and ``"mean"`` on out-of-fold probabilities, by log loss.
     calibration : {"sigmoid", "isotonic", "temperature"} or None, default=None
-        Calibrate each modality's probabilities, on out-of-fold ones, as
-        :class:`~sklearn.calibration.CalibratedClassifierCV` does.
+        Calibrate each modality's log-probabilities, on out-of-fold ones, by a method of
+        :class:`~sklearn.calibration.CalibratedClassifierCV`; "sigmoid" and "isotonic" do so class
+        by class.
     head : classifier or None, default=None
         What comes behind an estimator that only transforms. None asks an encoder's own head, the
         one it is trained with (`predict_head`), and puts a :class:`NeuralClassifier` behind other
         transformers.
     final_estimator : classifier or None, default=None
-        Classifier of ``"stacking"``; None is :class:`~sklearn.linear_model.LogisticRegression`.
+        Classifier of ``"stacking"``; None is :class:`~sklearn.linear_model.LogisticRegression`,
+        for multilabel targets one for each label.
     cv : int, splitter, iterable or None, default=None
         Folds for out-of-fold probabilities, used by ``"stacking"``, ``weights="auto"`` and
         `calibration` only. None takes 5, fewer where a class has fewer rows; integers make
         stratified folds that keep `groups` apart where these are given. Splits need not cover all
-        rows.
+        rows, as those of :class:`~sklearn.model_selection.ShuffleSplit` do not.
     n_jobs : int or None, default=None
         Fits (modalities times folds) to run at once. None means 1 unless in a joblib context, -1
         all cores.
@@ -132,8 +141,9 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
     Warns
     -----
     UserWarning
-        If rows have no modality at all (they get the class prior), or a column seen in `fit` is
-        absent from X (all its rows count as absent).
+        If rows have no modality at all (they get the class prior), a column seen in `fit` is absent
+        from X (all its rows count as absent), or an estimator answers NaN (the modality counts as
+        absent there).
 
     See Also
     --------
@@ -145,12 +155,14 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
     -----
     An absent modality leaves the rule: the result is that of the modalities that are there.
     ``"stacking"`` fills in the class prior and, where a modality was absent in `fit`, appends a
-    column that says so. With one modality, ``"product"`` and ``"mean"`` are its classifier.
+    column that says so. Of a class that an estimator has not seen it says nothing: the class keeps
+    its prior. With one modality, ``"product"`` and ``"mean"`` are its classifier.
 
     The product takes the modalities for independent given the class, and counts the class prior
     once for each: with classes of very different size, use ``"mean"`` or ``class_weight`` of the
     estimators. Overconfident members (unregularized classifiers behind an encoder, which has seen
-    the training rows) spoil the product: temper them by ``weights="auto"`` or `calibration`.
+    the training rows) spoil the product, and those that answer with zeros (trees, nearest
+    neighbors) have a veto in it: temper them by ``weights="auto"`` or `calibration`.
 
     Equal weights are the default because learned ones were not better on rows of unseen speakers:
     what a modality is worth on fold models was not what it was worth later
@@ -250,6 +262,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         """
         return self._fit(X, y, params)
 
+    @available_if(_tells_probabilities)
     def predict_proba(self, X):
         """Estimate class probabilities.
 
@@ -267,8 +280,6 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         """
         pooled = self._pool(*self._answers(X))
         return pooled[:, :, 1] if self._multilabel else pooled[:, 0]
-
-    predict_proba = available_if(_tells_probabilities)(predict_proba)
 
     @available_if(_tells_probabilities)
     def predict_log_proba(self, X):
@@ -301,7 +312,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             Labels as given to `fit`; an indicator matrix for multilabel targets.
         """
         answers, mask = self._answers(X)
-        if self.fusion != "stacking":
+        if self._rule != "stacking":
             return self._decide(self._pool(answers, mask))
         y = self.final_estimator_.predict(self._stack(answers, mask))
         nothing = ~mask.any(axis=0)
@@ -309,9 +320,25 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             y[nothing] = self._decide(self._prior[None])[0]
         return y
 
-    @available_if(lambda self: self.fusion == "evidence")
+    @available_if(_tells_evidence)
+    def predict_evidence(self, X):
+        """Tell the joint evidence for each class, with ``fusion="evidence"``.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities, as in `predict_proba`.
+
+        Returns
+        -------
+        evidence : ndarray of shape (n_samples, n_classes), dtype=float64
+            0 or more, in the order of `classes_`; zeros where a row has no modality.
+        """
+        return _rules.dempster(*self._answers(X), None)[:, 0]
+
+    @available_if(_tells_evidence)
     def predict_uncertainty(self, X):
-        """Tell how little evidence there is for any class.
+        """Tell how little evidence there is for any class, with ``fusion="evidence"``.
 
         Parameters
         ----------
@@ -324,14 +351,15 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             ``n_classes / S`` in (0, 1], S being the sum of the joint ``evidence + 1``: 1 where a
             row has no modality, near 0 where much speaks for some class.
         """
-        evidence = _rules.dempster(*self._answers(X), None)[:, 0]
-        return evidence.shape[1] / (evidence + 1).sum(axis=1)
+        return len(self.classes_) / (self.predict_evidence(X) + 1).sum(axis=1)
 
     # ------------------------------------------------------------------------------ target
 
     def _read_target(self, y, n_samples):
         who = type(self).__name__
         y = check_y(y, n_samples, owner=who)
+        if y.ndim == 1 and len(np.unique(y)) == 1:
+            raise ValueError(f"{who}: y has 1 class, {y[0]}; at least two classes are needed.")
         target = encode_target(y, n_samples, owner=who)
         if target.kind not in CLASSIFICATION:
             raise ValueError(
@@ -349,20 +377,17 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         self.class_prior_ = self._prior[:, 1] if self._multilabel else self._prior[0]
 
     def _prior_answer(self):
-        return self._prior
+        return np.zeros_like(self._prior) if self._rule == "evidence" else self._prior
 
-    def _answer_shape(self, target):
+    def _answer_shape(self):
         return self._prior.shape
+
+    def _is_finite(self, answer):
+        return np.isfinite(answer).all(axis=(1, 2))
 
     def _learnable(self, y):
         """Whether rows with this target are enough to fit a fold's classifier."""
         return len(y) > 1 and (self._multilabel or len(np.unique(y)) > 1)
-
-    def _known(self, task, rows):
-        """Which rows a fold's classifier can judge: none of a class that it has never seen."""
-        if self._multilabel:
-            return np.ones(len(rows), dtype=bool)
-        return np.isin(task.y[rows], task.y[task.train & task.present])
 
     # ------------------------------------------------------------------------------ members
 
@@ -376,59 +401,69 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         final = LogisticRegression()
         if _routing_enabled():
             final.set_fit_request(sample_weight=True)
-        return MultiOutputClassifier(final) if getattr(self, "_multilabel", False) else final
+        return OneVsRestClassifier(final) if getattr(self, "_multilabel", False) else final
 
     def _told(self, y):
         return {"loss": "evidential"} if self.fusion == "evidence" else {}
 
     def _ask(self, member):
-        if self.fusion == "evidence":
+        if self._rule == "evidence":
             return AskEvidence(self.classes_)
-        return AskProbabilities(self.classes_, self._multilabel)
+        return AskProbabilities(self.classes_, self._prior, self._multilabel)
 
-    def _check_member(self, name, member):
+    def _check_member(self, name, member, *, fitted=False):
+        """Raise unless a member can tell what the rule needs; once fitted, for certain."""
         who = f"{type(self).__name__}(fusion={self.fusion!r}): modality {name!r} has {member!r}"
+        has = hasattr if fitted else can
         if self.fusion == "evidence":
-            if not hasattr(last_step(member), "predict_evidence"):
+            if not has(last_step(member), "predict_evidence"):
                 raise TypeError(
-                    f"{who}, which tells no evidence; encoders and NeuralClassifier do. Use one of "
-                    "them, or fusion='product'."
+                    f"{who}, which tells no evidence; encoders and NeuralClassifier with "
+                    "loss='auto' or 'evidential' do. Use one of them, or fusion='product'."
                 )
-        elif self.fusion not in SURE and not (has_head(member) or hasattr(member, "predict_proba")):
+        elif self.fusion not in SURE and not (has_head(member) or has(member, "predict_proba")):
             raise TypeError(
                 f"{who}, which has no predict_proba. Wrap it in CalibratedClassifierCV, or use "
                 "fusion='vote' or 'stacking'."
             )
+        known = getattr(last_step(member), "classes_", None)
+        if not fitted or (self._multilabel and known is not None):
+            return
+        if known is None or not np.isin(known, self.classes_).any():
+            raise ValueError(
+                f"{who}, which knows the classes {known}; y has {self.classes_}. An encoder needs "
+                "target_type='auto', a frozen estimator the same classes."
+            )
 
     # ------------------------------------------------------------------------------ rule
 
-    def _check_parameters(self, names):
+    def _check_parameters(self):
         who = f"{type(self).__name__}(fusion={self.fusion!r})"
-        self._check_weights(names, WEIGHTED)
+        self._check_weights(WEIGHTED, LEARNED)
         if self.calibration is not None and (self.fusion == "evidence" or self._multilabel):
             what = "multilabel targets" if self._multilabel else "evidence"
             raise ValueError(f"{who}: calibration={self.calibration!r} does not go with {what}.")
         if self.fusion == "evidence" and self._multilabel:
             raise ValueError(f"{who} needs classes, y is a multilabel indicator; use 'product'.")
 
-    def _learns_weights(self):
-        return isinstance(self.weights, str) and self.fusion in LEARNED
-
-    def _needs_folds(self):
-        learns = self._learns_weights() or self.calibration is not None
+    def _needs_folds(self, members):
+        learns = isinstance(self.weights, str) or self.calibration is not None
         return learns or self.fusion == "stacking"
 
     def _learn_rule(self, answers, mask, y, target, weight, params):
-        self.calibrators_ = {}
         vars(self).pop("final_estimator_", None)
+        self.calibrators_ = {}
         if self.calibration is not None:
             for m, selection in enumerate(self._selections):
-                self.calibrators_[selection.name] = self._fit_calibrator(
-                    selection.name, answers[m, mask[m]], target[mask[m], 0], weight[mask[m]]
+                self.calibrators_[selection.name] = fit_calibrator(
+                    self.calibration,
+                    *(answers[m, mask[m]], target[mask[m], 0], weight[mask[m]]),
+                    n_classes=len(self.classes_),
+                    where=f"{type(self).__name__}: modality {selection.name!r}",
                 )
-        answers = self._calibrated(answers, mask)
+            answers = calibrate(self.calibrators_.values(), answers, mask)
         learn = None
-        if self._learns_weights():
+        if isinstance(self.weights, str):
 
             def learn(n):
                 return _rules.fit_weights(RULES[self.fusion], answers, mask, target, weight, n)
@@ -437,39 +472,29 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         if self.fusion == "stacking":
             self._fit_final(answers, mask, y, params)
 
-    def _fit_calibrator(self, name, answers, target, weight):
-        if len(np.unique(target)) < len(self.classes_):
-            raise ValueError(
-                f"{type(self).__name__}: calibration={self.calibration!r} needs rows of every "
-                f"class that have modality {name!r} in the folds (cv); it has "
-                f"{len(np.unique(target))} of {len(self.classes_)} classes. Set calibration=None."
-            )
-        return fit_calibrator(self.calibration, answers, target, weight)
-
-    def _calibrated(self, answers, mask):
-        if self.calibrators_:
-            answers = answers.copy()
-            for m, calibrator in enumerate(self.calibrators_.values()):
-                if mask[m].any():
-                    answers[m, mask[m]] = calibrate(calibrator, answers[m, mask[m]])
-        return answers
-
     def _answers(self, X):
         answers, mask = super()._answers(X)
-        return self._calibrated(answers, mask), mask
+        if self.calibrators_:
+            answers = calibrate(self.calibrators_.values(), answers, mask)
+        return answers, mask
 
     def _pool(self, answers, mask):
         """Joint distributions of shape (n_samples, n_targets, n_classes)."""
-        if self.fusion == "stacking":
-            proba = self.final_estimator_.predict_proba(self._stack(answers, mask))
-            pooled = label_distributions(proba) if self._multilabel else proba[:, None]
+        if self._rule == "stacking":
+            pooled = self._final_proba(self._stack(answers, mask))
         else:
-            pooled = RULES[self.fusion](answers, mask, self._weight_array())
-        if self.fusion == "evidence":
+            pooled = RULES[self._rule](answers, mask, self._weight_array())
+        if self._rule == "evidence":
             pooled = _rules.belief(pooled)
         nothing = ~mask[self._weight_array() > 0].any(axis=0)
         pooled[nothing] = self._prior
         return pooled
+
+    def _final_proba(self, columns):
+        proba, known = self.final_estimator_.predict_proba(columns), self.final_estimator_.classes_
+        if self._multilabel:
+            return label_distributions(proba, known)
+        return align(proba, known, self.classes_)[:, None]
 
     def _decide(self, pooled):
         if self._multilabel:
@@ -478,15 +503,16 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
 
     # ------------------------------------------------------------------------------ stacking
 
+    def _is_one_column(self):
+        """Whether a distribution of two classes is told by its second column."""
+        return self._prior.shape[-1] == 2 and self._rule != "evidence"
+
     def _columns(self, answers):
-        n_modalities, n_samples = answers.shape[:2]
-        if answers.shape[-1] == 2:  # one column says all
-            return answers[..., 1]
-        return answers.reshape(n_modalities, n_samples, -1)
+        return answers[..., 1] if self._is_one_column() else answers.reshape(*answers.shape[:2], -1)
 
     def _column_names(self):
-        few = not self._multilabel and len(self.classes_) == 2
-        return self.classes_[1:] if few else self.classes_
+        one = self._is_one_column() and not self._multilabel
+        return self.classes_[1:] if one else self.classes_
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

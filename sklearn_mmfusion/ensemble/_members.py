@@ -4,31 +4,38 @@ from dataclasses import dataclass
 from inspect import signature
 
 import numpy as np
-from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin, is_classifier, is_regressor
-from sklearn.calibration import CalibratedClassifierCV
+from sklearn.base import ClassifierMixin, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from sklearn_mmfusion._composition import seeded_clone, take_params, take_rows
-from sklearn_mmfusion._sklearn import _print_elapsed_time, _safe_indexing
+from sklearn_mmfusion._composition import TripleComposition, seeded_clone
+from sklearn_mmfusion._passthrough import as_transformer
+from sklearn_mmfusion._sklearn import _check_method_params, _print_elapsed_time, _safe_indexing
 from sklearn_mmfusion._validation import noted
-from sklearn_mmfusion.ensemble import _rules
 
 # ------------------------------------------------------------------------------ making
+
+
+def kind_of(owner):
+    """The kind of predictor an owner joins, and the test for it.
+
+    Not by the owner's tags, which ask its members.
+    """
+    if isinstance(owner, ClassifierMixin):
+        return "classifier", is_classifier
+    return "regressor", is_regressor
 
 
 def as_member(name, estimator, head, owner):
     """A predictor of the owner's kind: the estimator itself, or with a head behind it.
 
-    Encoders have the head they are trained with, other transformers get `head`, None for none.
+    Encoders have the head they are trained with, other transformers get `head`.
     """
-    # not by its tags, which ask its members
-    wanted, kind = is_regressor, "regressor"
-    if isinstance(owner, ClassifierMixin):
-        wanted, kind = is_classifier, "classifier"
-    if wanted(estimator) or (owner.head is None and has_head(estimator)):
+    kind, is_wanted = kind_of(owner)
+    estimator = as_transformer(estimator)
+    if is_wanted(estimator) or (owner.head is None and has_head(estimator)):
         return estimator
-    if hasattr(estimator, "transform") and not hasattr(estimator, "predict"):
+    is_predictor = is_classifier(estimator) or is_regressor(estimator)
+    if hasattr(estimator, "transform") and not is_predictor:
         return make_pipeline(estimator, head)
     raise TypeError(
         f"{type(owner).__name__}: modality {name!r} has {estimator!r}; expected a {kind}, or an "
@@ -51,6 +58,11 @@ def has_head(estimator):
     return hasattr(last_step(estimator), "predict_head")
 
 
+def can(estimator, method):
+    """Whether an estimator has a method, or its class has and fitting may bring it forth."""
+    return hasattr(estimator, method) or hasattr(type(estimator), method)
+
+
 def prepared_clone(member, name, seed, told):
     """A seeded clone, its parameters in `told` set where the user has left them at "auto"."""
     child = seeded_clone(member, seed, name)
@@ -69,14 +81,15 @@ def prepared_clone(member, name, seed, told):
 class Task:
     """What a worker needs to fit one member on some of its present rows and ask it on others.
 
-    `train` and `test` are masks over all rows of X, `data` holds the rows of `present`. Without
-    `test` the fitted member comes back, with it the answers for those of its rows that are present.
+    `train` and `test` are positions among all rows of X, `data` holds the rows of `present`.
+    Without `test` the fitted member comes back, with it the answers for those of its rows that are
+    present.
     """
 
     member: object
     data: object
     present: np.ndarray
-    y: object
+    y: np.ndarray
     params: dict
     train: np.ndarray
     test: np.ndarray | None
@@ -85,19 +98,24 @@ class Task:
     owner: str
     message: str | None
 
+    @property
+    def kept(self):
+        """Positions of the training rows that have the modality."""
+        return self.train[self.present[self.train]]
+
     def run(self):
-        kept = self.train & self.present
-        y, params = take_rows(self.y, kept), take_params(self.params, kept)
+        params = _check_method_params(self.present, self.params, indices=self.kept)
         with noted(self.note), _print_elapsed_time(self.owner, self.message):
-            self.member.fit(self._rows(kept), y, **params)
+            self.member.fit(self._rows(self.kept), self.y[self.kept], **params)
             if self.test is None:
                 return self.member
-            asked = self.test & self.present
-            return self.ask(self.member, self._rows(asked)) if asked.any() else None
+            asked = self.test[self.present[self.test]]
+            return self.ask(self.member, self._rows(asked)) if len(asked) else None
 
-    def _rows(self, mask):
-        kept = mask[self.present]
-        return self.data if kept.all() else _safe_indexing(self.data, np.flatnonzero(kept))
+    def _rows(self, rows):
+        places = np.cumsum(self.present)[rows] - 1
+        whole = np.array_equal(places, np.arange(self.present.sum()))
+        return self.data if whole else _safe_indexing(self.data, places)
 
 
 def run(task):
@@ -116,12 +134,12 @@ class AskProbabilities:
     """
 
     classes: np.ndarray
+    prior: np.ndarray
     multilabel: bool
 
     def __call__(self, member, data):
-        known = member
+        known = last_step(member) if has_head(member) else member
         if has_head(member):
-            known = last_step(member)
             proba = known.predict_head(before_last_step(member, data))
         elif hasattr(member, "predict_proba"):
             proba = member.predict_proba(data)
@@ -130,20 +148,20 @@ class AskProbabilities:
         else:
             proba = np.asarray(member.predict(data))[:, None] == np.asarray(known.classes_)
         if self.multilabel:
-            return label_distributions(proba)
-        return align(proba, known.classes_, self.classes)
+            return label_distributions(proba, getattr(known, "classes_", None))
+        return align_probabilities(proba, known.classes_, self.classes, self.prior[0])[:, None]
 
 
 @dataclass(frozen=True)
 class AskEvidence:
-    """Evidence for `classes` of shape (n_samples, 1, n_classes)."""
+    """Evidence for `classes` of shape (n_samples, 1, n_classes); none for a class never seen."""
 
     classes: np.ndarray
 
     def __call__(self, member, data):
         known = last_step(member)
         evidence = known.predict_evidence(before_last_step(member, data))
-        return align(evidence, known.classes_, self.classes)
+        return align(evidence, known.classes_, self.classes)[:, None]
 
 
 @dataclass(frozen=True)
@@ -161,7 +179,9 @@ class AskNumbers:
         if has_head(member):
             numbers = last_step(member).predict_head(before_last_step(member, data))
         elif self.deviation and tells_deviation(member):
-            numbers, told = member.predict(data, return_std=True)
+            # not through the pipeline, which would want the parameter requested
+            before = before_last_step(member, data)
+            numbers, told = last_step(member).predict(before, return_std=True)
             told = as_columns(told)
         else:
             numbers = member.predict(data)
@@ -173,21 +193,51 @@ class AskNumbers:
 
 def tells_deviation(member):
     """Whether ``predict(X, return_std=True)`` works, as scikit-learn's Bayesian models have it."""
-    return "return_std" in signature(last_step(member).predict).parameters
+    last = last_step(member)
+    if isinstance(last, TripleComposition):  # a late fusion: its rule decides
+        return last.fusion == "inverse_variance"
+    return hasattr(last, "predict") and "return_std" in signature(last.predict).parameters
 
 
 def align(values, known, classes):
-    """Columns of a member's own classes, put where they are among all classes."""
-    aligned = np.zeros((len(values), 1, len(classes)))
-    aligned[:, 0, np.searchsorted(classes, known)] = values
+    """Columns of a member's classes, put where they are among all; zeros for those not known."""
+    known = np.asarray(known)
+    aligned = np.zeros((len(values), len(classes)))
+    mine = np.flatnonzero(np.isin(known, classes))
+    aligned[:, np.searchsorted(classes, known[mine])] = np.asarray(values)[:, mine]
     return aligned
 
 
-def label_distributions(proba):
-    """What classifiers give for labels, (n, L) or L times (n, 2), as (n, L, 2)."""
+def align_probabilities(proba, known, classes, prior):
+    """Distributions over all classes.
+
+    Of a class that a member has not seen it knows nothing: that class keeps its prior. What a
+    (frozen) member says of classes that do not occur is left out.
+    """
+    aligned = align(proba, known, classes)
+    unknown = ~np.isin(classes, known)
+    rest = 1 - prior[unknown].sum()
+    if unknown.any() or len(np.asarray(known)) > len(classes):
+        total = aligned.sum(axis=1, keepdims=True)
+        share = prior * ~unknown / max(rest, np.finfo(float).tiny)
+        aligned = rest * np.where(total > 0, aligned / np.where(total > 0, total, 1), share)
+        aligned[:, unknown] = prior[unknown]
+    return aligned
+
+
+def label_distributions(proba, classes=None):
+    """What classifiers give for labels, (n, L) or L times (n, 2), as (n, L, 2).
+
+    A label that never varied has one column in the list; `classes` says whether of 0 or 1.
+    """
     if isinstance(proba, list):
-        columns = [p[:, 1] if p.shape[1] > 1 else np.zeros(len(p)) for p in proba]
-        proba = np.stack(columns, axis=1)
+        proba = np.stack(
+            [
+                p[:, 1] if p.shape[1] > 1 else np.full(len(p), float(np.ravel(classes[j])[0] == 1))
+                for j, p in enumerate(proba)
+            ],
+            axis=1,
+        )
     proba = np.asarray(proba, dtype=np.float64)
     return np.stack([1 - proba, proba], axis=-1)
 
@@ -195,33 +245,3 @@ def label_distributions(proba):
 def as_columns(numbers):
     numbers = np.asarray(numbers, dtype=np.float64)
     return numbers.reshape(len(numbers), -1)
-
-
-# ------------------------------------------------------------------------------ calibration
-
-
-class _Told(ClassifierMixin, BaseEstimator):
-    """A classifier whose data are the log-probabilities it answers with."""
-
-    def fit(self, X, y, sample_weight=None):
-        self.classes_ = np.unique(y)
-        return self
-
-    def decision_function(self, X):
-        return X[:, 1] - X[:, 0] if X.shape[1] == 2 else X
-
-    def predict(self, X):
-        return self.classes_[X.argmax(axis=1)]
-
-
-def fit_calibrator(method, answers, target, weight):
-    """scikit-learn's calibration, fitted to out-of-fold distributions (n_samples, 1, n_classes)."""
-    rows = np.arange(len(target))
-    calibrator = CalibratedClassifierCV(_Told(), method=method, cv=[(rows, rows)], ensemble=False)
-    with config_context(enable_metadata_routing=False):  # nothing in here is the user's
-        return calibrator.fit(_rules.log(answers[:, 0]), target, weight)
-
-
-def calibrate(calibrator, answers):
-    """Calibrated distributions in place of (n_samples, 1, n_classes) others."""
-    return calibrator.predict_proba(_rules.log(answers[:, 0]))[:, None]

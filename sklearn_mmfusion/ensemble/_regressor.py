@@ -9,10 +9,17 @@ from sklearn_mmfusion._sklearn import StrOptions, _fit_context, _routing_enabled
 from sklearn_mmfusion._validation import all_or_nothing, check_y
 from sklearn_mmfusion.ensemble import _rules
 from sklearn_mmfusion.ensemble._base import _LateFusion
-from sklearn_mmfusion.ensemble._members import AskNumbers
+from sklearn_mmfusion.ensemble._members import (
+    AskNumbers,
+    as_columns,
+    has_head,
+    last_step,
+    tells_deviation,
+)
 from sklearn_mmfusion.neural_network import NeuralRegressor
 
-FUSIONS = ("mean", "median", "inverse_variance", "stacking")
+RULES = {"mean": _rules.mean, "median": _rules.median}
+FUSIONS = (*RULES, "inverse_variance", "stacking")
 LEAST = 1e-12  # no variance is taken to be less than this share of the target's
 
 
@@ -27,7 +34,8 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     estimators : list of (str, estimator, column) triples
         The name must be an identifier; ``set_params(name=...)`` and ``name__parameter`` reach the
         estimator by it. The estimator is a regressor (any pipeline that ends in one), an encoder or
-        another transformer (see `head`), or ``"drop"``. The column is a string or an integer (one
+        another transformer (see `head`), ``"passthrough"`` (numbers, for the head) or ``"drop"``.
+        The column is a string or an integer (one
         column: the modality is absent where the cell is NA), or a list of either, a slice, a
         boolean mask, or a callable that answers X with one of these (a table: NA is a gap for an
         imputer, the modality counts as present).
@@ -40,7 +48,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
           errors [1]_. The variance is what the regressor tells of each row (``predict(X,
           return_std=True)``, as :class:`~sklearn.linear_model.BayesianRidge` and
           :class:`~sklearn.gaussian_process.GaussianProcessRegressor` do), else its mean squared
-          error on out-of-fold rows.
+          error on out-of-fold rows (folds are fitted if any regressor does not tell).
         - ``"stacking"``: `final_estimator` on out-of-fold predictions [2]_.
     weights : dict of {str: float}, "auto" or None, default=None
         Weight of each modality in ``"mean"``; those not named weigh 1, as all do with None. "auto"
@@ -76,8 +84,8 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     weights_ : dict of {str: float}
         Weight of each modality.
     variances_ : dict of {str: ndarray of shape (n_targets,)}
-        Mean squared error of each modality's out-of-fold predictions, with
-        ``fusion="inverse_variance"``.
+        Mean squared error of each modality's out-of-fold predictions (the variance of the target
+        if there was no need of any), with ``fusion="inverse_variance"``.
     final_estimator_ : regressor
         The fitted final estimator, with ``fusion="stacking"``.
     n_features_in_ : int
@@ -96,8 +104,9 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     Warns
     -----
     UserWarning
-        If rows have no modality at all (they get the mean target), or a column seen in `fit` is
-        absent from X (all its rows count as absent).
+        If rows have no modality at all (they get the mean target), a column seen in `fit` is absent
+        from X (all its rows count as absent), or an estimator answers NaN (the modality counts as
+        absent there).
 
     See Also
     --------
@@ -220,7 +229,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         ValueError
             If `return_std` is set and the rule tells no deviation.
         """
-        if return_std and self.fusion != "inverse_variance":
+        if return_std and getattr(self, "_rule", self.fusion) != "inverse_variance":
             raise ValueError(
                 f"{type(self).__name__}(fusion={self.fusion!r}) tells no standard deviation; "
                 "return_std=True needs fusion='inverse_variance'."
@@ -249,18 +258,19 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
 
     def _with_deviation(self, mean):
         """An answer of the shape members give: with its deviation where the rule wants one."""
-        if self.fusion != "inverse_variance":
+        if self._rule != "inverse_variance":
             return mean
         return np.stack([mean, np.sqrt(self._target_variance)], axis=-1)
 
-    def _answer_shape(self, target):
+    def _answer_shape(self):
         return np.shape(self._prior_answer())
+
+    def _is_finite(self, answer):
+        numbers = answer[..., 0] if self._rule == "inverse_variance" else answer
+        return np.isfinite(numbers).all(axis=1)
 
     def _learnable(self, y):
         return len(y) > 1
-
-    def _known(self, task, rows):
-        return np.ones(len(rows), dtype=bool)
 
     # ------------------------------------------------------------------------------ members
 
@@ -280,27 +290,31 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         return {"target_type": "continuous" if y.ndim == 1 else "continuous-multioutput"}
 
     def _ask(self, member):
-        return AskNumbers(deviation=self.fusion == "inverse_variance")
+        return AskNumbers(deviation=self._rule == "inverse_variance")
 
-    def _check_member(self, name, member):
-        """Every member that `as_member` makes can predict."""
+    def _check_member(self, name, member, *, fitted=False):
+        """Raise if an encoder has been trained on classes."""
+        if fitted and has_head(member) and hasattr(last_step(member), "classes_"):
+            raise ValueError(
+                f"{type(self).__name__}: modality {name!r} has {member!r}, an encoder of classes; "
+                "expected one of numbers. Set target_type='auto' or fit a frozen one to numbers."
+            )
 
     # ------------------------------------------------------------------------------ rule
 
-    def _check_parameters(self, names):
-        self._check_weights(names, ("mean",))
+    def _check_parameters(self):
+        self._check_weights(("mean",), ("mean",))
 
-    def _learns_weights(self):
-        return isinstance(self.weights, str) and self.fusion == "mean"
-
-    def _needs_folds(self):
-        return self._learns_weights() or self.fusion in ("inverse_variance", "stacking")
+    def _needs_folds(self, members):
+        if self.fusion == "inverse_variance":
+            return not all(tells_deviation(member) for member in members)
+        return isinstance(self.weights, str) or self.fusion == "stacking"
 
     def _learn_rule(self, answers, mask, y, target, weight, params):
         for name in ("final_estimator_", "variances_"):
             vars(self).pop(name, None)
         learn = None
-        if self._learns_weights():
+        if isinstance(self.weights, str):
 
             def learn(n):
                 return _rules.fit_weights(_rules.mean, answers, mask, target, weight, n)
@@ -326,14 +340,12 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     def _pool(self, answers, mask):
         """Joint predictions and (else None) their variances, (n_samples, n_targets) each."""
         variance = None
-        if self.fusion == "inverse_variance":
+        if self._rule == "inverse_variance":
             y, variance = _rules.inverse_variance(answers[..., 0], mask, self._precision(answers))
-        elif self.fusion == "stacking":
-            y = self.final_estimator_.predict(self._stack(answers, mask))
-            y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        elif self._rule == "stacking":
+            y = as_columns(self.final_estimator_.predict(self._stack(answers, mask)))
         else:
-            rule = {"mean": _rules.mean, "median": _rules.median}[self.fusion]
-            y = rule(answers, mask, self._weight_array())
+            y = RULES[self._rule](answers, mask, self._weight_array())
         nothing = ~mask[self._weight_array() > 0].any(axis=0)
         y[nothing] = self.target_mean_
         if variance is not None:
@@ -351,7 +363,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     # ------------------------------------------------------------------------------ stacking
 
     def _columns(self, answers):
-        return answers[..., 0] if self.fusion == "inverse_variance" else answers
+        return answers[..., 0] if self._rule == "inverse_variance" else answers
 
     def _column_names(self):
         n_targets = len(self.target_mean_)

@@ -11,7 +11,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-EPS = np.finfo(np.float64).eps  # no probability is taken to be less: one zero must not be a veto
+EPS = np.finfo(np.float64).eps  # no probability is taken to be less: logarithms stay finite
+MOST = 1e150  # no evidence is taken to be more: its square stays finite
+LEAST = 1e-3  # no learned weight is less: a row may have that modality alone
 
 
 # ------------------------------------------------------------------------------ classes
@@ -52,7 +54,7 @@ def dempster(evidence, mask, weights):
     n_classes = evidence.shape[-1]
     total = np.zeros(evidence.shape[1:], dtype=np.float64)
     for values in np.where(mask[:, :, None, None], evidence, 0.0):
-        total = total + values + total * values / n_classes
+        total = np.minimum(total + values + total * values / n_classes, MOST)
     return total
 
 
@@ -94,8 +96,11 @@ def fit_weights(rule, answers, mask, target, row_weight, n_modalities):
     """Weights of the modalities that minimize the loss of a rule on out-of-fold answers.
 
     ``product`` and ``mean`` of distributions by log loss (``target``: codes, shape (n_samples,
-    n_targets)), ``mean`` of numbers by squared error (``target``: numbers of that shape). The
-    exponents of a product are a convex problem. A modality that is never there keeps weight one.
+    n_targets)), ``mean`` of numbers by squared error in units of each target's variance
+    (``target``: numbers of that shape). Half the squared distance of the weights from one, over
+    the number of rows, is added: few rows that are all easy would else drive exponents to
+    infinity. The exponents of a product are a convex problem. A modality that is never there keeps
+    weight one.
     """
     there = mask.any(axis=1)
     some = mask.any(axis=0)
@@ -108,14 +113,22 @@ def fit_weights(rule, answers, mask, target, row_weight, n_modalities):
     ]
     if loss is _product_loss:
         answers = log(answers)
+    if loss is _mean_error:
+        scale = target.std(axis=0)
+        scale = np.where(scale > 0, scale, 1.0)
+        answers, target = answers / scale, target / scale
+
+    def penalized(weights):
+        value, slope = loss(weights, answers, mask, target, row_weight)
+        distance = (weights - 1) / some.sum()
+        return value + 0.5 * distance @ (weights - 1), slope + distance
+
     found = minimize(
-        loss,
+        penalized,
         np.ones(len(answers)),
-        args=(answers, mask, target, row_weight),
         jac=True,
         method="L-BFGS-B",
-        # a mean must stay one of something: a weight of zero could leave a row with nothing
-        bounds=[(0.0 if rule is product else 1e-6, None)] * len(answers),
+        bounds=[(LEAST, None)] * len(answers),
     ).x
     weights = np.ones(n_modalities)
     # of a mean only the ratios count

@@ -5,10 +5,17 @@ from numbers import Integral
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
-from sklearn_mmfusion._skorch import LOSSES, TRAINING_CONSTRAINTS, NetworkMixin, check_module
+from sklearn_mmfusion._skorch import (
+    LOSSES,
+    TRAINING_CONSTRAINTS,
+    NetworkMixin,
+    check_module,
+    tells_evidence,
+)
 from sklearn_mmfusion._validation import (
     TARGET_TYPES,
     all_or_nothing,
@@ -17,6 +24,7 @@ from sklearn_mmfusion._validation import (
     check_y,
     combine_weights,
     encode_target,
+    evidence_of,
 )
 from sklearn_mmfusion.containers._check import check_column
 from sklearn_mmfusion.modules.network import EncoderNetwork
@@ -147,6 +155,7 @@ class BaseModalityEncoder(
         outputs = self._compute(X, self.module_, self._n_outputs)
         return self._target.decode(outputs, self._fitted_loss)
 
+    @available_if(tells_evidence)
     def predict_evidence(self, X):
         """Evidence for each class, where the encoder was fitted with ``loss="evidential"``.
 
@@ -160,7 +169,7 @@ class BaseModalityEncoder(
             0 or more, in the order of `classes_`; NaN rows where the cell is absent.
         """
         check_is_fitted(self)
-        return self._evidence(self._compute(X, self.module_, self._n_outputs))
+        return evidence_of(self._compute(X, self.module_, self._n_outputs))
 
     def _compute(self, X, module, width):
         """Outputs of a module for all rows, NaN where absent."""

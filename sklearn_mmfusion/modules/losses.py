@@ -13,9 +13,10 @@ class EvidentialLoss(nn.Module):
 
         digamma(S) - digamma(alpha_y) + kl_weight * KL(Dir(alpha') || Dir(1)),
 
-    where alpha' is alpha with alpha_y set to one: equations 4 and 5 of Sensoy, Kaplan, Kandemir,
+    where alpha' is alpha with alpha_y set to one: equation 4 of Sensoy, Kaplan, Kandemir,
     "Evidential deep learning to quantify classification uncertainty", NeurIPS 2018,
-    arXiv:1806.01768, with a constant weight in place of one that grows over the epochs.
+    arXiv:1806.01768, and its divergence term with a constant weight in place of one that grows
+    over the epochs.
 
     Shape: output (N, n_classes), target (N,) of codes -> (N,), or () for another `reduction`.
     """

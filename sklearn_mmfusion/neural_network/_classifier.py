@@ -2,12 +2,12 @@
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.utils.metaestimators import available_if
 from torch.optim import AdamW
 
 from sklearn_mmfusion._sklearn import StrOptions
-from sklearn_mmfusion._validation import (
-    CLASSIFICATION,
-)
+from sklearn_mmfusion._skorch import tells_evidence
+from sklearn_mmfusion._validation import CLASSIFICATION, evidence_of
 from sklearn_mmfusion.neural_network._base import _NeuralEstimator
 
 
@@ -221,6 +221,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         """
         return self._target.decode(self._raw_outputs(X), self._fitted_loss)
 
+    @available_if(tells_evidence)
     def predict_evidence(self, X):
         """Evidence for each class, where fitted with ``loss="evidential"``.
 
@@ -233,13 +234,8 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         evidence : ndarray of shape (n_samples, n_classes), dtype=float64
             0 or more. Probabilities are ``(evidence + 1) / S`` and the uncertainty is
             ``n_classes / S``, with S the sum of ``evidence + 1``.
-
-        Raises
-        ------
-        AttributeError
-            If fitted with another loss.
         """
-        return self._evidence(self._raw_outputs(X))
+        return evidence_of(self._raw_outputs(X))
 
     def predict_log_proba(self, X):
         """Estimate the logarithm of the class probabilities.

@@ -8,7 +8,7 @@ expected calibration error (15 bins), accuracy without each modality at test, pr
 
 `--folds` reads no test row: four folds of the training rows (of digits3 each without one speaker
 and a quarter of the languages). Defaults are chosen there. `--noise` adds a modality that says
-nothing, `--only WORD` runs the contenders whose name has that word, `--seeds` changes their number.
+nothing, `--only product mean` runs the contenders of these names, `--seeds` sets their number.
 """
 
 import argparse
@@ -187,7 +187,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", action="store_true", help="training rows only")
     parser.add_argument("--noise", action="store_true", help="add a pure-noise image column")
-    parser.add_argument("--only", default="", help="contenders whose name has this word")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="contenders of these names")
     parser.add_argument("--groups", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     X, y, groups, official, folds = {"digits3": digits3, "leaf99": leaf99}[options.data](
@@ -200,7 +200,7 @@ def main():
         for train, test in folds if options.folds else [official]:
             FITTED.clear()
             for level, name, model in contenders(names, seed):
-                if options.only in name:
+                if not options.only or name in options.only:
                     row = evaluate(level, model, X, y, groups, train, test, names)
                     table[level, name].append(row)
                     print(f"  seed {seed}: {level}, {name}: {row['accuracy']:.3f}", flush=True)

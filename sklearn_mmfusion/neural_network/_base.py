@@ -104,6 +104,11 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
         return self._outputs(self.module_, Inputs(features=DenseRows(X))).astype(np.float64)
 
+    def _decoded(self, X):
+        """Probabilities, or numbers in the units of the target."""
+        outputs = self._raw_outputs(X)  # first: it says if nothing is fitted
+        return self._target.decode(outputs, self._fitted_loss)
+
 
 def mean_and_scale(X):
     """Mean and standard deviation of each feature; 1 in place of the latter where constant.

@@ -219,7 +219,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
             Columns in the order of `classes_`; rows sum to one. For multilabel targets, the
             probability of each label.
         """
-        return self._target.decode(self._raw_outputs(X), self._fitted_loss)
+        return self._decoded(X)
 
     @available_if(tells_evidence)
     def predict_evidence(self, X):

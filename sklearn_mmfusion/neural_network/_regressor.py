@@ -198,7 +198,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs), dtype=float64
         """
-        y = self._target.decode(self._raw_outputs(X), self._fitted_loss)
+        y = self._decoded(X)
         return y[:, 0] if self._flat else y
 
     def _target_type(self, y):

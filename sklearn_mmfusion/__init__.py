@@ -19,6 +19,8 @@ _PUBLIC = {
     "FusionTransformer": "compose",
     "GCCA": "cross_decomposition",
     "ImageEncoder": "feature_extraction",
+    "JointFusionClassifier": "neural_network",
+    "JointFusionRegressor": "neural_network",
     "LateFusionClassifier": "ensemble",
     "LateFusionRegressor": "ensemble",
     "LogMelSpectrogram": "preprocessing",

@@ -13,6 +13,7 @@ from dataclasses import replace
 from inspect import signature
 from numbers import Integral, Real
 
+import joblib
 import numpy as np
 import torch
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
@@ -41,7 +42,7 @@ SUITED = {
     "continuous": ("squared_error", "huber"),
     "continuous-multioutput": ("squared_error", "huber"),
 }
-MIN_EPOCHS, MIN_STEPS = 20, 300  # what max_epochs="auto" guarantees
+MIN_EPOCHS = 20  # what max_epochs="auto" guarantees, beside NetworkMixin._min_steps
 WARMUP = 0.15  # part of the steps over which the learning rate rises
 MAX_NORM = 1.0  # gradients are clipped to this norm
 BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by length
@@ -250,13 +251,22 @@ class Net(NeuralNet):
     def _step(self, batch, training):
         inputs, target = batch
         with torch.set_grad_enabled(training), self._autocast():
-            output = self.module_(**inputs)
-            loss = self.criterion_(output.float(), target)
+            told = self._wide(self.module_(**inputs))
+            output = told[0] if isinstance(told, tuple) else told  # as skorch reads tuples
+            if target.is_floating_point():  # not every loss promotes
+                target = target.to(output.dtype)
+            loss = self.criterion_(told, target)
         loss = loss.flatten(1).mean(1) if loss.ndim > 1 else loss
         loss = loss if batch.weight is None else loss * batch.weight
         if training:
             self._descend(loss.mean())
         return loss.detach(), output.detach()
+
+    def _wide(self, output):
+        """Outputs of low precision as float32: losses add up in it."""
+        if isinstance(output, tuple | list):
+            return tuple(self._wide(part) for part in output)
+        return output.float() if output.dtype == torch.bfloat16 else output
 
     def _autocast(self):
         if self.precision == "float32":
@@ -265,8 +275,9 @@ class Net(NeuralNet):
 
     def _descend(self, loss):
         step = self.steps_ = getattr(self, "steps_", -1) + 1
-        for group in self.optimizer_.param_groups:
-            group["lr"] = self.lr * schedule(step, self.total_steps)
+        share = schedule(step, self.total_steps)
+        for group in self.optimizer_.param_groups:  # each with the rate it came with
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
         self.optimizer_.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.module_.parameters(), MAX_NORM)
@@ -343,6 +354,8 @@ class NetworkMixin:
     an untrained network of that description, whatever the parameters are by then.
     """
 
+    _min_steps = 300  # that max_epochs="auto" guarantees
+
     def _train(self, inputs, target, weight, groups):
         """Train, choosing the number of epochs on a validation part; set fitted attributes."""
         self._check_warm_start(target)
@@ -376,7 +389,7 @@ class NetworkMixin:
     def _split(self, target, groups, rows, seed):
         if groups is not None:
             groups = groups[rows]
-        kept = type(target)(target.kind, target.values[rows], target.n_outputs)
+        kept = replace(target, values=target.values[rows])
         split = validation_rows(kept, groups, self.validation_fraction, seed)
         return None if split is None else tuple(rows[part] for part in split)
 
@@ -388,10 +401,13 @@ class NetworkMixin:
     def _n_epochs(self, n_rows):
         if self.max_epochs != "auto":
             return self.max_epochs
-        return max(MIN_EPOCHS, -(-MIN_STEPS // -(-n_rows // self._batch_size(n_rows))))
+        return max(MIN_EPOCHS, -(-self._min_steps // -(-n_rows // self._batch_size(n_rows))))
 
-    def _fit_net(self, target, parts, epochs, seed, device):
-        """Train a fresh net on the first part, watching the second: net, best epoch or None."""
+    def _fit_net(self, target, parts, epochs, seed, device, module=None):
+        """Train a net on the first part, watching the second: net, best epoch or None.
+
+        Without a `module` a fresh one is made.
+        """
         keep_best = KeepBest()
         params = self._net_params(target.kind, epochs, len(parts[0]))
         steps_an_epoch = n_batches(len(parts[0]), params["batch_size"])
@@ -410,7 +426,9 @@ class NetworkMixin:
             "train_split": (lambda dataset, y=None: tuple(parts)) if len(parts) == 2 else None,
             "callbacks": [("keep_best", keep_best), *(self.callbacks or [])],
         }
-        module = self._initial_module(target, parts[0], params, device)
+        if module is None:
+            module = self._initial_module(target, parts, params, device)
+            params = {**self._part_rates(), **params}
         net = Net(module, **{**defaults, **params})
         # What skorch's fit does, except that it would swallow the user's interrupt and carry on
         # with a half-trained network.
@@ -427,9 +445,7 @@ class NetworkMixin:
 
     def _net_params(self, kind, epochs, n_rows):
         """Parameters of skorch's net; the user's `net_params` come last."""
-        criterion, options = LOSSES[self._loss(kind)]
-        if criterion is nn.CrossEntropyLoss:
-            options = {**options, "label_smoothing": self.label_smoothing}
+        criterion, options = self._criterion(self._loss(kind))
         params = {
             "criterion": criterion,
             **{f"criterion__{k}": v for k, v in options.items()},
@@ -447,10 +463,21 @@ class NetworkMixin:
                 params[f"optimizer__{name}"] = value
         return {**params, **(self.net_params or {})}
 
-    def _initial_module(self, target, part, params, device):
+    def _part_rates(self):
+        """skorch parameter groups, for parts of the network with a learning rate of their own."""
+        return {}
+
+    def _criterion(self, loss):
+        """Class and arguments of a loss."""
+        criterion, options = LOSSES[loss]
+        if criterion is nn.CrossEntropyLoss:
+            options = {**options, "label_smoothing": self.label_smoothing}
+        return criterion, options
+
+    def _initial_module(self, target, parts, params, device):
         module = self._build_module(target.n_outputs).to(device)
         if not (self.warm_start and hasattr(self, "module_")):
-            self._start(module, part, params, device)
+            self._start(module, target, parts, params, device)
         else:
             try:
                 module.load_state_dict(self.module_.state_dict())
@@ -467,13 +494,13 @@ class NetworkMixin:
         if not (self.warm_start and hasattr(self, "module_")):
             return
         before = self._target.classes
-        if not np.array_equal(before, target.classes):
+        if joblib.hash(before) != joblib.hash(target.classes):
             raise ValueError(
                 f"{type(self).__name__}: warm_start=True, but y has classes {target.classes}, the "
                 f"fitted network {before}. Set warm_start=False."
             )
 
-    def _start(self, module, part, params, device):
+    def _start(self, module, target, parts, params, device):
         """Give a fresh module better weights than random ones, where there is a way."""
 
     def _loss(self, kind):
@@ -485,10 +512,12 @@ class NetworkMixin:
             )
         return suited[0] if self.loss == "auto" else self.loss
 
-    def _outputs(self, module, inputs):
+    def _outputs(self, module, inputs, method="forward"):
         """Outputs of a module over all rows: ndarray of shape (n_samples, ...), float32."""
         device = resolve_device(self.device)
-        return predict_batches(module.to(device), inputs, batch_size=256, device=device)
+        return predict_batches(
+            module.to(device), inputs, batch_size=256, device=device, method=method
+        )
 
     def __getstate__(self):
         # numpy only: no device tags, nothing that needs a GPU to be read back

@@ -136,8 +136,46 @@ class Inputs:
         return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
-def predict_batches(module, inputs, *, batch_size, device):
-    """Run a module over all rows without gradients.
+class FusionInputs:
+    """What a joint network reads: the inputs of several modalities, any of which a row may lack.
+
+    Parameters
+    ----------
+    parts : dict of str to (Inputs or None, ndarray of shape (n,), dtype=bool)
+        For each modality the inputs of its present rows, and which rows those are.
+    """
+
+    def __init__(self, parts):
+        self.parts = {name: inputs for name, (inputs, _) in parts.items()}
+        self.mask = np.stack([present for _, present in parts.values()], axis=1)
+        self.places = np.cumsum(self.mask, axis=0) - 1  # of each row among the present ones
+
+    def __len__(self):
+        return len(self.mask)
+
+    def lengths(self):
+        """Longest axis over all modalities of each row, or None where there is none."""
+        lengths = []
+        for m, inputs in enumerate(self.parts.values()):
+            own = None if inputs is None else inputs.lengths()
+            if own is not None:
+                lengths.append(np.where(self.mask[:, m], own[self.places[:, m]], 0))
+        return np.max(lengths, axis=0) if lengths else None
+
+    def batch(self, rows, device="cpu"):
+        """Gather rows: ``mask`` and, as ``name__keyword``, each modality's present rows."""
+        mask = self.mask[rows]
+        tensors = {"mask": torch.from_numpy(mask).to(device)}
+        for m, (name, inputs) in enumerate(self.parts.items()):
+            own = self.places[rows[mask[:, m]], m]
+            if len(own):
+                batch = inputs.batch(own, device)
+                tensors.update({f"{name}__{key}": tensor for key, tensor in batch.items()})
+        return tensors
+
+
+def predict_batches(module, inputs, *, batch_size, device, method="forward"):
+    """Run a module, or another `method` of it, over all rows without gradients.
 
     Rows go through in order of length, so that a batch holds little padding, and come back in
     their own order.
@@ -150,11 +188,11 @@ def predict_batches(module, inputs, *, batch_size, device):
     order = np.arange(len(inputs)) if lengths is None else np.argsort(lengths, kind="stable")
     n_batches = max(1, -(-len(order) // batch_size))
     was_training = module.training
-    module.eval()
+    call = getattr(module.eval(), method)
     outputs = []
     with torch.inference_mode():
         for rows in np.array_split(order, n_batches):
-            outputs.append(module(**inputs.batch(rows, device)).float().cpu().numpy())
+            outputs.append(call(**inputs.batch(rows, device)).float().cpu().numpy())
     module.train(was_training)
     result = np.concatenate(outputs)
     if lengths is not None:

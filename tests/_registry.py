@@ -22,6 +22,8 @@ from sklearn_mmfusion import (
     BlockWhitening,
     FusionTransformer,
     ImageEncoder,
+    JointFusionClassifier,
+    JointFusionRegressor,
     LateFusionClassifier,
     LateFusionRegressor,
     LogMelSpectrogram,
@@ -127,6 +129,16 @@ SMALL_NET = {
 }
 
 
+SMALL_JOINT = {
+    "n_components": 8,
+    "max_epochs": 6,
+    "batch_size": 64,
+    "lr": 0.02,
+    "dropout": 0.0,
+    "random_state": 0,
+}
+
+
 def encoders():
     """Triples of all three encoders."""
     return [
@@ -155,8 +167,8 @@ class Entry:
     ``make(**params)`` gives an unfitted estimator with small settings; ``X()`` its native input,
     of which `rows` takes a part; ``y()`` its target; ``other`` parameters that change its output.
     ``tags`` are what checks choose by: "transformer" or "predictor"; "encoder"; "net" (trains a
-    network); "random" (takes `random_state`); "columns" or "cells" (returns a table, or a
-    column of cells); "classes" (learns from class labels).
+    network); "table" (reads plain features, sparse too); "random" (takes `random_state`); "columns"
+    or "cells" (returns a table, or a column of cells); "classes" (learns from class labels).
     """
 
     name: str
@@ -222,6 +234,23 @@ ENTRIES = [
     ),
     _entry("GCCA", GCCA, blocks, "transformer columns", {}, {"average": True}),
     _entry(
+        "JointFusionClassifier",
+        of_encoders(JointFusionClassifier),
+        modalities,
+        "predictor net random classes",
+        SMALL_JOINT,
+        {"fusion": "gated"},
+    ),
+    _entry(
+        "JointFusionRegressor",
+        of_encoders(JointFusionRegressor),
+        modalities,
+        "predictor net random",
+        SMALL_JOINT,
+        {"fusion": "attention"},
+        numbers,
+    ),
+    _entry(
         "LateFusionClassifier",
         of_encoders(LateFusionClassifier),
         modalities,
@@ -244,7 +273,7 @@ ENTRIES = [
         "NeuralClassifier",
         NeuralClassifier,
         table,
-        "predictor net random classes",
+        "predictor net table random classes",
         SMALL_NET,
         {"hidden_layer_sizes": (4,)},
     ),
@@ -252,7 +281,7 @@ ENTRIES = [
         "NeuralRegressor",
         NeuralRegressor,
         table,
-        "predictor net random",
+        "predictor net table random",
         SMALL_NET,
         {"hidden_layer_sizes": (4,)},
         numbers,

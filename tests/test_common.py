@@ -23,6 +23,8 @@ from sklearn_mmfusion import (
     AudioEncoder,
     FusionTransformer,
     ImageEncoder,
+    JointFusionClassifier,
+    JointFusionRegressor,
     LateFusionClassifier,
     LateFusionRegressor,
     NeuralClassifier,
@@ -37,6 +39,7 @@ from tests._registry import (
     NOT_ESTIMATORS,
     SMALL_CNN,
     SMALL_IMAGE,
+    SMALL_JOINT,
     SMALL_NET,
     SMALL_TEXT,
     classes,
@@ -72,12 +75,14 @@ REPEATED_ROWS = (
     "rows repeated make other mini-batches, and other statistics in batch normalization, than rows "
     "weighted; scikit-learn expects the same of its SGD estimators"
 )
+ON_DENSE = {"check_sample_weight_equivalence_on_dense_data": REPEATED_ROWS}
 EXPECTED_FAILURES = {
-    ("encoder",): {"check_sample_weight_equivalence_on_dense_data": REPEATED_ROWS},
-    ("predictor", "net"): {  # these read sparse features too
-        "check_sample_weight_equivalence_on_dense_data": REPEATED_ROWS,
+    ("encoder",): ON_DENSE,
+    ("table",): {  # these read sparse features too
+        **ON_DENSE,
         "check_sample_weight_equivalence_on_sparse_data": REPEATED_ROWS,
     },
+    ("net",): ON_DENSE,
 }
 
 
@@ -98,6 +103,23 @@ def small_estimators():
         FusionTransformer([image, ("table", StandardScaler(), slice(None))], random_state=0),
         LateFusionClassifier([image, ("table", LogisticRegression(), slice(None))], random_state=0),
         LateFusionRegressor([image, ("table", Ridge(), slice(None))], random_state=0),
+        *small_joints(),
+    ]
+
+
+def small_joints():
+    """Joint networks over a plain table: of two modalities, and of the table as the only one."""
+    table = ("table", "passthrough", slice(None))
+    image = ("image", ImageEncoder(**SMALL_IMAGE), slice(None))
+    small = {**SMALL_JOINT, "max_epochs": 20}
+    return [
+        cls(triples, **small, **params)
+        for cls in (JointFusionClassifier, JointFusionRegressor)
+        for triples, params in [
+            ([table], {}),
+            ([image, table], {"fusion": "gated"}),
+            ([image, table], {"fusion": "logits", "pretrain": True}),
+        ]
     ]
 
 
@@ -234,7 +256,7 @@ def test_uint8_images_equal_float_images():
     assert_same(output(fitted, floats), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("entry", having("predictor", "net"), ids=str)
+@pytest.mark.parametrize("entry", having("table"), ids=str)
 @pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csr_array, sparse.coo_array])
 def test_sparse_features_equal_dense_ones(entry, container):
     X, y = entry.X() * (entry.X() > 0), entry.y()

@@ -35,7 +35,17 @@ class BaseModalityEncoder(
 ):
     """Base of the encoders: a column of one modality -> (n_samples, n_components) float32.
 
-    The encoder protocol, for a subclass or for an encoder of your own:
+    The encoder protocol, by which a joint network takes an encoder in, also one of your own:
+
+    ``fit_prepare(X, y=None)``
+        Learn vocabulary, scaling or sizes from cells; set fitted attributes; return the `Inputs`
+        of those cells.
+    ``prepare(X)``
+        The `Inputs` of cells: their batches are the keywords of the module's ``forward``.
+    ``build_module()``
+        An untrained module, from fitted attributes; ``module.out_features`` is its width.
+
+    A subclass of this base writes instead, and can be fitted alone too:
 
     ``_learn(column, rows)``
         Learn vocabulary, scaling or sizes from the present rows; set fitted attributes; return
@@ -171,6 +181,60 @@ class BaseModalityEncoder(
         check_is_fitted(self)
         return evidence_of(self._compute(X, self.module_, self._n_outputs))
 
+    def fit_prepare(self, X, y=None):
+        """Learn what preparing cells needs, without training, and prepare them.
+
+        Parameters
+        ----------
+        X : column of cells
+            None of them absent.
+        y : Ignored
+
+        Returns
+        -------
+        inputs : Inputs
+            See `prepare`.
+        """
+        check_module(self)
+        self._validate_params()
+        column = check_column(self, X, reset=True, paths=self._paths)
+        inputs = self._learn(column, np.arange(len(column)))
+        self._n_features_out = self.n_components
+        self._module_spec = self._describe_module()
+        return inputs
+
+    def prepare(self, X):
+        """Turn cells into what the network reads.
+
+        Parameters
+        ----------
+        X : column of cells
+            None of them absent.
+
+        Returns
+        -------
+        inputs : Inputs
+            ``len(inputs)`` rows; ``inputs.batch(rows, device)`` gathers some of them as a dict of
+            tensors, the keywords of the network's ``forward``; ``inputs.lengths()`` is the
+            length of each row, by which batches are formed, or None.
+        """
+        column = check_column(self, X, reset=False, paths=self._paths)
+        return self._prepare(column, np.arange(len(column)))
+
+    def build_module(self):
+        """Build an untrained network for the cells that `fit_prepare` or `fit` has seen.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            Its attribute ``out_features`` is the width of what it returns.
+        """
+        network, arguments = self._module_spec
+        module = network(**arguments)
+        if hasattr(module, "set_scale"):
+            module.set_scale(torch.from_numpy(self.mean_), torch.from_numpy(self.scale_))
+        return module
+
     def _compute(self, X, module, width):
         """Outputs of a module for all rows, NaN where absent."""
         column = check_column(self, X, reset=False, paths=self._paths)
@@ -186,14 +250,7 @@ class BaseModalityEncoder(
         return self.module or default, {**arguments, **(self.module_params or {})}
 
     def _build_module(self, n_outputs):
-        network, arguments = self._module_spec
-        encoder = network(**arguments)
-        self._after_build(encoder)
-        return EncoderNetwork(encoder, n_outputs)
-
-    def _after_build(self, encoder):
-        if hasattr(encoder, "set_scale"):
-            encoder.set_scale(torch.from_numpy(self.mean_), torch.from_numpy(self.scale_))
+        return EncoderNetwork(self.build_module(), n_outputs)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -38,7 +38,8 @@ class AudioCNN(nn.Module):
         bands = n_mels
         for _ in channels:
             bands = -(-bands // 2)
-        self.embedding = Embedding(2 * channels[-1] * bands, out_features, dropout)
+        self.token_features = channels[-1] * bands
+        self.embedding = Embedding(2 * self.token_features, out_features, dropout)
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
         """Take over the mean and standard deviation of each band, (F,) each."""
@@ -46,6 +47,10 @@ class AudioCNN(nn.Module):
         self.std.copy_(std)
 
     def forward(self, frames: Tensor, frames_lengths: Tensor) -> Tensor:
+        return self.tokens(frames, frames_lengths)[0]
+
+    def tokens(self, frames: Tensor, frames_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The embedding, and the steps it pools: (N, L', token_features), valid (N, L')."""
         x, mask = pad((frames - self.mean) / self.std, frames_lengths)  # (N, L, F), (N, L)
         x = x[:, None].contiguous(memory_format=torch.channels_last)  # (N, 1, L, F)
         mask = mask[:, ::2]
@@ -56,7 +61,7 @@ class AudioCNN(nn.Module):
             x = functional.max_pool2d(x, 2, ceil_mode=True)
             mask = mask[:, ::2]
         x = x.transpose(2, 3).flatten(1, 2)  # (N, C, L', F') -> (N, C F', L')
-        return self.embedding(masked_mean_max(x, mask))
+        return self.embedding(masked_mean_max(x, mask)), x.transpose(1, 2), mask
 
 
 class AudioLSTM(nn.Module):
@@ -86,11 +91,16 @@ class AudioLSTM(nn.Module):
             bidirectional=True,
             dropout=dropout if num_layers > 1 else 0.0,
         )
-        self.embedding = Embedding(4 * hidden_size, out_features, dropout)
+        self.token_features = 2 * hidden_size
+        self.embedding = Embedding(2 * self.token_features, out_features, dropout)
 
     set_scale = AudioCNN.set_scale
 
     def forward(self, frames: Tensor, frames_lengths: Tensor) -> Tensor:
+        return self.tokens(frames, frames_lengths)[0]
+
+    def tokens(self, frames: Tensor, frames_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The embedding, and the steps it pools: (N, L', token_features), valid (N, L')."""
         x, mask = pad((frames - self.mean) / self.std, frames_lengths)
         packed = nn.utils.rnn.pack_padded_sequence(
             x, frames_lengths.cpu(), batch_first=True, enforce_sorted=False
@@ -98,4 +108,4 @@ class AudioLSTM(nn.Module):
         x, _ = nn.utils.rnn.pad_packed_sequence(
             self.lstm(packed)[0], batch_first=True, total_length=x.shape[1]
         )  # (N, L, 2 H)
-        return self.embedding(masked_mean_max(x.transpose(1, 2), mask))
+        return self.embedding(masked_mean_max(x.transpose(1, 2), mask)), x, mask

@@ -28,7 +28,7 @@ class ImageCNN(nn.Module):
         max_shift: float = 0.08,
     ):
         super().__init__()
-        self.out_features = out_features
+        self.out_features, self.token_features = out_features, channels[-1]
         self.max_shift = max_shift
         self.register_buffer("mean", torch.zeros(1, in_channels, 1, 1))
         self.register_buffer("std", torch.ones(1, in_channels, 1, 1))
@@ -56,6 +56,15 @@ class ImageCNN(nn.Module):
         self.std.copy_(std.view_as(self.std))
 
     def forward(self, pixels: Tensor) -> Tensor:
+        return self.embedding(self._convolve(pixels).flatten(1))  # -> (N, out_features)
+
+    def tokens(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The embedding, and the cells of the last grid as a sequence: (N, L, C), all valid."""
+        x = self._convolve(pixels)
+        cells = x.flatten(2).transpose(1, 2)
+        return self.embedding(x.flatten(1)), cells, torch.ones_like(cells[..., 0], dtype=torch.bool)
+
+    def _convolve(self, pixels: Tensor) -> Tensor:
         x = (pixels.to(self.mean.dtype) - self.mean) / self.std
         if self.training and self.max_shift:
             x = shift(x, self.max_shift)
@@ -64,8 +73,7 @@ class ImageCNN(nn.Module):
             x = norm(convolution(x))
             # Pooling first is the same as ReLU first (both are monotone) and four times cheaper.
             x = functional.relu(functional.max_pool2d(x, pool) if pool != (1, 1) else x)
-        x = functional.adaptive_avg_pool2d(x, self.grid)  # (N, C, H', W') -> (N, C, g, g)
-        return self.embedding(x.flatten(1))  # -> (N, out_features)
+        return functional.adaptive_avg_pool2d(x, self.grid)  # (N, C, H', W') -> (N, C, g, g)
 
 
 def shift(images: Tensor, max_shift: float) -> Tensor:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from sklearn_mmfusion.modules.layers import Embedding
+
 
 class EncoderNetwork(nn.Module):
     """One encoder and the linear head that trains it.
@@ -17,6 +19,153 @@ class EncoderNetwork(nn.Module):
 
     def forward(self, **batch: Tensor) -> Tensor:
         return self.head(self.encoder(**batch))
+
+
+class FeatureNetwork(nn.Module):
+    """Standardized features -> one embedding: what a table is to a joint network.
+
+    Shape: features (N, in_features) -> (N, out_features).
+    """
+
+    def __init__(self, in_features: int, out_features: int, dropout: float = 0.3):
+        super().__init__()
+        self.out_features = out_features
+        self.register_buffer("mean", torch.zeros(in_features))
+        self.register_buffer("std", torch.ones(in_features))
+        self.embedding = Embedding(in_features, out_features, dropout)
+
+    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+        """Take over the mean and standard deviation of each feature, (in_features,) each."""
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.embedding((features - self.mean) / self.std)
+
+
+class FusionNetwork(nn.Module):
+    """Encoders of several modalities, a fusion and a head, one network.
+
+    Absent modalities never enter their encoder: the rows that have the modality are computed,
+    and scattered back. In training each modality of a row is hidden from the fusion with
+    probability `modality_dropout`, never all of them.
+
+    Shape: forward(mask, **batch) with mask (N, M) bool and, for each modality that some row has,
+    the keywords of its encoder as ``name__keyword``, present rows only -> (N, n_outputs). In
+    training mode a tuple: that; the outputs of the modalities' own heads, M times (N, n_outputs);
+    the weighted sum of the alignments' losses (N,); mask.
+
+    Parameters of the constructor: ``encoders`` by name; ``fusion`` (see `modules.fusion`);
+    ``head``, from the fused features to the outputs, or None where the fusion reads the outputs
+    of the modalities' own ``heads``; ``alignments``, pairs of a weight and a module (see
+    `modules.objectives`); ``common``, which projects features into the space they are aligned in.
+    """
+
+    def __init__(
+        self,
+        encoders: dict[str, nn.Module],
+        fusion: nn.Module,
+        head: nn.Module | None,
+        heads: list[nn.Module] = (),
+        alignments: list[tuple[float, nn.Module]] = (),
+        common: nn.Module | None = None,
+        modality_dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.names = list(encoders)  # not the keys of a ModuleDict, which refuses some names
+        self.encoders = nn.ModuleList(encoders.values())
+        self.fusion = fusion
+        self.head = head
+        self.heads = nn.ModuleList(heads)
+        self.strengths = [weight for weight, _ in alignments]
+        self.alignments = nn.ModuleList(module for _, module in alignments)
+        self.common = common
+        self.modality_dropout = modality_dropout
+        self.reads_tokens = getattr(fusion, "reads_tokens", False)
+
+    def forward(self, mask: Tensor, **batch: Tensor):
+        features, tokens = self.encode(mask, batch)
+        if not self.training:
+            return self.fuse(features, tokens, mask)
+        seen = self._hide(mask) if self.modality_dropout else mask
+        output = self.fuse(features, tokens, seen)
+        penalty = output.new_zeros(len(mask))
+        if len(self.alignments):
+            aligned = (self.common or self.fusion.project)(features)
+            for strength, alignment in zip(self.strengths, self.alignments, strict=True):
+                penalty = penalty + strength * alignment(aligned, mask)
+        return output, self._own_outputs(features), penalty, mask
+
+    def fuse(self, features: list[Tensor], tokens: list | None, mask: Tensor) -> Tensor:
+        """Prediction from what `encode` gave: (N, n_outputs)."""
+        if self.head is None:
+            return self.fusion(self._own_outputs(features), mask)
+        return self.head(self.fusion(features, mask, *([tokens] if tokens else [])))
+
+    def _own_outputs(self, features: list[Tensor]) -> list[Tensor]:
+        """What each modality's own head says: M times (N, n_outputs)."""
+        return [head(x) for head, x in zip(self.heads, features, strict=False)]
+
+    def encode(self, mask: Tensor, batch: dict[str, Tensor]):
+        """Features of each modality, M times (N, d_m), and the tokens a fusion reads or None."""
+        features, tokens = [], []
+        for m, (name, encoder) in enumerate(zip(self.names, self.encoders, strict=True)):
+            prefix = f"{name}__"
+            own = {k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)}
+            rows = mask[:, m].nonzero()[:, 0]
+            x, values, valid = self._run(encoder, own, len(rows))
+            features.append(scatter(x, rows, len(mask)))
+            if self.reads_tokens:
+                tokens.append((scatter(values, rows, len(mask)), scatter(valid, rows, len(mask))))
+        return features, tokens or None
+
+    def _run(self, encoder: nn.Module, batch: dict[str, Tensor], n_rows: int):
+        """Features and tokens of the present rows: (n, d), (n, L, e), (n, L)."""
+        if n_rows == 0:
+            like = next(self.parameters())
+            valid = torch.zeros(0, 1, dtype=torch.bool, device=like.device)
+            values = like.new_zeros(0, 1, token_width(encoder))
+            return like.new_zeros(0, encoder.out_features), values, valid
+        # A single row has no spread: batch norm takes its running statistics and leaves them alone.
+        alone = self.training and n_rows == 1
+        if alone:
+            encoder.eval()
+        if self.reads_tokens and hasattr(encoder, "tokens"):
+            told = encoder.tokens(**batch)
+        else:
+            x = encoder(**batch)
+            told = x, x[:, None], torch.ones(n_rows, 1, dtype=torch.bool, device=x.device)
+        if alone:
+            encoder.train()
+        return told
+
+    def weights(self, mask: Tensor, **batch: Tensor) -> Tensor:
+        """Share of each modality in the fused features, (N, M), where the fusion tells it."""
+        features, tokens = self.encode(mask, batch)
+        return self.fusion.weights(features, mask, *([tokens] if tokens else []))
+
+    def opinions(self, mask: Tensor, **batch: Tensor) -> Tensor:
+        """What each modality's own head says: (N, M, n_outputs)."""
+        return torch.stack(self._own_outputs(self.encode(mask, batch)[0]), 1)
+
+    def _hide(self, mask: Tensor) -> Tensor:
+        chance = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1.0)
+        seen = chance >= self.modality_dropout
+        # never all: the one that had the best chance stays (Neverova et al. 2016)
+        best = torch.zeros_like(mask).scatter(1, chance.argmax(1, keepdim=True), True)
+        return mask & (seen | (best & ~seen.any(1, keepdim=True)))
+
+
+def token_width(encoder: nn.Module) -> int:
+    """Width of an encoder's tokens: of its features where it makes no sequence."""
+    return encoder.token_features if hasattr(encoder, "tokens") else encoder.out_features
+
+
+def scatter(x: Tensor, rows: Tensor, n_rows: int) -> Tensor:
+    """Put rows where they belong among `n_rows`, zeros elsewhere: (n, ...) -> (n_rows, ...)."""
+    if len(rows) == n_rows:
+        return x
+    return x.new_zeros(n_rows, *x.shape[1:]).index_copy(0, rows, x)
 
 
 class MLP(nn.Module):

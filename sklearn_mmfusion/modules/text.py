@@ -36,7 +36,7 @@ class TextNetwork(nn.Module):
         token_dropout: float = 0.1,
     ):
         super().__init__()
-        self.out_features = out_features
+        self.out_features, self.token_features = out_features, channels
         self.token_dropout = token_dropout
         self.words = nn.EmbeddingBag(n_words, embedding_dim, mode="mean")
         self.ngrams = nn.EmbeddingBag(n_ngrams, embedding_dim, mode="mean")
@@ -54,12 +54,25 @@ class TextNetwork(nn.Module):
         chars: Tensor,
         chars_lengths: Tensor,
     ) -> Tensor:
-        parts = [
+        return self.tokens(words, words_lengths, ngrams, ngrams_lengths, chars, chars_lengths)[0]
+
+    def tokens(
+        self,
+        words: Tensor,
+        words_lengths: Tensor,
+        ngrams: Tensor,
+        ngrams_lengths: Tensor,
+        chars: Tensor,
+        chars_lengths: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The embedding, and the convolved characters: (N, L, C), valid (N, L)."""
+        bags = [
             bag(self.words, self._drop(words), words_lengths),
             bag(self.ngrams, self._drop(ngrams), ngrams_lengths),
-            self._convolve(chars, chars_lengths),
         ]
-        return self.embedding(torch.cat(parts, 1))
+        x, valid = self._convolve(chars, chars_lengths)  # (N, C, L), (N, L)
+        embedded = self.embedding(torch.cat([*bags, masked_mean_max(x, valid)], 1))
+        return embedded, x.transpose(1, 2), valid
 
     def _drop(self, ids: Tensor) -> Tensor:
         # Some tokens become unknown in training, so that the unknown bucket learns a meaning.
@@ -67,7 +80,7 @@ class TextNetwork(nn.Module):
             return ids
         return ids * (torch.rand(ids.shape, device=ids.device) >= self.token_dropout)
 
-    def _convolve(self, ids: Tensor, lengths: Tensor) -> Tensor:
+    def _convolve(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x, mask = pad(self.chars(self._drop(ids)), lengths)  # (V, D) -> (N, L, D)
         x = self.convolution(x.transpose(1, 2))  # (N, D, L) -> (N, C, L)
-        return masked_mean_max(functional.relu(self.norm(x, mask)), mask)
+        return functional.relu(self.norm(x, mask)), mask

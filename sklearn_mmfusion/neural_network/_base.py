@@ -4,9 +4,7 @@ from numbers import Real
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
-from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._sklearn import Interval, _fit_context, validate_data
@@ -21,6 +19,7 @@ from sklearn_mmfusion._validation import (
     encode_target,
 )
 from sklearn_mmfusion.modules.network import MLP
+from sklearn_mmfusion.neural_network._scale import mean_and_scale
 
 # What the linear path is started on at the most: more rows would not change it much.
 LINEAR_ROWS, LINEAR_CELLS = 20_000, 20_000_000
@@ -88,9 +87,10 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
             module.set_scale(torch.from_numpy(self.mean_), torch.from_numpy(self.scale_))
         return module
 
-    def _start(self, module, part, params, device):
+    def _start(self, module, target, parts, params, device):
         if self.module is not None:
             return
+        part = parts[0]
         prefix = "criterion__"
         options = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
         n_rows = min(LINEAR_ROWS, max(1000, LINEAR_CELLS // self.n_features_in_))
@@ -108,23 +108,3 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
         """Probabilities, or numbers in the units of the target."""
         outputs = self._raw_outputs(X)  # first: it says if nothing is fitted
         return self._target.decode(outputs, self._fitted_loss)
-
-
-def mean_and_scale(X):
-    """Mean and standard deviation of each feature; 1 in place of the latter where constant.
-
-    Parameters
-    ----------
-    X : {ndarray, CSR matrix} of shape (n_samples, n_features)
-
-    Returns
-    -------
-    mean, scale : ndarray of shape (n_features,), dtype=float32
-    """
-    if issparse(X):
-        mean, variance = mean_variance_axis(X.astype(np.float64), axis=0)
-        scale = np.sqrt(variance)
-    else:
-        mean, scale = X.mean(0, dtype=np.float64), X.std(0, dtype=np.float64)
-    scale[scale <= 1e-7 * np.abs(mean)] = 1.0
-    return mean.astype(np.float32), scale.astype(np.float32)

@@ -1,0 +1,328 @@
+"""Learned fusions: features of several modalities, any of which a row may lack, become one vector.
+
+Every fusion, a user's own too, keeps one interface:
+
+* it is made with ``in_features``, the width of each modality's features in order, ``out_features``
+  (its own width, which it keeps as an attribute) and parameters of its own;
+* ``forward(features, mask)`` takes ``features``, a list of one tensor (N, in_features[m]) for each
+  modality, and ``mask`` (N, M) bool, True where a row has the modality, and returns
+  (N, out_features). What stands in ``features`` where ``mask`` is False must not matter.
+
+It may also have ``weights(features, mask)`` -> (N, M), the share of each modality, rows that sum to
+one; ``project(features)`` -> (N, M, out_features), the common space in which objectives align
+modalities; and ``reads_tokens = True``, to be made with ``token_features``, one width for each
+modality, and called with ``tokens``, a list of (values (N, L, token_features[m]), valid (N, L)
+bool): the sequence an encoder pooled, or its features as a sequence of one.
+
+Legend: ``N`` batch, ``M`` modalities, ``D`` the sum of their widths d_m, ``h`` out_features, ``L``
+tokens. Costs are multiply-adds a row.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def masked(features: list[Tensor], mask: Tensor) -> list[Tensor]:
+    """Zeros in place of the features of absent modalities."""
+    return [torch.where(mask[:, m, None], x, 0.0) for m, x in enumerate(features)]
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the modalities that are present: scores, mask (N, M, ...); zeros if none is."""
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return torch.softmax(scores, 1) * mask
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the modalities that are present: x (N, M, h), mask (N, M) -> (N, h)."""
+    x = torch.where(mask[..., None], x, 0.0)
+    return x.sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+class Projections(nn.ModuleList):
+    """One linear layer a modality, into a common space: list of (N, d_m) -> (N, M, out_features).
+
+    Parameters h (D + M), cost h D.
+    """
+
+    def __init__(self, in_features: list[int], out_features: int):
+        super().__init__(nn.Linear(width, out_features) for width in in_features)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return torch.stack([layer(x) for layer, x in zip(self, features, strict=True)], 1)
+
+
+class ConcatFusion(nn.Module):
+    """A linear layer on the features side by side; absent ones are zero.
+
+    Parameters h (D + 1), cost h D.
+    """
+
+    def __init__(self, in_features: list[int], out_features: int):
+        super().__init__()
+        self.out_features = out_features
+        self.linear = nn.Linear(sum(in_features), out_features)
+
+    def forward(self, features: list[Tensor], mask: Tensor) -> Tensor:
+        return self.linear(torch.cat(masked(features, mask), 1))
+
+
+class PooledFusion(nn.Module):
+    """Sum, mean or maximum of the projected features of the modalities that are present.
+
+    Parameters h (D + M), cost h D.
+    """
+
+    def __init__(self, in_features: list[int], out_features: int, method: str = "mean"):
+        super().__init__()
+        if method not in ("sum", "mean", "max"):
+            raise ValueError(f"method is {method!r}; expected 'sum', 'mean' or 'max'.")
+        self.out_features = out_features
+        self.method = method
+        self.project = Projections(in_features, out_features)
+
+    def forward(self, features: list[Tensor], mask: Tensor) -> Tensor:
+        x = self.project(masked(features, mask))
+        if self.method == "mean":
+            return masked_mean(x, mask)
+        if self.method == "sum":
+            return torch.where(mask[..., None], x, 0.0).sum(1)
+        top = x.masked_fill(~mask[..., None], -torch.inf).amax(1)
+        return torch.where(mask.any(1, keepdim=True), top, 0.0)
+
+
+class WeightedFusion(nn.Module):
+    """Projected features, weighted by one learned number a modality: softmax over those present.
+
+    Parameters h (D + M) + M, cost h D.
+    """
+
+    def __init__(self, in_features: list[int], out_features: int):
+        super().__init__()
+        self.out_features = out_features
+        self.project = Projections(in_features, out_features)
+        self.scores = nn.Parameter(torch.zeros(len(in_features)))
+
+    def weights(self, features: list[Tensor], mask: Tensor) -> Tensor:
+        return masked_softmax(self.scores.expand(mask.shape), mask)
+
+    def forward(self, features: list[Tensor], mask: Tensor) -> Tensor:
+        x = self.project(masked(features, mask))
+        return (self.weights(features, mask)[..., None] * x).sum(1)
+
+
+class GatedFusion(nn.Module):
+    """Gated multimodal unit (Arevalo et al. 2017, arXiv:1702.01992).
+
+    h_m = tanh(W_m x_m); each unit of the output is a mean of the h_m with weights that depend on
+    all features: z = softmax over the modalities present of G_m [x_1 .. x_M]. For two modalities
+    this is the paper's bimodal unit, whose gate is sigmoid((G_1 - G_2) [x_1, x_2]); for more the
+    paper has independent gates, which do not renormalize where a modality is absent.
+
+    Parameters h (D + M) + M h D, cost the same.
+    """
+
+    def __init__(self, in_features: list[int], out_features: int):
+        super().__init__()
+        self.out_features = out_features
+        self.hidden = Projections(in_features, out_features)
+        self.gate = nn.Linear(sum(in_features), len(in_features) * out_features, bias=False)
+
+    def project(self, features: list[Tensor]) -> Tensor:
+        return torch.tanh(self.hidden(features))
+
+    def _gates(self, features: list[Tensor], mask: Tensor) -> Tensor:
+        scores = self.gate(torch.cat(masked(features, mask), 1))  # (N, M h)
+        scores = scores.view(*mask.shape, self.out_features)
+        return masked_softmax(scores, mask[..., None].expand_as(scores))
+
+    def weights(self, features: list[Tensor], mask: Tensor) -> Tensor:
+        return self._gates(features, mask).mean(2)
+
+    def forward(self, features: list[Tensor], mask: Tensor) -> Tensor:
+        x = self.project(masked(features, mask))
+        return (self._gates(features, mask) * x).sum(1)
+
+
+class LowRankFusion(nn.Module):
+    """Low-rank multimodal fusion (Liu et al. 2018, arXiv:1806.00064).
+
+    sum_r w_r prod_m F_m^r [x_m; 1] + b: a `TensorFusion` whose weights are a sum of `rank`
+    products. An absent modality is x_m = 0: what is left are the terms of lower order.
+
+    Parameters rank h (D + M) + rank + h, cost rank h (D + M).
+    """
+
+    def __init__(self, in_features: list[int], out_features: int, rank: int = 4):
+        super().__init__()
+        self.out_features = out_features
+        self.rank = rank
+        self.factors = Projections(in_features, rank * out_features)
+        self.weight = nn.Parameter(torch.full((rank,), 1 / rank))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+        for layer in self.factors:  # factors near one, so that products neither vanish nor explode
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.ones_(layer.bias)
+
+    def forward(self, features: list[Tensor], mask: Tensor) -> Tensor:
+        x = self.factors(masked(features, mask)).prod(1)  # (N, rank h)
+        x = x.view(-1, self.rank, self.out_features)
+        return (x * self.weight[:, None]).sum(1) + self.bias
+
+
+class TensorFusion(nn.Module):
+    """Tensor fusion network (Zadeh et al. 2017, arXiv:1707.07250): all products of features.
+
+    A linear layer on the outer product of the [1; x_m]. An absent modality is x_m = 0: what is
+    left are the products of the others.
+
+    Parameters h (P + 1) with P the product of the (d_m + 1), cost h P. More than `max_weights` of
+    them raise before anything is allocated.
+    """
+
+    def __init__(self, in_features: list[int], out_features: int, max_weights: int = 10_000_000):
+        super().__init__()
+        products = math.prod(width + 1 for width in in_features)
+        if products * out_features > max_weights:
+            raise ValueError(
+                f"fusion='tensor' of features of widths {list(in_features)} needs {products} "
+                f"products and {products * out_features} weights, more than max_weights="
+                f"{max_weights}. Use fusion='low_rank', or encoders with a smaller n_components."
+            )
+        self.out_features = out_features
+        self.linear = nn.Linear(products, out_features)
+
+    def forward(self, features: list[Tensor], mask: Tensor) -> Tensor:
+        product = features[0].new_ones(len(mask), 1)
+        for x in masked(features, mask):
+            x = torch.cat([torch.ones_like(x[:, :1]), x], 1)
+            product = (product[:, :, None] * x[:, None]).flatten(1)
+        return self.linear(product)
+
+
+class AttentionFusion(nn.Module):
+    """Cross-modal attention (one layer; Vaswani et al. 2017, Tsai et al. 2019).
+
+    The projected features of each modality ask, the tokens of all modalities answer; each
+    modality adds the answer to what it asked with, and the mean over those present is taken.
+
+    Parameters h (D + M) + h (E + M) + 4 h (h + 1) with E the sum of the token widths; cost
+    h (D + L E_m + 2 h (M + L)) + 2 M L h, L being all tokens.
+    """
+
+    reads_tokens = True
+
+    def __init__(
+        self,
+        in_features: list[int],
+        out_features: int,
+        token_features: list[int],
+        num_heads: int = 4,
+    ):
+        super().__init__()
+        self.out_features = out_features
+        self.project = Projections(in_features, out_features)
+        self.tokens = Projections(token_features, out_features)
+        self.attention = nn.MultiheadAttention(out_features, num_heads, batch_first=True)
+
+    def _attend(self, features, mask, tokens, need_weights):
+        queries = self.project(masked(features, mask))  # (N, M, h)
+        keys = torch.cat([p(v) for p, (v, _) in zip(self.tokens, tokens, strict=True)], 1)
+        valid = torch.cat([valid & mask[:, m, None] for m, (_, valid) in enumerate(tokens)], 1)
+        # Softmax over nothing is NaN: a row without any token sees all, and is left out below.
+        blocked = ~valid & valid.any(1, keepdim=True)
+        keys = torch.where(valid[..., None], keys, 0.0)
+        return (
+            queries,
+            valid,
+            *self.attention(
+                queries, keys, keys, key_padding_mask=blocked, need_weights=need_weights
+            ),
+        )
+
+    def weights(self, features: list[Tensor], mask: Tensor, tokens: list) -> Tensor:
+        _, valid, _, attended = self._attend(features, mask, tokens, True)  # (N, M, L)
+        seen = masked_mean(attended * valid[:, None], mask)  # (N, L)
+        shares = seen.split([values.shape[1] for values, _ in tokens], 1)
+        return torch.stack([share.sum(1) for share in shares], 1)
+
+    def forward(self, features: list[Tensor], mask: Tensor, tokens: list) -> Tensor:
+        queries, valid, answers, _ = self._attend(features, mask, tokens, False)
+        answers = torch.where(valid.any(1)[:, None, None], answers, 0.0)
+        return masked_mean(queries + answers, mask)
+
+
+class GraphFusion(nn.Module):
+    """Message passing between modalities, a graph with attention on its edges.
+
+    Nodes are the projected features; in each round every node takes in messages of all nodes
+    present, weighted by scaled dot-product attention, as a graph attention network on the
+    complete graph (Velickovic et al. 2018, arXiv:1710.10903); the mean over those present is read.
+
+    Parameters h (D + M) + rounds 4 h (h + 1), cost h D + rounds (4 M h^2 + 2 M^2 h).
+    """
+
+    def __init__(
+        self, in_features: list[int], out_features: int, num_rounds: int = 2, num_heads: int = 4
+    ):
+        super().__init__()
+        self.out_features = out_features
+        self.project = Projections(in_features, out_features)
+        self.rounds = nn.ModuleList(
+            nn.MultiheadAttention(out_features, num_heads, batch_first=True)
+            for _ in range(num_rounds)
+        )
+
+    def _pass(self, features, mask, need_weights):
+        nodes = self.project(masked(features, mask))  # (N, M, h)
+        blocked = ~mask & mask.any(1, keepdim=True)  # softmax over nothing is NaN
+        weights = None
+        for attention in self.rounds:
+            messages, weights = attention(
+                nodes, nodes, nodes, key_padding_mask=blocked, need_weights=need_weights
+            )
+            nodes = nodes + messages
+        return nodes, weights
+
+    def weights(self, features: list[Tensor], mask: Tensor) -> Tensor:
+        return masked_mean(self._pass(features, mask, True)[1], mask) * mask
+
+    def forward(self, features: list[Tensor], mask: Tensor) -> Tensor:
+        return masked_mean(self._pass(features, mask, False)[0], mask)
+
+
+class LogitFusion(nn.Module):
+    """Sum of what the modalities' own heads say: a product of experts, trained as one.
+
+    Outputs of the heads (N, n_outputs) each; those in `averaged` are averaged over the modalities
+    present, as is right for numbers, instead of added, as is right for logits of classes.
+
+    Parameters none (the heads have n_outputs (D + M)), cost none beside theirs.
+    """
+
+    def __init__(self, averaged: list[bool]):
+        super().__init__()
+        self.out_features = len(averaged)
+        self.register_buffer("averaged", torch.tensor(averaged), persistent=False)
+
+    def forward(self, outputs: list[Tensor], mask: Tensor) -> Tensor:
+        total = torch.stack(masked(outputs, mask), 1).sum(1)
+        return torch.where(self.averaged, total / mask.sum(1, keepdim=True).clamp(min=1), total)
+
+
+# name -> class and what the name stands for
+FUSIONS = {
+    "concat": (ConcatFusion, {}),
+    "weighted": (WeightedFusion, {}),
+    "sum": (PooledFusion, {"method": "sum"}),
+    "mean": (PooledFusion, {"method": "mean"}),
+    "max": (PooledFusion, {"method": "max"}),
+    "gated": (GatedFusion, {}),
+    "low_rank": (LowRankFusion, {}),
+    "tensor": (TensorFusion, {}),
+    "attention": (AttentionFusion, {}),
+    "graph": (GraphFusion, {}),
+    "logits": (LogitFusion, {}),
+}

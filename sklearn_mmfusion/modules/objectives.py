@@ -1,0 +1,147 @@
+"""What a joint network is trained for, besides its own prediction.
+
+An objective reads the modalities' features in one common space, ``aligned`` (N, M, h), and ``mask``
+(N, M) bool, True where a row has the modality, and returns a loss a row, (N,).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Contrastive(nn.Module):
+    """Features of one row agree, those of different rows do not (Radford et al. 2021, CLIP).
+
+    For each pair of modalities and the B rows that have both: cross-entropy of finding a row's
+    partner among the B by cosine similarity over a learned temperature (1/0.07 at the start,
+    between 1 and 100), the mean of both directions; the mean over pairs. Cost B^2 h a pair.
+    """
+
+    def __init__(self, in_features: int, n_modalities: int):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(self, aligned: Tensor, mask: Tensor) -> Tensor:
+        units = F.normalize(aligned, dim=2)
+        scale = self.log_scale.exp().clamp(1, 100)
+        n_modalities = mask.shape[1]
+        loss = aligned.new_zeros(len(mask))
+        pairs = [(i, j) for i in range(n_modalities) for j in range(i)]
+        for i, j in pairs:
+            rows = (mask[:, i] & mask[:, j]).nonzero()[:, 0]
+            if len(rows) < 2:  # nothing to be told apart from
+                continue
+            similarity = scale * units[rows, i] @ units[rows, j].T
+            own = torch.arange(len(rows), device=rows.device)
+            there = F.cross_entropy(similarity, own, reduction="none")
+            back = F.cross_entropy(similarity.T, own, reduction="none")
+            loss = loss.index_add(0, rows, ((there + back) / 2).to(loss.dtype))
+        return loss / len(pairs)
+
+
+class Adversarial(nn.Module):
+    """Features whose modality a discriminator cannot tell (Ganin et al. 2016, arXiv:1505.07818).
+
+    A perceptron of one hidden layer names the modality each feature comes from; its gradient
+    reaches the features with the sign reversed. The loss is its cross-entropy, the mean over the
+    modalities a row has. Cost M h^2.
+    """
+
+    def __init__(self, in_features: int, n_modalities: int):
+        super().__init__()
+        self.discriminator = nn.Sequential(
+            nn.Linear(in_features, in_features), nn.ReLU(), nn.Linear(in_features, n_modalities)
+        )
+
+    def forward(self, aligned: Tensor, mask: Tensor) -> Tensor:
+        guesses = self.discriminator(ReverseGradient.apply(aligned))  # (N, M, M)
+        own = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
+        loss = F.cross_entropy(guesses.movedim(2, 1), own, reduction="none") * mask
+        return loss.sum(1) / mask.sum(1).clamp(min=1)
+
+
+class ReverseGradient(torch.autograd.Function):
+    """The identity, whose gradient has the opposite sign."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+ALIGNMENTS = {"contrastive": Contrastive, "adversarial": Adversarial}
+
+
+class JointLoss(nn.Module):
+    """Loss of a joint network's prediction and, in training, of all its objectives.
+
+    Shape: the network's output (N, n_outputs), or in training what `FusionNetwork` returns, and
+    the target -> (N,).
+
+    Parameters of the constructor: ``base`` makes the loss of a prediction, of any shape that
+    starts with N; ``auxiliary`` weighs the sum of the modalities' own losses; other arguments go to
+    ``base``.
+    """
+
+    def __init__(self, base, auxiliary: float = 0.0, **options):
+        super().__init__()
+        self.base = base(**options)
+        self.auxiliary = auxiliary
+
+    def _rows(self, output: Tensor, target: Tensor) -> Tensor:
+        loss = self.base(output, target)
+        return loss.flatten(1).mean(1) if loss.ndim > 1 else loss
+
+    def forward(self, output, target: Tensor) -> Tensor:
+        if isinstance(output, Tensor):
+            return self._rows(output, target)
+        output, heads, penalty, mask = output
+        loss = self._rows(output, target) + penalty
+        if self.auxiliary:
+            own = torch.stack([self._rows(head, target) for head in heads], 1)
+            loss = loss + self.auxiliary * torch.where(mask, own, 0.0).sum(1)
+        return loss
+
+
+class MultiTaskLoss(nn.Module):
+    """Losses of several targets, added.
+
+    Parameters of the constructor: ``tasks``, for each target its loss (reduction "none"), its
+    columns of the output and of the target, and whether those hold codes of classes; ``weights``,
+    a number a task, or None to learn them as in Kendall, Gal, Cipolla (2018, arXiv:1705.07115):
+    exp(-s_t) L_t + s_t (half of it for squared errors), s_t the logarithm of the task's variance.
+
+    Shape: output (N, n_outputs), target (N, n_columns), NaN where a target is not known -> (N,).
+    """
+
+    def __init__(self, tasks, weights: list[float] | None = None):
+        super().__init__()
+        self.losses = nn.ModuleList(loss for loss, _, _, _ in tasks)
+        self.slices = [rest for _, *rest in tasks]
+        self.log_variances = nn.Parameter(torch.zeros(len(tasks))) if weights is None else None
+        self.weights = weights
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        total = output.new_zeros(len(target))
+        for t, (loss, (outputs, columns, codes)) in enumerate(
+            zip(self.losses, self.slices, strict=True)
+        ):
+            wanted = target[:, columns]
+            known = ~wanted.isnan().any(1)
+            wanted = torch.where(known[:, None], wanted, 0.0)
+            own = loss(output[:, outputs], wanted[:, 0].long() if codes else wanted)
+            own = own.flatten(1).mean(1) if own.ndim > 1 else own
+            total = total + torch.where(known, self._weighted(t, own, codes), 0.0)
+        return total
+
+    def _weighted(self, t, loss, codes):
+        if self.log_variances is None:
+            return self.weights[t] * loss
+        s = self.log_variances[t]
+        weighted = torch.exp(-s) * loss + s
+        return weighted if codes else 0.5 * weighted

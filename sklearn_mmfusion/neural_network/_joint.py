@@ -1,0 +1,549 @@
+"""Joint fusion: what classifier and regressor share."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from sklearn_mmfusion._composition import (
+    KEYWORDS,
+    TripleComposition,
+    as_table,
+    check_triples,
+    column_names,
+    locate,
+    resolve,
+    root_seed,
+    seeded_clone,
+    select,
+    take_params,
+    take_rows,
+    warn_absent_columns,
+)
+from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context, _safe_indexing
+from sklearn_mmfusion._skorch import MIN_EPOCHS, TRAINING_CONSTRAINTS, NetworkMixin, Rows
+from sklearn_mmfusion._torch import FusionInputs
+from sklearn_mmfusion._validation import (
+    CLASSIFICATION,
+    TARGET_TYPES,
+    all_or_nothing,
+    check_groups,
+    check_weight,
+    check_y,
+    combine_weights,
+    encode_target,
+    noted,
+)
+from sklearn_mmfusion.modules.fusion import FUSIONS
+from sklearn_mmfusion.modules.network import EncoderNetwork
+from sklearn_mmfusion.modules.objectives import ALIGNMENTS, JointLoss, MultiTaskLoss
+from sklearn_mmfusion.neural_network._network import build_network
+from sklearn_mmfusion.neural_network._parts import as_part
+from sklearn_mmfusion.neural_network._targets import (
+    MULTITASK,
+    as_targets,
+    decode,
+    each_target,
+    encode_targets,
+    is_number,
+    label,
+    loss_of,
+    priors,
+    score_targets,
+)
+
+OBJECTIVES = ("auxiliary", *ALIGNMENTS)
+DEFAULT_OBJECTIVES = {"auxiliary": 0.3}
+PRETRAINING_STEPS = 300  # at least, of each modality
+
+
+class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
+    """One network of encoders, a fusion and a head, trained end to end."""
+
+    _triples_parameter = "encoders"
+    _min_steps = 600
+
+    _parameter_constraints = {
+        **{k: v for k, v in TRAINING_CONSTRAINTS.items() if not k.startswith("module")},
+        "encoders": [list, tuple],
+        "fusion": [StrOptions(set(FUSIONS)), callable],
+        "fusion_params": [dict, None],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "objectives": [dict, StrOptions({"auto"}), None],
+        "modality_dropout": [Interval(Real, 0, 1, closed="left")],
+        "pretrain": ["boolean"],
+        "encoder_lr": [Interval(Real, 0, None, closed="left"), dict, None],
+        "target_type": [StrOptions({"auto", *TARGET_TYPES}), dict],
+        "target_weights": [StrOptions({"uncertainty"}), dict, None],
+    }
+
+    # ------------------------------------------------------------------------------ fit
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
+    def fit(self, X, y, sample_weight=None, groups=None):
+        """Train encoders, fusion and head as one network.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities: a pandas or polars frame, or a 2-D array (of objects too). A cell that
+            is NA, None or NaN marks the modality absent in that row.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), or DataFrame
+            Target. A frame of several columns is several named targets, each of its own kind, in
+            which NA means not known.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss. Rows of weight zero are left out.
+        groups : array-like of shape (n_samples,), default=None
+            Rows of one group (speaker, patient) stay on one side of the validation split.
+
+        Returns
+        -------
+        self : object
+        """
+        self._check_parameters()
+        owner = type(self).__name__
+        table = as_table(X)
+        y, frame = self._check_target(y, len(table))
+        weight = check_weight(sample_weight, len(table), owner=owner)
+        groups = check_groups(groups, len(table), owner=owner)
+        warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
+        columns, rows = self._select_columns(table, weight, warm)
+        y, weight, groups = (
+            None if v is None else _safe_indexing(v, rows) for v in (y, weight, groups)
+        )
+        target = self._encode(y, frame is not None)
+        weight = combine_weights(
+            weight, getattr(self, "class_weight", None), y, owner=owner, kind=target.kind
+        )
+        inputs = self._fit_parts(columns, rows, y, weight, groups, warm)
+        self._n_outputs = target.n_outputs
+        self._priors = priors(target, weight)
+        self._train(inputs, target, weight, groups)
+        vars(self).pop("classes_", None)
+        if target.classes is not None:
+            self.classes_ = target.classes
+        return self
+
+    def _check_parameters(self):
+        owner = type(self).__name__
+        check_triples(
+            self.encoders, self, methods=("fit",), keywords=KEYWORDS, parameter="encoders"
+        )
+        if isinstance(self.fusion, nn.Module):
+            raise TypeError(
+                f"{owner}: fusion={type(self.fusion).__name__}(...) is an instance; expected a "
+                "class, because a clone would keep its trained weights. Pass the class as `fusion` "
+                "and its arguments as `fusion_params`."
+            )
+        n_modalities = sum(
+            not (isinstance(estimator, str) and estimator == "drop") for _, estimator in self._pairs
+        )
+        if not n_modalities:
+            raise ValueError(f"{owner}: every encoder is 'drop'; there is nothing to fuse.")
+        for name, weight in self._objectives().items():
+            if name not in OBJECTIVES:
+                raise ValueError(
+                    f"{owner}: objectives has {name!r}; expected some of {list(OBJECTIVES)}."
+                )
+            if not isinstance(weight, Real) or not 0 <= weight < np.inf:
+                raise ValueError(
+                    f"{owner}: objectives has {name!r} with weight {weight!r}; expected a finite "
+                    "number of 0 or more."
+                )
+            if weight and name in ALIGNMENTS and n_modalities < 2:
+                raise ValueError(
+                    f"{owner}: objective {name!r} aligns modalities with one another; there is one."
+                )
+        if isinstance(self.encoder_lr, dict):
+            self._check_names(self.encoder_lr, "encoder_lr")
+
+    def _check_names(self, given, parameter):
+        names = [name for name, _ in self._pairs]
+        unknown = sorted(set(map(str, given)) - set(names))
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__}: {parameter} names {unknown}; the modalities are {names}."
+            )
+
+    def _select_columns(self, table, weight, warm):
+        """Find each modality's column; its present rows, and the rows to learn from.
+
+        Returns
+        -------
+        columns : list of (name, part, data of the present rows, present)
+        rows : ndarray of int
+            Rows that have a weight and any modality.
+        """
+        owner, seed, names = type(self).__name__, root_seed(self.random_state), column_names(table)
+        self.n_features_in_ = table.shape[1]
+        vars(self).pop("feature_names_in_", None)
+        if names is not None:
+            self.feature_names_in_ = names
+        parts, columns = {}, []
+        self._selections = []
+        for name, estimator, column in self.encoders:
+            if isinstance(estimator, str) and estimator == "drop":
+                continue
+            if warm and name in self._parts:
+                part = self._parts[name]
+            else:
+                child = estimator
+                if not isinstance(estimator, str):
+                    child = seeded_clone(estimator, seed, name)
+                part = as_part(child, self.n_components, self.dropout)
+            selection = resolve(
+                (name, estimator, column), table, names, self, wants=part.wants_column
+            )
+            data, present = select(table, selection, as_series=part.wants_column)
+            if data is None:
+                raise ValueError(
+                    f"{owner}: modality {name!r} (column {selection.labels}) has no present row "
+                    f"among {len(table)}; nothing can be learnt from it. Set it to 'drop'."
+                )
+            self._selections.append(selection)
+            parts[name] = part
+            columns.append((name, part, data, present))
+        self._parts = parts
+        some = np.any([present for *_, present in columns], axis=0)
+        if not some.all():
+            warnings.warn(
+                f"{owner}: {(~some).sum()} of {len(some)} rows have no modality present (first "
+                f"{np.flatnonzero(~some)[:5].tolist()}); nothing is learnt from them.",
+                UserWarning,
+                stacklevel=5,
+            )
+        rows = np.flatnonzero(some if weight is None else some & (weight > 0))
+        if len(rows) < 2:
+            raise ValueError(
+                f"{owner}: X has n_samples={len(table)}, of which {len(rows)} have a modality and "
+                "a weight; a minimum of 2 such rows is required."
+            )
+        return columns, rows
+
+    def _fit_parts(self, columns, rows, y, weight, groups, warm):
+        """Prepare the modalities of the rows to learn from, learning what that needs."""
+        inputs = {}
+        for name, part, data, present in columns:
+            kept = present[rows]
+            places = (np.cumsum(present) - 1)[rows[kept]]
+            if len(places) == 0:
+                raise ValueError(
+                    f"{type(self).__name__}: modality {name!r} is present in no row that has a "
+                    "weight; nothing can be learnt from it. Set it to 'drop'."
+                )
+            if len(places) < present.sum():
+                data = _safe_indexing(data, places)
+            with noted(
+                f"Raised while preparing modality {name!r} of {type(self).__name__}. Rows are "
+                "counted among those where the modality is present."
+            ):
+                if warm:
+                    inputs[name] = part.prepare(data), kept
+                    continue
+                told = {"sample_weight": weight, "groups": groups}
+                told = {key: value for key, value in told.items() if value is not None}
+                params = take_params(told, kept)
+                inputs[name] = part.fit_prepare(data, take_rows(y, kept), params), kept
+        return FusionInputs(inputs)
+
+    # ------------------------------------------------------------------------------ target
+
+    def _check_target(self, y, n_samples):
+        """`y` checked, and the frame of several targets where it is one."""
+        owner = type(self).__name__
+        frame = None if y is None else as_targets(y, self._whole_numbers_are_classes)
+        if frame is None:
+            if isinstance(self.target_type, dict) or self.target_weights is not None:
+                raise ValueError(
+                    f"{owner}: target_type and target_weights by name need y with several "
+                    "targets; it has one. Pass a frame, one named column a target."
+                )
+            return check_y(y, n_samples, owner=owner), None
+        if len(frame) != n_samples:
+            raise ValueError(
+                f"{owner}: Found input variables with inconsistent numbers of samples: X has "
+                f"{n_samples} rows, y has {len(frame)}."
+            )
+        if isinstance(self.target_weights, dict):
+            unknown = sorted(set(self.target_weights) - set(frame.columns))
+            if unknown:
+                raise ValueError(
+                    f"{owner}: target_weights names {unknown}; y has {list(frame.columns)}."
+                )
+        return frame, frame
+
+    def _encode(self, y, several):
+        owner = type(self).__name__
+        if several:
+            kinds = self.target_type if isinstance(self.target_type, dict) else {}
+            return encode_targets(
+                y,
+                kinds,
+                owner=owner,
+                whole_numbers_are_classes=self._whole_numbers_are_classes,
+            )
+        target = encode_target(y, len(y), owner=owner, target_type=self._target_type(y))
+        self._check_kind(target)
+        return target
+
+    # ------------------------------------------------------------------------------ network
+
+    def _objectives(self):
+        given = DEFAULT_OBJECTIVES if isinstance(self.objectives, str) else self.objectives
+        return given or {}
+
+    def _describe_module(self):
+        cls, params = self._named_fusion()
+        return {
+            "fusion": cls,
+            "fusion_params": {**params, **(self.fusion_params or {})},
+            "width": self.n_components,
+            "dropout": self.dropout,
+            "objectives": self._objectives(),
+            "modality_dropout": self.modality_dropout,
+            "averaged": self._averaged(),
+        }
+
+    def _named_fusion(self):
+        """Class of the fusion and the arguments its name stands for."""
+        return FUSIONS[self.fusion] if isinstance(self.fusion, str) else (self.fusion, {})
+
+    def _averaged(self):
+        """Which outputs are numbers, whose fusion by logits is a mean."""
+        return [
+            is_number(single)
+            for single in each_target(self._target)
+            for _ in range(single.n_outputs)
+        ]
+
+    def _build_module(self, n_outputs):
+        encoders = {name: part.build_module() for name, part in self._parts.items()}
+        with noted(f"Raised while building the network of {type(self).__name__}."):
+            return build_network(encoders, n_outputs, **self._module_spec)
+
+    def _part_rates(self):
+        if self.encoder_lr is None:
+            return {}
+        rates = self.encoder_lr
+        if not isinstance(rates, dict):
+            rates = dict.fromkeys(self._parts, rates)
+        groups = [
+            (f"encoders.{m}.*", {"lr": float(rates[name])})
+            for m, name in enumerate(self._parts)
+            if name in rates
+        ]
+        return {"optimizer__param_groups": groups}
+
+    def _loss(self, kind):
+        if kind != MULTITASK:
+            return super()._loss(kind)
+        if self.loss != "auto":
+            raise ValueError(
+                f"{type(self).__name__}: loss={self.loss!r}, but y has several targets, each with "
+                "the loss of its kind. Set loss='auto'."
+            )
+        return self.loss
+
+    def _criterion(self, loss):
+        auxiliary = {"auxiliary": self._objectives().get("auxiliary", 0.0)}
+        if self._target.kind != MULTITASK:
+            base, options = super()._criterion(loss)
+            return JointLoss, {"base": base, **auxiliary, **options}
+        tasks = []
+        for column, (single, outputs) in enumerate(
+            zip(each_target(self._target), self._target.outputs, strict=True)
+        ):
+            base, options = super()._criterion(loss_of(single))
+            codes = single.kind in CLASSIFICATION
+            tasks.append((base(**options), outputs, slice(column, column + 1), codes))
+        weights = None
+        if self.target_weights != "uncertainty":
+            given = self.target_weights or {}
+            weights = [float(given.get(name, 1.0)) for name in self._target.targets]
+        return JointLoss, {"base": MultiTaskLoss, **auxiliary, "tasks": tasks, "weights": weights}
+
+    # ------------------------------------------------------------------------------ pretraining
+
+    def _start(self, module, target, parts, params, device):
+        if not self.pretrain:
+            return
+        if len(parts) == 2:
+            self._pretraining_epochs = {}
+        for m, name in enumerate(module.names):
+            own = [self._rows_of(name, m, part) for part in parts]
+            if min(len(part) for part in own) < 2:
+                continue
+            network = EncoderNetwork(module.encoders[m], target.n_outputs)
+            if len(module.heads):
+                network.head = module.heads[m]
+            epochs = getattr(self, "_pretraining_epochs", {}).get(name) or self._n_pretraining(own)
+            self._announce(f"pretraining {name}", own, epochs)
+            network = network.to(device)
+            seed = params.get("iterator_train__seed", 0)
+            _, best = self._fit_net(target, own, epochs, seed, device, network)
+            if best is not None:
+                self._pretraining_epochs[name] = best
+
+    def _n_pretraining(self, parts):
+        if self.max_epochs != "auto":
+            return self.max_epochs
+        n_rows = len(parts[0])
+        return max(MIN_EPOCHS, -(-PRETRAINING_STEPS // -(-n_rows // self._batch_size(n_rows))))
+
+    def _rows_of(self, name, m, part):
+        """The rows of a part that have a modality, as rows of that modality's inputs alone."""
+        present, places = part.inputs.mask[:, m], part.inputs.places[:, m]
+        rows = part.rows[present[part.rows]]
+        weight = None if part.weight is None else part.weight[present]
+        return Rows(part.inputs.parts[name], part.target[present], weight, places[rows])
+
+    # ------------------------------------------------------------------------------ predict
+
+    def _read(self, X):
+        """Prepare X for the network."""
+        check_is_fitted(self)
+        table, where = locate(
+            as_table(X), getattr(self, "feature_names_in_", None), self.n_features_in_, self
+        )
+        warn_absent_columns(self._selections, where, self)
+        inputs = {}
+        for selection, (name, part) in zip(self._selections, self._parts.items(), strict=True):
+            data, present = select(table, selection, where, as_series=part.wants_column)
+            with noted(
+                f"Raised while preparing modality {name!r} of {type(self).__name__}. Rows are "
+                "counted among those where the modality is present."
+            ):
+                inputs[name] = None if data is None else part.prepare(data), present
+        return FusionInputs(inputs)
+
+    def _decoded(self, X):
+        """Probabilities or numbers of each target; the prior where nothing is present."""
+        inputs = self._read(X)
+        nothing = ~inputs.mask.any(axis=1)
+        if nothing.any():
+            warnings.warn(
+                f"{type(self).__name__}: {nothing.sum()} of {len(nothing)} rows have no modality "
+                f"present (first {np.flatnonzero(nothing)[:5].tolist()}); they get the share of "
+                "each class, the mean of numbers in training.",
+                UserWarning,
+                stacklevel=4,
+            )
+        decoded = decode(self._target, self._outputs(self.module_, inputs), self._fitted_loss)
+        for values, prior in zip(decoded, self._priors, strict=True):
+            values[nothing] = prior
+        return decoded
+
+    def _answer(self, X):
+        """Labels or numbers; of several targets a frame."""
+        decoded = self._decoded(X)  # first: it says if nothing is fitted
+        pairs = zip(each_target(self._target), decoded, strict=True)
+        answers = [label(single, values) for single, values in pairs]
+        if self._target.kind != MULTITASK:
+            return answers[0]
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(dict(zip(self._target.targets, answers, strict=True)), index=index)
+
+    def _by_target(self, values):
+        """One array a target: alone, or by name."""
+        if self._target.kind != MULTITASK:
+            return values[0]
+        return dict(zip(self._target.targets, values, strict=True))
+
+    def score(self, X, y, sample_weight=None):
+        """Score predictions: mean accuracy of classes, R2 of numbers, the mean over targets.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities, as in `fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), or DataFrame
+            True values; of several targets only the known ones count.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        score : float
+        """
+        check_is_fitted(self)
+        if self._target.kind != MULTITASK:
+            return super().score(X, y, sample_weight)
+        return score_targets(y, self.predict(X), self._target.targets, sample_weight)
+
+    # ------------------------------------------------------------------------------ modalities
+
+    @available_if(lambda self: _fusion_tells(self))
+    def modality_weights(self, X):
+        """Tell the share that each modality has in the fused features.
+
+        For fusions "weighted", "gated", "attention" and "graph", and classes of your own that
+        have ``weights``: how much the fusion lets through, not how much the prediction would
+        change.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities, as in `fit`.
+
+        Returns
+        -------
+        weights : DataFrame of shape (n_samples, n_modalities)
+            Rows sum to one, 0 where a modality is absent (all 0 where all are).
+        """
+        weights = self._outputs(self.module_, self._read(X), method="weights")
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(weights.astype(np.float64), columns=list(self._parts), index=index)
+
+    @available_if(lambda self: _heads_tell(self))
+    def predict_modalities(self, X):
+        """Tell what each modality's own head predicts, as probabilities or numbers.
+
+        With fusion "logits" or the objective "auxiliary". The entropy of these probabilities is
+        the uncertainty of each modality.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities, as in `fit`.
+
+        Returns
+        -------
+        predictions : dict of str to ndarray of shape (n_samples, n_classes) or (n_samples, n)
+            By modality, what `predict_proba` (numbers: `predict`) would say from it alone; NaN rows
+            where it is absent. Of several targets a dict by target for each modality.
+        """
+        inputs = self._read(X)
+        outputs = self._outputs(self.module_, inputs, method="opinions")
+        told = {}
+        for m, name in enumerate(self._parts):
+            decoded = decode(self._target, outputs[:, m], self._fitted_loss)
+            for values in decoded:
+                values[~inputs.mask[:, m]] = np.nan
+            told[name] = self._by_target(decoded)
+        return told
+
+
+def _fusion_tells(estimator):
+    spec = getattr(estimator, "_module_spec", None)
+    cls = spec["fusion"] if spec else estimator._named_fusion()[0]
+    if hasattr(cls, "weights"):
+        return True
+    telling = [name for name, (cls, _) in FUSIONS.items() if hasattr(cls, "weights")]
+    raise AttributeError(
+        f"{type(estimator).__name__}: fusion={estimator.fusion!r} has no weights of modalities; "
+        f"{telling} have. `predict_modalities` tells what each modality says."
+    )
+
+
+def _heads_tell(estimator):
+    if estimator.fusion == "logits" or estimator._objectives().get("auxiliary"):
+        return True
+    raise AttributeError(
+        f"{type(estimator).__name__}: the modalities have no heads of their own; fusion='logits' "
+        "or objectives={'auxiliary': 0.3} give them some."
+    )

@@ -1,0 +1,86 @@
+"""What a joint network takes in from a triple: an encoder, or a transformer's features.
+
+All parts follow the encoder protocol (see `feature_extraction._base`), with fit parameters for
+those that train on their own: ``fit_prepare(X, y, **params)``, ``prepare(X)``, ``build_module()``.
+"""
+
+import torch
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_array
+
+from sklearn_mmfusion._composition import accepted_fit_params, wants_column
+from sklearn_mmfusion._passthrough import as_transformer
+from sklearn_mmfusion._torch import DenseRows, Inputs
+from sklearn_mmfusion.modules.network import FeatureNetwork
+from sklearn_mmfusion.neural_network._scale import mean_and_scale
+
+PROTOCOL = ("fit_prepare", "prepare", "build_module")
+
+
+def as_part(estimator, width, dropout):
+    """The part of a joint network that an (unfitted) estimator of a triple stands for.
+
+    Encoders, and pipelines that end in one, are trained with the network; what else transforms
+    joins as features, frozen encoders among them.
+    """
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if not isinstance(last, FrozenEstimator) and all(hasattr(last, name) for name in PROTOCOL):
+        return EncoderPart(estimator)
+    return FeaturePart(as_transformer(estimator), width, dropout)
+
+
+class EncoderPart:
+    """An encoder, trained with the network, and the steps that come before it in a pipeline."""
+
+    is_trained = True
+
+    def __init__(self, estimator):
+        self.wants_column = wants_column(estimator)
+        steps = estimator.steps if isinstance(estimator, Pipeline) else [("", estimator)]
+        self.before = Pipeline(estimator.steps[:-1]) if len(steps) > 1 else None
+        self.encoder = steps[-1][1]
+
+    def fit_prepare(self, X, y, params):
+        if self.before is not None:
+            X = self.before.fit_transform(X, y, **accepted_fit_params(self.before, params))
+        return self.encoder.fit_prepare(X, y)
+
+    def prepare(self, X):
+        return self.encoder.prepare(X if self.before is None else self.before.transform(X))
+
+    def build_module(self):
+        return self.encoder.build_module()
+
+
+class FeaturePart:
+    """A transformer, fitted by itself: its features, standardized, behind one embedding."""
+
+    is_trained = False
+
+    def __init__(self, transformer, width, dropout):
+        self.wants_column = wants_column(transformer)
+        self.transformer = transformer
+        self.arguments = {"out_features": width, "dropout": dropout}
+
+    def fit_prepare(self, X, y, params):
+        if hasattr(self.transformer, "fit_transform"):
+            accepted = accepted_fit_params(self.transformer, params)
+            features = self.transformer.fit_transform(X, y, **accepted)
+        else:
+            self.transformer.fit(X, y, **accepted_fit_params(self.transformer, params))
+            features = self.transformer.transform(X)
+        features = self._check(features)
+        self.mean, self.scale = mean_and_scale(features)
+        return Inputs(features=DenseRows(features))
+
+    def prepare(self, X):
+        return Inputs(features=DenseRows(self._check(self.transformer.transform(X))))
+
+    def build_module(self):
+        module = FeatureNetwork(len(self.mean), **self.arguments)
+        module.set_scale(torch.from_numpy(self.mean), torch.from_numpy(self.scale))
+        return module
+
+    def _check(self, features):
+        return check_array(features, accept_sparse="csr", dtype="float32", input_name="X")

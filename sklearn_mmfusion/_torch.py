@@ -200,3 +200,18 @@ def predict_batches(module, inputs, *, batch_size, device, method="forward"):
         inverse[order] = np.arange(len(order))
         result = result[inverse]
     return result
+
+
+def predict_row(module, inputs):
+    """Run a module in evaluation mode over inputs of one row, on the device it is on.
+
+    What `predict_batches` does around a batch (moving the module, its mode) costs more than the
+    network does for a single row.
+
+    Returns
+    -------
+    outputs : ndarray of shape (1, ...), dtype=float32
+    """
+    device = next(module.parameters()).device
+    with torch.inference_mode():
+        return module(**inputs.batch(np.zeros(1, dtype=np.int64), device)).float().cpu().numpy()

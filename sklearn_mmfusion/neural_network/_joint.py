@@ -4,10 +4,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sklearn_mmfusion._composition import (
@@ -16,14 +13,12 @@ from sklearn_mmfusion._composition import (
     as_table,
     check_triples,
     column_names,
-    locate,
     resolve,
     root_seed,
     seeded_clone,
     select,
     take_params,
     take_rows,
-    warn_absent_columns,
 )
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context, _safe_indexing
 from sklearn_mmfusion._skorch import MIN_EPOCHS, TRAINING_CONSTRAINTS, NetworkMixin, Rows
@@ -44,17 +39,15 @@ from sklearn_mmfusion.modules.network import EncoderNetwork
 from sklearn_mmfusion.modules.objectives import ALIGNMENTS, JointLoss, MultiTaskLoss
 from sklearn_mmfusion.neural_network._network import build_network
 from sklearn_mmfusion.neural_network._parts import as_part
+from sklearn_mmfusion.neural_network._predict import PredictionMixin
 from sklearn_mmfusion.neural_network._targets import (
     MULTITASK,
     as_targets,
-    decode,
     each_target,
     encode_targets,
     is_number,
-    label,
     loss_of,
     priors,
-    score_targets,
 )
 
 OBJECTIVES = ("auxiliary", *ALIGNMENTS)
@@ -62,7 +55,7 @@ DEFAULT_OBJECTIVES = {"auxiliary": 0.3}
 PRETRAINING_STEPS = 300  # at least, of each modality
 
 
-class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
+class _JointFusion(PredictionMixin, NetworkMixin, TripleComposition, BaseEstimator):
     """One network of encoders, a fusion and a head, trained end to end."""
 
     _triples_parameter = "encoders"
@@ -402,148 +395,3 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
         rows = part.rows[present[part.rows]]
         weight = None if part.weight is None else part.weight[present]
         return Rows(part.inputs.parts[name], part.target[present], weight, places[rows])
-
-    # ------------------------------------------------------------------------------ predict
-
-    def _read(self, X):
-        """Prepare X for the network."""
-        check_is_fitted(self)
-        table, where = locate(
-            as_table(X), getattr(self, "feature_names_in_", None), self.n_features_in_, self
-        )
-        warn_absent_columns(self._selections, where, self)
-        inputs = {}
-        for selection, (name, part) in zip(self._selections, self._parts.items(), strict=True):
-            data, present = select(table, selection, where, as_series=part.wants_column)
-            with noted(
-                f"Raised while preparing modality {name!r} of {type(self).__name__}. Rows are "
-                "counted among those where the modality is present."
-            ):
-                inputs[name] = None if data is None else part.prepare(data), present
-        return FusionInputs(inputs)
-
-    def _decoded(self, X):
-        """Probabilities or numbers of each target; the prior where nothing is present."""
-        inputs = self._read(X)
-        nothing = ~inputs.mask.any(axis=1)
-        if nothing.any():
-            warnings.warn(
-                f"{type(self).__name__}: {nothing.sum()} of {len(nothing)} rows have no modality "
-                f"present (first {np.flatnonzero(nothing)[:5].tolist()}); they get the share of "
-                "each class, the mean of numbers in training.",
-                UserWarning,
-                stacklevel=4,
-            )
-        decoded = decode(self._target, self._outputs(self.module_, inputs), self._fitted_loss)
-        for values, prior in zip(decoded, self._priors, strict=True):
-            values[nothing] = prior
-        return decoded
-
-    def _answer(self, X):
-        """Labels or numbers; of several targets a frame."""
-        decoded = self._decoded(X)  # first: it says if nothing is fitted
-        pairs = zip(each_target(self._target), decoded, strict=True)
-        answers = [label(single, values) for single, values in pairs]
-        if self._target.kind != MULTITASK:
-            return answers[0]
-        index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.DataFrame(dict(zip(self._target.targets, answers, strict=True)), index=index)
-
-    def _by_target(self, values):
-        """One array a target: alone, or by name."""
-        if self._target.kind != MULTITASK:
-            return values[0]
-        return dict(zip(self._target.targets, values, strict=True))
-
-    def score(self, X, y, sample_weight=None):
-        """Score predictions: mean accuracy of classes, R2 of numbers, the mean over targets.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_columns)
-            The modalities, as in `fit`.
-        y : array-like of shape (n_samples,) or (n_samples, n_targets), or DataFrame
-            True values; of several targets only the known ones count.
-        sample_weight : array-like of shape (n_samples,), default=None
-
-        Returns
-        -------
-        score : float
-        """
-        check_is_fitted(self)
-        if self._target.kind != MULTITASK:
-            return super().score(X, y, sample_weight)
-        return score_targets(y, self.predict(X), self._target.targets, sample_weight)
-
-    # ------------------------------------------------------------------------------ modalities
-
-    @available_if(lambda self: _fusion_tells(self))
-    def modality_weights(self, X):
-        """Tell the share that each modality has in the fused features.
-
-        For fusions "weighted", "gated", "attention" and "graph", and classes of your own that
-        have ``weights``: how much the fusion lets through, not how much the prediction would
-        change.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_columns)
-            The modalities, as in `fit`.
-
-        Returns
-        -------
-        weights : DataFrame of shape (n_samples, n_modalities)
-            Rows sum to one, 0 where a modality is absent (all 0 where all are).
-        """
-        weights = self._outputs(self.module_, self._read(X), method="weights")
-        index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.DataFrame(weights.astype(np.float64), columns=list(self._parts), index=index)
-
-    @available_if(lambda self: _heads_tell(self))
-    def predict_modalities(self, X):
-        """Tell what each modality's own head predicts, as probabilities or numbers.
-
-        With fusion "logits" or the objective "auxiliary". The entropy of these probabilities is
-        the uncertainty of each modality.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_columns)
-            The modalities, as in `fit`.
-
-        Returns
-        -------
-        predictions : dict of str to ndarray of shape (n_samples, n_classes) or (n_samples, n)
-            By modality, what `predict_proba` (numbers: `predict`) would say from it alone; NaN rows
-            where it is absent. Of several targets a dict by target for each modality.
-        """
-        inputs = self._read(X)
-        outputs = self._outputs(self.module_, inputs, method="opinions")
-        told = {}
-        for m, name in enumerate(self._parts):
-            decoded = decode(self._target, outputs[:, m], self._fitted_loss)
-            for values in decoded:
-                values[~inputs.mask[:, m]] = np.nan
-            told[name] = self._by_target(decoded)
-        return told
-
-
-def _fusion_tells(estimator):
-    spec = getattr(estimator, "_module_spec", None)
-    cls = spec["fusion"] if spec else estimator._named_fusion()[0]
-    if hasattr(cls, "weights"):
-        return True
-    telling = [name for name, (cls, _) in FUSIONS.items() if hasattr(cls, "weights")]
-    raise AttributeError(
-        f"{type(estimator).__name__}: fusion={estimator.fusion!r} has no weights of modalities; "
-        f"{telling} have. `predict_modalities` tells what each modality says."
-    )
-
-
-def _heads_tell(estimator):
-    if estimator.fusion == "logits" or estimator._objectives().get("auxiliary"):
-        return True
-    raise AttributeError(
-        f"{type(estimator).__name__}: the modalities have no heads of their own; fusion='logits' "
-        "or objectives={'auxiliary': 0.3} give them some."
-    )

@@ -331,6 +331,21 @@ class JointFusionClassifier(ClassifierMixin, _JointFusion):
         """
         return self._by_target(self._decoded(X))
 
+    def predict_proba_one(self, row):
+        """Estimate the class probabilities of one row, without building a frame.
+
+        Parameters
+        ----------
+        row : dict of {str or int: cell}
+            As in `predict_one`.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_classes,), dtype=float64
+            In the order of `classes_`; of several targets a dict by name.
+        """
+        return self._by_target([decoded[0] for decoded in self._decoded_one(row)])
+
     def predict_log_proba(self, X):
         """Estimate the logarithm of the class probabilities, of one target.
 

@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
 from sklearn_mmfusion._composition import accepted_fit_params, wants_column
-from sklearn_mmfusion._passthrough import as_transformer
+from sklearn_mmfusion._passthrough import as_transformer, is_passthrough
 from sklearn_mmfusion._torch import DenseRows, Inputs
 from sklearn_mmfusion.modules.network import FeatureNetwork
 from sklearn_mmfusion.neural_network._scale import mean_and_scale
@@ -33,7 +33,7 @@ def as_part(estimator, width, dropout):
 class EncoderPart:
     """An encoder, trained with the network, and the steps that come before it in a pipeline."""
 
-    is_trained = True
+    takes_arrays = False  # a table of named columns is a frame to it
 
     def __init__(self, estimator):
         self.wants_column = wants_column(estimator)
@@ -56,10 +56,9 @@ class EncoderPart:
 class FeaturePart:
     """A transformer, fitted by itself: its features, standardized, behind one embedding."""
 
-    is_trained = False
-
     def __init__(self, transformer, width, dropout):
         self.wants_column = wants_column(transformer)
+        self.takes_arrays = is_passthrough(transformer)
         self.transformer = transformer
         self.arguments = {"out_features": width, "dropout": dropout}
 

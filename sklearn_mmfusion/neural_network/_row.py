@@ -1,0 +1,62 @@
+"""One row for a joint network, without building a frame of the modalities."""
+
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+
+from sklearn_mmfusion._torch import FusionInputs
+from sklearn_mmfusion._validation import noted
+
+
+def read_row(row, selections, parts, owner):
+    """Prepare one row as `FusionInputs`.
+
+    Parameters
+    ----------
+    row : dict of {column: cell}
+        Absent modalities are left out, or None or NA.
+    selections : list of Selection
+    parts : dict of str to part
+    owner : str
+        Name of the estimator, for messages.
+    """
+    if not hasattr(row, "get"):
+        raise TypeError(
+            f"{owner}: the row is a {type(row).__name__}; expected a dict of one cell a column, "
+            "such as {'image': pixels, 'title': 'red wine'}."
+        )
+    known = {label for selection in selections for label in selection.labels}
+    if known.isdisjoint(row):
+        raise ValueError(
+            f"{owner}: the row has {list(row)}, none of the columns of fit, {sorted(known)}."
+        )
+    inputs = {}
+    for selection, (name, part) in zip(selections, parts.items(), strict=True):
+        data = _cell(row, selection, part)
+        with noted(f"Raised while preparing modality {name!r} of {owner}."):
+            prepared = None if data is None else part.prepare(data)
+        inputs[name] = prepared, np.array([data is not None])
+    return FusionInputs(inputs)
+
+
+def _cell(row, selection, part):
+    """What `select` would give of a frame of this row: one cell or a table; None where absent."""
+    cells = [row.get(label) for label in selection.labels]
+    if all(_is_absent(cell) for cell in cells):
+        return None
+    if not selection.single:
+        numbers = [np.nan if cell is None else cell for cell in cells]
+        if part.takes_arrays:
+            return np.array([numbers], dtype=np.float64)
+        return pd.DataFrame([numbers], columns=list(selection.labels))
+    (cell,) = cells
+    if isinstance(cell, str) and part.wants_column:
+        return [cell]
+    if isinstance(cell, (str, Real)):
+        return pd.Series([cell], name=selection.labels[0])
+    return np.asarray(cell)[None] if np.ndim(cell) != 1 or not part.wants_column else [cell]
+
+
+def _is_absent(cell):
+    return cell is None or cell is pd.NA or (isinstance(cell, Real) and cell != cell)

@@ -229,8 +229,10 @@ class AttentionFusion(nn.Module):
 
     def _attend(self, features, mask, tokens, need_weights):
         queries = self.project(masked(features, mask))  # (N, M, h)
-        keys = torch.cat([p(v) for p, (v, _) in zip(self.tokens, tokens, strict=True)], 1)
-        valid = torch.cat([valid & mask[:, m, None] for m, (_, valid) in enumerate(tokens)], 1)
+        seen = [valid & mask[:, m, None] for m, (_, valid) in enumerate(tokens)]
+        values = [torch.where(s[..., None], v, 0.0) for s, (v, _) in zip(seen, tokens, strict=True)]
+        keys = torch.cat([p(v) for p, v in zip(self.tokens, values, strict=True)], 1)
+        valid = torch.cat(seen, 1)
         # Softmax over nothing is NaN: a row without any token sees all, and is left out below.
         blocked = ~valid & valid.any(1, keepdim=True)
         keys = torch.where(valid[..., None], keys, 0.0)

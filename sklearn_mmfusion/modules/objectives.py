@@ -38,7 +38,7 @@ class Contrastive(nn.Module):
             there = F.cross_entropy(similarity, own, reduction="none")
             back = F.cross_entropy(similarity.T, own, reduction="none")
             loss = loss.index_add(0, rows, ((there + back) / 2).to(loss.dtype))
-        return loss / len(pairs)
+        return loss / max(1, len(pairs))
 
 
 class Adversarial(nn.Module):
@@ -58,8 +58,8 @@ class Adversarial(nn.Module):
     def forward(self, aligned: Tensor, mask: Tensor) -> Tensor:
         guesses = self.discriminator(ReverseGradient.apply(aligned))  # (N, M, M)
         own = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
-        loss = F.cross_entropy(guesses.movedim(2, 1), own, reduction="none") * mask
-        return loss.sum(1) / mask.sum(1).clamp(min=1)
+        loss = F.cross_entropy(guesses.movedim(2, 1), own, reduction="none")
+        return torch.where(mask, loss, 0.0).sum(1) / mask.sum(1).clamp(min=1)
 
 
 class ReverseGradient(torch.autograd.Function):

@@ -424,7 +424,11 @@ def test_attention_of_a_row_without_tokens_is_what_was_asked():
     features, _, tokens = make_batch("attention", WIDTHS, mask)
     tokens = [(values, torch.zeros_like(valid)) for values, valid in tokens]
     queries = [fusion.project[m](features[m]) for m in range(2)]
-    close(fusion(features, mask, tokens), sum(queries) / 2, 1e-12)
+    out = fusion(features, mask, tokens)
+    close(out, sum(queries) / 2, 1e-12)
+    assert fusion.weights(features, mask, tokens).isfinite().all()
+    out.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in fusion.parameters())
 
 
 def test_too_large_a_tensor_is_refused_before_it_is_allocated():

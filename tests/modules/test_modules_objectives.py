@@ -387,6 +387,19 @@ def test_more_padding_changes_nothing_in_training(monkeypatch):
     assert padded[1][1][0].shape[1] > plain[1][1][0].shape[1]
 
 
+def test_rows_present_are_encoded_in_training_as_a_batch_of_their_own():
+    mask = as_mask("01001", "10111", "11111", "00110")
+    encoders, batch = real_encoders(), real_batch(mask)
+    features, _, states = encode_in_training(encoders, mask, batch)
+    for m, (kind, encoder) in enumerate(encoders.items()):
+        before = copy.deepcopy(encoder.state_dict())
+        own = {k.split("__", 1)[1]: v for k, v in batch.items() if k.startswith(f"{kind}__")}
+        close(features[m][mask[:, m]], encoder.double().train()(**own))
+        assert not features[m][~mask[:, m]].any()
+        close(states[m], encoder.state_dict())
+        assert any(not torch.equal(before[name], states[m][name]) for name in before)
+
+
 @pytest.mark.parametrize("fusion", [ConcatFusion, AttentionFusion])
 @pytest.mark.parametrize("n_rows", [1, 4])
 def test_a_modality_of_one_row_leaves_running_statistics_alone(n_rows, fusion):
@@ -403,6 +416,17 @@ def test_a_modality_of_one_row_leaves_running_statistics_alone(n_rows, fusion):
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
     close(dict(network.named_buffers()), before, 0.0)
     assert all(module.training for module in network.modules())
+
+
+def test_modality_dropout_hides_from_the_fusion_only():
+    mask, params = EVERY_MASK, {"alignments": [(1.0, Adversarial(H, 3))]}
+    network = make_joint(make_spies(), GatedFusion, modality_dropout=1.0, **params).train()
+    output, heads, penalty, _ = network(mask, **spy_batch(mask))
+    network.modality_dropout = 0.0
+    plain = network(mask, **spy_batch(mask))
+    assert not torch.allclose(output, plain[0])
+    close(heads, plain[1])
+    close(penalty, plain[2])
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -22,7 +22,10 @@ class EncoderNetwork(nn.Module):
 
 
 class FeatureNetwork(nn.Module):
-    """Standardized features -> one embedding: what a table is to a joint network.
+    """A perceptron on standardized features: what a table is to a joint network.
+
+    One hidden layer of twice the output's width; no dropout before it, which would take away
+    features of which a table may have few.
 
     Shape: features (N, in_features) -> (N, out_features).
     """
@@ -32,7 +35,9 @@ class FeatureNetwork(nn.Module):
         self.out_features = out_features
         self.register_buffer("mean", torch.zeros(in_features))
         self.register_buffer("std", torch.ones(in_features))
-        self.embedding = Embedding(in_features, out_features, dropout)
+        width = 2 * out_features
+        self.hidden = Embedding(in_features, width, dropout=0.0)
+        self.embedding = Embedding(width, out_features, dropout)
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
         """Take over the mean and standard deviation of each feature, (in_features,) each."""
@@ -40,7 +45,7 @@ class FeatureNetwork(nn.Module):
         self.std.copy_(std)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.embedding((features - self.mean) / self.std)
+        return self.embedding(self.hidden((features - self.mean) / self.std))
 
 
 class FusionNetwork(nn.Module):

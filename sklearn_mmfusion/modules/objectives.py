@@ -112,8 +112,9 @@ class MultiTaskLoss(nn.Module):
     """Losses of several targets, added.
 
     Parameters of the constructor: ``tasks``, for each target its loss (reduction "none"), its
-    columns of the output and of the target, and whether those hold codes of classes; ``weights``,
-    a number a task, or None to learn them as in Kendall, Gal, Cipolla (2018, arXiv:1705.07115):
+    columns of the output and of the target, whether those hold codes of classes, and what its
+    loss is multiplied with (one over the share of rows that know the target makes it a mean over
+    these); ``weights``, a number a task, or None to learn them as in Kendall, Gal, Cipolla (2018, arXiv:1705.07115):
     exp(-s_t) L_t + s_t (half of it for squared errors), s_t the logarithm of the task's variance.
 
     Shape: output (N, n_outputs), target (N, n_columns), NaN where a target is not known -> (N,).
@@ -121,21 +122,21 @@ class MultiTaskLoss(nn.Module):
 
     def __init__(self, tasks, weights: list[float] | None = None):
         super().__init__()
-        self.losses = nn.ModuleList(loss for loss, _, _, _ in tasks)
+        self.losses = nn.ModuleList(loss for loss, *_ in tasks)
         self.slices = [rest for _, *rest in tasks]
         self.log_variances = nn.Parameter(torch.zeros(len(tasks))) if weights is None else None
         self.weights = weights
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         total = output.new_zeros(len(target))
-        for t, (loss, (outputs, columns, codes)) in enumerate(
+        for t, (loss, (outputs, columns, codes, scale)) in enumerate(
             zip(self.losses, self.slices, strict=True)
         ):
             wanted = target[:, columns]
             known = ~wanted.isnan().any(1)
             wanted = torch.where(known[:, None], wanted, 0.0)
             own = loss(output[:, outputs], wanted[:, 0].long() if codes else wanted)
-            own = own.flatten(1).mean(1) if own.ndim > 1 else own
+            own = scale * (own.flatten(1).mean(1) if own.ndim > 1 else own)
             total = total + torch.where(known, self._weighted(t, own, codes), 0.0)
         return total
 

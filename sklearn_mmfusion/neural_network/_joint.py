@@ -354,7 +354,9 @@ class _JointFusion(PredictionMixin, NetworkMixin, TripleComposition, BaseEstimat
         ):
             base, options = super()._criterion(loss_of(single))
             codes = single.kind in CLASSIFICATION
-            tasks.append((base(**options), outputs, slice(column, column + 1), codes))
+            # a mean over the rows that know the target, however few those are
+            scale = 1 / self._target.known[column]
+            tasks.append((base(**options), outputs, slice(column, column + 1), codes, scale))
         weights = None
         if self.target_weights != "uncertainty":
             given = self.target_weights or {}

@@ -19,14 +19,15 @@ class MultiTarget:
     """Several targets as one network sees them.
 
     ``values`` (n, n_columns) float32 holds for each its code of the class or its standardized
-    number, NaN where it is not known; ``targets`` by name undo that; ``outputs`` are the slices of
-    the network's output.
+    number, NaN where it is not known; ``targets`` by name undo that; ``known`` is the share of
+    rows in which each is; ``outputs`` are the slices of the network's output.
     """
 
     kind: str
     values: np.ndarray
     n_outputs: int
     targets: dict
+    known: list
 
     @property
     def classes(self):
@@ -102,9 +103,9 @@ def as_targets(y, whole_numbers_are_classes):
     values = np.asarray(y)
     if values.dtype.kind in "US" and not hasattr(y, "dtype"):
         values = np.asarray(y, dtype=object)  # a list of mixed rows: keep its numbers numbers
-    if values.ndim != 2 or values.shape[1] < 2:
+    if values.ndim != 2 or (values.shape[1] < 2 and not has_unknown(y)):
         return None
-    if whole_numbers_are_classes and type_of_target(y) == "multilabel-indicator":
+    if whole_numbers_are_classes and is_indicator(values):
         return None
     if isinstance(y, pd.DataFrame):
         return y.set_axis([str(name) for name in y.columns], axis=1)
@@ -112,6 +113,16 @@ def as_targets(y, whole_numbers_are_classes):
     frame = pd.DataFrame(values, columns=names).infer_objects()
     kinds = {kind_of_column(frame[name], whole_numbers_are_classes) for name in frame}
     return None if kinds == {"continuous"} else frame
+
+
+def has_unknown(y):
+    """Whether `y` is a frame with cells that are NA, targets not known."""
+    return isinstance(y, pd.DataFrame) and bool(y.isna().any(axis=None))
+
+
+def is_indicator(values):
+    """Whether an array holds a multilabel indicator: 0 and 1, all known."""
+    return not pd.isna(values).any() and type_of_target(values) == "multilabel-indicator"
 
 
 def kind_of_column(column, whole_numbers_are_classes):
@@ -147,9 +158,7 @@ def encode_targets(frame, kinds, *, owner, whole_numbers_are_classes):
     for name in frame.columns:
         kind = kinds.get(name) or kind_of_column(frame[name], whole_numbers_are_classes)
         known = frame[name].notna().to_numpy()
-        values = frame[name][known].to_numpy()
-        if kind == "multiclass" and values.dtype == object and len({*map(type, values)}) > 1:
-            values = values.astype(str)
+        values = np.array(frame[name][known].tolist())  # as plain numbers or strings
         with noted(f"Raised for target {name!r}, which is known in {len(values)} rows."):
             target = encode_target(values, len(values), owner=owner, target_type=kind)
         column = np.full(len(frame), np.nan, dtype=np.float32)
@@ -159,7 +168,9 @@ def encode_targets(frame, kinds, *, owner, whole_numbers_are_classes):
             target.kind, None, target.n_outputs, target.classes, target.mean, target.scale
         )
     n_outputs = sum(target.n_outputs for target in targets.values())
-    return MultiTarget(MULTITASK, np.stack(columns, axis=1), n_outputs, targets)
+    values = np.stack(columns, axis=1)
+    known = (~np.isnan(values)).mean(axis=0).tolist()
+    return MultiTarget(MULTITASK, values, n_outputs, targets, known)
 
 
 def score_targets(y, predicted, targets, sample_weight=None):

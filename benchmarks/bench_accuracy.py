@@ -1,14 +1,17 @@
 """How accurate are the defaults, at which level of fusion, and what if a modality goes?
 
-One table a run: every modality alone, fused features, fused decisions; test accuracy, log loss,
-expected calibration error (15 bins), accuracy without each modality at test, process seconds.
+One table a run: every modality alone, fused features, fused decisions, joint networks; test
+accuracy, log loss, expected calibration error (15 bins), accuracy without each modality at test,
+process seconds.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_accuracy.py digits3 ../shared/data/digits3
     OMP_NUM_THREADS=1 python benchmarks/bench_accuracy.py leaf99 ../shared/data/leaf99
 
 `--folds` reads no test row: four folds of the training rows (of digits3 each without one speaker
 and a quarter of the languages). Defaults are chosen there. `--noise` adds a modality that says
-nothing, `--only product mean` runs the contenders of these names, `--seeds` sets their number.
+nothing; `--missing .3` hides that share of all cells in training and test, never a row's last;
+`--levels joint` and `--only product mean` run the contenders of these levels and names; `--seeds`
+sets their number.
 """
 
 import argparse
@@ -28,6 +31,7 @@ from sklearn_mmfusion import (
     AudioEncoder,
     FusionTransformer,
     ImageEncoder,
+    JointFusionClassifier,
     LateFusionClassifier,
     NeuralClassifier,
     TensorArray,
@@ -99,13 +103,24 @@ def add_noise(X):
     return X.assign(noise=TensorArray(pixels))
 
 
-# name -> encoder or transformer for features, estimator for decisions
+def take_away(X, share):
+    """Hide that share of all cells, but none that is the last of its row."""
+    rng = np.random.default_rng(0)
+    gone = rng.random(X.shape) < share
+    gone[np.arange(len(X)), rng.integers(0, X.shape[1], len(X))] = False
+    X = X.copy()
+    for m, name in enumerate(X.columns):
+        X[name] = X[name].mask(gone[:, m])
+    return X
+
+
+# name -> encoder or transformer for features, estimator for decisions, part of a joint network
 MODALITIES = {
-    "image": (Image(), Image()),
-    "audio": (Audio(sample_rate=8000), Audio(sample_rate=8000)),
-    "text": (Text(), Text()),
-    "shape": (StandardScaler(), Neural()),
-    "noise": (Image(), Image()),
+    "image": (Image(), Image(), ImageEncoder()),
+    "audio": (Audio(sample_rate=8000), Audio(sample_rate=8000), AudioEncoder(sample_rate=8000)),
+    "text": (Text(), Text(), TextEncoder()),
+    "shape": (StandardScaler(), Neural(), "passthrough"),
+    "noise": (Image(), Image(), ImageEncoder()),
 }
 
 # ------------------------------------------------------------------------------ contenders
@@ -127,6 +142,23 @@ DECISIONS = {
     "stacking": {"fusion": "stacking"},
     "evidence": {"fusion": "evidence"},
 }
+JOINT = {
+    "concat (default)": {},
+    **{
+        fusion: {"fusion": fusion}
+        for fusion in ("logits", "mean", "sum", "max", "weighted", "gated", "low_rank", "graph")
+    },
+    "attention": {"fusion": "attention"},
+    "tensor, encoders 16 wide": {"fusion": "tensor"},
+    "concat, pretrained": {"pretrain": True},
+    "logits, pretrained": {"fusion": "logits", "pretrain": True},
+    "concat, no objective": {"objectives": None},
+    "concat, no modality dropout": {"modality_dropout": 0.0},
+    "concat, neither": {"objectives": None, "modality_dropout": 0.0},
+    "concat, auxiliary 1": {"objectives": {"auxiliary": 1.0}},
+    "concat, + contrastive .1": {"objectives": {"auxiliary": 0.3, "contrastive": 0.1}},
+    "concat, + adversarial .1": {"objectives": {"auxiliary": 0.3, "adversarial": 0.1}},
+}
 
 
 def contenders(names, seed):
@@ -144,6 +176,13 @@ def contenders(names, seed):
         yield "features", name, Pipeline([("fusion", fusion), ("head", head)])
     for name, params in DECISIONS.items():
         yield "decisions", name, LateFusionClassifier(for_decisions, random_state=seed, **params)
+    for name, params in JOINT.items():
+        model = JointFusionClassifier([(name, MODALITIES[name][2], name) for name in names])
+        model.set_params(random_state=seed, **params)
+        if name.startswith("tensor"):
+            narrow = {f"{m}__n_components": 16 for m in names if m != "shape"}
+            model.set_params(n_components=16, **narrow)
+        yield "joint", name, model
 
 
 # ------------------------------------------------------------------------------ measures
@@ -187,6 +226,8 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", action="store_true", help="training rows only")
     parser.add_argument("--noise", action="store_true", help="add a pure-noise image column")
+    parser.add_argument("--missing", type=float, default=0.0, help="share of cells to hide")
+    parser.add_argument("--levels", nargs="*", metavar="LEVEL", help="these levels of fusion")
     parser.add_argument("--only", nargs="*", metavar="NAME", help="contenders of these names")
     parser.add_argument("--groups", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
@@ -194,13 +235,15 @@ def main():
         options.folder
     )
     X, groups = add_noise(X) if options.noise else X, groups if options.groups else None
-    warnings.filterwarnings("ignore", message=".*lacks columns")
+    X = take_away(X, options.missing) if options.missing else X
+    for expected in ("lacks columns", "no modality present"):
+        warnings.filterwarnings("ignore", message=f".*{expected}")
     names, table = list(X.columns), defaultdict(list)
     for seed in range(options.seeds):
         for train, test in folds if options.folds else [official]:
             FITTED.clear()
             for level, name, model in contenders(names, seed):
-                if not options.only or name in options.only:
+                if name in (options.only or [name]) and level in (options.levels or [level]):
                     row = evaluate(level, model, X, y, groups, train, test, names)
                     table[level, name].append(row)
                     print(f"  seed {seed}: {level}, {name}: {row['accuracy']:.3f}", flush=True)

@@ -114,8 +114,9 @@ class MultiTaskLoss(nn.Module):
     Parameters of the constructor: ``tasks``, for each target its loss (reduction "none"), its
     columns of the output and of the target, whether those hold codes of classes, and what its
     loss is multiplied with (one over the share of rows that know the target makes it a mean over
-    these); ``weights``, a number a task, or None to learn them as in Kendall, Gal, Cipolla (2018, arXiv:1705.07115):
-    exp(-s_t) L_t + s_t (half of it for squared errors), s_t the logarithm of the task's variance.
+    these); ``weights``, a number a task, or None to learn them as in Kendall, Gal, Cipolla (2018,
+    arXiv:1705.07115): exp(-s_t) L_t + s_t (half of it for squared errors), s_t the logarithm of
+    the task's variance.
 
     Shape: output (N, n_outputs), target (N, n_columns), NaN where a target is not known -> (N,).
     """

@@ -113,10 +113,10 @@ class MultiTaskLoss(nn.Module):
 
     Parameters of the constructor: ``tasks``, for each target its loss (reduction "none"), its
     columns of the output and of the target, whether those hold codes of classes, and what its
-    loss is multiplied with (one over the share of rows that know the target makes it a mean over
-    these); ``weights``, a number a task, or None to learn them as in Kendall, Gal, Cipolla (2018,
-    arXiv:1705.07115): exp(-s_t) L_t + s_t (half of it for squared errors), s_t the logarithm of
-    the task's variance.
+    weighted loss is multiplied with (one over the share of rows that know the target makes it a
+    mean over these); ``weights``, a number a task, or None to learn them as in Kendall, Gal,
+    Cipolla (2018, arXiv:1705.07115): exp(-s_t) L_t + s_t (half of it for squared errors), s_t the
+    logarithm of the task's variance.
 
     Shape: output (N, n_outputs), target (N, n_columns), NaN where a target is not known -> (N,).
     """
@@ -137,8 +137,8 @@ class MultiTaskLoss(nn.Module):
             known = ~wanted.isnan().any(1)
             wanted = torch.where(known[:, None], wanted, 0.0)
             own = loss(output[:, outputs], wanted[:, 0].long() if codes else wanted)
-            own = scale * (own.flatten(1).mean(1) if own.ndim > 1 else own)
-            total = total + torch.where(known, self._weighted(t, own, codes), 0.0)
+            own = own.flatten(1).mean(1) if own.ndim > 1 else own
+            total = total + scale * torch.where(known, self._weighted(t, own, codes), 0.0)
         return total
 
     def _weighted(self, t, loss, codes):

@@ -25,7 +25,6 @@ from sklearn_mmfusion._skorch import MIN_EPOCHS, TRAINING_CONSTRAINTS, NetworkMi
 from sklearn_mmfusion._torch import FusionInputs
 from sklearn_mmfusion._validation import (
     CLASSIFICATION,
-    TARGET_TYPES,
     all_or_nothing,
     check_groups,
     check_weight,
@@ -39,10 +38,10 @@ from sklearn_mmfusion.modules.network import EncoderNetwork
 from sklearn_mmfusion.modules.objectives import ALIGNMENTS, JointLoss, MultiTaskLoss
 from sklearn_mmfusion.neural_network._network import build_network
 from sklearn_mmfusion.neural_network._parts import as_part
-from sklearn_mmfusion.neural_network._predict import PredictionMixin
 from sklearn_mmfusion.neural_network._targets import (
     MULTITASK,
     as_targets,
+    check_target_weights,
     each_target,
     encode_targets,
     is_number,
@@ -55,7 +54,7 @@ DEFAULT_OBJECTIVES = {"auxiliary": 0.3}
 PRETRAINING_STEPS = 300  # at least, of each modality
 
 
-class _JointFusion(PredictionMixin, NetworkMixin, TripleComposition, BaseEstimator):
+class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
     """One network of encoders, a fusion and a head, trained end to end."""
 
     _triples_parameter = "encoders"
@@ -71,7 +70,7 @@ class _JointFusion(PredictionMixin, NetworkMixin, TripleComposition, BaseEstimat
         "modality_dropout": [Interval(Real, 0, 1, closed="left")],
         "pretrain": ["boolean"],
         "encoder_lr": [Interval(Real, 0, None, closed="left"), dict, None],
-        "target_type": [StrOptions({"auto", *TARGET_TYPES}), dict],
+        "target_type": [StrOptions({"auto"}), dict],
         "target_weights": [StrOptions({"uncertainty"}), dict, None],
     }
 
@@ -106,7 +105,9 @@ class _JointFusion(PredictionMixin, NetworkMixin, TripleComposition, BaseEstimat
         weight = check_weight(sample_weight, len(table), owner=owner)
         groups = check_groups(groups, len(table), owner=owner)
         warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
-        columns, rows = self._select_columns(table, weight, warm)
+        self._parts = self._make_parts(warm)
+        columns = self._select_columns(table)
+        rows = self._learnable_rows(columns, weight)
         y, weight, groups = (
             None if v is None else _safe_indexing(v, rows) for v in (y, weight, groups)
         )
@@ -117,6 +118,7 @@ class _JointFusion(PredictionMixin, NetworkMixin, TripleComposition, BaseEstimat
         inputs = self._fit_parts(columns, rows, y, weight, groups, warm)
         self._n_outputs = target.n_outputs
         self._priors = priors(target, weight)
+        self._pretraining_epochs = {}
         self._train(inputs, target, weight, groups)
         vars(self).pop("classes_", None)
         if target.classes is not None:
@@ -134,9 +136,7 @@ class _JointFusion(PredictionMixin, NetworkMixin, TripleComposition, BaseEstimat
                 "class, because a clone would keep its trained weights. Pass the class as `fusion` "
                 "and its arguments as `fusion_params`."
             )
-        n_modalities = sum(
-            not (isinstance(estimator, str) and estimator == "drop") for _, estimator in self._pairs
-        )
+        n_modalities = len(self._kept_triples())
         if not n_modalities:
             raise ValueError(f"{owner}: every encoder is 'drop'; there is nothing to fuse.")
         for name, weight in self._objectives().items():
@@ -164,46 +164,52 @@ class _JointFusion(PredictionMixin, NetworkMixin, TripleComposition, BaseEstimat
                 f"{type(self).__name__}: {parameter} names {unknown}; the modalities are {names}."
             )
 
-    def _select_columns(self, table, weight, warm):
-        """Find each modality's column; its present rows, and the rows to learn from.
+    def _kept_triples(self):
+        return [t for t in self.encoders if not (isinstance(t[1], str) and t[1] == "drop")]
 
-        Returns
-        -------
-        columns : list of (name, part, data of the present rows, present)
-        rows : ndarray of int
-            Rows that have a weight and any modality.
-        """
-        owner, seed, names = type(self).__name__, root_seed(self.random_state), column_names(table)
+    def _make_parts(self, warm):
+        """{name: part} of the network, those of the last fit to go on with."""
+        names = [name for name, _, _ in self._kept_triples()]
+        if warm and names != list(self._parts):
+            raise ValueError(
+                f"{type(self).__name__}: warm_start=True, but the modalities are {names}, those of "
+                f"the fitted network {list(self._parts)}. Set warm_start=False."
+            )
+        if warm:
+            return self._parts
+        seed, parts = root_seed(self.random_state), {}
+        for name, estimator, _ in self._kept_triples():
+            child = estimator
+            if not isinstance(estimator, str):
+                child = seeded_clone(estimator, seed, name)
+            parts[name] = as_part(child, self.n_components, self.dropout)
+        return parts
+
+    def _select_columns(self, table):
+        """For each modality the data of its present rows, and which those are."""
+        names, columns = column_names(table), []
         self.n_features_in_ = table.shape[1]
         vars(self).pop("feature_names_in_", None)
         if names is not None:
             self.feature_names_in_ = names
-        parts, columns = {}, []
         self._selections = []
-        for name, estimator, column in self.encoders:
-            if isinstance(estimator, str) and estimator == "drop":
-                continue
-            if warm and name in self._parts:
-                part = self._parts[name]
-            else:
-                child = estimator
-                if not isinstance(estimator, str):
-                    child = seeded_clone(estimator, seed, name)
-                part = as_part(child, self.n_components, self.dropout)
-            selection = resolve(
-                (name, estimator, column), table, names, self, wants=part.wants_column
-            )
+        for triple, part in zip(self._kept_triples(), self._parts.values(), strict=True):
+            selection = resolve(triple, table, names, self, wants=part.wants_column)
             data, present = select(table, selection, as_series=part.wants_column)
             if data is None:
                 raise ValueError(
-                    f"{owner}: modality {name!r} (column {selection.labels}) has no present row "
-                    f"among {len(table)}; nothing can be learnt from it. Set it to 'drop'."
+                    f"{type(self).__name__}: modality {selection.name!r} (column "
+                    f"{selection.labels}) has no present row among {len(table)}; nothing can be "
+                    "learnt from it. Set it to 'drop'."
                 )
             self._selections.append(selection)
-            parts[name] = part
-            columns.append((name, part, data, present))
-        self._parts = parts
-        some = np.any([present for *_, present in columns], axis=0)
+            columns.append((data, present))
+        return columns
+
+    def _learnable_rows(self, columns, weight):
+        """Positions of the rows that have a weight and any modality."""
+        owner = type(self).__name__
+        some = np.any([present for _, present in columns], axis=0)
         if not some.all():
             warnings.warn(
                 f"{owner}: {(~some).sum()} of {len(some)} rows have no modality present (first "
@@ -214,15 +220,15 @@ class _JointFusion(PredictionMixin, NetworkMixin, TripleComposition, BaseEstimat
         rows = np.flatnonzero(some if weight is None else some & (weight > 0))
         if len(rows) < 2:
             raise ValueError(
-                f"{owner}: X has n_samples={len(table)}, of which {len(rows)} have a modality and "
+                f"{owner}: X has n_samples={len(some)}, of which {len(rows)} have a modality and "
                 "a weight; a minimum of 2 such rows is required."
             )
-        return columns, rows
+        return rows
 
     def _fit_parts(self, columns, rows, y, weight, groups, warm):
         """Prepare the modalities of the rows to learn from, learning what that needs."""
         inputs = {}
-        for name, part, data, present in columns:
+        for (name, part), (data, present) in zip(self._parts.items(), columns, strict=True):
             kept = present[rows]
             places = (np.cumsum(present) - 1)[rows[kept]]
             if len(places) == 0:
@@ -264,11 +270,7 @@ class _JointFusion(PredictionMixin, NetworkMixin, TripleComposition, BaseEstimat
                 f"{n_samples} rows, y has {len(frame)}."
             )
         if isinstance(self.target_weights, dict):
-            unknown = sorted(set(self.target_weights) - set(frame.columns))
-            if unknown:
-                raise ValueError(
-                    f"{owner}: target_weights names {unknown}; y has {list(frame.columns)}."
-                )
+            check_target_weights(self.target_weights, frame, owner)
         return frame, frame
 
     def _encode(self, y, several):
@@ -368,8 +370,6 @@ class _JointFusion(PredictionMixin, NetworkMixin, TripleComposition, BaseEstimat
     def _start(self, module, target, parts, params, device):
         if not self.pretrain:
             return
-        if len(parts) == 2:
-            self._pretraining_epochs = {}
         for m, name in enumerate(module.names):
             own = [self._rows_of(name, m, part) for part in parts]
             if min(len(part) for part in own) < 2:
@@ -377,7 +377,7 @@ class _JointFusion(PredictionMixin, NetworkMixin, TripleComposition, BaseEstimat
             network = EncoderNetwork(module.encoders[m], target.n_outputs)
             if len(module.heads):
                 network.head = module.heads[m]
-            epochs = getattr(self, "_pretraining_epochs", {}).get(name) or self._n_pretraining(own)
+            epochs = self._pretraining_epochs.get(name) or self._n_pretraining(own)
             self._announce(f"pretraining {name}", own, epochs)
             network = network.to(device)
             seed = params.get("iterator_train__seed", 0)

@@ -7,9 +7,11 @@ from torch.optim import AdamW
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._validation import CLASSIFICATION
 from sklearn_mmfusion.neural_network._joint import _JointFusion
+from sklearn_mmfusion.neural_network._predict import PredictionMixin
+from sklearn_mmfusion.neural_network._targets import MULTITASK
 
 
-class JointFusionClassifier(ClassifierMixin, _JointFusion):
+class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
     """Classify rows of several modalities with one network, trained end to end.
 
     The model-level counterpart of `FusionTransformer` with a classifier (features) and of
@@ -347,7 +349,7 @@ class JointFusionClassifier(ClassifierMixin, _JointFusion):
         return self._by_target([decoded[0] for decoded in self._decoded_one(row)])
 
     def predict_log_proba(self, X):
-        """Estimate the logarithm of the class probabilities, of one target.
+        """Estimate the logarithm of the class probabilities.
 
         Parameters
         ----------
@@ -357,9 +359,14 @@ class JointFusionClassifier(ClassifierMixin, _JointFusion):
         Returns
         -------
         log_proba : ndarray of shape (n_samples, n_classes), dtype=float64
+            Of several targets a dict by name, of those that have classes.
         """
+        decoded = self._decoded(X)
         with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+            if self._target.kind != MULTITASK:
+                return np.log(decoded[0])
+            proba = self._by_target(decoded)
+            return {name: np.log(proba[name]) for name in self._target.classes}
 
     def predict(self, X):
         """Predict labels.

@@ -5,9 +5,10 @@ from torch.optim import AdamW
 
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion.neural_network._joint import _JointFusion
+from sklearn_mmfusion.neural_network._predict import PredictionMixin
 
 
-class JointFusionRegressor(RegressorMixin, _JointFusion):
+class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
     """Predict numbers from rows of several modalities with one network, trained end to end.
 
     The model-level counterpart of `FusionTransformer` with a regressor (features) and of

@@ -34,7 +34,11 @@ def _fusion_tells(estimator):
 
 
 def _heads_tell(estimator):
-    if estimator.fusion == "logits" or estimator._objectives().get("auxiliary"):
+    if hasattr(estimator, "module_"):
+        told = len(estimator.module_.heads)
+    else:
+        told = estimator.fusion == "logits" or estimator._objectives().get("auxiliary")
+    if told:
         return True
     raise AttributeError(
         f"{type(estimator).__name__}: the modalities have no heads of their own; fusion='logits' "
@@ -143,7 +147,9 @@ class PredictionMixin:
         check_is_fitted(self)
         if self._target.kind != MULTITASK:
             return super().score(X, y, sample_weight)
-        return score_targets(y, self.predict(X), self._target.targets, sample_weight)
+        return score_targets(
+            y, self.predict(X), self._target.targets, type(self).__name__, sample_weight
+        )
 
     # ------------------------------------------------------------------------------ modalities
 

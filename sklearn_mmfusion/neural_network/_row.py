@@ -1,5 +1,6 @@
 """One row for a joint network, without building a frame of the modalities."""
 
+from collections.abc import Mapping
 from numbers import Real
 
 import numpy as np
@@ -21,7 +22,7 @@ def read_row(row, selections, parts, owner):
     owner : str
         Name of the estimator, for messages.
     """
-    if not hasattr(row, "get"):
+    if not isinstance(row, Mapping):
         raise TypeError(
             f"{owner}: the row is a {type(row).__name__}; expected a dict of one cell a column, "
             "such as {'image': pixels, 'title': 'red wine'}."
@@ -42,15 +43,18 @@ def read_row(row, selections, parts, owner):
 
 def _cell(row, selection, part):
     """What `select` would give of a frame of this row: one cell or a table; None where absent."""
-    cells = [row.get(label) for label in selection.labels]
-    if all(_is_absent(cell) for cell in cells):
-        return None
     if not selection.single:
-        numbers = [np.nan if cell is None else cell for cell in cells]
-        if part.takes_arrays:
-            return np.array([numbers], dtype=np.float64)
-        return pd.DataFrame([numbers], columns=list(selection.labels))
-    (cell,) = cells
+        if not any(label in row for label in selection.labels):
+            return None
+        cells = [row.get(label) for label in selection.labels]
+        cells = [np.nan if _is_absent(cell) else cell for cell in cells]
+        of_array = not isinstance(selection.labels[0], str)
+        if of_array or part.takes_arrays:
+            return np.array([cells])
+        return pd.DataFrame([cells], columns=list(selection.labels))
+    cell = row.get(selection.labels[0])
+    if _is_absent(cell):
+        return None
     if isinstance(cell, str) and part.wants_column:
         return [cell]
     if isinstance(cell, (str, Real)):
@@ -59,4 +63,4 @@ def _cell(row, selection, part):
 
 
 def _is_absent(cell):
-    return cell is None or cell is pd.NA or (isinstance(cell, Real) and cell != cell)
+    return cell is None or (np.ndim(cell) == 0 and pd.isna(cell))

@@ -1,6 +1,7 @@
 """Targets of joint models: one, or several named ones of mixed kinds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,10 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.multiclass import type_of_target
 
 from sklearn_mmfusion._skorch import SUITED
-from sklearn_mmfusion._validation import CLASSIFICATION, REGRESSION, Target, encode_target, noted
+from sklearn_mmfusion._validation import CLASSIFICATION, REGRESSION, encode_target, noted
 
 MULTITASK = "multitask"
+KINDS = ("binary", "multiclass", "continuous")  # that one of several targets may have
 
 
 @dataclass
@@ -122,18 +124,27 @@ def has_unknown(y):
 
 def is_indicator(values):
     """Whether an array holds a multilabel indicator: 0 and 1, all known."""
-    return not pd.isna(values).any() and type_of_target(values) == "multilabel-indicator"
+    numbers = pd.DataFrame(values).infer_objects()
+    if numbers.isna().any(axis=None) or numbers.select_dtypes(["number", "bool"]).shape[1] == 0:
+        return False
+    if numbers.select_dtypes(["number", "bool"]).shape != numbers.shape:
+        return False
+    return type_of_target(numbers.to_numpy()) == "multilabel-indicator"
+
+
+def known_values(column):
+    """The cells of a column of `y` that are known, as plain booleans, numbers or strings."""
+    return np.array(column.dropna().tolist())
 
 
 def kind_of_column(column, whole_numbers_are_classes):
     """Whether a column of `y` holds "continuous" numbers or classes ("multiclass")."""
-    known = column.dropna()
-    is_number = pd.api.types.is_numeric_dtype(known) and not pd.api.types.is_bool_dtype(known)
-    if not is_number:
+    values = known_values(column)
+    if values.dtype.kind not in "iuf":
         return "multiclass"
     if not whole_numbers_are_classes:
         return "continuous"
-    return "continuous" if type_of_target(known.to_numpy()) == "continuous" else "multiclass"
+    return "multiclass" if np.array_equal(values, np.round(values)) else "continuous"
 
 
 def encode_targets(frame, kinds, *, owner, whole_numbers_are_classes):
@@ -148,42 +159,69 @@ def encode_targets(frame, kinds, *, owner, whole_numbers_are_classes):
         Name of the estimator, for messages.
     whole_numbers_are_classes : bool
     """
-    unknown = sorted(set(kinds) - set(frame.columns))
-    if unknown or not frame.columns.is_unique:
-        raise ValueError(
-            f"{owner}: target_type names {unknown}; y has the columns {list(frame.columns)}, whose "
-            "names must be unique."
-        )
+    check_names(frame, kinds, owner)
     columns, targets = [], {}
     for name in frame.columns:
-        kind = kinds.get(name) or kind_of_column(frame[name], whole_numbers_are_classes)
         known = frame[name].notna().to_numpy()
-        values = np.array(frame[name][known].tolist())  # as plain numbers or strings
-        with noted(f"Raised for target {name!r}, which is known in {len(values)} rows."):
+        with noted(f"Raised for target {name!r}, which is known in {known.sum()} rows."):
+            kind = kinds.get(name) or kind_of_column(frame[name], whole_numbers_are_classes)
+            values = known_values(frame[name])
             target = encode_target(values, len(values), owner=owner, target_type=kind)
         column = np.full(len(frame), np.nan, dtype=np.float32)
         column[known] = target.values.reshape(len(values), -1)[:, 0]
         columns.append(column)
-        targets[name] = Target(
-            target.kind, None, target.n_outputs, target.classes, target.mean, target.scale
-        )
+        targets[name] = replace(target, values=None)
     n_outputs = sum(target.n_outputs for target in targets.values())
     values = np.stack(columns, axis=1)
     known = (~np.isnan(values)).mean(axis=0).tolist()
     return MultiTarget(MULTITASK, values, n_outputs, targets, known)
 
 
-def score_targets(y, predicted, targets, sample_weight=None):
-    """Mean over targets of accuracy (classes) or R2 (numbers), on the rows that are known."""
+def check_names(frame, kinds, owner):
+    """Raise unless targets have unique names and `kinds` names them and kinds of one column."""
+    names = list(frame.columns)
+    if len(set(names)) < len(names):
+        raise ValueError(f"{owner}: y has the columns {names}; names must be unique.")
+    for name, kind in kinds.items():
+        if name not in names:
+            raise ValueError(f"{owner}: target_type names {name!r}; y has the columns {names}.")
+        if kind not in KINDS:
+            raise ValueError(
+                f"{owner}: target_type of {name!r} is {kind!r}; expected one of {list(KINDS)}."
+            )
+
+
+def check_target_weights(weights, frame, owner):
+    """Raise unless `weights` are finite numbers of 0 or more for columns of y."""
+    names = list(frame.columns)
+    for name, weight in weights.items():
+        if name not in names:
+            raise ValueError(f"{owner}: target_weights names {name!r}; y has the columns {names}.")
+        if not isinstance(weight, Real) or not 0 <= weight < np.inf:
+            raise ValueError(
+                f"{owner}: target_weights of {name!r} is {weight!r}; expected a finite number of 0 "
+                "or more."
+            )
+
+
+def score_targets(y, predicted, targets, owner, sample_weight=None):
+    """Mean of accuracy (classes) or R2 (numbers) over the targets, on the rows that know them."""
     y = y if isinstance(y, pd.DataFrame) else pd.DataFrame(np.asarray(y, dtype=object))
+    if y.shape[1] != len(targets):
+        raise ValueError(f"{owner}: y has {y.shape[1]} columns; expected {list(targets)}.")
     scores = []
     for position, (name, target) in enumerate(targets.items()):
-        true = y[name] if name in y.columns else y.iloc[:, position]
-        known = true.notna().to_numpy()
+        column = y[name] if name in y.columns else y.iloc[:, position]
+        known = column.notna().to_numpy()
+        if not known.any():
+            continue
+        guess = predicted[name].to_numpy()[known]
+        true = known_values(column)
+        if target.classes is not None and target.classes.dtype.kind == "U":
+            true = true.astype(str)  # as `fit` read a column of strings and numbers
         score = accuracy_score if target.kind in CLASSIFICATION else r2_score
         weight = None if sample_weight is None else np.asarray(sample_weight)[known]
-        guess = predicted[name].to_numpy()[known]
-        scores.append(
-            score(true.to_numpy()[known].astype(guess.dtype), guess, sample_weight=weight)
-        )
+        scores.append(score(true, guess, sample_weight=weight))
+    if not scores:
+        raise ValueError(f"{owner}: y knows none of the targets {list(targets)} in any row.")
     return float(np.mean(scores))

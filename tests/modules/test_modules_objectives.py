@@ -155,9 +155,9 @@ def test_joint_loss_equals_the_sum_by_hand(base, auxiliary):
 def make_tasks():
     """Classes in three outputs, two numbers, a number whose loss is absolute."""
     return [
-        (nn.CrossEntropyLoss(reduction="none"), slice(0, 3), slice(0, 1), True),
-        (nn.MSELoss(reduction="none"), slice(3, 5), slice(1, 3), False),
-        (nn.L1Loss(reduction="none"), slice(5, 6), slice(3, 4), False),
+        (nn.CrossEntropyLoss(reduction="none"), slice(0, 3), slice(0, 1), True, 1.0),
+        (nn.MSELoss(reduction="none"), slice(3, 5), slice(1, 3), False, 2.5),
+        (nn.L1Loss(reduction="none"), slice(5, 6), slice(3, 4), False, 1.0),
     ]
 
 
@@ -190,7 +190,7 @@ def test_multi_task_loss_equals_the_sum_by_hand(weights, unknown):
         assert not list(loss.parameters())
         losses = losses * weights
     rows = loss(output, target)
-    close(rows.detach().numpy(), np.nansum(losses, axis=1))
+    close(rows.detach().numpy(), np.nansum(losses * [1.0, 2.5, 1.0], axis=1))
     rows.sum().backward()
     assert output.grad.isfinite().all()
     for row, columns in enumerate(unknown):

@@ -21,6 +21,7 @@ from collections import defaultdict
 
 import joblib
 import numpy as np
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
@@ -177,7 +178,7 @@ def contenders(names, seed):
     for name, params in DECISIONS.items():
         yield "decisions", name, LateFusionClassifier(for_decisions, random_state=seed, **params)
     for name, params in JOINT.items():
-        model = JointFusionClassifier([(name, MODALITIES[name][2], name) for name in names])
+        model = clone(JointFusionClassifier([(m, MODALITIES[m][2], m) for m in names]))
         model.set_params(random_state=seed, **params)
         if name.startswith("tensor"):
             narrow = {f"{m}__n_components": 16 for m in names if m != "shape"}

@@ -41,9 +41,14 @@ class BaseModalityEncoder(
         Learn vocabulary, scaling or sizes from cells; set fitted attributes; return the `Inputs`
         of those cells.
     ``prepare(X)``
-        The `Inputs` of cells: their batches are the keywords of the module's ``forward``.
+        The `Inputs` of cells: their batches are the keywords of the module's ``forward``. A dict of
+        arrays, one row a cell, will do.
     ``build_module()``
-        An untrained module, from fitted attributes; ``module.out_features`` is its width.
+        An untrained module, from fitted attributes; ``module.out_features`` is its width. It may
+        have ``tokens(**batch)``, which returns its features, the sequence it pooled (n, L,
+        token_features) and which steps are valid (n, L), for fusions that read sequences.
+
+    X is a Series of the column where the tag ``input_tags.three_d_array`` says so.
 
     A subclass of this base writes instead, and can be fitted alone too:
 

@@ -4,6 +4,7 @@ All parts follow the encoder protocol (see `feature_extraction._base`), with fit
 those that train on their own: ``fit_prepare(X, y, **params)``, ``prepare(X)``, ``build_module()``.
 """
 
+import numpy as np
 import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
@@ -44,13 +45,22 @@ class EncoderPart:
     def fit_prepare(self, X, y, params):
         if self.before is not None:
             X = self.before.fit_transform(X, y, **accepted_fit_params(self.before, params))
-        return self.encoder.fit_prepare(X, y)
+        return as_inputs(self.encoder.fit_prepare(X, y))
 
     def prepare(self, X):
-        return self.encoder.prepare(X if self.before is None else self.before.transform(X))
+        if self.before is not None:
+            X = self.before.transform(X)
+        return as_inputs(self.encoder.prepare(X))
 
     def build_module(self):
         return self.encoder.build_module()
+
+
+def as_inputs(prepared):
+    """What an encoder prepared, of which one of a user's own may give a dict of arrays."""
+    if isinstance(prepared, dict):
+        return Inputs(**{key: DenseRows(np.asarray(rows)) for key, rows in prepared.items()})
+    return prepared
 
 
 class FeaturePart:

@@ -58,7 +58,7 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
     """One network of encoders, a fusion and a head, trained end to end."""
 
     _triples_parameter = "encoders"
-    _min_steps = 600
+    _min_steps = 1000
 
     _parameter_constraints = {
         **{k: v for k, v in TRAINING_CONSTRAINTS.items() if not k.startswith("module")},

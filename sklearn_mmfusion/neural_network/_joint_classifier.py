@@ -92,7 +92,7 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
 
     max_epochs : int or "auto", default="auto"
         Passes over the training rows, and as many over each modality with `pretrain`; "auto" takes
-        at least 20 epochs and 600 steps (300 of pretraining).
+        at least 20 epochs and 1000 steps (300 of pretraining).
 
     lr : float, default=2e-3
         Peak learning rate; it rises over the first 15 % of the steps, then follows a cosine.
@@ -196,7 +196,7 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
     Rows of the validation part choose the number of epochs; transformers other than encoders have
     seen them (in a pipeline of scikit-learn's they would, too).
 
-    Cost: that of the encoders for 600 steps or more, twice with `early_stopping`; the fusion's own
+    Cost: that of the encoders for 1000 steps or more, twice with `early_stopping`; the fusion's own
     is in the docstring of its class. Equal seeds give equal bits on a CPU at equal thread count.
 
     References

@@ -23,7 +23,14 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_mmfusion._sklearn import Interval, StrOptions
-from sklearn_mmfusion._torch import isolated_rng, predict_batches, resolve_device
+from sklearn_mmfusion._torch import (
+    BatchIterator,
+    Rows,
+    isolated_rng,
+    n_batches,
+    predict_batches,
+    resolve_device,
+)
 from sklearn_mmfusion._validation import CLASSIFICATION
 from sklearn_mmfusion.modules.losses import EvidentialLoss
 
@@ -45,7 +52,6 @@ SUITED = {
 MIN_EPOCHS = 20  # what max_epochs="auto" guarantees, beside NetworkMixin._min_steps
 WARMUP = 0.15  # part of the steps over which the learning rate rises
 MAX_NORM = 1.0  # gradients are clipped to this norm
-BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by length
 
 # what _parameter_constraints of every estimator that trains a network holds
 TRAINING_CONSTRAINTS = {
@@ -95,83 +101,6 @@ def tells_evidence(estimator):
             f"{type(estimator).__name__} has loss={loss!r}; evidence needs loss='evidential'."
         )
     return True
-
-
-class Batch(tuple):
-    """A pair (inputs, targets) as skorch expects it, with the weights of its rows."""
-
-    def __new__(cls, inputs, targets, weight):
-        batch = super().__new__(cls, (inputs, targets))
-        batch.weight = weight
-        return batch
-
-
-class Rows(torch.utils.data.Dataset):
-    """Rows of prepared inputs with their targets and weights.
-
-    Parameters
-    ----------
-    inputs : sklearn_mmfusion._torch.Inputs
-    target, weight : ndarray or None
-    rows : ndarray of int
-        The rows this set holds.
-    """
-
-    def __init__(self, inputs, target, weight, rows):
-        self.inputs, self.target, self.weight, self.rows = inputs, target, weight, rows
-
-    def __len__(self):
-        return len(self.rows)
-
-    def batch(self, positions, device):
-        rows = self.rows[positions]
-        target = torch.from_numpy(self.target[rows]).to(device)
-        weight = None
-        if self.weight is not None:
-            weight = torch.from_numpy(self.weight[rows]).to(device)
-        return Batch(self.inputs.batch(rows, device), target, weight)
-
-
-def n_batches(n_rows, batch_size):
-    """How many batches of nearly equal size: none of one row, unless `batch_size` is one."""
-    least = 1 if batch_size == 1 else 2
-    return max(1, min(-(-n_rows // batch_size), n_rows // least))
-
-
-class BatchIterator:
-    """Batches of nearly equal size, gathered by index; rows of similar length share one.
-
-    Equal sizes, rather than full batches and a rest, keep a batch of a single row from reaching
-    batch normalization.
-    """
-
-    def __init__(self, dataset, batch_size, device, shuffle=False, seed=0):
-        self.dataset, self.batch_size, self.device = dataset, batch_size, device
-        self.rng = np.random.default_rng(seed) if shuffle else None
-        lengths = dataset.inputs.lengths()
-        self.lengths = None if lengths is None else lengths[dataset.rows]
-
-    def __len__(self):
-        return n_batches(len(self.dataset), self.batch_size)
-
-    def __iter__(self):
-        order = np.arange(len(self.dataset))
-        if self.rng is not None:
-            self.rng.shuffle(order)
-        if self.lengths is not None:
-            n_buckets = max(1, len(self) // BUCKET) if self.rng is not None else 1
-            order = np.concatenate(
-                [
-                    b[np.argsort(self.lengths[b], kind="stable")]
-                    for b in np.array_split(order, n_buckets)
-                ]
-            )
-        batches = np.array_split(order, len(self))
-        if self.rng is not None:
-            self.rng.shuffle(turns := np.arange(len(batches)))
-            batches = [batches[i] for i in turns]
-        for positions in batches:
-            yield self.dataset.batch(positions, self.device)
 
 
 class Net(NeuralNet):

@@ -12,6 +12,7 @@ import torch
 from scipy.sparse import issparse
 
 _TRAINING_LOCK = threading.RLock()
+BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by length
 
 
 def resolve_device(device):
@@ -172,6 +173,83 @@ class FusionInputs:
                 batch = inputs.batch(own, device)
                 tensors.update({f"{name}__{key}": tensor for key, tensor in batch.items()})
         return tensors
+
+
+class Batch(tuple):
+    """A pair (inputs, targets) as skorch expects it, with the weights of its rows."""
+
+    def __new__(cls, inputs, targets, weight):
+        batch = super().__new__(cls, (inputs, targets))
+        batch.weight = weight
+        return batch
+
+
+class Rows(torch.utils.data.Dataset):
+    """Rows of prepared inputs with their targets and weights.
+
+    Parameters
+    ----------
+    inputs : Inputs or FusionInputs
+    target, weight : ndarray or None
+    rows : ndarray of int
+        The rows this set holds.
+    """
+
+    def __init__(self, inputs, target, weight, rows):
+        self.inputs, self.target, self.weight, self.rows = inputs, target, weight, rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def batch(self, positions, device):
+        rows = self.rows[positions]
+        target = torch.from_numpy(self.target[rows]).to(device)
+        weight = None
+        if self.weight is not None:
+            weight = torch.from_numpy(self.weight[rows]).to(device)
+        return Batch(self.inputs.batch(rows, device), target, weight)
+
+
+def n_batches(n_rows, batch_size):
+    """How many batches of nearly equal size: none of one row, unless `batch_size` is one."""
+    least = 1 if batch_size == 1 else 2
+    return max(1, min(-(-n_rows // batch_size), n_rows // least))
+
+
+class BatchIterator:
+    """Batches of nearly equal size, gathered by index; rows of similar length share one.
+
+    Equal sizes, rather than full batches and a rest, keep a batch of a single row from reaching
+    batch normalization.
+    """
+
+    def __init__(self, dataset, batch_size, device, shuffle=False, seed=0):
+        self.dataset, self.batch_size, self.device = dataset, batch_size, device
+        self.rng = np.random.default_rng(seed) if shuffle else None
+        lengths = dataset.inputs.lengths()
+        self.lengths = None if lengths is None else lengths[dataset.rows]
+
+    def __len__(self):
+        return n_batches(len(self.dataset), self.batch_size)
+
+    def __iter__(self):
+        order = np.arange(len(self.dataset))
+        if self.rng is not None:
+            self.rng.shuffle(order)
+        if self.lengths is not None:
+            n_buckets = max(1, len(self) // BUCKET) if self.rng is not None else 1
+            order = np.concatenate(
+                [
+                    b[np.argsort(self.lengths[b], kind="stable")]
+                    for b in np.array_split(order, n_buckets)
+                ]
+            )
+        batches = np.array_split(order, len(self))
+        if self.rng is not None:
+            self.rng.shuffle(turns := np.arange(len(batches)))
+            batches = [batches[i] for i in turns]
+        for positions in batches:
+            yield self.dataset.batch(positions, self.device)
 
 
 def predict_batches(module, inputs, *, batch_size, device, method="forward"):

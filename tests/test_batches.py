@@ -9,8 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sklearn_mmfusion._skorch import BatchIterator, Rows, n_batches, validation_rows
-from sklearn_mmfusion._torch import DenseRows, Inputs, LazyRows, RaggedRows, predict_batches
+from sklearn_mmfusion._skorch import validation_rows
+from sklearn_mmfusion._torch import (
+    BatchIterator,
+    DenseRows,
+    Inputs,
+    LazyRows,
+    RaggedRows,
+    Rows,
+    n_batches,
+    predict_batches,
+)
 from sklearn_mmfusion._validation import Target
 
 # ------------------------------------------------------------------------------ batches

@@ -21,8 +21,8 @@ from sklearn_mmfusion._composition import (
     take_rows,
 )
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context, _safe_indexing
-from sklearn_mmfusion._skorch import MIN_EPOCHS, TRAINING_CONSTRAINTS, NetworkMixin, Rows
-from sklearn_mmfusion._torch import FusionInputs
+from sklearn_mmfusion._skorch import MIN_EPOCHS, TRAINING_CONSTRAINTS, NetworkMixin
+from sklearn_mmfusion._torch import FusionInputs, Rows
 from sklearn_mmfusion._validation import (
     CLASSIFICATION,
     all_or_nothing,

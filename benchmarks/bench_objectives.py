@@ -74,7 +74,7 @@ def pairs(seed, n_rows, n_known=60):
     """The label is known in few rows; the others still show which views belong together."""
     X, y, X_test, y_test = views(seed, n_rows)
     known = pd.Series(y, dtype=object).mask(np.arange(n_rows) >= n_known)
-    return X, known.to_frame("wanted"), X_test, y_test
+    return X, known.to_frame("wanted"), X_test, y_test  # one column, named below
 
 
 def shortcut(seed, n_rows, share=0.75, n_hidden=5, n_features=20):
@@ -129,6 +129,8 @@ def accuracy(seed, task, n_rows, params):
         known = y["wanted"].notna().to_numpy()
         X, y = X[known], y.loc[known, "wanted"].to_numpy()
     y = y if isinstance(y, pd.DataFrame) else y.astype(int)  # known in full
+    if isinstance(y, pd.DataFrame):
+        params["target_type"] = {"wanted": "binary"}
     model = JointFusionClassifier(TRIPLES, random_state=seed, **params).fit(X, y)
     answer = model.predict(X_test)
     answer = answer["wanted"] if isinstance(answer, pd.DataFrame) else answer

@@ -10,6 +10,7 @@ training or the user did, and ``predict`` answers skorch's scoring callbacks.
 import math
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 from numbers import Integral, Real
 
@@ -48,6 +49,11 @@ SUITED = {
     "multilabel-indicator": ("binary_cross_entropy",),
     "continuous": ("squared_error", "huber"),
     "continuous-multioutput": ("squared_error", "huber"),
+}
+# from outputs to the probabilities that skorch's scoring callbacks ask for
+NONLINEARITIES = {
+    "cross_entropy": partial(torch.softmax, dim=-1),
+    "binary_cross_entropy": torch.sigmoid,
 }
 MIN_EPOCHS = 20  # what max_epochs="auto" guarantees, beside NetworkMixin._min_steps
 WARMUP = 0.15  # part of the steps over which the learning rate rises
@@ -356,7 +362,7 @@ class NetworkMixin:
             "callbacks": [("keep_best", keep_best), *(self.callbacks or [])],
         }
         if module is None:
-            module = self._initial_module(target, parts, params, device)
+            module = self._initial_module(target, parts, params, device, seed)
             params = {**self._part_rates(), **params}
         net = Net(module, **{**defaults, **params})
         # What skorch's fit does, except that it would swallow the user's interrupt and carry on
@@ -384,8 +390,8 @@ class NetworkMixin:
             "optimizer": self.optimizer,
             "verbose": self.verbose,
         }
-        if kind == "multilabel-indicator":  # skorch would make two columns of each label
-            params["predict_nonlinearity"] = torch.sigmoid
+        if kind in CLASSIFICATION:  # skorch would make two columns of each label
+            params["predict_nonlinearity"] = NONLINEARITIES.get(self._loss(kind))
         accepted = signature(self.optimizer).parameters
         for name, value in {"weight_decay": self.weight_decay, "fused": True}.items():
             if name in accepted:
@@ -403,10 +409,10 @@ class NetworkMixin:
             options = {**options, "label_smoothing": self.label_smoothing}
         return criterion, options
 
-    def _initial_module(self, target, parts, params, device):
+    def _initial_module(self, target, parts, params, device, seed):
         module = self._build_module(target.n_outputs).to(device)
         if not (self.warm_start and hasattr(self, "module_")):
-            self._start(module, target, parts, params, device)
+            self._start(module, target, parts, params, device, seed)
         else:
             try:
                 module.load_state_dict(self.module_.state_dict())
@@ -422,14 +428,19 @@ class NetworkMixin:
         """Refuse to go on from a network whose outputs mean other classes."""
         if not (self.warm_start and hasattr(self, "module_")):
             return
-        before = self._target.classes
-        if joblib.hash(before) != joblib.hash(target.classes):
+        before, names = (
+            self._target,
+            [list(getattr(t, "targets", ())) for t in (self._target, target)],
+        )
+        same = before.kind == target.kind and names[0] == names[1]
+        if not same or joblib.hash(before.classes) != joblib.hash(target.classes):
             raise ValueError(
-                f"{type(self).__name__}: warm_start=True, but y has classes {target.classes}, the "
-                f"fitted network {before}. Set warm_start=False."
+                f"{type(self).__name__}: warm_start=True, but y has classes {target.classes} "
+                f"({target.kind}), the fitted network {before.classes} ({before.kind}). Set "
+                "warm_start=False."
             )
 
-    def _start(self, module, target, parts, params, device):
+    def _start(self, module, target, parts, params, device, seed):
         """Give a fresh module better weights than random ones, where there is a way."""
 
     def _loss(self, kind):

@@ -164,14 +164,14 @@ class FusionInputs:
         return np.max(lengths, axis=0) if lengths else None
 
     def batch(self, rows, device="cpu"):
-        """Gather rows: ``mask`` and, as ``name__keyword``, each modality's present rows."""
+        """Gather rows: ``mask`` and, as ``name.keyword``, each modality's present rows."""
         mask = self.mask[rows]
         tensors = {"mask": torch.from_numpy(mask).to(device)}
         for m, (name, inputs) in enumerate(self.parts.items()):
             own = self.places[rows[mask[:, m]], m]
             if len(own):
                 batch = inputs.batch(own, device)
-                tensors.update({f"{name}__{key}": tensor for key, tensor in batch.items()})
+                tensors.update({f"{name}.{key}": tensor for key, tensor in batch.items()})
         return tensors
 
 

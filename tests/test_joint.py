@@ -115,7 +115,7 @@ def double():
 def features_by_hand(net, batch):
     mask, features = batch["mask"], []
     for m, name in enumerate(["image", "text", "table"]):
-        own = {k.split("__")[1]: v for k, v in batch.items() if k.startswith(f"{name}__")}
+        own = {k.split(".")[1]: v for k, v in batch.items() if k.startswith(f"{name}.")}
         x = torch.zeros(len(mask), 8)
         x[mask[:, m]] = net.encoders[m](**own)
         features.append(x)
@@ -475,7 +475,7 @@ ERRORS = [
     ({"encoders": DROPPED}, "every encoder is 'drop'"),
     ({"encoders": [("image", "image")]}, "must be a .* triple, got"),
     ({"encoders": [("image", ImageEncoder(), "photo")]}, "'image': column 'photo' is not in X"),
-    ({"encoder_lr": {"sound": 0.1}}, r"encoder_lr names \['sound'\]; the modalities"),
+    ({"encoder_lr": {"sound": 0.1}}, r"encoder_lr names 'sound'; the modalities"),
     (
         {"encoders": WIDE, "fusion": "tensor", "n_components": 400},
         r"widths \[400, 400\].*Use fusion='low_rank'",

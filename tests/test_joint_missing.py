@@ -228,7 +228,7 @@ class Sides(Callback):
         self.seen = {True: set(), False: set()}
 
     def on_batch_begin(self, net, batch, training, **kwargs):
-        self.seen[training] |= {int(v) for v in batch[0]["row__features"][:, 0]}
+        self.seen[training] |= {int(v) for v in batch[0]["row.features"][:, 0]}
 
 
 def test_groups_stay_together_where_modalities_are_absent():

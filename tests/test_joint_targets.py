@@ -5,10 +5,11 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_matrix
 from scipy.special import log_softmax
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
@@ -210,14 +211,28 @@ def test_array_of_classes_is_several_targets():
 
 
 @pytest.mark.parametrize("dtype", [int, float, bool])
-def test_indicator_frame_stays_multilabel(dtype):
+def test_indicator_is_multilabel_as_array_and_several_targets_as_frame(dtype):
     X = make_X()
     Y = (X[["a", "c"]] > 0).astype(dtype)
-    model, plain = joint().fit(X, Y), joint().fit(X, Y.to_numpy(int))
-    told = model.predict(X)
+    told = joint().fit(X, Y.to_numpy()).predict(X)
     assert isinstance(told, np.ndarray) and set(told.flat) <= {0, 1}
-    np.testing.assert_array_equal(model.predict_proba(X), plain.predict_proba(X))
-    assert model.predict_proba(X).shape == (N, 2)
+    sparse = joint().fit(X, csr_matrix(Y.to_numpy(int))).predict(X)
+    np.testing.assert_array_equal(sparse, told)
+    frame = joint().fit(X, Y).predict(X)
+    assert list(frame.columns) == ["a", "c"] and frame.to_numpy().dtype == dtype
+    holes = Y.astype(object).mask(np.eye(N, 2, dtype=bool))  # the same kind on every fold
+    scores = cross_validate(joint(), X, holes, cv=KFold(3), error_score="raise")["test_score"]
+    assert np.isfinite(scores).all()
+
+
+def test_frame_of_one_column_is_a_named_target_where_it_is_said():
+    X = make_X()
+    y = pd.DataFrame({"level": np.where(X["a"] > 0, 2.0, 1.0)})
+    y.iloc[::5] = np.nan
+    model = joint(target_type={"level": "multiclass"}).fit(X, y)
+    assert list(model.predict(X).columns) == ["level"]
+    with pytest.raises(ValueError, match="y contains NaN"):
+        joint().fit(X, y)
 
 
 def test_numbers_of_a_regressor_are_one_target_as_array_and_several_as_frame():

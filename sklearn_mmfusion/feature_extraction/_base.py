@@ -35,7 +35,8 @@ class BaseModalityEncoder(
 ):
     """Base of the encoders: a column of one modality -> (n_samples, n_components) float32.
 
-    The encoder protocol, by which a joint network takes an encoder in, also one of your own:
+    The encoder protocol, by which a joint network takes in an encoder, also one of your own, which
+    beside ``fit``, as every estimator has, needs:
 
     ``fit_prepare(X, y=None)``
         Learn vocabulary, scaling or sizes from cells; set fitted attributes; return the `Inputs`
@@ -186,8 +187,11 @@ class BaseModalityEncoder(
         check_is_fitted(self)
         return evidence_of(self._compute(X, self.module_, self._n_outputs))
 
+    @all_or_nothing
     def fit_prepare(self, X, y=None):
         """Learn what preparing cells needs, without training, and prepare them.
+
+        The encoder then is not fitted: a joint network trains the module it builds.
 
         Parameters
         ----------
@@ -206,6 +210,8 @@ class BaseModalityEncoder(
         inputs = self._learn(column, np.arange(len(column)))
         self._n_features_out = self.n_components
         self._module_spec = self._describe_module()
+        for name in ("module_", "classes_", "history_", "n_iter_"):  # of another vocabulary
+            vars(self).pop(name, None)
         return inputs
 
     def prepare(self, X):

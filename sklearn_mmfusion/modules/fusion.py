@@ -202,6 +202,15 @@ class TensorFusion(nn.Module):
         return self.linear(product)
 
 
+def check_heads(out_features: int, num_heads: int) -> None:
+    """Raise unless the heads of an attention share its width evenly."""
+    if num_heads < 1 or out_features % num_heads:
+        raise ValueError(
+            f"n_components={out_features} is no multiple of num_heads={num_heads}; set "
+            "fusion_params={'num_heads': ...} to a divisor."
+        )
+
+
 class AttentionFusion(nn.Module):
     """Cross-modal attention (one layer; Vaswani et al. 2017, Tsai et al. 2019).
 
@@ -222,6 +231,7 @@ class AttentionFusion(nn.Module):
         num_heads: int = 4,
     ):
         super().__init__()
+        check_heads(out_features, num_heads)
         self.out_features = out_features
         self.project = Projections(in_features, out_features)
         self.tokens = Projections(token_features, out_features)
@@ -270,6 +280,9 @@ class GraphFusion(nn.Module):
         self, in_features: list[int], out_features: int, num_rounds: int = 2, num_heads: int = 4
     ):
         super().__init__()
+        check_heads(out_features, num_heads)
+        if num_rounds < 1:
+            raise ValueError(f"num_rounds is {num_rounds}; expected 1 or more.")
         self.out_features = out_features
         self.project = Projections(in_features, out_features)
         self.rounds = nn.ModuleList(

@@ -56,7 +56,7 @@ class FusionNetwork(nn.Module):
     probability `modality_dropout`, never all of them.
 
     Shape: forward(mask, **batch) with mask (N, M) bool and, for each modality that some row has,
-    the keywords of its encoder as ``name__keyword``, present rows only -> (N, n_outputs). In
+    the keywords of its encoder as ``name.keyword``, present rows only -> (N, n_outputs). In
     training mode a tuple: that; the outputs of the modalities' own heads, M times (N, n_outputs);
     the weighted sum of the alignments' losses (N,); mask.
 
@@ -115,7 +115,7 @@ class FusionNetwork(nn.Module):
         """Features of each modality, M times (N, d_m), and the tokens a fusion reads or None."""
         features, tokens = [], []
         for m, (name, encoder) in enumerate(zip(self.names, self.encoders, strict=True)):
-            prefix = f"{name}__"
+            prefix = f"{name}."  # no identifier has a dot
             own = {k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)}
             rows = mask[:, m].nonzero()[:, 0]
             x, values, valid = self._run(encoder, own, len(rows))

@@ -87,7 +87,7 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
             module.set_scale(torch.from_numpy(self.mean_), torch.from_numpy(self.scale_))
         return module
 
-    def _start(self, module, target, parts, params, device):
+    def _start(self, module, target, parts, params, device, seed):
         if self.module is not None:
             return
         part = parts[0]

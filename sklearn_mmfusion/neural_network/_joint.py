@@ -10,6 +10,7 @@ from torch import nn
 from sklearn_mmfusion._composition import (
     KEYWORDS,
     TripleComposition,
+    accepted_fit_params,
     as_table,
     check_triples,
     column_names,
@@ -20,7 +21,17 @@ from sklearn_mmfusion._composition import (
     take_params,
     take_rows,
 )
-from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context, _safe_indexing
+from sklearn_mmfusion._sklearn import (
+    Interval,
+    MetadataRouter,
+    MethodMapping,
+    StrOptions,
+    _check_method_params,
+    _fit_context,
+    _routing_enabled,
+    _safe_indexing,
+    process_routing,
+)
 from sklearn_mmfusion._skorch import MIN_EPOCHS, TRAINING_CONSTRAINTS, NetworkMixin
 from sklearn_mmfusion._torch import FusionInputs, Rows
 from sklearn_mmfusion._validation import (
@@ -76,7 +87,7 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
 
     # ------------------------------------------------------------------------------ fit
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=False)
     @all_or_nothing
     def fit(self, X, y, sample_weight=None, groups=None):
         """Train encoders, fusion and head as one network.
@@ -85,10 +96,11 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns)
             The modalities: a pandas or polars frame, or a 2-D array (of objects too). A cell that
-            is NA, None or NaN marks the modality absent in that row.
+            is NA, None or NaN marks the modality absent in that row, where it is a single column.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), or DataFrame
-            Target. A frame of several columns is several named targets, each of its own kind, in
-            which NA means not known.
+            Target. A frame of several columns (or of one that `target_type` names) is several named
+            targets, each of its own kind, in which NA means not known. Stratified folds, the
+            default of scikit-learn for a number of folds, do not split those: pass ``KFold(5)``.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in the loss. Rows of weight zero are left out.
         groups : array-like of shape (n_samples,), default=None
@@ -101,21 +113,22 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
         self._check_parameters()
         owner = type(self).__name__
         table = as_table(X)
-        y, frame = self._check_target(y, len(table))
+        y, several = self._check_target(y, len(table))
         weight = check_weight(sample_weight, len(table), owner=owner)
         groups = check_groups(groups, len(table), owner=owner)
         warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
         self._parts = self._make_parts(warm)
         columns = self._select_columns(table)
         rows = self._learnable_rows(columns, weight)
+        routed = self._routed(sample_weight=sample_weight, groups=groups)
         y, weight, groups = (
             None if v is None else _safe_indexing(v, rows) for v in (y, weight, groups)
         )
-        target = self._encode(y, frame is not None)
+        target = self._encode(y, several)
+        inputs = self._fit_parts(columns, rows, y, routed, warm)
         weight = combine_weights(
             weight, getattr(self, "class_weight", None), y, owner=owner, kind=target.kind
         )
-        inputs = self._fit_parts(columns, rows, y, weight, groups, warm)
         self._n_outputs = target.n_outputs
         self._priors = priors(target, weight)
         self._pretraining_epochs = {}
@@ -154,15 +167,24 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
                     f"{owner}: objective {name!r} aligns modalities with one another; there is one."
                 )
         if isinstance(self.encoder_lr, dict):
-            self._check_names(self.encoder_lr, "encoder_lr")
-
-    def _check_names(self, given, parameter):
-        names = [name for name, _ in self._pairs]
-        unknown = sorted(set(map(str, given)) - set(names))
-        if unknown:
+            self._check_rates()
+        if "criterion" in (self.net_params or {}):
             raise ValueError(
-                f"{type(self).__name__}: {parameter} names {unknown}; the modalities are {names}."
+                f"{owner}: net_params has 'criterion', but a joint network adds up the losses of "
+                "its objectives. Choose the prediction's own by `loss`, its arguments as "
+                "net_params={'criterion__label_smoothing': 0.0}."
             )
+
+    def _check_rates(self):
+        owner, names = type(self).__name__, [name for name, _ in self._pairs]
+        for name, rate in self.encoder_lr.items():
+            if name not in names:
+                raise ValueError(f"{owner}: encoder_lr names {name!r}; the modalities are {names}.")
+            if not isinstance(rate, Real) or not 0 <= rate < np.inf:
+                raise ValueError(
+                    f"{owner}: encoder_lr of {name!r} is {rate!r}; expected a finite number of 0 "
+                    "or more."
+                )
 
     def _kept_triples(self):
         return [t for t in self.encoders if not (isinstance(t[1], str) and t[1] == "drop")]
@@ -183,6 +205,12 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
             if not isinstance(estimator, str):
                 child = seeded_clone(estimator, seed, name)
             parts[name] = as_part(child, self.n_components, self.dropout)
+            if not hasattr(parts[name].alone, "transform") and parts[name].alone is not None:
+                raise TypeError(
+                    f"{type(self).__name__}: modality {name!r} has {estimator!r}, which does not "
+                    "implement transform; expected an encoder, a transformer, 'passthrough' or "
+                    "'drop'. LateFusion joins predictors."
+                )
         return parts
 
     def _select_columns(self, table):
@@ -225,7 +253,7 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
             )
         return rows
 
-    def _fit_parts(self, columns, rows, y, weight, groups, warm):
+    def _fit_parts(self, columns, rows, y, routed, warm):
         """Prepare the modalities of the rows to learn from, learning what that needs."""
         inputs = {}
         for (name, part), (data, present) in zip(self._parts.items(), columns, strict=True):
@@ -245,25 +273,63 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
                 if warm:
                     inputs[name] = part.prepare(data), kept
                     continue
-                told = {"sample_weight": weight, "groups": groups}
-                told = {key: value for key, value in told.items() if value is not None}
+                told = _check_method_params(present, routed.get(name, {}), indices=rows)
                 params = take_params(told, kept)
                 inputs[name] = part.fit_prepare(data, take_rows(y, kept), params), kept
         return FusionInputs(inputs)
 
+    # ------------------------------------------------------------------------------ routing
+
+    def _fitted_alone(self):
+        """{name: what is fitted before the network}, of the modalities that have it."""
+        parts = {n: as_part(e, self.n_components, self.dropout) for n, e, _ in self._kept_triples()}
+        return {name: part.alone for name, part in parts.items() if part.alone is not None}
+
+    def _routed(self, **params):
+        """{name: fit parameters} for what is fitted alone."""
+        params = {key: value for key, value in params.items() if value is not None}
+        alone = self._fitted_alone()
+        if not _routing_enabled():
+            return {name: accepted_fit_params(child, params) for name, child in alone.items()}
+        routed = process_routing(self, "fit", **params)
+        method = {
+            n: "fit_transform" if hasattr(c, "fit_transform") else "fit" for n, c in alone.items()
+        }
+        return {name: dict(routed[name][method[name]]) for name in alone}
+
+    def get_metadata_routing(self):
+        """Get the metadata routing of this object.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            What this estimator requests, and transformers that are fitted before it is trained.
+        """
+        router = MetadataRouter(owner=self).add_self_request(self)
+        for name, child in self._fitted_alone().items():
+            mapping = MethodMapping()
+            fits = ["fit_transform"] if hasattr(child, "fit_transform") else ["fit", "transform"]
+            for callee in fits:
+                mapping.add(caller="fit", callee=callee)
+            router.add(method_mapping=mapping, **{name: child})
+        return router
+
     # ------------------------------------------------------------------------------ target
 
     def _check_target(self, y, n_samples):
-        """`y` checked, and the frame of several targets where it is one."""
+        """`y` checked, and whether it is a frame of several targets."""
         owner = type(self).__name__
-        frame = None if y is None else as_targets(y, self._whole_numbers_are_classes)
+        named = isinstance(self.target_type, dict)
+        frame = None
+        if y is not None:
+            frame = as_targets(y, self._whole_numbers_are_classes, named)
         if frame is None:
-            if isinstance(self.target_type, dict) or self.target_weights is not None:
+            if named or self.target_weights is not None:
                 raise ValueError(
                     f"{owner}: target_type and target_weights by name need y with several "
                     "targets; it has one. Pass a frame, one named column a target."
                 )
-            return check_y(y, n_samples, owner=owner), None
+            return check_y(y, n_samples, owner=owner), False
         if len(frame) != n_samples:
             raise ValueError(
                 f"{owner}: Found input variables with inconsistent numbers of samples: X has "
@@ -271,7 +337,7 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
             )
         if isinstance(self.target_weights, dict):
             check_target_weights(self.target_weights, frame, owner)
-        return frame, frame
+        return frame, True
 
     def _encode(self, y, several):
         owner = type(self).__name__
@@ -283,7 +349,7 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
                 owner=owner,
                 whole_numbers_are_classes=self._whole_numbers_are_classes,
             )
-        target = encode_target(y, len(y), owner=owner, target_type=self._target_type(y))
+        target = encode_target(y, y.shape[0], owner=owner, target_type=self._target_type(y))
         self._check_kind(target)
         return target
 
@@ -291,7 +357,7 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
 
     def _objectives(self):
         given = DEFAULT_OBJECTIVES if isinstance(self.objectives, str) else self.objectives
-        return given or {}
+        return dict(given or {})
 
     def _describe_module(self):
         cls, params = self._named_fusion()
@@ -367,23 +433,23 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
 
     # ------------------------------------------------------------------------------ pretraining
 
-    def _start(self, module, target, parts, params, device):
+    def _start(self, module, target, parts, params, device, seed):
         if not self.pretrain:
             return
         for m, name in enumerate(module.names):
             own = [self._rows_of(name, m, part) for part in parts]
-            if min(len(part) for part in own) < 2:
+            if len(own[0]) < 2:
                 continue
+            if len(own[-1]) < 2:  # nothing to watch: in full, and so when it is done again
+                own = own[:1]
             network = EncoderNetwork(module.encoders[m], target.n_outputs)
             if len(module.heads):
                 network.head = module.heads[m]
             epochs = self._pretraining_epochs.get(name) or self._n_pretraining(own)
             self._announce(f"pretraining {name}", own, epochs)
             network = network.to(device)
-            seed = params.get("iterator_train__seed", 0)
             _, best = self._fit_net(target, own, epochs, seed, device, network)
-            if best is not None:
-                self._pretraining_epochs[name] = best
+            self._pretraining_epochs[name] = best or epochs
 
     def _n_pretraining(self, parts):
         if self.max_epochs != "auto":

@@ -27,8 +27,8 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         transformer is fitted first and joins as features, so does a `FrozenEstimator` (fixed
         features) and ``"passthrough"`` (numbers); ``"drop"`` leaves the modality out. The column
         is a string or an integer (one column: the modality is absent where the cell is NA), or a
-        list of either, a slice, a boolean mask, or a callable that answers X with one of these (a
-        table, which counts as present; NA is a gap for an imputer).
+        list of either, a slice, a boolean mask, or a callable that answers X with one of these: a
+        table, which is absent only where its columns are; NA in it is a gap for an imputer.
 
     fusion : str or type, default="concat"
         How features become one vector of `n_components`. In all, an absent modality leaves
@@ -47,7 +47,8 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         - a class of your own: a ``torch.nn.Module`` made with ``in_features`` (one width a
           modality), ``out_features`` and `fusion_params`; ``forward(features, mask)`` takes a list
           of tensors (n, width) and a mask (n, n_modalities), True where present, and returns
-          (n, out_features). ``sklearn_mmfusion.modules.fusion`` says more.
+          (n, out_features). With a method ``weights`` of the same arguments it tells shares of
+          modalities. ``sklearn_mmfusion.modules.fusion`` says more.
 
     fusion_params : dict, default=None
         Further arguments of the fusion: ``rank`` of "low_rank", ``max_weights`` of "tensor",
@@ -75,7 +76,9 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
 
     encoder_lr : float or dict of {str: float}, default=None
         Peak learning rate of the encoders, or of those named; None takes `lr`. 0 keeps their
-        weights (with `pretrain`, as they came from there).
+        weights as they start: at random, or with `pretrain` as they came from there (batch norm
+        still follows the data). Weights of an encoder fitted before are not taken over; frozen,
+        ``FrozenEstimator(encoder)``, it gives fixed features.
 
     loss : "auto", "cross_entropy", "binary_cross_entropy", default="auto"
         Loss; "auto" takes binary cross-entropy for multilabel targets, else cross-entropy.

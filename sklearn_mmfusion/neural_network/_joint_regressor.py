@@ -24,8 +24,8 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         transformer is fitted first and joins as features, so does a `FrozenEstimator` (fixed
         features) and ``"passthrough"`` (numbers); ``"drop"`` leaves the modality out. The column
         is a string or an integer (one column: the modality is absent where the cell is NA), or a
-        list of either, a slice, a boolean mask, or a callable that answers X with one of these (a
-        table, which counts as present; NA is a gap for an imputer).
+        list of either, a slice, a boolean mask, or a callable that answers X with one of these: a
+        table, which is absent only where its columns are; NA in it is a gap for an imputer.
 
     fusion : str or type, default="concat"
         How features become one vector of `n_components`. In all, an absent modality leaves
@@ -44,7 +44,8 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         - a class of your own: a ``torch.nn.Module`` made with ``in_features`` (one width a
           modality), ``out_features`` and `fusion_params`; ``forward(features, mask)`` takes a list
           of tensors (n, width) and a mask (n, n_modalities), True where present, and returns
-          (n, out_features). ``sklearn_mmfusion.modules.fusion`` says more.
+          (n, out_features). With a method ``weights`` of the same arguments it tells shares of
+          modalities. ``sklearn_mmfusion.modules.fusion`` says more.
 
     fusion_params : dict, default=None
         Further arguments of the fusion: ``rank`` of "low_rank", ``max_weights`` of "tensor",
@@ -72,14 +73,16 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
 
     encoder_lr : float or dict of {str: float}, default=None
         Peak learning rate of the encoders, or of those named; None takes `lr`. 0 keeps their
-        weights (with `pretrain`, as they came from there).
+        weights as they start: at random, or with `pretrain` as they came from there (batch norm
+        still follows the data). Weights of an encoder fitted before are not taken over; frozen,
+        ``FrozenEstimator(encoder)``, it gives fixed features.
 
     loss : "auto", "squared_error", "huber", default="auto"
         Loss on standardized targets; "auto" is the squared error.
 
     target_type : dict of {str: str} or "auto", default="auto"
         How to read targets of these names, where `y` has several: "multiclass", "continuous".
-        By default strings and booleans are classes, whole numbers numbers, and fractions numbers.
+        By default strings and booleans are classes, and numbers are numbers.
 
     target_weights : dict of {str: float}, "uncertainty" or None, default=None
         Weights of the losses of several targets, 1 where not named; "uncertainty" learns them [9]_.

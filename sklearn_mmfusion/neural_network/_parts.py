@@ -1,7 +1,8 @@
 """What a joint network takes in from a triple: an encoder, or a transformer's features.
 
 All parts follow the encoder protocol (see `feature_extraction._base`), with fit parameters for
-those that train on their own: ``fit_prepare(X, y, **params)``, ``prepare(X)``, ``build_module()``.
+what is fitted alone, the attribute ``alone``: ``fit_prepare(X, y, params)``, ``prepare(X)``,
+``build_module()``.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
-from sklearn_mmfusion._composition import accepted_fit_params, wants_column
+from sklearn_mmfusion._composition import wants_column
 from sklearn_mmfusion._passthrough import as_transformer, is_passthrough
 from sklearn_mmfusion._torch import DenseRows, Inputs
 from sklearn_mmfusion.modules.network import FeatureNetwork
@@ -39,28 +40,41 @@ class EncoderPart:
     def __init__(self, estimator):
         self.wants_column = wants_column(estimator)
         steps = estimator.steps if isinstance(estimator, Pipeline) else [("", estimator)]
-        self.before = Pipeline(estimator.steps[:-1]) if len(steps) > 1 else None
+        self.alone = estimator[:-1] if len(steps) > 1 else None
         self.encoder = steps[-1][1]
 
     def fit_prepare(self, X, y, params):
-        if self.before is not None:
-            X = self.before.fit_transform(X, y, **accepted_fit_params(self.before, params))
+        if self.alone is not None:
+            X = fit_transform(self.alone, X, y, params)
         return as_inputs(self.encoder.fit_prepare(X, y))
 
     def prepare(self, X):
-        if self.before is not None:
-            X = self.before.transform(X)
+        if self.alone is not None:
+            X = self.alone.transform(X)
         return as_inputs(self.encoder.prepare(X))
 
     def build_module(self):
         return self.encoder.build_module()
 
 
+def as_small(rows):
+    """An array; of floats, one of float32, as the network computes."""
+    rows = np.asarray(rows)
+    return rows.astype(np.float32) if rows.dtype.kind == "f" else rows
+
+
 def as_inputs(prepared):
     """What an encoder prepared, of which one of a user's own may give a dict of arrays."""
     if isinstance(prepared, dict):
-        return Inputs(**{key: DenseRows(np.asarray(rows)) for key, rows in prepared.items()})
+        return Inputs(**{key: DenseRows(as_small(rows)) for key, rows in prepared.items()})
     return prepared
+
+
+def fit_transform(transformer, X, y, params):
+    """Fit a transformer with its fit parameters, and transform the same rows."""
+    if hasattr(transformer, "fit_transform"):
+        return transformer.fit_transform(X, y, **params)
+    return transformer.fit(X, y, **params).transform(X)
 
 
 class FeaturePart:
@@ -69,22 +83,16 @@ class FeaturePart:
     def __init__(self, transformer, width, dropout):
         self.wants_column = wants_column(transformer)
         self.takes_arrays = is_passthrough(transformer)
-        self.transformer = transformer
+        self.alone = transformer
         self.arguments = {"out_features": width, "dropout": dropout}
 
     def fit_prepare(self, X, y, params):
-        if hasattr(self.transformer, "fit_transform"):
-            accepted = accepted_fit_params(self.transformer, params)
-            features = self.transformer.fit_transform(X, y, **accepted)
-        else:
-            self.transformer.fit(X, y, **accepted_fit_params(self.transformer, params))
-            features = self.transformer.transform(X)
-        features = self._check(features)
+        features = self._check(fit_transform(self.alone, X, y, params))
         self.mean, self.scale = mean_and_scale(features)
         return Inputs(features=DenseRows(features))
 
     def prepare(self, X):
-        return Inputs(features=DenseRows(self._check(self.transformer.transform(X))))
+        return Inputs(features=DenseRows(self._check(self.alone.transform(X))))
 
     def build_module(self):
         module = FeatureNetwork(len(self.mean), **self.arguments)
@@ -92,4 +100,8 @@ class FeaturePart:
         return module
 
     def _check(self, features):
-        return check_array(features, accept_sparse="csr", dtype="float32", input_name="X")
+        try:
+            return check_array(features, accept_sparse="csr", dtype="float32", input_name="X")
+        except ValueError as error:
+            error.add_note("Gaps in a table need an imputer: make_pipeline(SimpleImputer(), ...).")
+            raise

@@ -113,7 +113,8 @@ class PredictionMixin:
         ----------
         row : dict of {str or int: cell}
             Cells by the columns of `fit` (by position where those had no names): an array, a text,
-            a number. A modality that is left out, None or NA is absent.
+            a number. A modality of one column is absent where its cell is left out, None or NA; a
+            table where all its cells are left out.
 
         Returns
         -------
@@ -158,8 +159,9 @@ class PredictionMixin:
         """Tell the share that each modality has in the fused features.
 
         For fusions "weighted", "gated", "attention" and "graph", and classes of your own that
-        have ``weights``: how much the fusion lets through, not how much the prediction would
-        change.
+        have ``weights``: how much the fusion lets through (of "attention" and "graph", in the last
+        round and beside what each modality says itself), not how much the prediction would change:
+        that is what :func:`~sklearn.inspection.permutation_importance` tells, on the frame.
 
         Parameters
         ----------
@@ -171,7 +173,8 @@ class PredictionMixin:
         weights : DataFrame of shape (n_samples, n_modalities)
             Rows sum to one, 0 where a modality is absent (all 0 where all are).
         """
-        weights = self._outputs(self.module_, self._read(X), method="weights")
+        inputs = self._read(X)  # first: it says if nothing is fitted
+        weights = self._outputs(self.module_, inputs, method="weights")
         index = X.index if isinstance(X, pd.DataFrame) else None
         return pd.DataFrame(weights.astype(np.float64), columns=list(self._parts), index=index)
 
@@ -190,8 +193,8 @@ class PredictionMixin:
         Returns
         -------
         predictions : dict of str to ndarray of shape (n_samples, n_classes) or (n_samples, n)
-            By modality, what `predict_proba` (numbers: `predict`) would say from it alone; NaN rows
-            where it is absent. Of several targets a dict by target for each modality.
+            By modality, probabilities or numbers in the units of `y`; NaN rows where it is
+            absent. Of several targets a dict by target for each modality.
         """
         inputs = self._read(X)
         outputs = self._outputs(self.module_, inputs, method="opinions")

@@ -28,7 +28,7 @@ def read_row(row, selections, parts, owner):
             "such as {'image': pixels, 'title': 'red wine'}."
         )
     known = {label for selection in selections for label in selection.labels}
-    if known.isdisjoint(row):
+    if row and known.isdisjoint(row):
         raise ValueError(
             f"{owner}: the row has {list(row)}, none of the columns of fit, {sorted(known)}."
         )
@@ -50,7 +50,8 @@ def _cell(row, selection, part):
         cells = [np.nan if _is_absent(cell) else cell for cell in cells]
         of_array = not isinstance(selection.labels[0], str)
         if of_array or part.takes_arrays:
-            return np.array([cells])
+            numeric = all(isinstance(cell, Real) for cell in cells)
+            return np.array([cells], dtype=None if numeric else object)
         return pd.DataFrame([cells], columns=list(selection.labels))
     cell = row.get(selection.labels[0])
     if _is_absent(cell):

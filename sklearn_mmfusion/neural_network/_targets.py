@@ -74,12 +74,14 @@ def priors(target, weight):
         values = target.values[:, [t]] if target.kind == MULTITASK else target.values
         values = values.reshape(len(values), -1).astype(np.float64)
         known = ~np.isnan(values).any(axis=1)
-        values = values[known]
+        values, w = values[known], None if weight is None else weight[known]
         if is_number(single):
-            values = values * single.scale + single.mean
-        elif single.kind != "multilabel-indicator":
-            values = np.eye(single.n_outputs)[values[:, 0].astype(int)]
-        found.append(np.average(values, axis=0, weights=None if weight is None else weight[known]))
+            found.append(np.average(values * single.scale + single.mean, axis=0, weights=w))
+        elif single.kind == "multilabel-indicator":
+            found.append(np.average(values, axis=0, weights=w))
+        else:
+            counts = np.bincount(values[:, 0].astype(int), w, single.n_outputs)
+            found.append(counts / counts.sum())
     return found
 
 
@@ -92,34 +94,31 @@ def label(single, decoded):
     return single.classes[decoded.argmax(axis=1)]
 
 
-def as_targets(y, whole_numbers_are_classes):
+def as_targets(y, whole_numbers_are_classes, named):
     """`y` as a frame of several named targets, or None where it is one target.
 
-    A frame of two columns or more holds several, and an array of two columns or more whose
-    columns are not all of one kind; a multilabel indicator is one.
+    A frame of two columns or more holds several, whatever is in it, so that folds agree; so does
+    one of a single column whose kind is given by name (`named`). An array does whose columns are
+    neither an indicator nor all numbers.
     """
     if hasattr(y, "to_pandas") and hasattr(y, "columns"):  # a polars frame
         y = y.to_pandas()
     if issparse(y):
         return None
+    if isinstance(y, pd.DataFrame):
+        several = y.shape[1] > 1 or named
+        return y.set_axis([str(name) for name in y.columns], axis=1) if several else None
     values = np.asarray(y)
     if values.dtype.kind in "US" and not hasattr(y, "dtype"):
         values = np.asarray(y, dtype=object)  # a list of mixed rows: keep its numbers numbers
-    if values.ndim != 2 or (values.shape[1] < 2 and not has_unknown(y)):
+    if values.ndim != 2 or values.shape[1] < 2:
         return None
     if whole_numbers_are_classes and is_indicator(values):
         return None
-    if isinstance(y, pd.DataFrame):
-        return y.set_axis([str(name) for name in y.columns], axis=1)
     names = [f"y{i}" for i in range(values.shape[1])]
     frame = pd.DataFrame(values, columns=names).infer_objects()
     kinds = {kind_of_column(frame[name], whole_numbers_are_classes) for name in frame}
     return None if kinds == {"continuous"} else frame
-
-
-def has_unknown(y):
-    """Whether `y` is a frame with cells that are NA, targets not known."""
-    return isinstance(y, pd.DataFrame) and bool(y.isna().any(axis=None))
 
 
 def is_indicator(values):

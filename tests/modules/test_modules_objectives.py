@@ -279,7 +279,7 @@ def spy_batch(mask):
     """What the spies read: cells numbered by row and modality, present rows only."""
     rows = torch.arange(len(mask), dtype=torch.float64)
     cells = [torch.stack([rows, torch.full_like(rows, m)], 1) for m in range(mask.shape[1])]
-    return {f"m{m}__x": x[mask[:, m]] for m, x in enumerate(cells) if mask[:, m].any()}
+    return {f"m{m}.x": x[mask[:, m]] for m, x in enumerate(cells) if mask[:, m].any()}
 
 
 def real_encoders(kinds=ENCODERS):
@@ -296,7 +296,7 @@ def real_batch(mask, kinds=ENCODERS, lengths=LENGTHS):
     for (kind, own), column in zip(whole.items(), mask.T, strict=True):
         rows = column.nonzero()[:, 0].tolist()
         if rows:
-            batch |= {f"{kind}__{k}": v for k, v in rows_of(own, rows).items()}
+            batch |= {f"{kind}.{k}": v for k, v in rows_of(own, rows).items()}
     return batch
 
 
@@ -328,7 +328,7 @@ def test_training_output_is_what_its_parts_say(fusion):
     features = []
     for m, (name, encoder) in enumerate(encoders.items()):
         x = torch.zeros(8, encoder.out_features, dtype=torch.float64)
-        x[mask[:, m]] = encoder(batch[f"{name}__x"])
+        x[mask[:, m]] = encoder(batch[f"{name}.x"])
         features.append(x)
         close(heads[m], network.heads[m](x))
     close(output, network.head(network.fusion(features, mask)))
@@ -393,7 +393,7 @@ def test_rows_present_are_encoded_in_training_as_a_batch_of_their_own():
     features, _, states = encode_in_training(encoders, mask, batch)
     for m, (kind, encoder) in enumerate(encoders.items()):
         before = copy.deepcopy(encoder.state_dict())
-        own = {k.split("__", 1)[1]: v for k, v in batch.items() if k.startswith(f"{kind}__")}
+        own = {k.split(".", 1)[1]: v for k, v in batch.items() if k.startswith(f"{kind}.")}
         close(features[m][mask[:, m]], encoder.double().train()(**own))
         assert not features[m][~mask[:, m]].any()
         close(states[m], encoder.state_dict())

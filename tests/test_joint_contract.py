@@ -1,0 +1,138 @@
+"""What scikit-learn and skorch expect of a joint model, beyond their own checks."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from skorch.callbacks import EpochScoring
+from torch import nn
+
+from sklearn_mmfusion import JointFusionClassifier, TextEncoder
+from tests._registry import SMALL_TEXT, texts
+
+N = 60
+RNG = np.random.default_rng(0)
+X = pd.DataFrame(RNG.normal(size=(N, 4)), columns=list("abcd"))
+Y = RNG.integers(0, 3, N)
+WEIGHT = RNG.random(N)
+
+
+def joint(left=None, right="passthrough", **params):
+    triples = [("left", left or "passthrough", ["a", "b"]), ("right", right, ["c", "d"])]
+    defaults = {"n_components": 4, "max_epochs": 2, "random_state": 0}
+    return JointFusionClassifier(triples, **{**defaults, **params})
+
+
+class Weighed(StandardScaler):
+    """Remembers the weights it was given."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        Weighed.seen = sample_weight
+        return super().fit(X, y, sample_weight=sample_weight)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_routing_hands_weights_to_transformers_that_ask(asks):
+    with sklearn.config_context(enable_metadata_routing=True):
+        scaler = Weighed().set_fit_request(sample_weight=asks)
+        joint(make_pipeline(SimpleImputer(), scaler)).fit(X, Y, sample_weight=WEIGHT)
+    np.testing.assert_array_equal(Weighed.seen, WEIGHT if asks else None)
+
+
+def test_class_weight_is_not_handed_to_transformers():
+    joint(Weighed(), class_weight="balanced").fit(X, Y)
+    assert Weighed.seen is None
+
+
+def test_parameters_of_transformers_are_validated():
+    with pytest.raises(ValueError, match="'with_mean' parameter of StandardScaler"):
+        joint(StandardScaler(with_mean="nonsense")).fit(X, Y)
+
+
+def test_predictor_in_a_triple_is_refused_before_it_is_fitted():
+    with pytest.raises(TypeError, match="'left'.*LogisticRegression.*does not implement transform"):
+        joint(LogisticRegression()).fit(X, Y)
+
+
+def test_names_that_begin_alike_do_not_mix():
+    triples = [("a", "passthrough", ["a"]), ("a_", "passthrough", ["b"])]
+    model = JointFusionClassifier(triples, n_components=4, max_epochs=1).fit(X, Y)
+    assert model.predict(X).shape == (N,)
+
+
+def test_row_of_mixed_cells_equals_the_array():
+    mixed = np.column_stack([X.to_numpy().round().astype(object), RNG.choice(list("uv"), N)])
+    triples = [("t", OneHotEncoder(handle_unknown="ignore"), [2, 4]), ("n", "passthrough", [0])]
+    model = JointFusionClassifier(triples, n_components=4, max_epochs=2, random_state=0)
+    told = model.fit(mixed, Y).predict_proba(mixed)
+    rows = [model.predict_proba_one(dict(enumerate(row))) for row in mixed[:5]]
+    np.testing.assert_allclose(rows, told[:5], rtol=1e-5)
+
+
+def test_changing_the_callers_dict_changes_no_fitted_model():
+    objectives = {"auxiliary": 0.3}
+    model = joint(objectives=objectives).fit(X, Y)
+    objectives["contrastive"] = 1.0
+    copy = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copy.predict_proba(X), model.predict_proba(X))
+
+
+def test_scoring_callbacks_get_probabilities():
+    callback = EpochScoring("neg_log_loss", lower_is_better=False, name="log_loss")
+    model = joint(callbacks=[callback], refit=False).fit(X, Y)
+    assert all(epoch["log_loss"] < 0 for epoch in model.history_)
+
+
+def test_criterion_of_the_users_is_refused():
+    with pytest.raises(ValueError, match="net_params has 'criterion'.*objectives"):
+        joint(net_params={"criterion": nn.CrossEntropyLoss}).fit(X, Y)
+    smooth = joint(net_params={"criterion__label_smoothing": 0.9}).fit(X, Y).predict_proba(X)
+    assert not np.array_equal(smooth, joint().fit(X, Y).predict_proba(X))
+
+
+def test_pretraining_depends_on_the_seed():
+    params = {"pretrain": True, "encoder_lr": 0.0, "early_stopping": False}
+    one, same, other = (joint(**params, random_state=s).fit(X, Y) for s in (0, 0, 1))
+    np.testing.assert_array_equal(one.predict_proba(X), same.predict_proba(X))
+    assert not np.array_equal(one.predict_proba(X), other.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"encoder_lr": {"left": -1.0}}, "encoder_lr of 'left' is -1.0"),
+        ({"encoder_lr": {"left": "x"}}, "encoder_lr of 'left' is 'x'"),
+        ({"fusion": "graph", "n_components": 6}, "n_components=6 is no multiple of num_heads=4"),
+        ({"fusion": "graph", "fusion_params": {"num_rounds": 0}}, "num_rounds is 0"),
+    ],
+)
+def test_parameters_out_of_range(params, message):
+    with pytest.raises(ValueError, match=message):
+        joint(**params).fit(X, Y)
+
+
+def test_unfitted_model_says_so():
+    with pytest.raises(NotFittedError):
+        joint(fusion="gated").modality_weights(X)
+
+
+def test_gaps_in_a_table_ask_for_an_imputer():
+    holes = X.mask(np.eye(N, 4, dtype=bool))
+    with pytest.raises(ValueError, match="contains NaN") as caught:
+        joint().fit(holes, Y)
+    notes = " ".join(caught.value.__notes__)
+    assert "imputer" in notes and "'left'" in notes
+
+
+def test_prepared_encoder_is_not_fitted_any_more():
+    encoder = TextEncoder(**SMALL_TEXT).fit(texts(), np.arange(24) % 2)
+    encoder.fit_prepare(["quite other words"])
+    with pytest.raises((NotFittedError, AttributeError), match="module_|not fitted"):
+        encoder.transform(["quite other words"])

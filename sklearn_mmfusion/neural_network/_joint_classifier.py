@@ -22,8 +22,9 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
     ----------
     encoders : list of (str, estimator, column) triples
         The name must be an identifier; ``set_params(name=...)`` and ``name__parameter`` reach the
-        estimator by it. An encoder (or a pipeline that ends in one) becomes part of the network:
-        of its parameters those that shape it count, not those of its own training. Any other
+        estimator by it. An encoder (or a pipeline that ends in one; one of your own needs
+        ``fit_prepare``, ``prepare`` and ``build_module``) becomes part of the network: of its
+        parameters those that shape it count, not those of its own training. Any other
         transformer is fitted first and joins as features, so does a `FrozenEstimator` (fixed
         features) and ``"passthrough"`` (numbers); ``"drop"`` leaves the modality out. The column
         is a string or an integer (one column: the modality is absent where the cell is NA), or a
@@ -62,7 +63,8 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
 
         - ``"auxiliary"``: each modality's own head predicts the target from it alone.
         - ``"contrastive"``: modalities of a row agree, those of different rows do not [6]_.
-        - ``"adversarial"``: a discriminator cannot tell the modality from its feature [7]_.
+        - ``"adversarial"``: a discriminator cannot tell the modality from its feature [7]_; for
+          rows whose modalities being there says too much, and fragile elsewhere.
 
         The latter two act where the fusion projects the modalities into one space ("sum", "mean",
         "max", "weighted", "gated", "attention", "graph"), else on a projection of their own.

@@ -301,7 +301,7 @@ class NetworkMixin:
             rows = rows[weight > 0]
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
-        epochs = self._n_epochs(len(rows))
+        epochs = self._n_epochs(len(rows), self._min_steps)
         split = self._split(target, groups, rows, seed) if self.early_stopping else None
         parts = [Rows(inputs, target.values, weight, r) for r in (split or (rows,))]
         self._announce("training", parts, epochs)
@@ -333,10 +333,10 @@ class NetworkMixin:
             return 32 if n_rows < 1000 else 64
         return min(self.batch_size, n_rows)
 
-    def _n_epochs(self, n_rows):
+    def _n_epochs(self, n_rows, min_steps):
         if self.max_epochs != "auto":
             return self.max_epochs
-        return max(MIN_EPOCHS, -(-self._min_steps // -(-n_rows // self._batch_size(n_rows))))
+        return max(MIN_EPOCHS, -(-min_steps // -(-n_rows // self._batch_size(n_rows))))
 
     def _fit_net(self, target, parts, epochs, seed, device, module=None):
         """Train a net on the first part, watching the second: net, best epoch or None.

@@ -118,6 +118,24 @@ def test_parameters_out_of_range(params, message):
         joint(**params).fit(X, Y)
 
 
+class Narrow(nn.Module):
+    """A fusion that returns one column, and does not say how wide it is."""
+
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.layer = nn.Linear(in_features[0], 1)
+
+    def forward(self, features, mask):
+        return self.layer(features[0])
+
+
+def test_fusion_of_the_wrong_width_says_so():
+    message = r"Narrow.forward returned shape \(\d+, 1\); expected \(\d+, 4\)"
+    with pytest.raises(ValueError, match=message):
+        joint(fusion=Narrow).fit(X, Y)
+    assert joint(fusion=Narrow, n_components=1).fit(X, Y).predict(X).shape == (N,)
+
+
 def test_unfitted_model_says_so():
     with pytest.raises(NotFittedError):
         joint(fusion="gated").modality_weights(X)

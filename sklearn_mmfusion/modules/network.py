@@ -105,7 +105,14 @@ class FusionNetwork(nn.Module):
         """Prediction from what `encode` gave: (N, n_outputs)."""
         if self.head is None:
             return self.fusion(self._own_outputs(features), mask)
-        return self.head(self.fusion(features, mask, *([tokens] if tokens else [])))
+        fused = self.fusion(features, mask, *([tokens] if tokens else []))
+        expected = (len(mask), getattr(self.fusion, "out_features", fused.shape[-1]))
+        if fused.shape != expected:
+            raise ValueError(
+                f"{type(self.fusion).__name__}.forward returned shape {tuple(fused.shape)}; "
+                f"expected {expected}, a row of width out_features for each row of mask."
+            )
+        return self.head(fused)
 
     def _own_outputs(self, features: list[Tensor]) -> list[Tensor]:
         """What each modality's own head says: M times (N, n_outputs)."""

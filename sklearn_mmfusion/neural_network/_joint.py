@@ -32,7 +32,7 @@ from sklearn_mmfusion._sklearn import (
     _safe_indexing,
     process_routing,
 )
-from sklearn_mmfusion._skorch import MIN_EPOCHS, TRAINING_CONSTRAINTS, NetworkMixin
+from sklearn_mmfusion._skorch import TRAINING_CONSTRAINTS, NetworkMixin
 from sklearn_mmfusion._torch import FusionInputs, Rows
 from sklearn_mmfusion._validation import (
     CLASSIFICATION,
@@ -445,17 +445,12 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
             network = EncoderNetwork(module.encoders[m], target.n_outputs)
             if len(module.heads):
                 network.head = module.heads[m]
-            epochs = self._pretraining_epochs.get(name) or self._n_pretraining(own)
+            epochs = self._pretraining_epochs.get(name)
+            epochs = epochs or self._n_epochs(len(own[0]), PRETRAINING_STEPS)
             self._announce(f"pretraining {name}", own, epochs)
             network = network.to(device)
             _, best = self._fit_net(target, own, epochs, seed, device, network)
             self._pretraining_epochs[name] = best or epochs
-
-    def _n_pretraining(self, parts):
-        if self.max_epochs != "auto":
-            return self.max_epochs
-        n_rows = len(parts[0])
-        return max(MIN_EPOCHS, -(-PRETRAINING_STEPS // -(-n_rows // self._batch_size(n_rows))))
 
     def _rows_of(self, name, m, part):
         """The rows of a part that have a modality, as rows of that modality's inputs alone."""

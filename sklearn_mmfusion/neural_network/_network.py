@@ -53,7 +53,9 @@ def build_network(
         if getattr(fusion, "reads_tokens", False):
             tokens["token_features"] = [token_width(encoder) for encoder in encoders.values()]
         fusion = fusion(in_features=widths, out_features=width, **tokens, **fusion_params)
-        head = make_head(getattr(fusion, "out_features", width), n_outputs, dropout)
+        if not hasattr(fusion, "out_features"):  # a user's own that has not kept it
+            fusion.out_features = width
+        head = make_head(fusion.out_features, n_outputs, dropout)
     aligned = {name: w for name, w in objectives.items() if name in ALIGNMENTS and w}
     common, space = None, getattr(fusion, "out_features", width)
     if aligned and not hasattr(fusion, "project"):

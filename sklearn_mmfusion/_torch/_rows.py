@@ -1,39 +1,12 @@
-"""Devices, seeds, and batches gathered by row index.
+"""Rows of prepared inputs, gathered by index.
 
 An encoder prepares its column once into *sources*: arrays that give a batch of rows as tensors.
 Small dtypes (uint8 pixels, int32 token ids) stay small until they are on the device.
 """
 
-import threading
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from scipy.sparse import issparse
-
-_TRAINING_LOCK = threading.RLock()
-BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by length
-
-
-def resolve_device(device):
-    """Turn ``"auto"`` into the GPU where there is one, else the CPU."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
-
-
-@contextmanager
-def isolated_rng(seed, device):
-    """Seed torch inside the block; give the caller's generators back after it.
-
-    torch's generator is global to the process: the lock keeps threads that train at the same
-    time from drawing from one another's stream.
-    """
-    with _TRAINING_LOCK:
-        cuda = [torch.device(device)] if str(device).startswith("cuda") else []
-        with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(seed)
-            yield
 
 
 class DenseRows:
@@ -208,88 +181,3 @@ class Rows(torch.utils.data.Dataset):
         if self.weight is not None:
             weight = torch.from_numpy(self.weight[rows]).to(device)
         return Batch(self.inputs.batch(rows, device), target, weight)
-
-
-def n_batches(n_rows, batch_size):
-    """How many batches of nearly equal size: none of one row, unless `batch_size` is one."""
-    least = 1 if batch_size == 1 else 2
-    return max(1, min(-(-n_rows // batch_size), n_rows // least))
-
-
-class BatchIterator:
-    """Batches of nearly equal size, gathered by index; rows of similar length share one.
-
-    Equal sizes, rather than full batches and a rest, keep a batch of a single row from reaching
-    batch normalization.
-    """
-
-    def __init__(self, dataset, batch_size, device, shuffle=False, seed=0):
-        self.dataset, self.batch_size, self.device = dataset, batch_size, device
-        self.rng = np.random.default_rng(seed) if shuffle else None
-        lengths = dataset.inputs.lengths()
-        self.lengths = None if lengths is None else lengths[dataset.rows]
-
-    def __len__(self):
-        return n_batches(len(self.dataset), self.batch_size)
-
-    def __iter__(self):
-        order = np.arange(len(self.dataset))
-        if self.rng is not None:
-            self.rng.shuffle(order)
-        if self.lengths is not None:
-            n_buckets = max(1, len(self) // BUCKET) if self.rng is not None else 1
-            order = np.concatenate(
-                [
-                    b[np.argsort(self.lengths[b], kind="stable")]
-                    for b in np.array_split(order, n_buckets)
-                ]
-            )
-        batches = np.array_split(order, len(self))
-        if self.rng is not None:
-            self.rng.shuffle(turns := np.arange(len(batches)))
-            batches = [batches[i] for i in turns]
-        for positions in batches:
-            yield self.dataset.batch(positions, self.device)
-
-
-def predict_batches(module, inputs, *, batch_size, device, method="forward"):
-    """Run a module, or another `method` of it, over all rows without gradients.
-
-    Rows go through in order of length, so that a batch holds little padding, and come back in
-    their own order.
-
-    Returns
-    -------
-    outputs : ndarray of shape (n_samples, ...), dtype=float32
-    """
-    lengths = inputs.lengths()
-    order = np.arange(len(inputs)) if lengths is None else np.argsort(lengths, kind="stable")
-    n_batches = max(1, -(-len(order) // batch_size))
-    was_training = module.training
-    call = getattr(module.eval(), method)
-    outputs = []
-    with torch.inference_mode():
-        for rows in np.array_split(order, n_batches):
-            outputs.append(call(**inputs.batch(rows, device)).float().cpu().numpy())
-    module.train(was_training)
-    result = np.concatenate(outputs)
-    if lengths is not None:
-        inverse = np.empty_like(order)
-        inverse[order] = np.arange(len(order))
-        result = result[inverse]
-    return result
-
-
-def predict_row(module, inputs):
-    """Run a module in evaluation mode over inputs of one row, on the device it is on.
-
-    What `predict_batches` does around a batch (moving the module, its mode) costs more than the
-    network does for a single row.
-
-    Returns
-    -------
-    outputs : ndarray of shape (1, ...), dtype=float32
-    """
-    device = next(module.parameters()).device
-    with torch.inference_mode():
-        return module(**inputs.batch(np.zeros(1, dtype=np.int64), device)).float().cpu().numpy()

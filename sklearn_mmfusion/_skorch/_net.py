@@ -1,0 +1,166 @@
+"""A net of skorch with the step that trains every network.
+
+Of training, `Net` overrides one method of skorch's ``NeuralNet``, ``run_single_epoch``: the module
+is set to training mode once an epoch, sample weights enter the loss, the learning rate follows the
+schedule per step, gradients are clipped, and losses are read from the device once an epoch. The
+keys of the history stay skorch's own. Besides, ``notify`` remembers whether a callback ended the
+training or the user did, and ``predict`` answers skorch's scoring callbacks.
+"""
+
+import math
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from torch import nn
+
+from sklearn_mmfusion._validation import CLASSIFICATION
+
+WARMUP = 0.15  # part of the steps over which the learning rate rises
+MAX_NORM = 1.0  # gradients are clipped to this norm
+
+
+class Net(NeuralNet):
+    """skorch's net with a weighted, scheduled, clipped step (see the module's docstring).
+
+    Parameters
+    ----------
+    *args, **kwargs
+        Passed to ``skorch.NeuralNet``.
+    total_steps : int
+        Steps the schedule spans: linear warm-up, then a half cosine to zero.
+    precision : {"float32", "bf16"}, default="float32"
+        Number format of the forward pass.
+    kind : str, default="continuous"
+        Type of the target.
+    n_outputs : int, default=1
+        Width of the output.
+    """
+
+    def __init__(
+        self, *args, total_steps=1, precision="float32", kind="continuous", n_outputs=1, **kwargs
+    ):
+        super().__init__(*args, **kwargs)
+        self.total_steps = total_steps
+        self.precision = precision
+        self.kind = kind
+        self.n_outputs = n_outputs
+
+    # What scikit-learn's scorers ask of a net, in skorch's `EpochScoring`: codes of classes stand
+    # for the labels on both sides, standardized numbers for the numbers.
+
+    def predict(self, X):
+        output = self.predict_proba(X)
+        if self.kind == "multilabel-indicator":
+            return (output > 0.5).astype(int)
+        return output.argmax(1) if self.kind in CLASSIFICATION else output
+
+    @property
+    def classes_(self):
+        if self.kind not in CLASSIFICATION:
+            raise AttributeError(f"a net for {self.kind} targets has no classes_")
+        return np.arange(self.n_outputs)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "classifier" if self.kind in CLASSIFICATION else "regressor"
+        return tags
+
+    def notify(self, method_name, **cb_kwargs):
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt:  # how skorch's callbacks, EarlyStopping among them, end training
+            self.stopped_by_callback_ = method_name == "on_epoch_end"
+            raise
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        if iterator is None:
+            return
+        self._set_training(training)
+        records = self.history[-1]["batches"]
+        first, losses, sizes = len(records), [], []
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            rows, output = self._step(batch, training)
+            loss = rows.mean()
+            losses.append(torch.stack([loss, rows.square().mean()]))
+            sizes.append(len(batch[1]))
+            self.notify("on_batch_end", batch=batch, training=training, loss=loss, y_pred=output)
+        # One read an epoch: each .item() would make the host wait for the device.
+        losses = torch.stack(losses).cpu().double().numpy()  # not every device has float64
+        for record, loss, size in zip(records[first:], losses[:, 0].tolist(), sizes, strict=True):
+            record[f"{prefix}_loss"], record[f"{prefix}_batch_size"] = loss, size
+        self.history.record(f"{prefix}_batch_count", len(losses))
+        mean, square = np.average(losses, axis=0, weights=sizes)
+        self.standard_error_ = math.sqrt(max(square - mean**2, 0.0) / sum(sizes))
+
+    def _step(self, batch, training):
+        inputs, target = batch
+        with torch.set_grad_enabled(training), self._autocast():
+            told = self._wide(self.module_(**inputs))
+            output = told[0] if isinstance(told, tuple) else told  # as skorch reads tuples
+            if target.is_floating_point():  # not every loss promotes
+                target = target.to(output.dtype)
+            loss = self.criterion_(told, target)
+        loss = loss.flatten(1).mean(1) if loss.ndim > 1 else loss
+        loss = loss if batch.weight is None else loss * batch.weight
+        if training:
+            self._descend(loss.mean())
+        return loss.detach(), output.detach()
+
+    def _wide(self, output):
+        """Outputs of low precision as float32: losses add up in it."""
+        if isinstance(output, tuple | list):
+            return tuple(self._wide(part) for part in output)
+        return output.float() if output.dtype == torch.bfloat16 else output
+
+    def _autocast(self):
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+
+    def _descend(self, loss):
+        step = self.steps_ = getattr(self, "steps_", -1) + 1
+        share = schedule(step, self.total_steps)
+        for group in self.optimizer_.param_groups:  # each with the rate it came with
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
+        self.optimizer_.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.module_.parameters(), MAX_NORM)
+        self.optimizer_.step()
+
+
+def schedule(step, total_steps):
+    """Share of the learning rate at a step: linear warm-up, then a half cosine."""
+    warmup = max(1, round(WARMUP * total_steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
+
+
+class KeepBest(Callback):
+    """Remember the weights of the last epoch as good as the best on the validation part.
+
+    As good means within one standard error of the lowest loss: among those the longest training,
+    whose learning rate has come down the furthest. The plain minimum of a small validation part is
+    often the chance of an early epoch.
+    """
+
+    def on_train_begin(self, net, **kwargs):
+        self.loss, self.error, self.epoch, self.weights = math.inf, 0.0, 0, None
+
+    def on_epoch_end(self, net, **kwargs):
+        loss = net.history[-1].get("valid_loss")
+        if loss is None:
+            return
+        if loss < self.loss:
+            self.loss, self.error = loss, net.standard_error_
+        if loss <= self.loss + self.error or self.weights is None:
+            self.epoch = len(net.history)
+            self.weights = {k: v.detach().clone() for k, v in net.module_.state_dict().items()}
+
+    def on_train_end(self, net, **kwargs):
+        if self.weights is not None:
+            net.module_.load_state_dict(self.weights)

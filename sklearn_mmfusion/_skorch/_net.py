@@ -80,21 +80,21 @@ class Net(NeuralNet):
             return
         self._set_training(training)
         records = self.history[-1]["batches"]
-        first, losses, sizes = len(records), [], []
+        first, told = len(records), []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
-            rows, output = self._step(batch, training)
-            loss = rows.mean()
-            losses.append(torch.stack([loss, rows.square().mean()]))
-            sizes.append(len(batch[1]))
+            losses, loss, output = self._step(batch, training)
+            told.append(losses)
             self.notify("on_batch_end", batch=batch, training=training, loss=loss, y_pred=output)
         # One read an epoch: each .item() would make the host wait for the device.
-        losses = torch.stack(losses).cpu().double().numpy()  # not every device has float64
-        for record, loss, size in zip(records[first:], losses[:, 0].tolist(), sizes, strict=True):
-            record[f"{prefix}_loss"], record[f"{prefix}_batch_size"] = loss, size
-        self.history.record(f"{prefix}_batch_count", len(losses))
-        mean, square = np.average(losses, axis=0, weights=sizes)
-        self.standard_error_ = math.sqrt(max(square - mean**2, 0.0) / sum(sizes))
+        sizes = [len(losses) for losses in told]
+        losses = torch.cat(told).cpu().double().numpy()  # not every device has float64
+        starts = np.cumsum(sizes) - sizes
+        means = np.add.reduceat(losses, starts) / sizes
+        for record, mean, size in zip(records[first:], means.tolist(), sizes, strict=True):
+            record[f"{prefix}_loss"], record[f"{prefix}_batch_size"] = mean, size
+        self.history.record(f"{prefix}_batch_count", len(sizes))
+        self.standard_error_ = losses.std() / math.sqrt(len(losses))
 
     def _step(self, batch, training):
         inputs, target = batch
@@ -103,12 +103,13 @@ class Net(NeuralNet):
             output = told[0] if isinstance(told, tuple) else told  # as skorch reads tuples
             if target.is_floating_point():  # not every loss promotes
                 target = target.to(output.dtype)
-            loss = self.criterion_(told, target)
-        loss = loss.flatten(1).mean(1) if loss.ndim > 1 else loss
-        loss = loss if batch.weight is None else loss * batch.weight
+            losses = self.criterion_(told, target)
+        losses = losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+        losses = losses if batch.weight is None else losses * batch.weight
+        loss = losses.mean()
         if training:
-            self._descend(loss.mean())
-        return loss.detach(), output.detach()
+            self._descend(loss)
+        return losses.detach(), loss.detach(), output.detach()
 
     def _wide(self, output):
         """Outputs of low precision as float32: losses add up in it."""
@@ -128,7 +129,11 @@ class Net(NeuralNet):
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
         self.optimizer_.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.module_.parameters(), MAX_NORM)
+        gradients = [p.grad for p in self.module_.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        # On a CPU it costs nothing to look; a GPU would be waited for.
+        if norm.device.type != "cpu" or norm > MAX_NORM:
+            nn.utils.clip_grads_with_norm_(self.module_.parameters(), MAX_NORM, norm)
         self.optimizer_.step()
 
 

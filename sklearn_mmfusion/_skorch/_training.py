@@ -19,8 +19,10 @@ from sklearn_mmfusion._torch import (
     BatchIterator,
     Rows,
     isolated_rng,
+    keep_freed_memory,
     n_batches,
     predict_batches,
+    resident,
     resolve_device,
 )
 from sklearn_mmfusion._validation import CLASSIFICATION
@@ -148,18 +150,19 @@ class NetworkMixin:
         device = resolve_device(self.device)
         epochs = self._n_epochs(len(rows), self._min_steps)
         split = self._split(target, groups, rows, seed) if self.early_stopping else None
+        inputs = resident(inputs, device)
         parts = [Rows(inputs, target.values, weight, r) for r in (split or (rows,))]
         self._announce("training", parts, epochs)
-        with isolated_rng(seed, device):
+        with isolated_rng(seed, device), keep_freed_memory(device):
             net, best = self._fit_net(target, parts, epochs, seed, device)
         self.history_ = [{k: v for k, v in e.items() if k != "batches"} for e in net.history]
         self.n_iter_ = len(net.history) if best is None else best
         if split is not None and self.refit:
             parts = [Rows(inputs, target.values, weight, rows)]
             self._announce("refit on all rows", parts, self.n_iter_)
-            with isolated_rng(seed, device):
+            with isolated_rng(seed, device), keep_freed_memory(device):
                 net, _ = self._fit_net(target, parts, self.n_iter_, seed, device)
-        self.module_ = net.module_.eval()
+        self.module_ = getattr(net.module_, "_orig_mod", net.module_).eval()  # if compiled
 
     def _announce(self, what, parts, epochs):
         if self.verbose:
@@ -300,9 +303,7 @@ class NetworkMixin:
     def _outputs(self, module, inputs, method="forward"):
         """Outputs of a module over all rows: ndarray of shape (n_samples, ...), float32."""
         device = resolve_device(self.device)
-        return predict_batches(
-            module.to(device), inputs, batch_size=256, device=device, method=method
-        )
+        return predict_batches(module.to(device), inputs, device=device, method=method)
 
     def __getstate__(self):
         # numpy only: no device tags, nothing that needs a GPU to be read back

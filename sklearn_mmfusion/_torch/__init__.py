@@ -1,7 +1,15 @@
-"""Devices, seeds, and batches gathered by row index."""
+"""Devices, seeds, memory, and batches gathered by row index."""
 
-from sklearn_mmfusion._torch._batches import BatchIterator, n_batches, predict_batches, predict_row
+from sklearn_mmfusion._torch._batches import (
+    BatchIterator,
+    n_batches,
+    predict_batches,
+    predict_row,
+    prefetched,
+    resident,
+)
 from sklearn_mmfusion._torch._device import isolated_rng, resolve_device
+from sklearn_mmfusion._torch._memory import keep_freed_memory
 from sklearn_mmfusion._torch._rows import (
     Batch,
     DenseRows,
@@ -22,8 +30,11 @@ __all__ = [
     "RaggedRows",
     "Rows",
     "isolated_rng",
+    "keep_freed_memory",
     "n_batches",
     "predict_batches",
     "predict_row",
+    "prefetched",
+    "resident",
     "resolve_device",
 ]

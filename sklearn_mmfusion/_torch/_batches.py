@@ -1,8 +1,14 @@
 """Which rows meet in a batch, and a module run over all of them."""
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 
+from sklearn_mmfusion._torch._memory import keep_freed_memory
+
+PREDICT_BATCH, LARGE_BATCH, LARGE_ROW = 256, 32, 1 << 16  # rows, rows, bytes
 BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by length
 
 
@@ -16,12 +22,13 @@ class BatchIterator:
     """Batches of nearly equal size, gathered by index; rows of similar length share one.
 
     Equal sizes, rather than full batches and a rest, keep a batch of a single row from reaching
-    batch normalization.
+    batch normalization. For a GPU they are made ahead, while it computes.
     """
 
     def __init__(self, dataset, batch_size, device, shuffle=False, seed=0):
         self.dataset, self.batch_size, self.device = dataset, batch_size, device
         self.rng = np.random.default_rng(seed) if shuffle else None
+        self.ahead = torch.device(device).type == "cuda"
         lengths = dataset.inputs.lengths()
         self.lengths = None if lengths is None else lengths[dataset.rows]
 
@@ -44,35 +51,65 @@ class BatchIterator:
         if self.rng is not None:
             self.rng.shuffle(turns := np.arange(len(batches)))
             batches = [batches[i] for i in turns]
-        for positions in batches:
-            yield self.dataset.batch(positions, self.device)
+        made = (self.dataset.batch(positions, self.device) for positions in batches)
+        return iter(prefetched(made) if self.ahead else made)
 
 
-def predict_batches(module, inputs, *, batch_size, device, method="forward"):
+def prefetched(batches, depth=2):
+    """Make batches in a thread, `depth` of them ahead of their use."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(next, batches, None) for _ in range(depth))
+        while (batch := waiting.popleft().result()) is not None:
+            waiting.append(pool.submit(next, batches, None))
+            yield batch
+
+
+def resident(inputs, device):
+    """Inputs moved to the GPU where they take less than half of its free memory, else as they are.
+
+    Their batches then are gathered there.
+    """
+    if torch.device(device).type != "cuda":
+        return inputs
+    free, _ = torch.cuda.mem_get_info(device)
+    return inputs.to(device) if inputs.nbytes < free / 2 else inputs
+
+
+def predict_batches(module, inputs, *, device, batch_size=None, method="forward"):
     """Run a module, or another `method` of it, over all rows without gradients.
 
     Rows go through in order of length, so that a batch holds little padding, and come back in
     their own order.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        On `device`.
+    inputs : Inputs or FusionInputs
+    device : str
+    batch_size : int, default=None
+        None takes 256 rows, 32 where a row takes more than 64 KiB.
+    method : str, default="forward"
 
     Returns
     -------
     outputs : ndarray of shape (n_samples, ...), dtype=float32
     """
     lengths = inputs.lengths()
-    order = np.arange(len(inputs)) if lengths is None else np.argsort(lengths, kind="stable")
-    n_batches = max(1, -(-len(order) // batch_size))
+    order = None if lengths is None else np.argsort(lengths, kind="stable")
+    if batch_size is None:
+        batch_size = LARGE_BATCH if inputs.nbytes > LARGE_ROW * len(inputs) else PREDICT_BATCH
+    edges = np.linspace(0, len(inputs), max(1, -(-len(inputs) // batch_size)) + 1).astype(int)
     was_training = module.training
-    call = getattr(module.eval(), method)
-    outputs = []
-    with torch.inference_mode():
-        for rows in np.array_split(order, n_batches):
-            outputs.append(call(**inputs.batch(rows, device)).float().cpu().numpy())
+    call, result = getattr(module.eval(), method), None
+    with torch.inference_mode(), keep_freed_memory(device):
+        for start, stop in zip(edges, edges[1:], strict=False):
+            rows = slice(start, stop) if order is None else order[start:stop]
+            outputs = call(**inputs.batch(rows, device)).float().cpu().numpy()
+            if result is None:
+                result = np.empty((len(inputs), *outputs.shape[1:]), dtype=np.float32)
+            result[rows] = outputs
     module.train(was_training)
-    result = np.concatenate(outputs)
-    if lengths is not None:
-        inverse = np.empty_like(order)
-        inverse[order] = np.arange(len(order))
-        result = result[inverse]
     return result
 
 

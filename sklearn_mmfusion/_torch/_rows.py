@@ -4,9 +4,13 @@ An encoder prepares its column once into *sources*: arrays that give a batch of 
 Small dtypes (uint8 pixels, int32 token ids) stay small until they are on the device.
 """
 
+import math
+
 import numpy as np
 import torch
 from scipy.sparse import issparse
+
+CHUNK = 256  # rows read at a time where all of them are
 
 
 class DenseRows:
@@ -14,7 +18,7 @@ class DenseRows:
 
     Parameters
     ----------
-    values : ndarray of shape (n, ...) or CSR matrix, which batches make dense
+    values : ndarray of shape (n, ...), Tensor on a device, or CSR matrix, which batches make dense
     """
 
     def __init__(self, values):
@@ -23,20 +27,31 @@ class DenseRows:
     def __len__(self):
         return self.values.shape[0]
 
+    @property
+    def nbytes(self):
+        """Bytes that all rows take on a device."""
+        return math.prod(self.values.shape) * self.values.dtype.itemsize
+
     def lengths(self):
         return None
 
-    def batch(self, name, rows):
-        values = self.values[rows]
-        return {name: _as_tensor(values.toarray() if issparse(values) else values)}
+    def to(self, device):
+        """The same rows, kept on a device."""
+        values = self.values.toarray() if issparse(self.values) else self.values
+        return DenseRows(_on_device(_as_tensor(values), device))
+
+    def batch(self, name, rows, device):
+        return {name: _on_device(_gather(self.values, rows), device)}
 
 
 class RaggedRows:
     """Sequences that stand end to end; a batch is their values and lengths, unpadded.
 
+    The lengths stay on the CPU: what is done with them decides the shapes of what follows.
+
     Parameters
     ----------
-    values : ndarray of shape (n_steps, ...)
+    values : ndarray of shape (n_steps, ...) or Tensor on a device
     lengths : ndarray of shape (n,), dtype=int64
     """
 
@@ -45,17 +60,23 @@ class RaggedRows:
         self.sizes = np.asarray(lengths, dtype=np.int64)
         self.starts = np.cumsum(self.sizes) - self.sizes
 
+    nbytes = DenseRows.nbytes
+
     def __len__(self):
         return len(self.sizes)
 
     def lengths(self):
         return self.sizes
 
-    def batch(self, name, rows):
+    def to(self, device):
+        return RaggedRows(_on_device(_as_tensor(self.values), device), self.sizes)
+
+    def batch(self, name, rows, device):
         sizes = self.sizes[rows]
         ends = np.cumsum(sizes)
         steps = np.repeat(self.starts[rows] - (ends - sizes), sizes) + np.arange(sizes.sum())
-        return {name: _as_tensor(self.values[steps]), f"{name}_lengths": torch.from_numpy(sizes)}
+        values = _on_device(_gather(self.values, steps), device)
+        return {name: values, f"{name}_lengths": torch.from_numpy(sizes.copy())}
 
 
 class LazyRows:
@@ -67,20 +88,46 @@ class LazyRows:
     def __len__(self):
         return self.n_rows
 
+    @property
+    def nbytes(self):
+        return self.n_rows * self.read(np.arange(1)).nbytes
+
     def lengths(self):
         return None
 
-    def batch(self, name, rows):
-        return {name: _as_tensor(self.read(rows))}
+    def to(self, device):
+        chunks = np.array_split(np.arange(self.n_rows), -(-self.n_rows // CHUNK))
+        return DenseRows(torch.cat([_on_device(_as_tensor(self.read(c)), device) for c in chunks]))
+
+    def batch(self, name, rows, device):
+        return {name: _on_device(_as_tensor(self.read(rows)), device)}
+
+
+def _gather(values, rows):
+    """Rows of an array, memory map, CSR matrix or tensor, as a tensor where the values are."""
+    if isinstance(values, torch.Tensor):
+        return values.index_select(0, _on_device(torch.from_numpy(rows), values.device))
+    if issparse(values):
+        return torch.from_numpy(values[rows].toarray())
+    # `take` is twice as fast as an index, but first copies the whole of an array of another layout
+    index = isinstance(rows, slice) or not values.flags.c_contiguous
+    return _as_tensor(values[rows] if index else values.take(rows, axis=0))
 
 
 def _as_tensor(values):
-    values = np.ascontiguousarray(values)
-    if not values.flags.writeable:
-        values = values.copy()
-    if values.dtype.kind in "iu" and values.dtype != np.uint8:
-        values = values.astype(np.int64)
+    # Any order of the axes will do: pixels stay as they lie, channels last.
+    if any(step < 0 for step in values.strides) or not values.flags.writeable:
+        values = values.copy(order="K")
     return torch.from_numpy(values)
+
+
+def _on_device(tensor, device):
+    """Move a tensor; only there do ids of any width become the int64 that torch indexes by."""
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # else the copy would wait for the device
+    tensor = tensor.to(device, non_blocking=True)
+    small = (torch.uint8, torch.bool)
+    return tensor if tensor.is_floating_point() or tensor.dtype in small else tensor.long()
 
 
 class Inputs:
@@ -97,17 +144,29 @@ class Inputs:
     def __len__(self):
         return len(next(iter(self.sources.values())))
 
+    @property
+    def nbytes(self):
+        """Bytes that all rows take on a device."""
+        return sum(source.nbytes for source in self.sources.values())
+
     def lengths(self):
         """Longest axis of each row, or None where all rows are equally long."""
         lengths = [s.lengths() for s in self.sources.values() if s.lengths() is not None]
         return np.max(lengths, axis=0) if lengths else None
 
+    def to(self, device):
+        """The same inputs, kept on a device."""
+        return Inputs(**{name: source.to(device) for name, source in self.sources.items()})
+
     def batch(self, rows, device="cpu"):
-        """Gather rows as a dict of tensors on ``device``, the keywords of ``forward``."""
+        """Gather rows (indices or a slice) as tensors on ``device``, the keywords of ``forward``.
+
+        Lengths of sequences stay on the CPU.
+        """
         tensors = {}
         for name, source in self.sources.items():
-            tensors.update(source.batch(name, rows))
-        return {name: tensor.to(device) for name, tensor in tensors.items()}
+            tensors.update(source.batch(name, rows, device))
+        return tensors
 
 
 class FusionInputs:
@@ -123,9 +182,14 @@ class FusionInputs:
         self.parts = {name: inputs for name, (inputs, _) in parts.items()}
         self.mask = np.stack([present for _, present in parts.values()], axis=1)
         self.places = np.cumsum(self.mask, axis=0) - 1  # of each row among the present ones
+        self.complete = self.mask.all()
 
     def __len__(self):
         return len(self.mask)
+
+    @property
+    def nbytes(self):
+        return sum(inputs.nbytes for inputs in self.parts.values() if inputs is not None)
 
     def lengths(self):
         """Longest axis over all modalities of each row, or None where there is none."""
@@ -136,13 +200,23 @@ class FusionInputs:
                 lengths.append(np.where(self.mask[:, m], own[self.places[:, m]], 0))
         return np.max(lengths, axis=0) if lengths else None
 
+    def to(self, device):
+        there = {
+            n: None if inputs is None else inputs.to(device) for n, inputs in self.parts.items()
+        }
+        pairs = zip(there.items(), self.mask.T, strict=True)
+        return FusionInputs({name: (inputs, present) for (name, inputs), present in pairs})
+
     def batch(self, rows, device="cpu"):
-        """Gather rows: ``mask`` and, as ``name.keyword``, each modality's present rows."""
+        """Gather rows: ``mask``, and, as ``name.keyword``, each modality's present rows.
+
+        The mask stays on the CPU.
+        """
         mask = self.mask[rows]
-        tensors = {"mask": torch.from_numpy(mask).to(device)}
+        tensors = {"mask": torch.from_numpy(mask)}
         for m, (name, inputs) in enumerate(self.parts.items()):
-            own = self.places[rows[mask[:, m]], m]
-            if len(own):
+            own = rows if self.complete else self.places[rows, m][mask[:, m]]
+            if self.complete or len(own):
                 batch = inputs.batch(own, device)
                 tensors.update({f"{name}.{key}": tensor for key, tensor in batch.items()})
         return tensors
@@ -176,8 +250,8 @@ class Rows(torch.utils.data.Dataset):
 
     def batch(self, positions, device):
         rows = self.rows[positions]
-        target = torch.from_numpy(self.target[rows]).to(device)
+        target = _on_device(torch.from_numpy(self.target[rows]), device)
         weight = None
         if self.weight is not None:
-            weight = torch.from_numpy(self.weight[rows]).to(device)
+            weight = _on_device(torch.from_numpy(self.weight[rows]), device)
         return Batch(self.inputs.batch(rows, device), target, weight)

@@ -14,7 +14,7 @@ class AudioCNN(nn.Module):
     max pooling: each block halves the frequency axis and the time axis, and masks the padding
     again.
 
-    Shape: frames (V, F), lengths (N,) int64 -> (N, out_features).
+    Shape: frames (V, F), lengths (N,) int64, on the CPU -> (N, out_features).
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class AudioCNN(nn.Module):
 class AudioLSTM(nn.Module):
     """Bidirectional LSTM over frames, mean and maximum over time, one embedding.
 
-    Shape: frames (V, F), lengths (N,) int64 -> (N, out_features). Sequences are packed: the
-    padding enters neither direction.
+    Shape: frames (V, F), lengths (N,) int64, on the CPU -> (N, out_features). Sequences are
+    packed: the padding enters neither direction.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class AudioLSTM(nn.Module):
         """The embedding, and the steps it pools: (N, L', token_features), valid (N, L')."""
         x, mask = pad((frames - self.mean) / self.std, frames_lengths)
         packed = nn.utils.rnn.pack_padded_sequence(
-            x, frames_lengths.cpu(), batch_first=True, enforce_sorted=False
+            x, frames_lengths, batch_first=True, enforce_sorted=False
         )
         x, _ = nn.utils.rnn.pad_packed_sequence(
             self.lstm(packed)[0], batch_first=True, total_length=x.shape[1]

@@ -1,5 +1,8 @@
 """Layers that see only the valid steps of padded batches.
 
+Lengths and masks stay on the CPU, whatever the device of the values: how long the padding is and
+where the valid steps stand is then known without waiting for the device.
+
 Shape legend: ``N`` batch, ``C`` channels, ``F`` frequency bands, ``L`` padded length,
 ``V`` all valid steps of a batch laid end to end.
 """
@@ -12,13 +15,18 @@ from torch.nn import functional
 def pad(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Lay sequences that stand end to end side by side.
 
-    values : (V, ...), lengths : (N,) int64 -> (N, L, ...) zero padded, mask (N, L) bool
+    values : (V, ...), lengths : (N,) int64 on the CPU
+    -> (N, L, ...) zero padded, mask (N, L) bool on the CPU
     """
-    steps = torch.arange(max(int(lengths.max()), 1), device=values.device)
-    mask = steps < lengths[:, None]
-    out = values.new_zeros((*mask.shape, *values.shape[1:]))
-    out[mask] = values
-    return out, mask
+    mask = torch.arange(max(int(lengths.max()), 1)) < lengths[:, None]
+    out = values.new_zeros((mask.numel(), *values.shape[1:]))
+    out = out.index_copy(0, valid_steps(mask, values.device), values)
+    return out.unflatten(0, mask.shape), mask
+
+
+def valid_steps(mask: Tensor, device: torch.device) -> Tensor:
+    """Positions of the valid steps of a mask (N, L) among all N L of them: (V,) int64."""
+    return mask.flatten().nonzero()[:, 0].to(device, non_blocking=True)
 
 
 class MaskedBatchNorm(nn.Module):
@@ -27,7 +35,7 @@ class MaskedBatchNorm(nn.Module):
     ``nn.BatchNorm`` would count the padding, so that the longest clip of a batch changed the
     statistics of all the others. Here valid steps are laid end to end, normalized and put back.
 
-    Shape: x (N, C, L, ...), mask (N, L) bool -> (N, C, L, ...), zero where masked.
+    Shape: x (N, C, L, ...), mask (N, L) bool, on the CPU -> (N, C, L, ...), zero where masked.
     """
 
     def __init__(self, num_features: int):
@@ -37,7 +45,7 @@ class MaskedBatchNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x.movedim(1, -1)  # (N, C, L, ...) -> (N, L, ..., C): no copy if channels-last
         steps = x.flatten(0, 1)  # (N L, ..., C)
-        valid = mask.flatten().nonzero()[:, 0]
+        valid = valid_steps(mask, x.device)
         packed = steps.index_select(0, valid)  # (V, ..., C)
         packed = self._normalize(packed.reshape(-1, x.shape[-1])).view_as(packed)
         return torch.zeros_like(steps).index_copy(0, valid, packed).view_as(x).movedim(-1, 1)
@@ -54,6 +62,7 @@ class MaskedBatchNorm(nn.Module):
 
 def masked_mean_max(x: Tensor, mask: Tensor) -> Tensor:
     """Mean and maximum over valid steps: x (N, C, L), mask (N, L) -> (N, 2 C)."""
+    mask = mask.to(x.device, non_blocking=True)
     valid = mask[:, None]
     # Mean over valid steps: padding must not dilute the average.
     mean = (x * valid).sum(2) / mask.sum(1, keepdim=True).clamp(min=1)

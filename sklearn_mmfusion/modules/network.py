@@ -55,10 +55,10 @@ class FusionNetwork(nn.Module):
     and scattered back. In training each modality of a row is hidden from the fusion with
     probability `modality_dropout`, never all of them.
 
-    Shape: forward(mask, **batch) with mask (N, M) bool and, for each modality that some row has,
-    the keywords of its encoder as ``name.keyword``, present rows only -> (N, n_outputs). In
-    training mode a tuple: that; the outputs of the modalities' own heads, M times (N, n_outputs);
-    the weighted sum of the alignments' losses (N,); mask.
+    Shape: forward(mask, **batch) with mask (N, M) bool, on the CPU, and, for each modality that
+    some row has, the keywords of its encoder as ``name.keyword``, present rows only
+    -> (N, n_outputs). In training mode a tuple: that; the outputs of the modalities' own heads, M
+    times (N, n_outputs); the weighted sum of the alignments' losses (N,); mask.
 
     Parameters of the constructor: ``encoders`` by name; ``fusion`` (see `modules.fusion`);
     ``head``, from the fused features to the outputs, or None where the fusion reads the outputs
@@ -90,6 +90,7 @@ class FusionNetwork(nn.Module):
 
     def forward(self, mask: Tensor, **batch: Tensor):
         features, tokens = self.encode(mask, batch)
+        here, mask = mask, _follow(mask, features[0])
         if not self.training:
             return self.fuse(features, tokens, mask)
         seen = self._hide(mask) if self.modality_dropout else mask
@@ -98,7 +99,7 @@ class FusionNetwork(nn.Module):
         if len(self.alignments):
             aligned = (self.common or self.fusion.project)(features)
             for strength, alignment in zip(self.strengths, self.alignments, strict=True):
-                penalty = penalty + strength * alignment(aligned, mask)
+                penalty = penalty + strength * alignment(aligned, here)
         return output, self._own_outputs(features), penalty, mask
 
     def fuse(self, features: list[Tensor], tokens: list | None, mask: Tensor) -> Tensor:
@@ -126,6 +127,7 @@ class FusionNetwork(nn.Module):
             own = {k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)}
             rows = mask[:, m].nonzero()[:, 0]
             x, values, valid = self._run(encoder, own, len(rows))
+            rows, valid = _follow(rows, x), _follow(valid, x)
             features.append(scatter(x, rows, len(mask)))
             if self.reads_tokens:
                 tokens.append((scatter(values, rows, len(mask)), scatter(valid, rows, len(mask))))
@@ -154,6 +156,7 @@ class FusionNetwork(nn.Module):
     def weights(self, mask: Tensor, **batch: Tensor) -> Tensor:
         """Share of each modality in the fused features, (N, M), where the fusion tells it."""
         features, tokens = self.encode(mask, batch)
+        mask = _follow(mask, features[0])
         return self.fusion.weights(features, mask, *([tokens] if tokens else []))
 
     def opinions(self, mask: Tensor, **batch: Tensor) -> Tensor:
@@ -166,6 +169,11 @@ class FusionNetwork(nn.Module):
         # never all: the one that had the best chance stays (Neverova et al. 2016)
         best = torch.zeros_like(mask).scatter(1, chance.argmax(1, keepdim=True), True)
         return mask & (seen | (best & ~seen.any(1, keepdim=True)))
+
+
+def _follow(tensor: Tensor, other: Tensor) -> Tensor:
+    """A tensor on the device of another."""
+    return tensor.to(other.device, non_blocking=True)
 
 
 def token_width(encoder: nn.Module) -> int:

@@ -33,6 +33,7 @@ class Contrastive(nn.Module):
             rows = (mask[:, i] & mask[:, j]).nonzero()[:, 0]
             if len(rows) < 2:  # nothing to be told apart from
                 continue
+            rows = rows.to(aligned.device, non_blocking=True)
             similarity = scale * units[rows, i] @ units[rows, j].T
             own = torch.arange(len(rows), device=rows.device)
             there = F.cross_entropy(similarity, own, reduction="none")
@@ -56,6 +57,7 @@ class Adversarial(nn.Module):
         )
 
     def forward(self, aligned: Tensor, mask: Tensor) -> Tensor:
+        mask = mask.to(aligned.device, non_blocking=True)
         guesses = self.discriminator(ReverseGradient.apply(aligned))  # (N, M, M)
         own = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
         loss = F.cross_entropy(guesses.movedim(2, 1), own, reduction="none")

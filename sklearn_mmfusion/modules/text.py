@@ -10,7 +10,7 @@ from sklearn_mmfusion.modules.layers import Embedding, MaskedBatchNorm, masked_m
 def bag(embedding: nn.EmbeddingBag, ids: Tensor, lengths: Tensor) -> Tensor:
     """Mean embedding of each text: ids (V,), lengths (N,) -> (N, D); zero where empty."""
     offsets = lengths.cumsum(0) - lengths
-    return embedding(ids, offsets)
+    return embedding(ids, offsets.to(ids.device, non_blocking=True))
 
 
 class TextNetwork(nn.Module):
@@ -19,7 +19,7 @@ class TextNetwork(nn.Module):
     The bags follow Joulin et al. (2017, "Bag of tricks"), the convolution Zhang et al. (2015,
     "Character-level convolutional networks").
 
-    Shape: for each of words, ngrams, chars: ids (V,) int64 and lengths (N,) int64
+    Shape: for each of words, ngrams, chars: ids (V,) int64 and lengths (N,) int64, on the CPU
     -> (N, out_features) float. Id 0 is the unknown bucket.
     """
 

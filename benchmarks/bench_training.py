@@ -1,0 +1,264 @@
+"""How long does training take, against a loop by hand, Keras, skorch and MLPClassifier?
+
+The reference network (`_reference.py`) at three sizes, equal batches and passes. "hand" is a plain
+loop: NCHW, float32, unfused Adam, ready tensors sliced by index. "hand, same levers" has all that
+the engine has: channels-last, pooling first, uint8 pixels scaled by the batch, fused AdamW,
+clipping, the schedule, freed memory kept. "ours" is the training inside `fit`, "ours, whole fit"
+all of `fit`. Medians of ratios of CPU time within a round [range], one thread.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_training.py [--sizes SEED SMALL FEAT] [--rounds 5]
+        [--keras-python PATH]   # a Python that has tensorflow, else no row for Keras
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from _data import BATCH_SIZE, LR, SIZES, load_data, save_data
+from _paired import Worker, as_ratio, compare, serve
+from _reference import HandHead, HandNetwork, as_ours, make_ours
+from skorch.callbacks import Callback
+from torch import nn
+
+
+def as_tensors(arrays):
+    """What a loop by hand reads: float32 NCHW pixels, standardized; int64 tokens."""
+    if "features" in arrays:
+        return [torch.from_numpy(arrays["features"])]
+    pixels = torch.from_numpy(arrays["image"]).permute(0, 3, 1, 2).float().contiguous()
+    pixels = (pixels - pixels.mean((0, 2, 3), keepdim=True)) / pixels.std((0, 2, 3), keepdim=True)
+    return [pixels, torch.from_numpy(arrays["tokens"]).long(), torch.from_numpy(arrays["frames"])]
+
+
+def hand(size):
+    """A plain loop."""
+    arrays, y = load_data(size, "train")
+    inputs, target = as_tensors(arrays), torch.from_numpy(y)
+    told, truth = load_data(size, "test")
+    test = as_tensors(told)
+
+    def work():
+        torch.manual_seed(0)
+        network = HandHead() if size == "FEAT" else HandNetwork(SIZES[size].frame)
+        optimizer = torch.optim.Adam(network.parameters(), lr=LR)
+        criterion = nn.CrossEntropyLoss()
+        start = time.process_time()
+        for _ in range(SIZES[size].n_epochs):
+            losses = []
+            for rows in torch.randperm(len(y)).split(BATCH_SIZE):
+                optimizer.zero_grad()
+                loss = criterion(network(*[x[rows] for x in inputs]), target[rows])
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+        seconds = time.process_time() - start
+        return {"seconds": seconds, "loss": np.mean(losses), **accuracy(network, test, truth)}
+
+    return work
+
+
+def accuracy(network, test, truth):
+    with torch.inference_mode():
+        parts = [
+            network(*batch) for batch in zip(*[x.split(BATCH_SIZE) for x in test], strict=True)
+        ]
+    return {"accuracy": (torch.cat(parts).argmax(1).numpy() == truth).mean()}
+
+
+def levers(size):
+    """A loop by hand that knows all that the engine knows."""
+    from sklearn_mmfusion._skorch import schedule
+    from sklearn_mmfusion._torch import keep_freed_memory
+    from sklearn_mmfusion.modules.image import standardize
+
+    arrays, y = load_data(size, "train")
+    tensors, target = [torch.from_numpy(a) for a in arrays.values()], torch.from_numpy(y)
+    told, truth = load_data(size, "test")
+    n_steps = SIZES[size].n_epochs * -(-len(y) // BATCH_SIZE)
+    if size != "FEAT":
+        flat = arrays["image"].reshape(-1, 3)
+        scales = (flat.mean(0), flat.std(0))
+        mean, std = (torch.from_numpy(x.astype(np.float32)).view(1, 3, 1, 1) for x in scales)
+
+    def ready(batch):
+        if size == "FEAT":
+            return batch
+        return [standardize(batch[0].permute(0, 3, 1, 2), mean, std), *batch[1:]]
+
+    class Network(nn.Module):  # as in `accuracy`
+        def __init__(self):
+            super().__init__()
+            made = HandHead() if size == "FEAT" else HandNetwork(SIZES[size].frame, levers=True)
+            self.inner = made
+
+        def forward(self, *batch):
+            return self.inner(*ready(list(batch)))
+
+    def work():
+        torch.manual_seed(0)
+        network = Network()
+        optimizer = torch.optim.AdamW(network.parameters(), lr=LR, fused=True)
+        criterion, step = nn.CrossEntropyLoss(), 0
+        start = time.process_time()
+        with keep_freed_memory("cpu"):
+            for _ in range(SIZES[size].n_epochs):
+                losses = []
+                for rows in np.array_split(np.random.permutation(len(y)), n_batches(len(y))):
+                    rows = torch.from_numpy(rows)
+                    optimizer.param_groups[0]["lr"] = LR * schedule(step, n_steps)
+                    optimizer.zero_grad()
+                    output = network(*[x.index_select(0, rows) for x in tensors])
+                    loss = criterion(output, target.index_select(0, rows))
+                    loss.backward()
+                    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                    optimizer.step()
+                    losses.append(loss.detach())
+                    step += 1
+                mean_loss = torch.stack(losses).mean().item()
+        seconds = time.process_time() - start
+        test = [torch.from_numpy(a) for a in told.values()]
+        return {"seconds": seconds, "loss": mean_loss, **accuracy(network, test, truth)}
+
+    return work
+
+
+def n_batches(n_rows):
+    return -(-n_rows // BATCH_SIZE)
+
+
+class Clock(Callback):
+    """CPU time between the start and the end of training."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.start = time.process_time()
+
+    def on_train_end(self, net, **kwargs):
+        type(self).seconds = time.process_time() - self.start
+
+
+def ours(size, whole=False, **params):
+    """Our estimator."""
+    arrays, y = load_data(size, "train")
+    told, truth = load_data(size, "test")
+    X, X_test = as_ours(arrays), as_ours(told)
+
+    def work():
+        model = make_ours(size, callbacks=[Clock()], **params)
+        start = time.process_time()
+        model.fit(X, y)
+        seconds = time.process_time() - start if whole else Clock.seconds
+        accurate = float((model.predict(X_test) == truth).mean())
+        return {"seconds": seconds, "loss": model.history_[-1]["train_loss"], "accuracy": accurate}
+
+    return work
+
+
+def skorch(size):
+    """skorch with its defaults, a softmax and its NLLLoss."""
+    from skorch import NeuralNetClassifier
+
+    arrays, y = load_data(size, "train")
+    told, truth = load_data(size, "test")
+
+    class Network(HandHead):
+        def forward(self, X):
+            return super().forward(X).softmax(1)
+
+    def work():
+        torch.manual_seed(0)
+        net = NeuralNetClassifier(
+            Network,
+            max_epochs=SIZES[size].n_epochs,
+            lr=LR,
+            optimizer=torch.optim.Adam,
+            batch_size=BATCH_SIZE,
+            iterator_train__shuffle=True,
+            train_split=None,
+            verbose=0,
+            callbacks=[Clock()],
+        )
+        net.fit(arrays["features"], y)
+        accurate = float((net.predict(told["features"]) == truth).mean())
+        loss = net.history[-1]["train_loss"]
+        return {"seconds": Clock.seconds, "loss": loss, "accuracy": accurate}
+
+    return work
+
+
+def perceptron(size):
+    """scikit-learn's MLPClassifier."""
+    import warnings
+
+    from sklearn.neural_network import MLPClassifier
+
+    arrays, y = load_data(size, "train")
+    told, truth = load_data(size, "test")
+    warnings.simplefilter("ignore")  # that it has not converged
+
+    def work():
+        model = MLPClassifier(
+            (256, 128),
+            batch_size=BATCH_SIZE,
+            learning_rate_init=LR,
+            max_iter=SIZES[size].n_epochs,
+            random_state=0,
+        )
+        start = time.process_time()
+        model.fit(arrays["features"], y)
+        seconds = time.process_time() - start
+        accurate = float((model.predict(told["features"]) == truth).mean())
+        return {"seconds": seconds, "loss": model.loss_, "accuracy": accurate}
+
+    return work
+
+
+CONTENDERS = {
+    "hand": hand,
+    "hand, same levers": levers,
+    "ours": ours,
+    "ours, bf16": lambda size: ours(size, precision="bf16"),
+    "ours, whole fit": lambda size: ours(size, whole=True),
+    "skorch": skorch,
+    "MLPClassifier": perceptron,
+}
+ONLY_FEAT = ("skorch", "MLPClassifier")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=list(CONTENDERS))
+    parser.add_argument("--keras-python")
+    options = parser.parse_args()
+    print("| size | contender | training / hand | ours / this | loss | accuracy |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for size in options.sizes:
+        names = [n for n in CONTENDERS if size == "FEAT" or n not in ONLY_FEAT]
+        names = ["hand", *[n for n in names if n in (options.only or names) and n != "hand"]]
+        save_data(size, os.environ["BENCH_DATA"])
+        workers = [Worker(__file__, name, size) for name in names]
+        if options.keras_python:
+            script = Path(__file__).with_name("_keras.py")
+            workers.append(Worker(script, "train", size, options.keras_python))
+        results, ratios = compare(workers, options.rounds)
+        for name in ratios:
+            loss, accurate = (np.mean([r[k] for r in results[name]]) for k in ("loss", "accuracy"))
+            own = as_ratio(ratios["ours"] / ratios[name]) if "ours" in ratios else ""
+            cells = [size, name, as_ratio(ratios[name]), own, f"{loss:.3f}", f"{accurate:.3f}"]
+            print("|", " | ".join(cells), "|", flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[1:2] == ["--serve"]:
+        serve(CONTENDERS)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["BENCH_DATA"] = folder
+            main()

@@ -1,0 +1,75 @@
+"""Freed memory kept by the C allocator between the steps of a loop."""
+
+import ctypes
+import os
+import sys
+import threading
+from contextlib import contextmanager
+from functools import cache
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
+KEEP = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
+# Setting any of these ends glibc's own adjusting of them; where it ends up in a program that frees
+# large arrays is its bounds, to which they are set afterwards.
+USUAL = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 64 << 20, M_MMAP_THRESHOLD: 32 << 20}
+TUNED = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+_LOCK = threading.Lock()
+_blocks = 0  # that are open now, in all threads
+
+
+@contextmanager
+def keep_freed_memory(device):
+    """Let the C allocator keep what is freed inside the block, and give it back after it.
+
+    glibc maps every large block of memory afresh and unmaps it when it is freed: each step then
+    pays for zeroed pages of all its activations, which doubles the time of a convolution on
+    pictures of 224 x 224 pixels. Only on a CPU, with glibc, where the environment variable
+    ``MMFUSION_KEEP_MEMORY`` is not ``"0"`` and the user has not tuned malloc by its own variables.
+    It holds for all threads of the process, as malloc's settings do.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        Where the tensors of the block are.
+    """
+    if not _applies(device):
+        yield
+        return
+    global _blocks
+    with _LOCK:
+        _blocks += 1
+        if _blocks == 1:
+            _set(KEEP)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _blocks -= 1
+            if _blocks == 0:
+                _set(USUAL)
+                _glibc().malloc_trim(0)
+
+
+def _applies(device):
+    if str(device).split(":")[0] != "cpu" or os.environ.get("MMFUSION_KEEP_MEMORY") == "0":
+        return False
+    return not any(name in os.environ for name in TUNED) and _glibc() is not None
+
+
+def _set(values):
+    for parameter, value in values.items():
+        _glibc().mallopt(parameter, value)
+
+
+@cache
+def _glibc():
+    """The C library, None where it is not glibc."""
+    if sys.platform != "linux":
+        return None
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        library.gnu_get_libc_version, library.mallopt, library.malloc_trim  # noqa: B018
+    except (OSError, AttributeError):
+        return None
+    return library

@@ -23,7 +23,7 @@ class Size:
 
 
 SIZES = {
-    "SEED": Size(96, 3, 64, predict_batch=32, pixels=224, n_tokens=64, frame=320),
+    "SEED": Size(96, 3, 192, predict_batch=32, pixels=224, n_tokens=64, frame=320),
     "SMALL": Size(4096, 1, 2048, predict_batch=256, pixels=32, n_tokens=32, frame=64),
     "FEAT": Size(20_000, 2, 50_000, predict_batch=256),
 }

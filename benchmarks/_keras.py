@@ -56,11 +56,14 @@ def train(size):
     arrays, y = load_data(size, "train")
     told, truth = load_data(size, "test")
     X, test, model = as_arrays(arrays), as_arrays(told), build(size)
+    model.optimizer.build(model.trainable_variables)
     weights = model.get_weights()
 
     def work():
         # The same model again, so that only the first round, which does not count, traces it.
         model.set_weights(weights)
+        for variable in model.optimizer.variables:
+            variable.assign(tf.zeros_like(variable))
         model.optimizer.learning_rate = LR
         start = time.process_time()
         history = model.fit(X, y, batch_size=BATCH_SIZE, epochs=SIZES[size].n_epochs, verbose=0)

@@ -5,11 +5,17 @@ returns a dict with "seconds" of CPU time and whatever else is worth a column. E
 own process, since some of what is compared (memory allocators, thread pools) belongs to a process.
 """
 
+import argparse
 import json
+import os
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import numpy as np
+from _data import SIZES, save_data
 
 
 def serve(contenders):
@@ -23,8 +29,8 @@ def serve(contenders):
 class Worker:
     """A contender in its own process."""
 
-    def __init__(self, script, name, size, python=sys.executable):
-        self.name = name
+    def __init__(self, script, name, size, python=sys.executable, label=None):
+        self.name = label or name
         self.process = subprocess.Popen(
             [python, script, "--serve", name, size],
             stdin=subprocess.PIPE,
@@ -45,20 +51,45 @@ class Worker:
         self.process.wait()
 
 
-def compare(workers, rounds, against=0):
-    """Run all workers in turn; return their results and their ratios to one of them, by name.
+def parse(contenders):
+    """Options of the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=list(contenders))
+    parser.add_argument("--keras-python")
+    return parser.parse_args()
+
+
+@contextmanager
+def start(script, contenders, size, options, keras_job):
+    """Workers of one size, the first of them what the others are compared with."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        os.environ["BENCH_DATA"] = folder
+        save_data(size, folder)
+        first, *others = contenders
+        names = [first, *[n for n in others if not options.only or n in options.only]]
+        workers = [Worker(script, name, size) for name in names]
+        if options.keras_python:
+            keras = Path(__file__).with_name("_keras.py")
+            workers.append(Worker(keras, keras_job, size, options.keras_python, label="keras"))
+        for worker in workers:
+            stack.callback(worker.close)
+        yield workers
+
+
+def compare(started, options):
+    """Run all workers in turn; return their results and their ratios to the first, by name.
 
     The first round does not count. A ratio is taken within its round, so that a machine that slows
     down slows both.
     """
-    told = [[worker.work() for worker in workers] for _ in range(rounds + 1)][1:]
-    for worker in workers:
-        worker.close()
-    ratios = {
-        worker.name: np.array([r[i]["seconds"] / r[against]["seconds"] for r in told])
-        for i, worker in enumerate(workers)
-    }
-    return {worker.name: [r[i] for r in told] for i, worker in enumerate(workers)}, ratios
+    with started as workers:
+        told = [[worker.work() for worker in workers] for _ in range(options.rounds + 1)][1:]
+        names = [worker.name for worker in workers]
+    results = {name: [r[i] for r in told] for i, name in enumerate(names)}
+    seconds = np.array([[r["seconds"] for r in one] for one in told])
+    return results, dict(zip(names, (seconds / seconds[:, :1]).T, strict=True))
 
 
 def as_ratio(values):

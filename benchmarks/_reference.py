@@ -68,6 +68,15 @@ class ImageBranch(nn.Module):
         return functional.relu(self.last(x))
 
 
+def as_tensors(arrays):
+    """What a loop by hand reads: float32 NCHW pixels, standardized; int64 tokens."""
+    if "features" in arrays:
+        return [torch.from_numpy(arrays["features"])]
+    pixels = torch.from_numpy(arrays["image"]).permute(0, 3, 1, 2).float().contiguous()
+    pixels = (pixels - pixels.mean((0, 2, 3), keepdim=True)) / pixels.std((0, 2, 3), keepdim=True)
+    return [pixels, torch.from_numpy(arrays["tokens"]).long(), torch.from_numpy(arrays["frames"])]
+
+
 # ------------------------------------------------------------------------------ ours
 
 

@@ -10,29 +10,16 @@ all of `fit`. Medians of ratios of CPU time within a round [range], one thread.
         [--keras-python PATH]   # a Python that has tensorflow, else no row for Keras
 """
 
-import argparse
-import os
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
-from _data import BATCH_SIZE, LR, SIZES, load_data, save_data
-from _paired import Worker, as_ratio, compare, serve
-from _reference import HandHead, HandNetwork, as_ours, make_ours
+from _data import BATCH_SIZE, LR, SIZES, load_data
+from _paired import as_ratio, compare, parse, serve, start
+from _reference import HandHead, HandNetwork, as_ours, as_tensors, make_ours
 from skorch.callbacks import Callback
 from torch import nn
-
-
-def as_tensors(arrays):
-    """What a loop by hand reads: float32 NCHW pixels, standardized; int64 tokens."""
-    if "features" in arrays:
-        return [torch.from_numpy(arrays["features"])]
-    pixels = torch.from_numpy(arrays["image"]).permute(0, 3, 1, 2).float().contiguous()
-    pixels = (pixels - pixels.mean((0, 2, 3), keepdim=True)) / pixels.std((0, 2, 3), keepdim=True)
-    return [pixels, torch.from_numpy(arrays["tokens"]).long(), torch.from_numpy(arrays["frames"])]
 
 
 def hand(size):
@@ -230,23 +217,12 @@ ONLY_FEAT = ("skorch", "MLPClassifier")
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", choices=list(CONTENDERS))
-    parser.add_argument("--keras-python")
-    options = parser.parse_args()
+    options = parse(CONTENDERS)
     print("| size | contender | training / hand | ours / this | loss | accuracy |")
     print("| --- | --- | --- | --- | --- | --- |")
     for size in options.sizes:
-        names = [n for n in CONTENDERS if size == "FEAT" or n not in ONLY_FEAT]
-        names = ["hand", *[n for n in names if n in (options.only or names) and n != "hand"]]
-        save_data(size, os.environ["BENCH_DATA"])
-        workers = [Worker(__file__, name, size) for name in names]
-        if options.keras_python:
-            script = Path(__file__).with_name("_keras.py")
-            workers.append(Worker(script, "train", size, options.keras_python))
-        results, ratios = compare(workers, options.rounds)
+        contenders = [n for n in CONTENDERS if size == "FEAT" or n not in ONLY_FEAT]
+        results, ratios = compare(start(__file__, contenders, size, options, "train"), options)
         for name in ratios:
             loss, accurate = (np.mean([r[k] for r in results[name]]) for k in ("loss", "accuracy"))
             own = as_ratio(ratios["ours"] / ratios[name]) if "ours" in ratios else ""
@@ -259,6 +235,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         serve(CONTENDERS)
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            os.environ["BENCH_DATA"] = folder
-            main()
+        main()

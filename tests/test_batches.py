@@ -7,18 +7,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from torch import nn
 
 from sklearn_mmfusion._skorch import validation_rows
 from sklearn_mmfusion._torch import (
     BatchIterator,
     DenseRows,
+    FusionInputs,
     Inputs,
     LazyRows,
     RaggedRows,
     Rows,
     n_batches,
     predict_batches,
+    prefetched,
+    resident,
 )
 from sklearn_mmfusion._validation import Target
 
@@ -109,6 +113,90 @@ def test_sources_give_tensors_of_small_types():
     assert batch["ids"].dtype == torch.int64
     assert batch["more"].tolist() == [20.0, 0.0]
     assert inputs.lengths().tolist() == [1, 2, 3]
+
+
+def some_inputs(n=9):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(0, 5, n)
+    mask = rng.random((n, 2)) < 0.6
+    mask[0] = True
+    parts = {
+        "table": Inputs(features=DenseRows(rng.normal(size=(mask[:, 0].sum(), 3)))),
+        "nothing": None,
+        "text": Inputs(
+            ids=RaggedRows(rng.integers(0, 9, lengths[mask[:, 1]].sum()), lengths[mask[:, 1]]),
+            pixels=LazyRows(mask[:, 1].sum(), lambda rows: np.uint8(rows)[:, None]),
+        ),
+    }
+    masks = {"table": mask[:, 0], "nothing": np.zeros(n, dtype=bool), "text": mask[:, 1]}
+    return FusionInputs({name: (inputs, masks[name]) for name, inputs in parts.items()})
+
+
+def assert_equal_batches(one, two):
+    assert one.keys() == two.keys()
+    for name in one:
+        assert one[name].dtype == two[name].dtype
+        assert torch.equal(one[name], two[name]), name
+
+
+@pytest.mark.parametrize("rows", [np.array([4, 0, 7]), slice(2, 8), np.array([0])])
+def test_inputs_kept_on_a_device_give_the_same_batches(rows):
+    inputs = some_inputs()
+    moved = inputs.to("cpu")
+    positions = np.arange(9)[rows]
+    assert_equal_batches(moved.batch(positions), inputs.batch(rows))
+    assert moved.nbytes == inputs.nbytes > 0
+    np.testing.assert_array_equal(moved.lengths(), inputs.lengths())
+
+
+@pytest.mark.parametrize(("free", "moves"), [(10_000, True), (100, False)])
+def test_inputs_move_to_a_gpu_where_they_take_less_than_half_of_it(monkeypatch, free, moves):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+    inputs = Inputs(x=DenseRows(np.zeros((10, 10), dtype=np.float32)))  # 400 bytes
+    monkeypatch.setattr(inputs, "to", lambda device: device)
+    assert resident(inputs, "cuda:0") == ("cuda:0" if moves else inputs)
+    assert resident(inputs, "cpu") is inputs
+
+
+def test_sparse_rows_count_as_the_dense_ones_they_become():
+    rows = sparse.random(6, 5, density=0.3, format="csr", random_state=0, dtype=np.float32)
+    inputs = Inputs(x=DenseRows(rows))
+    assert inputs.nbytes == 6 * 5 * 4
+    for source in (inputs, inputs.to("cpu")):
+        np.testing.assert_array_equal(source.batch(np.array([3, 1]))["x"], rows[[3, 1]].toarray())
+
+
+def test_batches_made_ahead_keep_their_order_and_raise_their_errors():
+    assert list(prefetched(iter(range(7)))) == list(range(7))
+    assert list(prefetched(iter(()))) == []
+
+    def broken():
+        yield 1
+        raise OSError("the file is gone")
+
+    told = prefetched(broken())
+    assert next(told) == 1
+    with pytest.raises(OSError, match="the file is gone"):
+        next(told)
+
+
+def test_batches_made_ahead_may_be_abandoned():
+    made = []
+    told = prefetched(made.append(i) or i for i in range(1, 1000))
+    assert next(told) == 1
+    told.close()
+    assert len(made) <= 4
+
+
+def test_large_rows_are_predicted_in_small_batches():
+    class Size(nn.Module):
+        def forward(self, x):
+            return torch.full((len(x), 1), len(x))
+
+    small = Inputs(x=DenseRows(np.zeros((512, 2), dtype=np.float32)))
+    large = Inputs(x=DenseRows(np.zeros((64, 1 << 17), dtype=np.uint8)))
+    assert set(predict_batches(Size(), small, device="cpu").ravel()) == {256}
+    assert set(predict_batches(Size(), large, device="cpu").ravel()) == {32}
 
 
 # ------------------------------------------------------------------------------ validation

@@ -15,8 +15,8 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
-from sklearn_mmfusion._skorch import KeepBest, schedule
-from sklearn_mmfusion._torch import isolated_rng
+from sklearn_mmfusion._skorch import KeepBest, _training, schedule
+from sklearn_mmfusion._torch import BatchIterator, isolated_rng, prefetched
 from sklearn_mmfusion.neural_network import NeuralClassifier, NeuralRegressor
 
 
@@ -435,3 +435,43 @@ def test_an_instance_of_a_network_is_refused():
         NeuralClassifier(module=Small(4, 3)).fit(X, y)
     model = NeuralClassifier(module=Small, module_params={"width": 3}, max_epochs=1).fit(X, y)
     assert model.module_.layers[0].out_features == 3
+
+
+# ------------------------------------------------------------------------------ where it runs
+
+
+def test_inputs_that_stay_on_the_device_train_the_same_network(monkeypatch):
+    X, y = make_data()
+    plain = NeuralClassifier(max_epochs=3, random_state=0).fit(X, y)
+    monkeypatch.setattr(_training, "resident", lambda inputs, device: inputs.to(device))
+    kept = NeuralClassifier(max_epochs=3, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(kept.predict_proba(X), plain.predict_proba(X))
+
+
+def test_batches_made_ahead_train_the_same_network(monkeypatch):
+    X, y = make_data()
+    plain = NeuralClassifier(max_epochs=3, random_state=0).fit(X, y)
+    made = []
+
+    def ahead(self):
+        made.append(self)
+        return prefetched(original(self))
+
+    original = BatchIterator.__iter__
+    monkeypatch.setattr(BatchIterator, "__iter__", ahead)
+    ahead = NeuralClassifier(max_epochs=3, random_state=0).fit(X, y)
+    assert len(made) == 3
+    np.testing.assert_array_equal(ahead.predict_proba(X), plain.predict_proba(X))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_and_pickles(recwarn):
+    # "eager" follows the code as the compiler does, and makes no machine code.
+    X, y = make_data()
+    compiled = {"compile": True, "compile__backend": "eager"}
+    params = {"max_epochs": 3, "early_stopping": True, "random_state": 0}
+    plain = NeuralClassifier(**params).fit(X, y)
+    model = NeuralClassifier(**params, net_params=compiled).fit(X, y)
+    np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X), rtol=1e-5)
+    copy = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copy.predict_proba(X), model.predict_proba(X))

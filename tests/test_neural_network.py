@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import sparse
 from sklearn.datasets import make_classification, make_regression
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
@@ -268,3 +269,46 @@ def test_evidence_needs_the_evidential_loss():
     assert "has loss='cross_entropy'; evidence needs loss='evid" in str(caught.value.__cause__)
     with pytest.raises(ValueError, match="loss='evidential' does not fit: the target is multilab"):
         NeuralClassifier((4,), loss="evidential").fit(X, np.eye(6, 2, dtype=int)[[0, 1] * 3])
+
+
+# ------------------------------------------------------------------------------ one row
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_one_row_is_told_as_in_a_table(multilabel):
+    X, y = make_classes()
+    y = np.eye(3, dtype=int)[y] if multilabel else np.array(["a", "b", "c"])[y]
+    model = NeuralClassifier(**SHORT).fit(X, y)
+    proba, labels = model.predict_proba(X), model.predict(X)
+    for row in (0, 5):
+        for given in (X[row], X[row].tolist(), X[row].astype(np.float32)):
+            assert_allclose(model.predict_proba_one(given), proba[row], rtol=1e-5, atol=1e-7)
+            np.testing.assert_array_equal(model.predict_one(given), labels[row])
+
+
+@pytest.mark.parametrize("n_targets", [1, 2])
+def test_one_number_is_told_as_in_a_table(n_targets):
+    X, y = make_regression(60, 5, n_targets=n_targets, random_state=0)
+    model = NeuralRegressor(**SHORT).fit(X, y)
+    told = model.predict_one(X[3])
+    assert np.shape(told) == np.shape(y[3])
+    assert_allclose(told, model.predict(X)[3], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([[1.0] * 8], r"the row has shape \(1, 8\); expected \(8,\)"),
+        ([1.0] * 7, r"the row has shape \(7,\); expected \(8,\)"),
+        ([1.0] * 3 + [np.nan] + [1.0] * 4, "feature 3 of the row is nan"),
+    ],
+)
+def test_one_row_of_another_kind_is_refused(row, message):
+    model = NeuralClassifier(**SHORT).fit(*make_classes())
+    with pytest.raises(ValueError, match=message):
+        model.predict_one(row)
+
+
+def test_one_row_needs_a_fitted_network():
+    with pytest.raises(NotFittedError):
+        NeuralClassifier().predict_one([1.0])

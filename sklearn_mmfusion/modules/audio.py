@@ -102,10 +102,14 @@ class AudioLSTM(nn.Module):
     def tokens(self, frames: Tensor, frames_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The embedding, and the steps it pools: (N, L', token_features), valid (N, L')."""
         x, mask = pad((frames - self.mean) / self.std, frames_lengths)
+        # Sorted here, where the lengths are: packing would wait for the device to sort them back.
+        order = frames_lengths.argsort(descending=True)
+        there = order.to(x.device, non_blocking=True)
         packed = nn.utils.rnn.pack_padded_sequence(
-            x, frames_lengths, batch_first=True, enforce_sorted=False
+            x.index_select(0, there), frames_lengths[order], batch_first=True
         )
-        x, _ = nn.utils.rnn.pad_packed_sequence(
+        steps, _ = nn.utils.rnn.pad_packed_sequence(
             self.lstm(packed)[0], batch_first=True, total_length=x.shape[1]
         )  # (N, L, 2 H)
+        x = torch.empty_like(steps).index_copy(0, there, steps)
         return self.embedding(masked_mean_max(x.transpose(1, 2), mask)), x, mask

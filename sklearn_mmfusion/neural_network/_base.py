@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._sklearn import Interval, _fit_context, validate_data
 from sklearn_mmfusion._skorch import TRAINING_CONSTRAINTS, NetworkMixin, check_module
-from sklearn_mmfusion._torch import DenseRows, Inputs
+from sklearn_mmfusion._torch import DenseRows, Inputs, predict_row
 from sklearn_mmfusion._validation import (
     all_or_nothing,
     check_groups,
@@ -108,3 +108,22 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
         """Probabilities, or numbers in the units of the target."""
         outputs = self._raw_outputs(X)  # first: it says if nothing is fitted
         return self._target.decode(outputs, self._fitted_loss)
+
+    def _raw_output(self, row):
+        """Outputs for one row of features, of shape (1, n_outputs)."""
+        if not hasattr(self, "module_"):  # the check itself takes half as long as the network
+            check_is_fitted(self)
+        row = np.array(row, dtype=np.float32)
+        if row.shape != (self.n_features_in_,):
+            raise ValueError(
+                f"{type(self).__name__}: the row has shape {row.shape}; expected "
+                f"({self.n_features_in_},), one number a feature. Use predict for several rows."
+            )
+        if not np.isfinite(row).all():
+            feature = int(np.argmin(np.isfinite(row)))
+            raise ValueError(
+                f"{type(self).__name__}: feature {feature} of the row is {row[feature]}; expected "
+                "finite numbers. Impute it first."
+            )
+        inputs = Inputs(features=DenseRows(row[None]))
+        return predict_row(self.module_, inputs).astype(np.float64)

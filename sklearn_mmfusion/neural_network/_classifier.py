@@ -263,7 +263,36 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Labels as given to `fit`; an indicator matrix for multilabel targets.
         """
-        outputs = self._raw_outputs(X)
+        return self._labels(self._raw_outputs(X))
+
+    def predict_one(self, row):
+        """Predict the label of one row, without what checking a table costs: for use in real time.
+
+        Parameters
+        ----------
+        row : array-like of shape (n_features,)
+
+        Returns
+        -------
+        y : label, or ndarray of shape (n_labels,) for multilabel targets
+        """
+        return self._labels(self._raw_output(row))[0]
+
+    def predict_proba_one(self, row):
+        """Estimate the class probabilities of one row.
+
+        Parameters
+        ----------
+        row : array-like of shape (n_features,)
+
+        Returns
+        -------
+        proba : ndarray of shape (n_classes,), dtype=float64
+            In the order of `classes_`.
+        """
+        return self._target.decode(self._raw_output(row), self._fitted_loss)[0]
+
+    def _labels(self, outputs):
         if self._multilabel:
             return (outputs > 0).astype(int)
         return self.classes_[outputs.argmax(1)]

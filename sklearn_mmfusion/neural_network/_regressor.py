@@ -201,6 +201,20 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         y = self._decoded(X)
         return y[:, 0] if self._flat else y
 
+    def predict_one(self, row):
+        """Predict one row, without what checking a table costs: for use in real time.
+
+        Parameters
+        ----------
+        row : array-like of shape (n_features,)
+
+        Returns
+        -------
+        y : float, or ndarray of shape (n_outputs,), dtype=float64
+        """
+        y = self._target.decode(self._raw_output(row), self._fitted_loss)[0]
+        return y[0] if self._flat else y
+
     def _target_type(self, y):
         return "continuous" if y.ndim == 1 else "continuous-multioutput"
 

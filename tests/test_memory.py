@@ -1,0 +1,111 @@
+"""Freed memory kept inside a block, and given back after it."""
+
+import resource
+import sys
+import threading
+import time
+
+import pytest
+import torch
+
+from sklearn_mmfusion._torch import _memory, keep_freed_memory
+
+BYTES = 64 << 20  # more than malloc ever keeps by itself
+glibc = pytest.mark.skipif(_memory._glibc() is None, reason="the C library is not glibc")
+
+
+@pytest.fixture(autouse=True)
+def untuned(monkeypatch):
+    for name in ("MMFUSION_KEEP_MEMORY", *_memory.TUNED):
+        monkeypatch.delenv(name, raising=False)
+
+
+def pages_touched(n_times):
+    """Pages that the kernel hands out while a large block is filled and freed again and again."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(n_times):
+        torch.ones(BYTES // 4)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def resident_bytes():
+    with open("/proc/self/statm") as told:
+        return int(told.read().split()[1]) * resource.getpagesize()
+
+
+@glibc
+def test_memory_is_kept_inside_the_block_only():
+    pages = BYTES // resource.getpagesize()
+    # Huge pages make a page fault of 2 MiB each: compare with what happens outside.
+    outside = pages_touched(8)
+    with keep_freed_memory("cpu"):
+        pages_touched(1)
+        inside = pages_touched(8)
+    after = pages_touched(8)
+    assert inside < outside / 10, (inside, outside, pages)
+    assert after > outside / 2
+
+
+@glibc
+def test_memory_is_given_back():
+    before = resident_bytes()
+    with keep_freed_memory("cpu"):
+        torch.ones(4 * BYTES // 4)
+        kept = resident_bytes() - before
+    assert kept > 3 * BYTES
+    assert resident_bytes() - before < BYTES
+
+
+@glibc
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("MMFUSION_KEEP_MEMORY", "0"), ("MALLOC_TRIM_THRESHOLD_", "1000"), ("GLIBC_TUNABLES", "a=1")],
+)
+def test_the_environment_switches_it_off(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    calls = []
+    monkeypatch.setattr(_memory, "_set", calls.append)
+    with keep_freed_memory("cpu"):
+        pass
+    assert calls == []
+
+
+@glibc
+def test_nothing_is_set_for_a_gpu_or_without_glibc(monkeypatch):
+    calls = []
+    monkeypatch.setattr(_memory, "_set", calls.append)
+    with keep_freed_memory("cuda:1"):
+        pass
+    monkeypatch.setattr(_memory, "_glibc", lambda: None)
+    with keep_freed_memory("cpu"):
+        pass
+    assert calls == []
+
+
+def test_other_systems_have_no_such_switch(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert _memory._glibc.__wrapped__() is None
+
+
+@glibc
+def test_blocks_of_several_threads_end_with_the_last(monkeypatch):
+    calls, entered, leave = [], threading.Event(), threading.Event()
+    monkeypatch.setattr(_memory, "_set", calls.append)
+
+    def hold():
+        with keep_freed_memory("cpu"):
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert entered.wait(10)
+    with pytest.raises(KeyError), keep_freed_memory("cpu"):
+        raise KeyError
+    assert calls == [_memory.KEEP]
+    leave.set()
+    thread.join(10)
+    deadline = time.monotonic() + 10
+    while len(calls) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert calls == [_memory.KEEP, _memory.USUAL]

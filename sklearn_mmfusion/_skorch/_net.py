@@ -4,7 +4,9 @@ Of training, `Net` overrides one method of skorch's ``NeuralNet``, ``run_single_
 is set to training mode once an epoch, sample weights enter the loss, the learning rate follows the
 schedule per step, gradients are clipped, and losses are read from the device once an epoch. The
 keys of the history stay skorch's own. Besides, ``notify`` remembers whether a callback ended the
-training or the user did, and ``predict`` answers skorch's scoring callbacks.
+training or the user did, and ``predict`` answers skorch's scoring callbacks. With
+``net_params={"accelerator": accelerate.Accelerator}`` several processes train one network
+(`_accelerate`).
 """
 
 import math
@@ -89,7 +91,8 @@ class Net(NeuralNet):
             sizes.append(len(batch[1]))
             self.notify("on_batch_end", batch=batch, training=training, loss=loss, y_pred=output)
         # One read an epoch: each .item() would make the host wait for the device.
-        losses = torch.stack(losses).cpu().double().numpy()  # not every device has float64
+        losses, sizes = self._over_processes(torch.stack(losses), sizes)
+        losses = losses.cpu().double().numpy()  # not every device has float64
         for record, loss, size in zip(records[first:], losses[:, 0].tolist(), sizes, strict=True):
             record[f"{prefix}_loss"], record[f"{prefix}_batch_size"] = loss, size
         self.history.record(f"{prefix}_batch_count", len(losses))
@@ -127,9 +130,18 @@ class Net(NeuralNet):
         for group in self.optimizer_.param_groups:  # each with the rate it came with
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
         self.optimizer_.zero_grad(set_to_none=True)
-        loss.backward()
+        self._backward(loss)
         nn.utils.clip_grad_norm_(self.module_.parameters(), MAX_NORM)
         self.optimizer_.step()
+
+    # What `AcceleratedNet` does together with other processes.
+
+    def _backward(self, loss):
+        loss.backward()
+
+    def _over_processes(self, losses, sizes):
+        """Mean losses (n_batches, 2) and numbers of rows of the batches."""
+        return losses, sizes
 
 
 def schedule(step, total_steps):

@@ -5,12 +5,29 @@ import os
 import joblib
 import numpy as np
 import pytest
+import torch
 from joblib import Parallel, delayed
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 
-from sklearn_mmfusion import FusionTransformer, JointFusionClassifier, NeuralClassifier
-from tests._registry import SMALL_JOINT, SMALL_NET, classes, encoders, modalities
+from sklearn_mmfusion import (
+    AudioEncoder,
+    FusionTransformer,
+    JointFusionClassifier,
+    NeuralClassifier,
+    multimodal_frame,
+)
+from tests._registry import (
+    SMALL_CNN,
+    SMALL_JOINT,
+    SMALL_NET,
+    classes,
+    encoders,
+    modalities,
+    table,
+    waveforms,
+)
 
 GRID = {"fusiontransformer__image__n_components": [4, 8], "neuralclassifier__lr": [0.01, 0.05]}
 
@@ -71,3 +88,34 @@ def test_backends_give_what_a_single_process_gives(backend, serial):
     assert elsewhere == (backend["backend"] != "threading")
     for name, expected in serial.items():
         np.testing.assert_array_equal(parallel[name], expected, err_msg=name)
+
+
+@pytest.fixture
+def warn_always():
+    """torch tells of read-only arrays once a process; let it tell again."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
+
+
+@pytest.mark.usefixtures("warn_always")
+@pytest.mark.parametrize(
+    ("model", "X"),
+    [
+        (NeuralClassifier(**SMALL_NET), table()),
+        (AudioEncoder(**SMALL_CNN), waveforms()),
+        (JointFusionClassifier([("t", "passthrough", "t")], **SMALL_JOINT), {"t": table()}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_fitted_estimator_whose_arrays_a_backend_maps_read_only(model, X, tmp_path):
+    # joblib maps large arrays for its workers, Ray all of them
+    X = multimodal_frame(**X) if isinstance(X, dict) else X
+    joblib.dump(model.fit(X, classes()), tmp_path / "model")
+    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
+    answer = "predict_proba" if hasattr(model, "predict_proba") else "transform"
+    np.testing.assert_array_equal(getattr(mapped, answer)(X), getattr(model, answer)(X))
+    np.testing.assert_array_equal(
+        getattr(clone(mapped).fit(X, classes()), answer)(X), getattr(model, answer)(X)
+    )

@@ -2,8 +2,8 @@
 
 Prints the rows a second that one network is trained with by the number of processes it is started
 with, the rows a CPU second of one process (what a busy machine can tell), and the sum of the
-absolute weights: that of `head` must not depend on the number (up to rounding), that of `joint` does, by its
-dropout and batch norm. `--batch-size` is that of all processes together.
+absolute weights: that of `head` must not depend on the number (up to rounding), that of `joint`
+does, by its dropout and batch norm. `--batch-size` is that of all processes together.
 
     accelerate launch --num_processes 1 benchmarks/bench_multi_gpu.py
     accelerate launch --num_processes 8 benchmarks/bench_multi_gpu.py
@@ -86,9 +86,7 @@ def main():
     if accelerator.device.type == "cpu":
         torch.set_num_threads(1)
     if accelerator.is_main_process:
-        print(
-            "| network | processes | device | batch | rows / s | rows / CPU s | sum of absolute weights |"
-        )
+        print("| network | processes | device | batch | rows / s | rows / CPU s | sum of weights |")
         print("| --- " * 7 + "|")
     for make in (head, joint):
         clock = Clock()

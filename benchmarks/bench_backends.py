@@ -98,6 +98,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=4)
+    names = ["loky", "dask", "ray"]
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="beside serial")
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = load_multimodal_digits()
@@ -105,7 +107,7 @@ def main():
     expected = baseline = None
     print("| backend | processes | start s | search s | speed-up | scores of n_jobs=1 |")
     print("| --- " * 6 + "|")
-    for backend in (serial, loky, dask, ray):
+    for backend in (serial, *(b for b in (loky, dask, ray) if b.__name__ in args.only)):
         start = time.perf_counter()
         try:
             with backend() as options, joblib.parallel_config(**options):

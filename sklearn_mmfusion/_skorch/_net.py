@@ -4,7 +4,9 @@ Of training, `Net` overrides one method of skorch's ``NeuralNet``, ``run_single_
 is set to training mode once an epoch, sample weights enter the loss, the learning rate follows the
 schedule per step, gradients are clipped, and losses are read from the device once an epoch. The
 keys of the history stay skorch's own. Besides, ``notify`` remembers whether a callback ended the
-training or the user did, and ``predict`` answers skorch's scoring callbacks.
+training or the user did, and ``predict`` answers skorch's scoring callbacks. With
+``net_params={"accelerator": accelerate.Accelerator}`` several processes train one network
+(`_accelerate`).
 """
 
 import math
@@ -87,14 +89,16 @@ class Net(NeuralNet):
             told.append(losses)
             self.notify("on_batch_end", batch=batch, training=training, loss=loss, y_pred=output)
         # One read an epoch: each .item() would make the host wait for the device.
-        sizes = [len(losses) for losses in told]
         losses = torch.cat(told).cpu().double().numpy()  # not every device has float64
-        starts = np.cumsum(sizes) - sizes
-        means = np.add.reduceat(losses, starts) / sizes
-        for record, mean, size in zip(records[first:], means.tolist(), sizes, strict=True):
-            record[f"{prefix}_loss"], record[f"{prefix}_batch_size"] = mean, size
+        sizes = np.array([len(losses) for losses in told])
+        sums = [np.add.reduceat(x, np.cumsum(sizes) - sizes) for x in (losses, losses**2)]
+        sums, squares, sizes = self._over_processes(np.stack([*sums, sizes]))
+        for record, mean, size in zip(records[first:], sums / sizes, sizes, strict=True):
+            record[f"{prefix}_loss"], record[f"{prefix}_batch_size"] = float(mean), int(size)
         self.history.record(f"{prefix}_batch_count", len(sizes))
-        self.standard_error_ = losses.std() / math.sqrt(len(losses))
+        n_rows = sizes.sum()
+        variance = squares.sum() / n_rows - (sums.sum() / n_rows) ** 2
+        self.standard_error_ = math.sqrt(max(variance, 0.0) / n_rows)
 
     def _step(self, batch, training):
         inputs, target = batch
@@ -128,13 +132,22 @@ class Net(NeuralNet):
         for group in self.optimizer_.param_groups:  # each with the rate it came with
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
         self.optimizer_.zero_grad(set_to_none=True)
-        loss.backward()
+        self._backward(loss)
         gradients = [p.grad for p in self.module_.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         # On a CPU it costs nothing to look; a GPU would be waited for.
         if norm.device.type != "cpu" or norm > MAX_NORM:
             nn.utils.clip_grads_with_norm_(self.module_.parameters(), MAX_NORM, norm)
         self.optimizer_.step()
+
+    # What `AcceleratedNet` does together with other processes.
+
+    def _backward(self, loss):
+        loss.backward()
+
+    def _over_processes(self, sums):
+        """Sums (3, n_batches) of the losses, their squares and the rows of each batch."""
+        return sums
 
 
 def schedule(step, total_steps):

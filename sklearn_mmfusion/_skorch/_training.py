@@ -14,7 +14,8 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from sklearn_mmfusion._sklearn import Interval, StrOptions
-from sklearn_mmfusion._skorch._net import KeepBest, Net
+from sklearn_mmfusion._skorch._accelerate import agree, make_net, speaks, start_accelerator
+from sklearn_mmfusion._skorch._net import KeepBest
 from sklearn_mmfusion._torch import (
     BatchIterator,
     Rows,
@@ -148,6 +149,9 @@ class NetworkMixin:
             rows = rows[weight > 0]
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
+        if accelerator := start_accelerator(self.net_params):
+            seed = agree(accelerator, seed, rows, target.values)
+            device = str(accelerator.device) if self.device == "auto" else device
         epochs = self._n_epochs(len(rows), self._min_steps)
         split = self._split(target, groups, rows, seed) if self.early_stopping else None
         inputs = resident(inputs, device)
@@ -165,7 +169,7 @@ class NetworkMixin:
         self.module_ = getattr(net.module_, "_orig_mod", net.module_).eval()  # if compiled
 
     def _announce(self, what, parts, epochs):
-        if self.verbose:
+        if self.verbose and speaks(self.net_params):
             sizes = " + ".join(str(len(part)) for part in parts)
             print(f"[{type(self).__name__}] {what}: {sizes} rows, {epochs} epochs")
 
@@ -212,7 +216,7 @@ class NetworkMixin:
         if module is None:
             module = self._initial_module(target, parts, params, device, seed)
             params = {**self._part_rates(), **params}
-        net = Net(module, **{**defaults, **params})
+        net = make_net(module, {**defaults, **params})
         # What skorch's fit does, except that it would swallow the user's interrupt and carry on
         # with a half-trained network.
         net.initialize()

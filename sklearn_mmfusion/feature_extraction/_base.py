@@ -243,7 +243,7 @@ class BaseModalityEncoder(
         network, arguments = self._module_spec
         module = network(**arguments)
         if hasattr(module, "set_scale"):
-            module.set_scale(torch.from_numpy(self.mean_), torch.from_numpy(self.scale_))
+            module.set_scale(torch.tensor(self.mean_), torch.tensor(self.scale_))
         return module
 
     def _compute(self, X, module, width):

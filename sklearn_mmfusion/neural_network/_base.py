@@ -84,7 +84,7 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
         network, arguments = self._module_spec
         module = network(n_outputs=n_outputs, **arguments)
         if hasattr(module, "set_scale"):
-            module.set_scale(torch.from_numpy(self.mean_), torch.from_numpy(self.scale_))
+            module.set_scale(torch.tensor(self.mean_), torch.tensor(self.scale_))
         return module
 
     def _start(self, module, target, parts, params, device, seed):

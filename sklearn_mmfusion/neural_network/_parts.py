@@ -96,7 +96,7 @@ class FeaturePart:
 
     def build_module(self):
         module = FeatureNetwork(len(self.mean), **self.arguments)
-        module.set_scale(torch.from_numpy(self.mean), torch.from_numpy(self.scale))
+        module.set_scale(torch.tensor(self.mean), torch.tensor(self.scale))
         return module
 
     def _check(self, features):

@@ -2,7 +2,10 @@
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.utils import gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis
+
+CHUNK = 10_000  # rows
 
 
 def mean_and_scale(X):
@@ -20,6 +23,9 @@ def mean_and_scale(X):
         mean, variance = mean_variance_axis(X.astype(np.float64), axis=0)
         scale = np.sqrt(variance)
     else:
-        mean, scale = X.mean(0, dtype=np.float64), X.std(0, dtype=np.float64)
+        # in chunks: the deviations of a memory map of all rows need not fit in memory
+        chunks = [X[rows] for rows in gen_batches(len(X), CHUNK)]
+        mean = sum(chunk.sum(0, dtype=np.float64) for chunk in chunks) / len(X)
+        scale = np.sqrt(sum(np.square(chunk - mean).sum(0) for chunk in chunks) / len(X))
     scale[scale <= 1e-7 * np.abs(mean)] = 1.0
     return mean.astype(np.float32), scale.astype(np.float32)

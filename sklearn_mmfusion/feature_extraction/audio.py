@@ -288,8 +288,7 @@ class AudioEncoder(BaseModalityEncoder):
         return inputs
 
     def _prepare(self, column, rows):
-        cells = self.frontend_.transform(column).gather(rows)
-        return Inputs(frames=RaggedRows(np.concatenate(cells), [len(c) for c in cells]))
+        return Inputs(frames=RaggedRows(*self.frontend_.compute(column, rows)))
 
     def _module(self):
         own = {} if self.module else {"dropout": self.dropout}

@@ -63,17 +63,15 @@ def predict_batches(module, inputs, *, batch_size, device, method="forward"):
     n_batches = max(1, -(-len(order) // batch_size))
     was_training = module.training
     call = getattr(module.eval(), method)
-    outputs = []
+    outputs = None
     with torch.inference_mode():
         for rows in np.array_split(order, n_batches):
-            outputs.append(call(**inputs.batch(rows, device)).float().cpu().numpy())
+            batch = call(**inputs.batch(rows, device)).float().cpu().numpy()
+            if outputs is None:  # only now is their width known
+                outputs = np.empty((len(order), *batch.shape[1:]), dtype=np.float32)
+            outputs[rows] = batch
     module.train(was_training)
-    result = np.concatenate(outputs)
-    if lengths is not None:
-        inverse = np.empty_like(order)
-        inverse[order] = np.arange(len(order))
-        result = result[inverse]
-    return result
+    return outputs
 
 
 def predict_row(module, inputs):

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own, run in turn, compared round by round.
+"""Contenders run in turn and compared round by round, mostly in processes of their own.
 
 A contender is a function that gets ready and returns another one, which does the work once and
 returns a dict with "seconds" of CPU time and whatever else is worth a column. Each lives in its
@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -93,5 +94,27 @@ def compare(started, options):
 
 
 def as_ratio(values):
-    """Median and range of ratios, for a table."""
-    return f"{np.median(values):.2f} [{values.min():.2f}, {values.max():.2f}]"
+    """Median and quartiles of ratios, for a table."""
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def cpu_seconds(calls, rounds):
+    """Time calls of this process in turn, round by round, after one round that does not count.
+
+    Parameters
+    ----------
+    calls : dict of str to callable
+    rounds : int
+
+    Returns
+    -------
+    seconds : dict of str to ndarray of shape (rounds,)
+    """
+    seconds = {name: [] for name in calls}
+    for _ in range(rounds + 1):
+        for name, call in calls.items():
+            start = time.process_time()
+            call()
+            seconds[name].append(time.process_time() - start)
+    return {name: np.array(own[1:]) for name, own in seconds.items()}

@@ -3,7 +3,7 @@
 The reference network (`_reference.py`) at three sizes; "hand" is a loop over slices of ready
 tensors, NCHW and float32, in `inference_mode`, with a softmax; "ours" is `predict_proba`, checks
 and preparation of X included, on uint8 pixels. Equal batches: 32 rows at SEED, 256 at SMALL and
-FEAT. Medians of ratios of CPU time within a round [range], one thread.
+FEAT. Medians of ratios of CPU time within a round [quartiles], one thread.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_prediction.py [--sizes SEED SMALL FEAT] [--rounds 5]
         [--keras-python PATH]   # a Python that has tensorflow, else no row for Keras

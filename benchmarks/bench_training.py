@@ -4,7 +4,7 @@ The reference network (`_reference.py`) at three sizes, equal batches and passes
 loop: NCHW, float32, unfused Adam, ready tensors sliced by index. "hand, same levers" has all that
 the engine has: channels-last, pooling first, uint8 pixels scaled by the batch, fused AdamW,
 clipping, the schedule, freed memory kept. "ours" is the training inside `fit`, "ours, whole fit"
-all of `fit`. Medians of ratios of CPU time within a round [range], one thread.
+all of `fit`. Medians of ratios of CPU time within a round [quartiles], one thread.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_training.py [--sizes SEED SMALL FEAT] [--rounds 5]
         [--keras-python PATH]   # a Python that has tensorflow, else no row for Keras

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 
 # A room is a module, or a package with all its files. Lowest layer first.
 LAYERS = [
-    {"_validation", "_torch", "_files", "_sklearn"},
+    {"_validation", "_moments", "_torch", "_files", "_sklearn"},
     {"containers", "modules"},
     {"datasets", "io", "preprocessing", "corruptions", "_skorch", "_composition", "_passthrough"},
     {"feature_extraction", "cross_decomposition", "neural_network"},

@@ -13,7 +13,7 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_mmfusion.neural_network import NeuralClassifier, NeuralRegressor, _scale
+from sklearn_mmfusion.neural_network import NeuralClassifier, NeuralRegressor
 
 SHORT = {"hidden_layer_sizes": (16,), "max_epochs": 5, "random_state": 0}
 LONGER = SHORT | {"max_epochs": 40, "lr": 0.01}
@@ -190,14 +190,6 @@ def test_mean_and_scale_are_those_of_the_training_rows():
     np.testing.assert_allclose(model.scale_, X.std(0), rtol=1e-5)
     assert model.n_features_in_ == 8
     assert model.n_iter_ == len(model.history_) == 5
-
-
-def test_mean_and_scale_add_up_over_chunks(monkeypatch):
-    X, _ = make_classes()
-    monkeypatch.setattr(_scale, "CHUNK", 7)
-    mean, scale = _scale.mean_and_scale(X)
-    np.testing.assert_allclose(mean, X.mean(0, dtype=np.float64), rtol=1e-6)
-    np.testing.assert_allclose(scale, X.std(0, dtype=np.float64), rtol=1e-6)
 
 
 def test_wrong_widths_are_refused():

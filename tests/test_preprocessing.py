@@ -99,6 +99,25 @@ def test_many_recordings_equal_one_at_a_time():
         np.testing.assert_array_equal(alone, together[i])
 
 
+def test_recordings_of_several_blocks_equal_one_block(monkeypatch):
+    lengths = np.random.default_rng(0).integers(80, 1200, size=12)
+    front = LogMelSpectrogram(RATE).fit(waves(lengths))
+    whole = cells(front.transform(waves(lengths)))
+    monkeypatch.setattr("sklearn_mmfusion.preprocessing._audio.BLOCK", 2000)
+    for a, b in zip(whole, front.transform(waves(lengths)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("hop_length", [40, 900])  # 900: no window holds the last samples
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_recording_that_is_not_finite_is_refused_by_row(hop_length, value):
+    recordings = waves([850, 890])
+    recordings[1][-1] = value
+    front = LogMelSpectrogram(RATE, hop_length=hop_length)
+    with pytest.raises(ValueError, match="Recording in row 1 contains NaN or infinity"):
+        front.fit_transform(recordings)
+
+
 def test_equal_lengths_as_a_table_equal_a_ragged_column():
     table = np.stack(waves([500] * 4))
     front = LogMelSpectrogram(RATE).fit(table)
@@ -250,6 +269,24 @@ def test_words_of_many_scripts(text, words):
     assert split_words(normalize_text(text)) == words
 
 
+@given(st.text(alphabet="aB1_ .-\u00e9\u0431\u2776", max_size=12))
+def test_words_do_not_depend_on_other_words_of_a_text(text):
+    # An ideograph in the text sends all of it through the pattern for every script.
+    assert split_words(f"{text} 猫") == [*split_words(text), "猫"]
+
+
+@pytest.mark.parametrize("ngram_range", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("texts", [["ab cd", "ef gh"], ["ab", "猫 cd e"], ["…", ""], [None, None]])
+def test_ids_of_many_texts_equal_those_of_each(texts, ngram_range):
+    tokenizer = Tokenizer(ngram_range=ngram_range).fit(["ab cd", "猫 cd e ef"])
+    ids = tokenizer.transform(pd.Series(texts, dtype=object))
+    assert ids.dtype.value_dtype == np.int32
+    for text, own in zip(texts, ids, strict=True):
+        if text is not None:
+            np.testing.assert_array_equal(own, tokenizer.encode(text))
+    assert ids.isna().tolist() == [text is None for text in texts]
+
+
 def test_composed_and_decomposed_text_get_the_same_ids():
     tokenizer = Tokenizer("char", ngram_range=(1, 3)).fit(["\u00e9t\u00e9", "über"])
     a, b = tokenizer.transform(["e\u0301te\u0301", "\u00e9t\u00e9"])
@@ -332,5 +369,7 @@ def test_unsigned_samples_do_not_depend_on_the_container():
 
 
 def test_ngram_range_is_checked():
+    tokenizer = Tokenizer(ngram_range=(3, 1))
     with pytest.raises(ValueError, match=r"ngram_range=\(3, 1\); expected two whole numbers"):
-        Tokenizer(ngram_range=(3, 1)).fit(["a"])
+        tokenizer.fit(["a"])
+    assert not hasattr(tokenizer, "n_features_in_")

@@ -5,6 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 from torch.optim import AdamW
 
+from sklearn_mmfusion._moments import mean_and_variance, row_slices
 from sklearn_mmfusion._sklearn import Interval, StrOptions
 from sklearn_mmfusion._torch import Inputs, RaggedRows
 from sklearn_mmfusion.feature_extraction._base import BaseModalityEncoder
@@ -281,15 +282,15 @@ class AudioEncoder(BaseModalityEncoder):
         ).fit(column)
         inputs = self._prepare(column, rows)
         frames = inputs.sources["frames"].values
-        self.mean_ = frames.mean(0, dtype=np.float64).astype(np.float32)
-        scale = frames.std(0, dtype=np.float64)
+        slices = row_slices(*frames.shape)
+        mean, variance = mean_and_variance(frames[part] for part in slices)
+        scale = np.sqrt(variance)
         scale[scale < 1e-6] = 1.0  # a silent band
-        self.scale_ = scale.astype(np.float32)
+        self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
         return inputs
 
     def _prepare(self, column, rows):
-        cells = self.frontend_.transform(column).gather(rows)
-        return Inputs(frames=RaggedRows(np.concatenate(cells), [len(c) for c in cells]))
+        return Inputs(frames=RaggedRows(*self.frontend_.compute(column, rows)))
 
     def _module(self):
         own = {} if self.module else {"dropout": self.dropout}

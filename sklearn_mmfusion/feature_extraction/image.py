@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch.optim import AdamW
 
+from sklearn_mmfusion._moments import mean_and_variance, row_slices
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRows
 from sklearn_mmfusion.containers import FileArray
@@ -11,8 +12,6 @@ from sklearn_mmfusion.feature_extraction._base import BaseModalityEncoder
 from sklearn_mmfusion.modules.image import ImageCNN
 
 __all__ = ["ImageEncoder"]
-
-CHUNK = 256  # images read at a time where statistics are taken
 
 
 class ImageEncoder(BaseModalityEncoder):
@@ -244,14 +243,12 @@ class ImageEncoder(BaseModalityEncoder):
         self._layout = self._find_layout(column, rows)
         inputs = self._prepare(column, rows)
         source = inputs.sources["pixels"]
-        count, total, squares = 0, 0.0, 0.0
-        for chunk in np.array_split(np.arange(len(rows)), -(-len(rows) // CHUNK)):
-            pixels = source.read(chunk).astype(np.float64)
-            count += pixels.size / pixels.shape[1]
-            total = total + pixels.sum((0, 2, 3))
-            squares = squares + (pixels**2).sum((0, 2, 3))
-        mean = total / count
-        scale = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        channels, every = self._layout["channels"], np.arange(len(rows))
+        slices = row_slices(len(rows), channels * np.prod(self._layout["size"]))
+        mean, variance = mean_and_variance(
+            np.moveaxis(source.read(every[part]), 1, -1).reshape(-1, channels) for part in slices
+        )
+        scale = np.sqrt(variance)
         # A constant image has no spread: dividing by one leaves zeros.
         scale[scale <= 1e-6 * np.abs(mean)] = 1.0
         self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)

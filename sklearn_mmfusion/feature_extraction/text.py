@@ -2,14 +2,14 @@
 
 from numbers import Integral
 
-import numpy as np
 from torch.optim import AdamW
 
 from sklearn_mmfusion._sklearn import Interval
 from sklearn_mmfusion._torch import Inputs, RaggedRows
+from sklearn_mmfusion.containers._check import check_column
 from sklearn_mmfusion.feature_extraction._base import BaseModalityEncoder
 from sklearn_mmfusion.modules.text import TextNetwork
-from sklearn_mmfusion.preprocessing._text import Tokenizer, as_texts
+from sklearn_mmfusion.preprocessing._text import Tokenizer, as_texts, clean_texts
 
 __all__ = ["TextEncoder"]
 
@@ -250,22 +250,23 @@ class TextEncoder(BaseModalityEncoder):
             "ngrams": Tokenizer("char", ngram_range=self.char_ngram_range, **shared),
             "chars": Tokenizer("char", **shared),
         }
+        clean = clean_texts(texts, self.lowercase)
         for tokenizer in self.tokenizers_.values():
-            tokenizer.fit(texts)
+            check_column(tokenizer, column, reset=True)  # so that it serves alone, too
+            tokenizer.fit_clean(clean)
         if self.tokenizers_["chars"].n_tokens_ == 1:
             raise ValueError(
                 f"TextEncoder: none of the {len(texts)} texts holds a token in at least "
                 f"min_df={self.min_df} texts (first: {texts[0]!r}); the vocabulary is empty."
             )
-        return self._prepare(column, rows)
+        return self._look_up(clean)
 
     def _prepare(self, column, rows):
-        texts = as_texts(column[rows])
-        sources = {}
-        for name, tokenizer in self.tokenizers_.items():
-            ids = [tokenizer.encode(text) for text in texts]
-            sources[name] = RaggedRows(np.concatenate(ids), [len(i) for i in ids])
-        return Inputs(**sources)
+        return self._look_up(clean_texts(as_texts(column[rows]), self.lowercase))
+
+    def _look_up(self, clean):
+        tokenizers = self.tokenizers_.items()
+        return Inputs(**{name: RaggedRows(*t.look_up(clean)) for name, t in tokenizers})
 
     def _module(self):
         sizes = {f"n_{name}": t.n_tokens_ for name, t in self.tokenizers_.items()}

@@ -69,7 +69,7 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
         class_weight = getattr(self, "class_weight", None)
         weight = combine_weights(weight, class_weight, y, owner=owner, kind=target.kind)
         if not warm:
-            self.mean_, self.scale_ = mean_and_scale(X[kept])
+            self.mean_, self.scale_ = mean_and_scale(X, kept)
         self._n_outputs = target.n_outputs
         self._keep_target(target, y)
         self._train(Inputs(features=DenseRows(X)), target, weight, groups)

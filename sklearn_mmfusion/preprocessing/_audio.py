@@ -11,8 +11,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._files import file_kind, read_array, read_audio
 from sklearn_mmfusion._sklearn import Interval, _fit_context
-from sklearn_mmfusion.containers import FileArray, TensorArray
+from sklearn_mmfusion.containers import FileArray
 from sklearn_mmfusion.containers._check import check_column, is_table
+from sklearn_mmfusion.preprocessing._cells import join_cells
+
+BLOCK = 1 << 18  # samples that go through one FFT
 
 
 def read_recording(path, row):
@@ -46,11 +49,17 @@ def to_float(samples):
     """
     kind = samples.dtype.kind
     if kind not in "iu":
-        return samples.astype(np.float32)
+        return samples.astype(np.float32, copy=False)
     # Nobody records 64 bits: such numbers are 16-bit samples that passed through a list.
     half = 2.0 ** (8 * min(samples.dtype.itemsize, 4) - 1 if samples.dtype.itemsize < 8 else 15)
     silence = half if kind == "u" else 0.0  # unsigned samples swing about the middle
     return ((samples.astype(np.float64) - silence) / half).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def taper(n_fft):
+    """Periodic Hann window: ndarray of shape (n_fft,), dtype=float32."""
+    return signal.get_window("hann", n_fft).astype(np.float32)
 
 
 @lru_cache(maxsize=16)
@@ -235,28 +244,52 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         column = check_column(self, X, reset=False, paths="audio")
-        frames = np.full(len(column), None, dtype=object)
-        present = np.flatnonzero(~np.asarray(column.isna()))
-        if not len(present):  # absent cells alone do not tell their shape
-            empty = TensorArray(np.empty((1, 1, self.n_mels), np.float32))
-            return empty.take([-1] * len(column), allow_fill=True)
-        for rows in np.array_split(present, -(-len(present) // 32)):
-            for row, cell in zip(
-                rows, self._log_mel(list(self._waveforms(column, rows))), strict=True
-            ):
-                frames[row] = cell
-        frames = TensorArray(list(frames))
+        present = ~np.asarray(column.isna())
+        frames = join_cells(*self.compute(column, np.flatnonzero(present)), present)
         return frames.gather() if is_table(X) else frames
 
-    def _waveforms(self, column, rows):
-        for row in rows:
-            if isinstance(column, FileArray):
-                cell, rate = read_recording(column[row], row)
-            else:
-                cell, rate = column[row], column.dtype.sample_rate
-            yield self._check_waveform(cell, rate, row)
+    def compute(self, column, rows):
+        """Compute the frames of some recordings, end to end.
 
-    def _check_waveform(self, cell, rate, row):
+        Parameters
+        ----------
+        column : TensorArray or FileArray
+            Recordings.
+        rows : ndarray of int of shape (n,)
+            Which of them; none may be absent.
+
+        Returns
+        -------
+        frames : ndarray of shape (total, n_mels), dtype=float32
+        counts : ndarray of shape (n,), dtype=int64
+            Number of frames of each recording.
+        """
+        frames, counts = [np.empty((0, self.n_mels), np.float32)], []
+        for own_rows, waveforms in self._blocks(column, rows):
+            block, own_counts = self._log_mel(own_rows, waveforms)
+            frames.append(block)
+            counts.extend(own_counts)
+        return np.concatenate(frames), np.array(counts, dtype=np.int64)
+
+    def _blocks(self, column, rows):
+        """Cut rows into runs of about `BLOCK` samples: lists of rows and of their waveforms."""
+        block, size = ([], []), 0
+        for row in rows:
+            waveform = self._waveform(column, row)
+            block[0].append(row)
+            block[1].append(waveform)
+            size += len(waveform)
+            if size >= BLOCK:
+                yield block
+                block, size = ([], []), 0
+        if size:
+            yield block
+
+    def _waveform(self, column, row):
+        if isinstance(column, FileArray):
+            cell, rate = read_recording(column[row], row)
+        else:
+            cell, rate = column[row], column.dtype.sample_rate
         if cell.ndim != 1:
             raise ValueError(
                 f"Recording in row {row} has shape {cell.shape}; expected (n_samples,). "
@@ -268,11 +301,6 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
                 "Assign NA to mark it absent."
             )
         cell = to_float(cell)
-        if not np.isfinite(cell).all():
-            raise ValueError(
-                f"Recording in row {row} contains NaN or infinity; expected finite "
-                "samples. Assign NA to mark the recording absent."
-            )
         if rate in (None, self.sample_rate):
             return cell
         if not self.resample:
@@ -283,33 +311,50 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         divisor = np.gcd(int(rate), self.sample_rate)
         return signal.resample_poly(cell, self.sample_rate // divisor, rate // divisor)
 
-    def _log_mel(self, waveforms):
-        """Frames of a few recordings through one FFT: list of (n_i,) -> list of (t_i, n_mels)."""
+    def _log_mel(self, rows, waveforms):
+        """Frames of a few recordings through one FFT: (total, n_mels) and the count of each."""
         n_fft, hop = self.n_fft_, self.hop_length_
-        counts = np.array([1 + len(w) // hop for w in waveforms])
-        windows = np.empty((counts.sum(), n_fft), dtype=np.float32)
-        taper = signal.get_window("hann", n_fft).astype(np.float32)
-        ends = np.cumsum(counts)
-        for wave, count, end in zip(waveforms, counts, ends, strict=True):
-            padded = np.zeros((count - 1) * hop + n_fft, dtype=np.float32)
-            room = padded[n_fft // 2 : n_fft // 2 + len(wave)]
-            room[:] = wave[: len(room)]
-            view = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
-            np.multiply(view, taper, out=windows[end - count : end])
-        spectrum = fft.rfft(windows, axis=1)
+        lengths = np.array([len(w) for w in waveforms])
+        counts = 1 + lengths // hop
+        # Recordings stand in one line, each from a multiple of the step on and with silence on
+        # both sides, so that one strided view holds the windows of all, and a few between two.
+        steps = -(-np.maximum((counts - 1) * hop + n_fft, n_fft // 2 + lengths) // hop)
+        starts = np.cumsum(steps) - steps
+        samples = np.zeros(int(steps.sum()) * hop + n_fft, dtype=np.float32)
+        for waveform, start in zip(waveforms, starts * hop + n_fft // 2, strict=True):
+            samples[start : start + len(waveform)] = waveform
+        if not np.isfinite(samples).all():
+            row = next(r for r, w in zip(rows, waveforms, strict=True) if not np.isfinite(w).all())
+            raise ValueError(
+                f"Recording in row {row} contains NaN or infinity; expected finite "
+                "samples. Assign NA to mark the recording absent."
+            )
+        windows = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[:-1:hop]
+        spectrum = fft.rfft(windows * taper(n_fft), axis=1)
         power = spectrum.real**2 + spectrum.imag**2
-        fmax = float(self.sample_rate / 2 if self.fmax is None else self.fmax)
-        filters = mel_filters(self.sample_rate, n_fft, self.n_mels, float(self.fmin), fmax)
-        # One product a recording: a larger one adds in another order, and a recording's frames
-        # would depend on its batch in the last bit.
-        return [self._level(frames @ filters) for frames in np.split(power, ends[:-1])]
+        levels = np.empty((counts.sum(), self.n_mels), dtype=np.float32)
+        own = np.split(levels, np.cumsum(counts)[:-1])
+        filters = self._filters()
+        for level, start in zip(own, starts, strict=True):
+            # One product a recording: a larger one adds in another order, and a recording's
+            # frames would depend on its batch in the last bit.
+            np.matmul(power[start : start + len(level)], filters, out=level)
+        np.log(np.maximum(levels, 1e-10, out=levels), out=levels)
+        for level in own:
+            self._center(level)
+        return levels, counts
 
-    def _level(self, power):
-        """Band powers of one recording -> their logarithms, floored and centered as asked."""
-        levels = np.log(np.maximum(power, 1e-10))
+    def _filters(self):
+        fmax = float(self.sample_rate / 2 if self.fmax is None else self.fmax)
+        return mel_filters(self.sample_rate, self.n_fft_, self.n_mels, float(self.fmin), fmax)
+
+    def _center(self, levels):
+        """Floor and center the levels of one recording in place, as asked."""
         if self.top_db is not None:
-            levels = np.maximum(levels, levels.max() - np.float32(self.top_db * np.log(10) / 10))
-        return levels - levels.mean(0) if self.remove_mean else levels
+            floor = levels.max() - np.float32(self.top_db * np.log(10) / 10)
+            np.maximum(levels, floor, out=levels)
+        if self.remove_mean:
+            levels -= levels.mean(0)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

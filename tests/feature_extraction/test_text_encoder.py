@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
@@ -159,6 +160,17 @@ def test_an_own_network_gets_sizes_and_bags():
     ids = [encoder.tokenizers_["words"].encode(t) for t in texts]
     by_hand = np.stack([table[i].sum(0) for i in ids])
     np.testing.assert_allclose(encoder.transform(texts), by_hand, atol=1e-5)
+
+
+def test_tokenizers_of_a_text_encoder_serve_alone():
+    texts, _ = make_texts()
+    encoder = TextEncoder(char_ngram_range=(1, 2))
+    sources = encoder.fit_prepare(texts).sources
+    for name, tokenizer in encoder.tokenizers_.items():
+        assert clone(tokenizer).fit(texts).vocabulary_ == tokenizer.vocabulary_
+        ids = tokenizer.transform(texts)
+        np.testing.assert_array_equal(np.concatenate(list(ids)), sources[name].values)
+        np.testing.assert_array_equal(ids.cell_lengths(), sources[name].sizes)
 
 
 def test_text_encoder_refuses_images():

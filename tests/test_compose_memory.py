@@ -1,6 +1,5 @@
 """FusionTransformer(memory=): what is fitted how often, and that a hit equals a fit."""
 
-
 import numpy as np
 import pandas as pd
 import pytest

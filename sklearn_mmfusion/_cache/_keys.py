@@ -250,8 +250,7 @@ def _blake(*parts):
 def _array(walk, array):
     if array.dtype.kind == "O":
         return _blake("objects", repr(array.shape), walk.digest(array.ravel().tolist()))
-    array = np.ascontiguousarray(array)
-    numbers = array.reshape(-1).view(np.uint8) if array.size else b""
+    numbers = np.ascontiguousarray(array).reshape(-1).view(np.uint8) if array.size else b""
     return _blake("array", repr(array.dtype), repr(array.shape), numbers)
 
 
@@ -352,7 +351,9 @@ def cell_digests(column, reader):
     digests = [np.frombuffer(_blake("text", cell), np.uint8) for cell in cells]
     for root in path_roots(reader):
         files = FileArray(cells, root=root).digests()
-        digests = [np.frombuffer(_blake(*pair), np.uint8) for pair in zip(digests, files, strict=True)]
+        digests = [
+            np.frombuffer(_blake(*pair), np.uint8) for pair in zip(digests, files, strict=True)
+        ]
     return np.stack(digests)
 
 

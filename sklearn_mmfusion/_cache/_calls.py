@@ -86,7 +86,7 @@ def asked(estimator, data, call, store, key, *, told=None, who=""):
 
     if key is None:
         return compute()
-    key = key_of("asked", key, told, data_key(data, estimator), environment())
+    key = key_of("asked", key, told, data_key(data, estimator), environment(estimator))
     return store.get(key, compute)
 
 
@@ -99,7 +99,7 @@ def _key(estimator, data, told, who):
     """Key of a fit; None, with a warning if it is not for want of a seed, where there is none."""
     given = data_key(data, estimator)
     try:
-        return key_of(estimator, told, given, environment())
+        return key_of(estimator, told, given, environment(estimator))
     except UnseededError:
         return None
     except NoKeyError as error:
@@ -262,7 +262,7 @@ def by_cell(estimator, data, method, store):
     if digests is None:
         return ask(data)
     try:
-        key = key_of("cells", estimator, method, str(data.dtype), environment())
+        key = key_of("cells", estimator, method, str(data.dtype), environment(estimator))
     except NoKeyError:
         return ask(data)
     cells = [digest.tobytes() for digest in digests]

@@ -31,6 +31,8 @@ SCALARS = (type(None), bool, int, float, complex, str, bytes)
 # Of a class: what says nothing about what it computes, or differs from process to process.
 SKIPPED = {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__"}
 SKIPPED |= {"_abc_impl", "__abstractmethods__", "__firstlineno__", "__static_attributes__"}
+# Of instances of known classes: a record of training, seconds included; whose request it is.
+PASSED_OVER = {"history_", "owner"}
 
 
 class NoKeyError(Exception):
@@ -127,16 +129,18 @@ class _Walk:
             return _blake("global", type(obj).__module__, reduced)
         make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
         parts = [self.callable(type(obj)), self.digest(make), self.at("", arguments)]
-        parts.append(self.state(state))
+        parts.append(self.state(obj, state))
         parts.append(b"" if items is None else self.digest(list(items)))
         parts.append(b"" if pairs is None else self.digest(dict(pairs)))
         return _blake("object", *parts)
 
-    def state(self, state):
-        if type(state) is dict and not self.frozen:
-            for name, value in state.items():
-                if name == "random_state" and not isinstance(value, Integral):
-                    raise UnseededError("it has no seed", name)
+    def state(self, obj, state):
+        if type(state) is not dict:
+            return self.digest(state)
+        if not self.frozen and not isinstance(state.get("random_state", 0), Integral):
+            raise UnseededError("it has no seed", "random_state")
+        if is_known(type(obj).__module__):
+            state = {name: value for name, value in state.items() if name not in PASSED_OVER}
         return self.digest(state)
 
     # ------------------------------------------------------------------------ code
@@ -250,6 +254,9 @@ def _blake(*parts):
 def _array(walk, array):
     if array.dtype.kind == "O":
         return _blake("objects", repr(array.shape), walk.digest(array.ravel().tolist()))
+    if array.dtype.names:  # not as bytes: there may be chance ones between the fields
+        fields = [_array(walk, array[name]) for name in array.dtype.names]
+        return _blake("record", repr(array.dtype.names), *fields)
     numbers = np.ascontiguousarray(array).reshape(-1).view(np.uint8) if array.size else b""
     return _blake("array", repr(array.dtype), repr(array.shape), numbers)
 
@@ -364,26 +371,54 @@ def path_roots(estimator):
     -------
     roots : list of str or None
     """
-    roots, left = [], [estimator]
+    lone = [each for each in inside(estimator) if not isinstance(each, FrozenEstimator)]
+    readers = [each for each in lone if getattr(each, "_paths", None) is not None]
+    return [getattr(reader, "root", None) for reader in readers]
+
+
+def inside(estimator):
+    """Yield an estimator and all estimators, classes and functions among its parameters."""
+    left = [estimator]
     while left:
         each = left.pop()
-        if isinstance(each, FrozenEstimator):
-            left.append(each.estimator)
-        elif getattr(each, "_paths", None) is not None:
-            roots.append(getattr(each, "root", None))
+        if isinstance(each, list | tuple):
+            left += each
+        elif isinstance(each, dict):
+            left += each.values()
         elif hasattr(each, "get_params") and not isinstance(each, type):
-            left += [v for v in each.get_params(deep=False).values() if hasattr(v, "get_params")]
-            left += getattr(each, "_pairs", None) and [e for _, e in each._pairs] or []
-            left += [step for _, step in getattr(each, "steps", None) or []]
-    return roots
+            yield each
+            is_frozen = isinstance(each, FrozenEstimator)
+            left += [each.estimator] if is_frozen else each.get_params(deep=False).values()
+        elif callable(each):
+            yield each
 
 
-def environment():
+def uses_torch(estimator):
+    """Whether a module that defines something inside an estimator has imported torch."""
+    for each in inside(estimator):
+        cls = each if isinstance(each, type) else type(each)
+        modules = {base.__module__ for base in cls.__mro__} | {getattr(each, "__module__", None)}
+        for module in modules - {None}:
+            top = module.partition(".")[0]
+            if top in ("torch", "skorch") or (
+                (not is_known(module) or top == "sklearn_mmfusion") and _has_torch(module)
+            ):
+                return True
+    return False
+
+
+def _has_torch(module):
+    values = list(vars(sys.modules[module]).values()) if module in sys.modules else []
+    names = [getattr(v, "__module__", None) or getattr(v, "__name__", None) for v in values]
+    return any(isinstance(name, str) and name.partition(".")[0] == "torch" for name in names)
+
+
+def environment(estimator):
     """What results depend on besides data and estimator: versions, settings, device, threads."""
     settings = get_config()
     told = [FORMAT, _versions(), [str(settings[name]) for name in SETTINGS]]
-    torch = sys.modules.get("torch")
-    if torch is not None:
+    if uses_torch(estimator):
+        torch = sys.modules["torch"]
         cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
         told.append([torch.get_num_threads(), cuda])
     return told

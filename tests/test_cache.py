@@ -455,3 +455,54 @@ def test_memory_parameter_is_cloned(tmp_path):
     assert memory.location == tmp_path
     assert Store(memory).get(key_of("a"), lambda: 5) == 5
     assert Store(joblib.Memory(tmp_path, verbose=0)).get(key_of("a"), None) == 5
+
+
+def test_store_warns_of_what_cannot_be_pickled(store):
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="could not be stored"):
+            assert next(store.get(key_of("a"), lambda: (x for x in (5,)))) == 5
+
+
+SCRIPT = """
+    import sys
+    import numpy as np
+    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, KFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn_mmfusion import FusionTransformer
+
+    OFFSET = 1.0
+
+    def shifted(X):
+        return X + OFFSET
+
+    class Mine(TransformerMixin, BaseEstimator):
+        def __init__(self, log):
+            self.log = log
+
+        def fit(self, X, y=None):
+            with open(self.log, "a") as file:
+                file.write("fit\\n")
+            return self
+
+        def transform(self, X):
+            return shifted(X)
+
+    if __name__ == "__main__":
+        folder = sys.argv[1]
+        X, y = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 2
+        fused = FusionTransformer([("a", Mine(folder + "/log"), [0, 1])], memory=folder + "/memory")
+        pipe = make_pipeline(fused, LogisticRegression())
+        grid = {"logisticregression__C": [0.1, 1.0, 10.0]}
+        GridSearchCV(pipe, grid, cv=KFold(3), n_jobs=2).fit(X, y)
+        GridSearchCV(pipe, grid, cv=KFold(3)).fit(X, y)
+"""
+
+
+def test_class_of_a_script_is_kept_in_workers_too(tmp_path, script_environment):
+    (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
+    command = [sys.executable, "-W", "error", str(tmp_path / "script.py"), str(tmp_path)]
+    for _ in range(2):
+        subprocess.run(command, env=script_environment, check=True)
+    assert (tmp_path / "log").read_text().splitlines() == ["fit"] * 4

@@ -30,7 +30,13 @@ SETTINGS = ("transform_output", "enable_metadata_routing", "array_api_dispatch")
 SCALARS = (type(None), bool, int, float, complex, str, bytes)
 # Of a class: what says nothing about what it computes, or differs from process to process.
 SKIPPED = {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__"}
-SKIPPED |= {"_abc_impl", "__abstractmethods__", "__firstlineno__", "__static_attributes__"}
+SKIPPED |= {
+    "_abc_impl",
+    "__abstractmethods__",
+    "__firstlineno__",
+    "__static_attributes__",
+    "__slotnames__",
+}
 # Of instances of known classes: a record of training, seconds included; whose request it is.
 PASSED_OVER = {"history_", "owner"}
 
@@ -156,7 +162,7 @@ class _Walk:
             return _blake("method", self.digest(obj.__objclass__), obj.__name__)
         if is_known(module):
             return _blake("known", module, name)
-        if not _is_importable(obj, module, name):
+        if "<" in name or not (module == "__main__" or _is_importable(obj, module, name)):
             raise NoKeyError(f"{name} cannot be imported from {module}")
         return _blake("own", module, name, self.code_of(obj))
 
@@ -394,23 +400,32 @@ def inside(estimator):
 
 
 def uses_torch(estimator):
-    """Whether a module that defines something inside an estimator has imported torch."""
+    """Whether the code of something inside an estimator refers to torch."""
     for each in inside(estimator):
-        cls = each if isinstance(each, type) else type(each)
-        modules = {base.__module__ for base in cls.__mro__} | {getattr(each, "__module__", None)}
-        for module in modules - {None}:
-            top = module.partition(".")[0]
-            if top in ("torch", "skorch") or (
-                (not is_known(module) or top == "sklearn_mmfusion") and _has_torch(module)
-            ):
+        for base in (each if isinstance(each, type) else type(each)).__mro__:
+            top = base.__module__.partition(".")[0]
+            if top in ("torch", "skorch"):
                 return True
+            if top == "sklearn_mmfusion" and _has_torch(vars(sys.modules[base.__module__])):
+                return True
+            if not is_known(top) and any(map(_has_torch, map(_referred, vars(base).values()))):
+                return True
+        if _has_torch(_referred(each)):
+            return True
     return False
 
 
-def _has_torch(module):
-    values = list(vars(sys.modules[module]).values()) if module in sys.modules else []
-    names = [getattr(v, "__module__", None) or getattr(v, "__name__", None) for v in values]
-    return any(isinstance(name, str) and name.partition(".")[0] == "torch" for name in names)
+def _referred(function):
+    """What a function of the user's refers to in its module, by name."""
+    function = inspect.unwrap(function) if callable(function) else function
+    if not isinstance(function, types.FunctionType) or is_known(function.__module__):
+        return {}
+    return {n: v for n, v in function.__globals__.items() if n in function.__code__.co_names}
+
+
+def _has_torch(names):
+    modules = [getattr(v, "__module__", None) or getattr(v, "__name__", "") for v in names.values()]
+    return any(isinstance(m, str) and m.partition(".")[0] == "torch" for m in modules)
 
 
 def environment(estimator):

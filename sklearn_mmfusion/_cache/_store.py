@@ -1,12 +1,18 @@
 """Where results lie: a `joblib.Memory`, and one lock a key for processes that miss at once."""
 
 import os
+import pickle
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import joblib
 from sklearn.utils.validation import check_memory
 
+try:
+    import cloudpickle
+except ImportError:  # joblib before 1.6 brings its own
+    from joblib.externals import cloudpickle
 try:
     import fcntl
 except ImportError:  # Windows: two processes may compute the same, and the result is right
@@ -17,6 +23,10 @@ def _computed(key, compute):
     # The body never changes, and all else that decides the result is in the key: joblib empties
     # the cache of a function whose code has changed.
     return compute()
+
+
+class _NotPickledError(Exception):
+    """A result that cannot be stored."""
 
 
 class Store:
@@ -30,19 +40,36 @@ class Store:
     def __init__(self, memory):
         self.memory = memory
 
-    def _call(self):
-        return self.memory.cache(_computed, ignore=["compute"], verbose=0)
-
     def get(self, key, compute):
         """The stored result, or that of ``compute()``, which then is stored.
 
-        A stored result is read anew at every call. One that is damaged is computed again.
+        A stored result is read anew at every call. One that is damaged is computed again. Classes
+        of a script or notebook are stored with their code: workers cannot import them.
         """
-        call = self._call()
-        if call.check_call_in_cache(key, None):
-            return call(key, compute)
-        with self.lock(key):
-            return call(key, compute)
+        made = []
+
+        def packed():
+            made.append(compute())
+            try:
+                return cloudpickle.dumps(made[0])
+            except Exception as error:
+                raise _NotPickledError from error
+
+        call = self.memory.cache(_computed, ignore=["compute"], verbose=0)
+        try:
+            if call.check_call_in_cache(key, None):
+                data = call(key, packed)
+            else:
+                with self.lock(key):
+                    data = call(key, packed)
+        except _NotPickledError as error:
+            warnings.warn(
+                f"A result could not be stored, memory notwithstanding: {error.__cause__}.",
+                UserWarning,
+                stacklevel=3,
+            )
+            return made[0]
+        return made[0] if made else pickle.loads(data)
 
     @contextmanager
     def lock(self, key):

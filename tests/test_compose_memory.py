@@ -227,7 +227,7 @@ def test_lambda_is_not_kept_and_named(tmp_path):
     X, y = three()
     children = [("a", make_pipeline(FunctionTransformer(lambda X: X[:, 0]), StandardScaler()), "a")]
     fused = FusionTransformer(children, memory=str(tmp_path))
-    message = r"modality 'a' is fitted anew each time, .* parameter 'steps\[0\]\[1\].func'"
+    message = r"modality 'a' is computed anew each time, .* parameter 'steps\[0\]\[1\].func'"
     with pytest.warns(UserWarning, match=message):
         told = fused.fit_transform(X, y)
     np.testing.assert_array_equal(told, fused.transform(X))

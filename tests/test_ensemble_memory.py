@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn import config_context
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.pipeline import make_pipeline
 
 from sklearn_mmfusion import LateFusionClassifier, LateFusionRegressor
 from tests import _registry as registry
@@ -122,5 +125,20 @@ def test_lambda_is_not_kept_and_named(tmp_path):
     child = Counted(str(tmp_path / "log"), tag=(x for x in ()))
     child.__sklearn_clone__ = lambda: child  # a generator is not copied
     model = LateFusionClassifier([("a", child, "a")], head=HEAD, memory=str(tmp_path / "memory"))
-    with pytest.warns(UserWarning, match=r"LateFusionClassifier: modality 'a' .* fitted anew"):
+    with pytest.warns(UserWarning, match=r"LateFusionClassifier: modality 'a' .* computed anew"):
         model.fit(X, y)
+
+
+def test_hits_follow_routing(tmp_path):
+    X, y = three()
+    weight = np.linspace(0.5, 2, len(y))
+    with config_context(enable_metadata_routing=True):
+        told = []
+        for memory in (None, str(tmp_path / "memory"), str(tmp_path / "memory")):
+            child = Counted(str(tmp_path / "log"), "a").set_fit_request(sample_weight=True)
+            member = make_pipeline(child, clone(HEAD).set_fit_request(sample_weight=False))
+            model = LateFusionClassifier([("a", member, "a")], memory=memory)
+            told.append(model.fit(X, y, sample_weight=weight).predict_proba(X))
+    np.testing.assert_array_equal(told[0], told[1])
+    np.testing.assert_array_equal(told[0], told[2])
+    assert counts(tmp_path / "log")["fit a"] == 2

@@ -58,7 +58,7 @@ def fitted(estimator, data, call, store, *, told, who):
         return estimator, call(estimator, read(estimator, data)), None
     if n_frozen(estimator) == n_steps(estimator):
         return estimator, call(_through(estimator, store, who), data), None
-    key = _key(estimator, data, told, who)
+    key = _key(who, estimator, data, estimator, told)
     if key is None and not n_frozen(estimator):
         return estimator, call(estimator, read(estimator, data)), None
 
@@ -71,7 +71,7 @@ def fitted(estimator, data, call, store, *, told, who):
     return _with(estimator, learned), output, key
 
 
-def asked(estimator, data, call, store, key, *, told=None, who=""):
+def asked(estimator, data, call, store, key, *, told=None):
     """``call(estimator, data)`` of a fitted estimator, or a stored answer.
 
     Parameters as in `fitted`, which gave the `key`.
@@ -81,13 +81,12 @@ def asked(estimator, data, call, store, key, *, told=None, who=""):
 
     def compute():
         if n_frozen(estimator):
-            return call(_through(estimator, store, who), data)
+            return call(_through(estimator, store), data)
         return call(estimator, read(estimator, data))
 
-    if key is None:
-        return compute()
-    key = key_of("asked", key, told, data_key(data, estimator), environment(estimator))
-    return store.get(key, compute)
+    if key is not None:
+        key = _key(None, estimator, data, key, told)
+    return compute() if key is None else store.get(key, compute)
 
 
 def read(estimator, data):
@@ -95,21 +94,25 @@ def read(estimator, data):
     return data if wants_column(estimator) else gathered(data)
 
 
-def _key(estimator, data, told, who):
-    """Key of a fit; None, with a warning if it is not for want of a seed, where there is none."""
-    given = data_key(data, estimator)
+def _key(who, estimator, data, *told):
+    """Key of what an estimator makes of data, decided by all that is told too.
+
+    None, with a warning if it is for `who` and not for want of a seed, where there is none.
+    """
     try:
-        return key_of(estimator, told, given, environment(estimator))
+        return key_of(told, data_key(data, estimator), environment(estimator))
     except UnseededError:
         return None
     except NoKeyError as error:
-        warnings.warn(
-            f"{who} is fitted anew each time, memory notwithstanding: parameter "
-            f"{error.path.removeprefix('[0].')!r} has no key ({error}). Use classes and functions "
-            "that can be imported from a module.",
-            UserWarning,
-            stacklevel=3,
-        )
+        own = error.path.startswith("[0][0].")
+        what = f"parameter {error.path[7:]!r}" if own else "what it is given"
+        if who is not None:
+            warnings.warn(
+                f"{who} is computed anew each time, memory notwithstanding: {what} has no key "
+                f"({error}). Use classes and functions that can be imported from a module.",
+                UserWarning,
+                stacklevel=3,
+            )
         return None
 
 
@@ -133,7 +136,7 @@ def n_frozen(estimator):
     return frozen
 
 
-def _through(estimator, store, who):
+def _through(estimator, store, who=None):
     """The same estimator, what comes first in it going through the store.
 
     That is its frozen part, or the first of several steps: another step behind it shall not
@@ -200,7 +203,7 @@ class _Stored(BaseEstimator):
         return output
 
     def transform(self, X):
-        return by_cell(self.estimator, X, "transform", self.store)
+        return by_cell(self.estimator, X, "transform", self.store, self.who)
 
     def __getattr__(self, name):
         if name.startswith("__") or name in ("estimator", "store", "who"):
@@ -216,7 +219,7 @@ class _Stored(BaseEstimator):
         def method(X, **params):
             if params:
                 return found(read(self.estimator, X), **params)
-            return by_cell(self.estimator, X, name, self.store)
+            return by_cell(self.estimator, X, name, self.store, self.who)
 
         return method
 
@@ -247,12 +250,12 @@ def fit_transform(transformer, data, y, params):
 # ------------------------------------------------------------------------------ frozen
 
 
-def by_cell(estimator, data, method, store):
+def by_cell(estimator, data, method, store, who=None):
     """Answers of a frozen estimator, each cell asked about once, whatever rows come together.
 
     Each call adds what it did not find as one entry, numbered after those before it, so that the
-    store's own limits bound them. Answers are those of the batch in which a cell first came: for
-    networks equal within 1e-5 (relative) to those of another batch.
+    store's own limits bound them, and reads them all. Answers are those of the batch in which a
+    cell first came: for networks equal within 1e-5 (relative) to those of another batch.
     """
 
     def ask(rows):
@@ -261,9 +264,8 @@ def by_cell(estimator, data, method, store):
     digests = cell_digests(data, estimator)
     if digests is None:
         return ask(data)
-    try:
-        key = key_of("cells", estimator, method, str(data.dtype), environment(estimator))
-    except NoKeyError:
+    key = _key(who, estimator, data.iloc[:0], estimator, method)
+    if key is None:
         return ask(data)
     cells = [digest.tobytes() for digest in digests]
     with store.lock(key):

@@ -30,13 +30,8 @@ SETTINGS = ("transform_output", "enable_metadata_routing", "array_api_dispatch")
 SCALARS = (type(None), bool, int, float, complex, str, bytes)
 # Of a class: what says nothing about what it computes, or differs from process to process.
 SKIPPED = {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__"}
-SKIPPED |= {
-    "_abc_impl",
-    "__abstractmethods__",
-    "__firstlineno__",
-    "__static_attributes__",
-    "__slotnames__",
-}
+SKIPPED |= {"__abstractmethods__", "__firstlineno__", "__static_attributes__"}
+SKIPPED |= {"_abc_impl", "__slotnames__"}
 # Of instances of known classes: a record of training, seconds included; whose request it is.
 PASSED_OVER = {"history_", "owner"}
 
@@ -88,7 +83,7 @@ class _Walk:
             self.open.discard(id(obj))
 
     def compound(self, obj):
-        if isinstance(obj, list | tuple) and type(obj) in (list, tuple):
+        if type(obj) in (list, tuple):
             parts = [self.at(f"[{i}]", item) for i, item in enumerate(obj)]
             return _blake(type(obj).__name__, *parts)
         if type(obj) is dict:
@@ -327,7 +322,7 @@ CONVERSIONS = [
     (pd.Series, _series),
     (pd.DataFrame, _frame),
     (pd.api.extensions.ExtensionArray, _cells),
-    (pd.Index, lambda walk, index: _blake("index", walk.digest(index.tolist()))),
+    (pd.Index, lambda walk, index: _blake("index", _cells(walk, index.array))),
 ]
 
 
@@ -338,9 +333,12 @@ def data_key(data, reader):
     """Key of what an estimator is given: a column, a table, an array.
 
     O(rows) for columns of cells once their digests are known. Texts that an encoder inside
-    `reader` reads as paths are keyed by size and time of their files too.
+    `reader` reads as paths are keyed by size and time of their files too. The index counts where
+    code of the user's could read it.
     """
     parts = [data]
+    if hasattr(data, "index") and not all(map(_is_of_library, inside(reader))):
+        parts.append(data.index)
     roots = path_roots(reader)
     columns = [data] if isinstance(data, pd.Series) else []
     if isinstance(data, pd.DataFrame):
@@ -397,6 +395,11 @@ def inside(estimator):
             left += [each.estimator] if is_frozen else each.get_params(deep=False).values()
         elif callable(each):
             yield each
+
+
+def _is_of_library(each):
+    cls = each if isinstance(each, type) or inspect.isroutine(each) else type(each)
+    return is_known(getattr(cls, "__module__", None) or "builtins")
 
 
 def uses_torch(estimator):

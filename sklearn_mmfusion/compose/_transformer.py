@@ -162,15 +162,16 @@ transformer, default="concat"
     `fit` passes `sample_weight` and `groups` to the transformers that take them; with metadata
     routing enabled, it follows their requests. A failed `fit` leaves an earlier one in place.
 
-    With `memory`, what is read is bit for bit what was computed; a key takes time in proportion to
-    the rows, not the bytes, of columns of cells. It holds parameters, cells (of files their paths,
+    With `memory`, what is read is bit for bit what was computed, and the key of a column of cells
+    takes time in proportion to its rows, not bytes. It holds parameters, cells (of files their paths,
     sizes and times), target, weights and groups, versions of libraries, threads and device; of
-    classes and functions that are no library's, their code, but not that of modules they use.
-    A `random_state` that is None, here and there, is a new fit each time; what has no key, such
-    as a lambda, too, with a warning. A :class:`~sklearn.frozen.FrozenEstimator`, also first in a
+    classes and functions that are no library's also their code, but not that of modules they use.
+    A `random_state` of None in a transformer means a new fit each time; so does what has no key,
+    such as a lambda, with a warning. A :class:`~sklearn.frozen.FrozenEstimator`, also first in a
     pipeline, sees each cell once whatever the splits. Columns must not change underneath: a sample
-    of cells and all files are checked. Nothing is ever deleted; ``joblib.Memory.reduce_size``
-    does. After a search, ``set_params(memory=None)`` keeps predictions from being stored.
+    of cells and all files are checked. A fitted transformer that is changed by hand is not noticed.
+    Nothing is ever deleted; ``joblib.Memory.reduce_size`` does that. After a search,
+    ``set_params(memory=None)`` keeps predictions from being stored.
 
     Examples
     --------

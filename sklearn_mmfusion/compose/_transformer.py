@@ -164,10 +164,10 @@ transformer, default="concat"
 
     With `memory`, what is read is bit for bit what was computed, and the key of a column of cells
     takes time in proportion to its rows, not bytes. It holds parameters, cells (of files their
-    paths, sizes and times), target, weights and groups, versions of libraries, threads and device; of
-    classes and functions that are no library's also their code, but not that of modules they use.
-    A `random_state` of None in a transformer means a new fit each time; so does what has no key,
-    as a lambda, with a warning. A :class:`~sklearn.frozen.FrozenEstimator`, also first in a
+    paths, sizes and times), target, weights and groups, versions of libraries, threads and device;
+    of classes and functions that are no library's also their code, but not that of modules they
+    use. A `random_state` of None in a transformer means a new fit each time; so does what has no
+    key, as a lambda, with a warning. A :class:`~sklearn.frozen.FrozenEstimator`, also first in a
     pipeline, sees each cell once whatever the splits. Columns must not change underneath: a sample
     of cells and all files are checked. A fitted transformer that is changed by hand is not noticed.
     Nothing is ever deleted; ``joblib.Memory.reduce_size`` does that. After a search,

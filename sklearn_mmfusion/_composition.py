@@ -382,6 +382,20 @@ def select(X, selection, where=None, *, as_series=False):
         is present.
     present : ndarray of shape (n_samples,), dtype=bool
         Rows of X that `data` holds.
+
+    See Also
+    --------
+    select_rows : The same, cells never gathered.
+    """
+    data, present = select_rows(X, selection, where, as_series=as_series)
+    return (data if as_series else gathered(data)), present
+
+
+def select_rows(X, selection, where=None, *, as_series=False):
+    """What `select` gives, a single column always a Series, none of whose cells are copied.
+
+    `gathered` makes of it what `select` gives without `as_series`, which here only says whether
+    objects that are no cells raise.
     """
     positions = np.array(selection.positions, dtype=np.int64)
     if where is not None:
@@ -396,9 +410,13 @@ def select(X, selection, where=None, *, as_series=False):
         return None, present
     if not present.all():
         column = column.iloc[np.flatnonzero(present)]
-    if not as_series and isinstance(column.array, TensorArray) and not column.array.is_ragged:
-        return column.array.gather(), present
     return column, present
+
+
+def gathered(data):
+    """A column of present cells of one shape as an ndarray; anything else as it is."""
+    is_tensors = isinstance(data, pd.Series) and isinstance(data.array, TensorArray)
+    return data.array.gather() if is_tensors and not data.array.is_ragged else data
 
 
 def _take_columns(X, positions, labels):

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import sparse
 
+from sklearn_mmfusion._cache import asked, fit_transform, fitted
 from sklearn_mmfusion._sklearn import _print_elapsed_time
 from sklearn_mmfusion._validation import noted
 from sklearn_mmfusion.cross_decomposition._base import Block, block_mean, side_by_side
@@ -20,26 +21,31 @@ def _note(child, selection, doing):
     )
 
 
-def fit_child(child, data, y, selection, params, message):
-    """Fit one transformer; return it and its output for the present rows."""
+def fit_child(child, data, y, selection, params, message, store):
+    """Fit one transformer; return it, its output for the present rows, and the key of the fit."""
+
+    def call(child, data):
+        return fit_transform(child, data, y, params)
+
     with (
         noted(_note(child, selection, "fitting")),
         _print_elapsed_time("FusionTransformer", message),
     ):
-        if hasattr(child, "fit_transform"):
-            output = child.fit_transform(data, y, **params.get("fit_transform", {}))
-        else:
-            child.fit(data, y, **params.get("fit", {}))
-            output = child.transform(data, **params.get("transform", {}))
-    return child, output
+        who = f"FusionTransformer: modality {selection.name!r}"
+        return fitted(child, data, call, store, told=(y, params), who=who)
 
 
-def transform_child(child, data, selection, params):
+def transform_child(child, data, selection, params, store, key):
     """Output of one fitted transformer for the present rows, None if there are none."""
     if data is None:
         return None
+    params = params.get("transform", {})
+
+    def call(child, data):
+        return child.transform(data, **params)
+
     with noted(_note(child, selection, "transforming")):
-        return child.transform(data, **params.get("transform", {}))
+        return asked(child, data, call, store, key, told=params)
 
 
 # ------------------------------------------------------------------------------ blocks

@@ -12,6 +12,7 @@ def make_fusion_transformer(
     add_indicator=False,
     remainder="drop",
     n_jobs=None,
+    memory=None,
     random_state=None,
     verbose=False,
     verbose_feature_names_out=True,
@@ -34,6 +35,8 @@ def make_fusion_transformer(
         What becomes of columns that no pair names.
     n_jobs : int or None, default=None
         Transformers to fit or apply at once.
+    memory : str, joblib.Memory or None, default=None
+        Where to keep fitted transformers and their output.
     random_state : int, RandomState instance or None, default=None
         Root of all transformers' seeds.
     verbose : bool, default=False
@@ -83,6 +86,7 @@ def make_fusion_transformer(
         add_indicator=add_indicator,
         remainder=remainder,
         n_jobs=n_jobs,
+        memory=memory,
         random_state=random_state,
         verbose=verbose,
         verbose_feature_names_out=verbose_feature_names_out,

@@ -9,6 +9,7 @@ from sklearn.utils import Bunch, check_consistent_length, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_mmfusion._cache import MEMORY, open_store
 from sklearn_mmfusion._composition import (
     KEYWORDS,
     TripleComposition,
@@ -20,7 +21,7 @@ from sklearn_mmfusion._composition import (
     resolve,
     root_seed,
     seeded_clone,
-    select,
+    select_rows,
     take_params,
     take_rows,
     wants_column,
@@ -97,6 +98,10 @@ transformer, default="concat"
         What becomes of columns that no triple names; a transformer gets them as one table.
     n_jobs : int or None, default=None
         Transformers to fit or apply at once. None means 1 unless in a joblib context, -1 all cores.
+    memory : str, joblib.Memory or None, default=None
+        Where to keep fitted transformers and their output: a folder, or an object that has one. A
+        transformer with equal parameters that meets equal rows again, such as in the other
+        candidates of a search, is read from there. None keeps nothing. See Notes.
     random_state : int, RandomState instance or None, default=None
         Every `random_state` inside each transformer is set from this and the transformer's name, so
         that adding a modality changes no other. None leaves them as they are.
@@ -157,6 +162,17 @@ transformer, default="concat"
     `fit` passes `sample_weight` and `groups` to the transformers that take them; with metadata
     routing enabled, it follows their requests. A failed `fit` leaves an earlier one in place.
 
+    With `memory`, what is read is bit for bit what was computed, and the key of a column of cells
+    takes time in proportion to its rows, not bytes. It holds parameters, cells (of files their
+    paths, sizes and times), target, weights and groups, versions of libraries, threads and device;
+    of classes and functions that are no library's also their code, but not that of modules they
+    use. A `random_state` of None in a transformer means a new fit each time; so does what has no
+    key, as a lambda, with a warning. A :class:`~sklearn.frozen.FrozenEstimator`, also first in a
+    pipeline, sees each cell once whatever the splits. Columns must not change underneath: a sample
+    of cells and all files are checked. A fitted transformer that is changed by hand is not noticed.
+    Nothing is ever deleted; ``joblib.Memory.reduce_size`` does that. After a search,
+    ``set_params(memory=None)`` keeps predictions from being stored.
+
     Examples
     --------
     >>> import numpy as np
@@ -192,6 +208,7 @@ transformer, default="concat"
         "add_indicator": ["boolean"],
         "remainder": [StrOptions(set(KEYWORDS)), HasMethods(["fit", "transform"])],
         "n_jobs": [Integral, None],
+        "memory": MEMORY,
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "verbose_feature_names_out": ["boolean", str, callable],
@@ -207,6 +224,7 @@ transformer, default="concat"
         add_indicator=False,
         remainder="drop",
         n_jobs=None,
+        memory=None,
         random_state=None,
         verbose=False,
         verbose_feature_names_out=True,
@@ -218,6 +236,7 @@ transformer, default="concat"
         self.add_indicator = add_indicator
         self.remainder = remainder
         self.n_jobs = n_jobs
+        self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
         self.verbose_feature_names_out = verbose_feature_names_out
@@ -287,12 +306,20 @@ transformer, default="concat"
         check_is_fitted(self)
         routed = self._routed(params, "transform")
         table, where = self._locate(as_table(X))
+        store = open_store(self.memory, reading=True)
         jobs = [
             (child, selection, *self._select(table, selection, child, where))
             for child, selection in self._active
         ]
         outputs = Parallel(n_jobs=self.n_jobs)(
-            delayed(transform_child)(child, data, selection, routed.get(selection.name, {}))
+            delayed(transform_child)(
+                child,
+                data,
+                selection,
+                routed.get(selection.name, {}),
+                store,
+                self._fit_keys[selection.name],
+            )
             for child, selection, data, _ in jobs
         )
         blocks = []
@@ -356,7 +383,7 @@ transformer, default="concat"
         return resolved
 
     def _select(self, table, selection, child, where=None):
-        return select(table, selection, where, as_series=wants_column(child))
+        return select_rows(table, selection, where, as_series=wants_column(child))
 
     def _locate(self, table):
         names_in = getattr(self, "feature_names_in_", None)
@@ -372,7 +399,7 @@ transformer, default="concat"
                 f"{type(self).__name__}: every transformer is 'drop' or selects no column; "
                 "there is nothing to fuse."
             )
-        jobs, presence = [], []
+        jobs, presence, store = [], [], open_store(self.memory)
         for i, (transformer, selection) in enumerate(active, start=1):
             child = seeded_clone(as_transformer(transformer), seed, selection.name)
             data, present = self._select(table, selection, child)
@@ -384,13 +411,15 @@ transformer, default="concat"
                 )
             message = f"({i} of {len(active)}) Fitting {selection.name}" if self.verbose else None
             params = {k: take_params(v, present) for k, v in routed.get(selection.name, {}).items()}
-            args = (child, data, take_rows(y, present), selection, params, message)
+            args = (child, data, take_rows(y, present), selection, params, message, store)
             jobs.append(delayed(fit_child)(*args))
             presence.append(present)
         fitted = Parallel(n_jobs=self.n_jobs)(jobs)
-        children, blocks, self._frame_columns = {}, [], {}
-        for (_, selection), (child, output), present in zip(active, fitted, presence, strict=True):
+        children, blocks, self._frame_columns, self._fit_keys = {}, [], {}, {}
+        results = zip(active, fitted, presence, strict=True)
+        for (_, selection), (child, output, key), present in results:
             name = selection.name
+            self._fit_keys[name] = key
             block, self._frame_columns[name] = as_block(selection, child, output, present)
             children[name] = child
             blocks.append(block)

@@ -16,6 +16,7 @@ from sklearn.utils import Bunch, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_mmfusion._cache import MEMORY, asked, open_store
 from sklearn_mmfusion._composition import (
     TripleComposition,
     accepted_fit_params,
@@ -26,7 +27,7 @@ from sklearn_mmfusion._composition import (
     resolve,
     root_seed,
     seeded_clone,
-    select,
+    select_rows,
     wants_column,
     warn_absent_columns,
 )
@@ -63,6 +64,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         "final_estimator": [HasMethods(["fit", "predict"]), None],
         "cv": ["cv_object"],
         "n_jobs": [Integral, None],
+        "memory": MEMORY,
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -96,7 +98,8 @@ class _LateFusion(TransformerMixin, TripleComposition):
         splits = self._splits(members, y, groups, routed)
         tasks = self._tasks(members, table, y, routed, splits)
         done = self._run(tasks)
-        self.estimators_ = [row[0] for row in done]
+        self.estimators_ = [row[0][0] for row in done]
+        self._fit_keys = [row[0][1] for row in done]
         for (name, _, _), member in zip(members, self.estimators_, strict=True):
             self._check_member(name, member, fitted=True)
         tests = [test for _, test in splits]
@@ -143,10 +146,11 @@ class _LateFusion(TransformerMixin, TripleComposition):
         """For every member, the task of fitting it on all rows and one for each split."""
         seed, names, who = root_seed(self.random_state), column_names(table), type(self).__name__
         tasks, self._selections, self._absent = [], [], []
+        store = open_store(self.memory)
         for i, (name, member, column) in enumerate(members, start=1):
             wants = wants_column(member)
             selection = resolve((name, member, column), table, names, self, wants=wants)
-            data, present = select(table, selection, as_series=wants)
+            data, present = select_rows(table, selection, as_series=wants)
             if data is None:
                 raise ValueError(
                     f"{who}: modality {name!r} (column {selection.labels}) has no present row "
@@ -171,6 +175,8 @@ class _LateFusion(TransformerMixin, TripleComposition):
                     "among those where the modality is present.",
                     owner=who,
                     message=message if self.verbose else None,
+                    store=store,
+                    who=f"{who}: modality {name!r}",
                 )
                 row.append(task if not k or self._learnable(y[task.kept]) else None)
             tasks.append(row)
@@ -245,10 +251,12 @@ class _LateFusion(TransformerMixin, TripleComposition):
         warn_absent_columns(self._selections, where, self)
         jobs = []
         for member, selection in zip(self.estimators_, self._selections, strict=True):
-            data, present = select(table, selection, where, as_series=wants_column(member))
+            data, present = select_rows(table, selection, where, as_series=wants_column(member))
             jobs.append((self._ask(member), member, data, present))
+        store = open_store(self.memory, reading=True)
         told = Parallel(n_jobs=self.n_jobs)(
-            delayed(ask_if_present)(ask, member, data) for ask, member, data, _ in jobs
+            delayed(ask_if_present)(ask, member, data, store, key)
+            for (ask, member, data, _), key in zip(jobs, self._fit_keys, strict=True)
         )
         present = np.array([present for *_, present in jobs])
         answers, mask = np.ones((*present.shape, *self._answer_shape())), np.zeros_like(present)
@@ -430,9 +438,9 @@ class _LateFusion(TransformerMixin, TripleComposition):
                 )
 
 
-def ask_if_present(ask, member, data):
+def ask_if_present(ask, member, data, store, key):
     """Answers for the rows in `data`, None where there are none."""
-    return None if data is None else ask(member, data)
+    return None if data is None else asked(member, data, ask, store, key, told=ask)
 
 
 def _wide(mask, answers):

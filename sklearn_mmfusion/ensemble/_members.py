@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from sklearn_mmfusion._cache import asked, fitted
 from sklearn_mmfusion._composition import TripleComposition, seeded_clone
 from sklearn_mmfusion._passthrough import as_transformer
 from sklearn_mmfusion._sklearn import _check_method_params, _print_elapsed_time, _safe_indexing
@@ -82,8 +83,8 @@ class Task:
     """What a worker needs to fit one member on some of its present rows and ask it on others.
 
     `train` and `test` are positions among all rows of X, `data` holds the rows of `present`.
-    Without `test` the fitted member comes back, with it the answers for those of its rows that are
-    present.
+    Without `test` the fitted member comes back and the key of its fit, with it the answers for
+    those of its rows that are present.
     """
 
     member: object
@@ -97,6 +98,8 @@ class Task:
     note: str
     owner: str
     message: str | None
+    store: object
+    who: str
 
     @property
     def kept(self):
@@ -105,12 +108,21 @@ class Task:
 
     def run(self):
         params = _check_method_params(self.present, self.params, indices=self.kept)
+        y = self.y[self.kept]
+
+        def fit(member, data):
+            member.fit(data, y, **params)
+
         with noted(self.note), _print_elapsed_time(self.owner, self.message):
-            self.member.fit(self._rows(self.kept), self.y[self.kept], **params)
+            member, _, key = fitted(
+                self.member, self._rows(self.kept), fit, self.store, told=(y, params), who=self.who
+            )
             if self.test is None:
-                return self.member
-            asked = self.test[self.present[self.test]]
-            return self.ask(self.member, self._rows(asked)) if len(asked) else None
+                return member, key
+            rows = self.test[self.present[self.test]]
+            if not len(rows):
+                return None
+            return asked(member, self._rows(rows), self.ask, self.store, key, told=self.ask)
 
     def _rows(self, rows):
         places = np.cumsum(self.present)[rows] - 1

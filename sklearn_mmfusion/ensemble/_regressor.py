@@ -66,6 +66,11 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     n_jobs : int or None, default=None
         Fits (modalities times folds) to run at once. None means 1 unless in a joblib context, -1
         all cores.
+    memory : str, joblib.Memory or None, default=None
+        Where to keep fitted estimators and their answers: a folder, or an object that has one. An
+        estimator with equal parameters that meets equal rows again, such as in the other
+        candidates of a search, is read from there, as :class:`FusionTransformer` tells. None
+        keeps nothing.
     random_state : int, RandomState instance or None, default=None
         Every `random_state` inside each estimator is set from this and the modality's name, so
         that adding a modality changes no other. None leaves them as they are.
@@ -169,6 +174,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         final_estimator=None,
         cv=None,
         n_jobs=None,
+        memory=None,
         random_state=None,
         verbose=False,
     ):
@@ -179,6 +185,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         self.final_estimator = final_estimator
         self.cv = cv
         self.n_jobs = n_jobs
+        self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
 

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from sklearn_mmfusion._cache import MEMORY, open_store
 from sklearn_mmfusion._composition import (
     KEYWORDS,
     TripleComposition,
@@ -17,7 +18,7 @@ from sklearn_mmfusion._composition import (
     resolve,
     root_seed,
     seeded_clone,
-    select,
+    select_rows,
     take_params,
     take_rows,
 )
@@ -83,6 +84,7 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
         "encoder_lr": [Interval(Real, 0, None, closed="left"), dict, None],
         "target_type": [StrOptions({"auto"}), dict],
         "target_weights": [StrOptions({"uncertainty"}), dict, None],
+        "memory": MEMORY,
     }
 
     # ------------------------------------------------------------------------------ fit
@@ -223,7 +225,7 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
         self._selections = []
         for triple, part in zip(self._kept_triples(), self._parts.values(), strict=True):
             selection = resolve(triple, table, names, self, wants=part.wants_column)
-            data, present = select(table, selection, as_series=part.wants_column)
+            data, present = select_rows(table, selection, as_series=part.wants_column)
             if data is None:
                 raise ValueError(
                     f"{type(self).__name__}: modality {selection.name!r} (column "
@@ -255,7 +257,7 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
 
     def _fit_parts(self, columns, rows, y, routed, warm):
         """Prepare the modalities of the rows to learn from, learning what that needs."""
-        inputs = {}
+        inputs, store = {}, open_store(self.memory)
         for (name, part), (data, present) in zip(self._parts.items(), columns, strict=True):
             kept = present[rows]
             places = (np.cumsum(present) - 1)[rows[kept]]
@@ -271,11 +273,12 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
                 "counted among those where the modality is present."
             ):
                 if warm:
-                    inputs[name] = part.prepare(data), kept
+                    inputs[name] = part.prepare(data, store), kept
                     continue
                 told = _check_method_params(present, routed.get(name, {}), indices=rows)
-                params = take_params(told, kept)
-                inputs[name] = part.fit_prepare(data, take_rows(y, kept), params), kept
+                args = data, take_rows(y, kept), take_params(told, kept), store
+                who = f"{type(self).__name__}: modality {name!r}"
+                inputs[name] = part.fit_prepare(*args, who), kept
         return FusionInputs(inputs)
 
     # ------------------------------------------------------------------------------ routing

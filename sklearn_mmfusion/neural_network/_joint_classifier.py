@@ -142,6 +142,12 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
     warm_start : bool, default=False
         Whether `fit` starts from the weights, vocabulary and scales of the last fit.
 
+    memory : str, joblib.Memory or None, default=None
+        Where to keep what comes before training, a folder or an object that has one: prepared
+        cells (token ids, log-mel frames), transformers fitted first and their features. Other
+        candidates of a search that need the same read it from there, as :class:`FusionTransformer`
+        tells. None keeps nothing; it needs a `random_state`.
+
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and dropout, and of every `random_state` inside the triples. Pass
         an int for equal results in every call.
@@ -287,6 +293,7 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         device="auto",
         precision="float32",
         warm_start=False,
+        memory=None,
         random_state=None,
         verbose=0,
     ):
@@ -317,6 +324,7 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         self.device = device
         self.precision = precision
         self.warm_start = warm_start
+        self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
 

@@ -2,7 +2,8 @@
 
 All parts follow the encoder protocol (see `feature_extraction._base`), with fit parameters for
 what is fitted alone, the attribute ``alone``: ``fit_prepare(X, y, params)``, ``prepare(X)``,
-``build_module()``.
+``build_module()``. X is what `select_rows` gives. What is fitted and prepared goes through a store
+where there is one.
 """
 
 import numpy as np
@@ -11,9 +12,10 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
+from sklearn_mmfusion._cache import asked, fit_transform, fitted, read
 from sklearn_mmfusion._composition import wants_column
 from sklearn_mmfusion._passthrough import as_transformer, is_passthrough
-from sklearn_mmfusion._torch import DenseRows, Inputs
+from sklearn_mmfusion._torch import DenseRows, Inputs, LazyRows
 from sklearn_mmfusion.modules.network import FeatureNetwork
 from sklearn_mmfusion.neural_network._scale import mean_and_scale
 
@@ -42,16 +44,27 @@ class EncoderPart:
         steps = estimator.steps if isinstance(estimator, Pipeline) else [("", estimator)]
         self.alone = estimator[:-1] if len(steps) > 1 else None
         self.encoder = steps[-1][1]
+        self.keys = None, None  # of the fits of both
 
-    def fit_prepare(self, X, y, params):
+    def fit_prepare(self, X, y, params, store=None, who=""):
+        alone_key = None
         if self.alone is not None:
-            X = fit_transform(self.alone, X, y, params)
-        return as_inputs(self.encoder.fit_prepare(X, y))
+            self.alone, X, alone_key = fit_alone(self.alone, X, y, params, store, who)
 
-    def prepare(self, X):
+        def call(encoder, X):
+            inputs = as_inputs(encoder.fit_prepare(X, y))
+            return None if is_lazy(inputs) else inputs
+
+        self.encoder, inputs, key = fitted(self.encoder, X, call, store, told=y, who=who)
+        self.keys = alone_key, key if inputs is not None else None
+        return prepare(self.encoder, read(self.encoder, X)) if inputs is None else inputs
+
+    def prepare(self, X, store=None):
+        alone_key, key = self.keys
         if self.alone is not None:
-            X = self.alone.transform(X)
-        return as_inputs(self.encoder.prepare(X))
+            X = asked(self.alone, X, transform, store, alone_key)
+        # inputs that are read from the column when a batch is drawn are not stored
+        return asked(self.encoder, X, prepare, None if key is None else store, key)
 
     def build_module(self):
         return self.encoder.build_module()
@@ -70,11 +83,34 @@ def as_inputs(prepared):
     return prepared
 
 
-def fit_transform(transformer, X, y, params):
-    """Fit a transformer with its fit parameters, and transform the same rows."""
-    if hasattr(transformer, "fit_transform"):
-        return transformer.fit_transform(X, y, **params)
-    return transformer.fit(X, y, **params).transform(X)
+def is_lazy(inputs):
+    """Whether inputs are read from the column when a batch is drawn."""
+    return any(isinstance(source, LazyRows) for source in inputs.sources.values())
+
+
+def prepare(encoder, X):
+    """What an encoder prepares of a column."""
+    return as_inputs(encoder.prepare(X))
+
+
+def transform(transformer, X):
+    """What a transformer makes of a column."""
+    return transformer.transform(X)
+
+
+def fit_alone(transformer, X, y, params, store, who):
+    """Fit a transformer with its fit parameters, and transform the same rows.
+
+    Returns
+    -------
+    transformer, features, key
+        As `fitted` gives them.
+    """
+
+    def call(transformer, X):
+        return fit_transform(transformer, X, y, {"fit": params, "fit_transform": params})
+
+    return fitted(transformer, X, call, store, told=(y, params), who=who)
 
 
 class FeaturePart:
@@ -85,14 +121,17 @@ class FeaturePart:
         self.takes_arrays = is_passthrough(transformer)
         self.alone = transformer
         self.arguments = {"out_features": width, "dropout": dropout}
+        self.key = None  # of the fit
 
-    def fit_prepare(self, X, y, params):
-        features = self._check(fit_transform(self.alone, X, y, params))
+    def fit_prepare(self, X, y, params, store=None, who=""):
+        self.alone, features, self.key = fit_alone(self.alone, X, y, params, store, who)
+        features = self._check(features)
         self.mean, self.scale = mean_and_scale(features)
         return Inputs(features=DenseRows(features))
 
-    def prepare(self, X):
-        return Inputs(features=DenseRows(self._check(self.alone.transform(X))))
+    def prepare(self, X, store=None):
+        features = asked(self.alone, X, transform, store, self.key)
+        return Inputs(features=DenseRows(self._check(features)))
 
     def build_module(self):
         module = FeatureNetwork(len(self.mean), **self.arguments)

@@ -1,0 +1,322 @@
+"""Estimators fitted and asked through a store.
+
+A fit is one entry: the fitted estimator and its output on the training rows, which a hit gives
+back as a fresh object. What a fitted estimator answers for other rows is an entry under the key of
+its fit and that of the rows. A frozen estimator is never fitted: what it answers is kept by cell.
+"""
+
+import functools
+import warnings
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+
+from sklearn_mmfusion._cache._keys import (
+    NoKeyError,
+    UnseededError,
+    cell_digests,
+    data_key,
+    environment,
+    key_of,
+)
+from sklearn_mmfusion._composition import gathered, wants_column
+from sklearn_mmfusion._sklearn import _safe_indexing
+
+BY_CELL = ("transform", "predict", "predict_proba", "predict_head", "predict_evidence")
+
+
+def fitted(estimator, data, call, store, *, told, who):
+    """Fit an estimator, or take a stored fit in its place.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Unfitted and the caller's own: it may be fitted in place.
+    data : Series, DataFrame or ndarray
+        Rows to learn from, cells not gathered (see `select`).
+    call : callable
+        ``call(estimator, data)`` fits and returns the output on these rows.
+    store : Store or None
+    told : object
+        What else decides the result of `call`: target and fit parameters.
+    who : str
+        Owner and modality, for the warning about a parameter that has no key.
+
+    Returns
+    -------
+    estimator : estimator
+    output : object
+    key : str or None
+        Of the fit, for `asked`.
+    """
+    if store is None:
+        return estimator, call(estimator, read(estimator, data)), None
+    if n_frozen(estimator) == n_steps(estimator):
+        return estimator, call(_through(estimator, store, who), data), None
+    key = _key(who, estimator, data, estimator, told)
+    if key is None and not n_frozen(estimator):
+        return estimator, call(estimator, read(estimator, data)), None
+
+    def compute():
+        twin = _through(estimator, store, who)
+        output = call(twin, data if twin is not estimator else read(twin, data))
+        return _learned(twin), output
+
+    learned, output = compute() if key is None else store.get(key, compute)
+    return _with(estimator, learned), output, key
+
+
+def asked(estimator, data, call, store, key, *, told=None):
+    """``call(estimator, data)`` of a fitted estimator, or a stored answer.
+
+    Parameters as in `fitted`, which gave the `key`.
+    """
+    if store is None:
+        return call(estimator, read(estimator, data))
+
+    def compute():
+        if n_frozen(estimator):
+            return call(_through(estimator, store), data)
+        return call(estimator, read(estimator, data))
+
+    if key is not None:
+        key = _key(None, estimator, data, key, told)
+    return compute() if key is None else store.get(key, compute)
+
+
+def read(estimator, data):
+    """Data as an estimator wants it: cells of equal shape as an array, except to encoders."""
+    return data if wants_column(estimator) else gathered(data)
+
+
+def _key(who, estimator, data, *told):
+    """Key of what an estimator makes of data, decided by all that is told too.
+
+    None, with a warning if it is for `who` and not for want of a seed, where there is none.
+    """
+    try:
+        return key_of(told, data_key(data, estimator), environment(estimator))
+    except UnseededError:
+        return None
+    except NoKeyError as error:
+        own = error.path.startswith("[0][0].")
+        what = f"parameter {error.path[7:]!r}" if own else "what it is given"
+        if who is not None:
+            warnings.warn(
+                f"{who} is computed anew each time, memory notwithstanding: {what} has no key "
+                f"({error}). Use classes and functions that can be imported from a module.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return None
+
+
+# ------------------------------------------------------------------------------ pipelines
+
+
+def n_steps(estimator):
+    """How many steps an estimator has."""
+    return len(estimator.steps) if type(estimator) is Pipeline else 1
+
+
+def n_frozen(estimator):
+    """How many leading steps learn nothing, the last of them frozen."""
+    steps = [s for _, s in estimator.steps] if type(estimator) is Pipeline else [estimator]
+    frozen = 0
+    for i, step in enumerate(steps, start=1):
+        if isinstance(step, FrozenEstimator):
+            frozen = i
+        elif not (step in (None, "passthrough") or not get_tags(step).requires_fit):
+            break
+    return frozen
+
+
+def _through(estimator, store, who=None):
+    """The same estimator, what comes first in it going through the store.
+
+    That is its frozen part, or the first of several steps: another step behind it shall not
+    fit it again.
+    """
+    frozen, steps = n_frozen(estimator), n_steps(estimator)
+    if frozen == steps:
+        return _Stored(estimator, store, who)
+    if steps == 1:
+        return estimator
+    first = estimator[:frozen] if frozen > 1 else estimator[0]
+    if first in (None, "passthrough"):
+        return estimator
+    name = estimator.steps[max(frozen, 1) - 1][0]
+    rest = estimator.steps[max(frozen, 1) :]
+    options = {k: v for k, v in estimator.get_params(deep=False).items() if k != "steps"}
+    twin = Pipeline([(name, _Stored(first, store, who)), *rest], **{**options, "memory": None})
+    return twin
+
+
+def _learned(twin):
+    """What a fit has made of an estimator, its frozen part left out."""
+    if type(twin) is not Pipeline:
+        return twin
+    steps = [s.estimator if isinstance(s, _Stored) else s for _, s in twin.steps]
+    return steps[1:] if isinstance(twin.steps[0][1], _Stored) and n_frozen(steps[0]) else steps
+
+
+def _with(estimator, learned):
+    """The estimator with what a fit has made of it."""
+    if type(estimator) is not Pipeline:
+        return learned
+    n_kept = n_steps(estimator) - len(learned)
+    names = [name for name, _ in estimator.steps[n_kept:]]
+    estimator.steps = [*estimator.steps[:n_kept], *zip(names, learned, strict=True)]
+    return estimator
+
+
+class _Stored(BaseEstimator):
+    """What comes first in an estimator, in its place, through the store.
+
+    Lives for one call only.
+    """
+
+    def __init__(self, estimator, store, who):
+        self.estimator = estimator
+        self.store = store
+        self.who = who
+
+    def fit(self, X, y=None, **params):
+        self.fit_transform(X, y, **params)
+        return self
+
+    def fit_transform(self, X, y=None, **params):
+        if n_frozen(self.estimator) == n_steps(self.estimator):
+            return self.transform(X)
+
+        def call(estimator, data):
+            return fit_transform(estimator, data, y, {"fit": params, "fit_transform": params})
+
+        self.estimator, output, _ = fitted(
+            self.estimator, X, call, self.store, told=(y, params), who=self.who
+        )
+        return output
+
+    def transform(self, X):
+        return by_cell(self.estimator, X, "transform", self.store, self.who)
+
+    def __getattr__(self, name):
+        if name.startswith("__") or name in ("estimator", "store", "who"):
+            raise AttributeError(name)
+        last = self.estimator
+        if type(last) is Pipeline and not hasattr(last, name):
+            last = last[-1]
+        found = getattr(last, name)
+        if name not in BY_CELL:
+            return found
+
+        @functools.wraps(found)
+        def method(X, **params):
+            if params:
+                return found(read(self.estimator, X), **params)
+            return by_cell(self.estimator, X, name, self.store, self.who)
+
+        return method
+
+    def get_metadata_routing(self):
+        return self.estimator.get_metadata_routing()
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def __sklearn_tags__(self):
+        return get_tags(self.estimator)
+
+
+def fit_transform(transformer, data, y, params):
+    """Fit a transformer and transform the same rows.
+
+    Parameters
+    ----------
+    params : dict of {str: dict}
+        Parameters of "fit_transform" where there is such a method, else of "fit" and "transform".
+    """
+    if hasattr(transformer, "fit_transform"):
+        return transformer.fit_transform(data, y, **params.get("fit_transform", {}))
+    transformer.fit(data, y, **params.get("fit", {}))
+    return transformer.transform(data, **params.get("transform", {}))
+
+
+# ------------------------------------------------------------------------------ frozen
+
+
+def by_cell(estimator, data, method, store, who=None):
+    """Answers of a frozen estimator, each cell asked about once, whatever rows come together.
+
+    Each call adds what it did not find as one entry, numbered after those before it, so that the
+    store's own limits bound them, and reads them all. Answers are those of the batch in which a
+    cell first came: for networks equal within 1e-5 (relative) to those of another batch.
+    """
+
+    def ask(rows):
+        return _ask(estimator, method, read(estimator, rows))
+
+    digests = cell_digests(data, estimator)
+    if digests is None:
+        return ask(data)
+    key = _key(who, estimator, data.iloc[:0], estimator, method)
+    if key is None:
+        return ask(data)
+    cells = [digest.tobytes() for digest in digests]
+    with store.lock(key):
+        shards = list(_shards(store, key))
+        known = {cell for shard, _ in shards for cell in shard}
+        new = {cell: row for row, cell in enumerate(cells) if cell not in known}
+        if new:
+            answers = ask(data.iloc[list(new.values())])
+            if not _has_rows(answers, len(new)):
+                return ask(data)
+            shard = (list(new), answers)
+            shards.append(store.get(_place(key, len(shards)), lambda: shard))
+    places = {cell: row for row, cell in enumerate(c for shard, _ in shards for c in shard)}
+    answers = _stack([answers for _, answers in shards])
+    answers = _safe_indexing(answers, np.array([places[cell] for cell in cells]))
+    return answers.set_axis(data.index) if isinstance(answers, pd.DataFrame) else answers
+
+
+def _ask(estimator, method, data):
+    if type(estimator) is Pipeline and not hasattr(estimator, method):
+        return getattr(estimator[-1], method)(estimator[:-1].transform(data))
+    return getattr(estimator, method)(data)
+
+
+def _place(key, number):
+    return key_of("shard", key, number)
+
+
+def _shards(store, key):
+    """Pairs (cells, answers) that are stored, up to the first number that is not."""
+    number = 0
+    while True:
+        try:
+            yield store.get(_place(key, number), _nothing)
+        except LookupError:
+            return
+        number += 1
+
+
+def _nothing():
+    raise LookupError
+
+
+def _has_rows(answers, n):
+    kinds = np.ndarray | pd.DataFrame | sparse.spmatrix | sparse.sparray
+    return isinstance(answers, kinds) and answers.shape[0] == n
+
+
+def _stack(parts):
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    if isinstance(parts[0], pd.DataFrame):
+        return pd.concat(parts, ignore_index=True)
+    return sparse.vstack(parts, format="csr")

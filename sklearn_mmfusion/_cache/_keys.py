@@ -1,0 +1,448 @@
+"""Keys: equal for what computes equal results, in every process.
+
+A key is the digest of an object's state, walked by value: whether two attributes are the same
+object or equal ones changes a pickle, and must not change a key.
+"""
+
+import copyreg
+import functools
+import hashlib
+import inspect
+import sys
+import types
+from importlib import metadata
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn import get_config
+from sklearn.frozen import FrozenEstimator
+
+from sklearn_mmfusion.containers import FileArray
+from sklearn_mmfusion.containers._base import RowViewArray
+
+FORMAT = 1  # of the cache: entries of another one are never found
+LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "skorch", "torch")
+# What their code does is told by their version, which `environment` holds.
+KNOWN = {"numpy", "scipy", "pandas", "sklearn", "skorch", "torch", "joblib", "sklearn_mmfusion"}
+SETTINGS = ("transform_output", "enable_metadata_routing", "array_api_dispatch")
+SCALARS = (type(None), bool, int, float, complex, str, bytes)
+# Of a class: what says nothing about what it computes, or differs from process to process.
+SKIPPED = {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__"}
+SKIPPED |= {"__abstractmethods__", "__firstlineno__", "__static_attributes__"}
+SKIPPED |= {"_abc_impl", "__slotnames__"}
+# Of instances of known classes: a record of training, seconds included; whose request it is.
+PASSED_OVER = {"history_", "owner"}
+
+
+class NoKeyError(Exception):
+    """An object has no key; ``path`` leads to the attribute that is to blame."""
+
+    def __init__(self, reason, path=""):
+        super().__init__(reason)
+        self.path = path
+
+
+class UnseededError(NoKeyError):
+    """A `random_state` is None or a generator: every fit is meant to be another one."""
+
+
+def key_of(*objects):
+    """Key of objects: 32 hexadecimal digits.
+
+    Raises
+    ------
+    NoKeyError
+        If something in them cannot be told from another: a lambda, a function inside a function,
+        an open file; or, as `UnseededError`, a `random_state` without a seed.
+    """
+    return _Walk().digest(objects).hex()
+
+
+class _Walk:
+    """One walk through objects; digests of classes and functions met are remembered."""
+
+    def __init__(self):
+        self.codes = {}  # id -> digest, or None while being computed
+        self.open = set()  # ids of what is being walked, to notice rings
+        self.frozen = False
+
+    def digest(self, obj):
+        """16 bytes of anything."""
+        if type(obj) in SCALARS or obj is Ellipsis:
+            return _blake(type(obj).__name__, repr(obj))
+        if isinstance(obj, type) or inspect.isroutine(obj):
+            return self.callable(obj)
+        if id(obj) in self.open:
+            raise NoKeyError("it refers to itself")
+        self.open.add(id(obj))
+        try:
+            return self.compound(obj)
+        finally:
+            self.open.discard(id(obj))
+
+    def compound(self, obj):
+        if type(obj) in (list, tuple):
+            parts = [self.at(f"[{i}]", item) for i, item in enumerate(obj)]
+            return _blake(type(obj).__name__, *parts)
+        if type(obj) is dict:
+            parts = [self.digest(k) + self.at(str(k), v) for k, v in obj.items()]
+            return _blake("dict", *sorted(parts))
+        if isinstance(obj, set | frozenset):
+            return _blake(type(obj).__name__, *sorted(map(self.digest, obj)))
+        if isinstance(obj, types.ModuleType):
+            return _blake("module", obj.__name__)
+        for kinds, convert in CONVERSIONS:
+            if isinstance(obj, kinds):
+                return convert(self, obj)
+        if hasattr(obj, "store_backend"):  # a joblib.Memory: where results lie changes none
+            return _blake("memory")
+        if hasattr(obj, "detach") and type(obj).__module__.startswith("torch"):
+            return _blake("tensor", self.digest(obj.detach().cpu().numpy()))
+        return self.instance(obj)
+
+    def at(self, place, obj):
+        """Digest of what stands at a place, which errors are to name."""
+        try:
+            return self.digest(obj)
+        except NoKeyError as error:
+            joint = "" if error.path.startswith("[") or not error.path else "."
+            error.path = f"{place}{joint}{error.path}"
+            raise
+
+    # ------------------------------------------------------------------------ instances
+
+    def instance(self, obj):
+        """Any object by what pickle would keep of it."""
+        if isinstance(obj, FrozenEstimator) and not self.frozen:
+            self.frozen = True  # no longer fitted: its seeds do not matter
+            try:
+                return self.instance(obj)
+            finally:
+                self.frozen = False
+        try:
+            reduce = copyreg.dispatch_table.get(type(obj))
+            reduced = obj.__reduce_ex__(4) if reduce is None else reduce(obj)
+        except Exception as error:
+            raise NoKeyError(f"{type(obj).__name__} objects cannot be pickled") from error
+        if isinstance(reduced, str):  # a global, such as pandas.NA
+            return _blake("global", type(obj).__module__, reduced)
+        make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+        parts = [self.callable(type(obj)), self.digest(make), self.at("", arguments)]
+        parts.append(self.state(obj, state))
+        parts.append(b"" if items is None else self.digest(list(items)))
+        parts.append(b"" if pairs is None else self.digest(dict(pairs)))
+        return _blake("object", *parts)
+
+    def state(self, obj, state):
+        if type(state) is not dict:
+            return self.digest(state)
+        if not self.frozen and not isinstance(state.get("random_state", 0), Integral):
+            raise UnseededError("it has no seed", "random_state")
+        if is_known(type(obj).__module__):
+            state = {name: value for name, value in state.items() if name not in PASSED_OVER}
+        return self.digest(state)
+
+    # ------------------------------------------------------------------------ code
+
+    def callable(self, obj):
+        """A class or function: by name, and by its code where no version tells that."""
+        if isinstance(obj, types.MethodType) or (
+            inspect.isbuiltin(obj) and not isinstance(obj.__self__, types.ModuleType | type(None))
+        ):
+            return _blake("method", obj.__name__, self.digest(obj.__self__))
+        module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", "")
+        if module is None:  # a method of a type written in C
+            return _blake("method", self.digest(obj.__objclass__), obj.__name__)
+        if is_known(module):
+            return _blake("known", module, name)
+        if "<" in name or not (module == "__main__" or _is_importable(obj, module, name)):
+            raise NoKeyError(f"{name} cannot be imported from {module}")
+        return _blake("own", module, name, self.code_of(obj))
+
+    def code_of(self, obj):
+        """Digest of the code that runs: a file may have been edited since it was read."""
+        obj = inspect.unwrap(obj) if not isinstance(obj, type) else obj
+        if id(obj) in self.codes:
+            return self.codes[id(obj)] or b"ring"
+        self.codes[id(obj)] = None
+        found = self.class_code(obj) if isinstance(obj, type) else self.function_code(obj)
+        self.codes[id(obj)] = found
+        return found
+
+    def class_code(self, cls):
+        top = sys.modules.get(cls.__module__.partition(".")[0])
+        parts = [str(getattr(top, "__version__", ""))]
+        for base in cls.__mro__:
+            if is_known(base.__module__):
+                parts.append(_blake(base.__module__, base.__qualname__))
+                continue
+            for name, member in sorted(vars(base).items()):
+                if name not in SKIPPED:
+                    parts.append(_blake(name, self.member(member)))
+        return _blake("class", *parts)
+
+    def member(self, member):
+        if isinstance(member, property):
+            return _blake(*map(self.member, (member.fget, member.fset, member.fdel)))
+        for inside in ("__func__", "func", "fn"):  # static, cached, scikit-learn's available_if
+            member = getattr(member, inside, member)
+        if isinstance(member, type) or isinstance(inspect.unwrap(member), types.FunctionType):
+            known = is_known(getattr(member, "__module__", None) or "")
+            return b"known" if known else self.code_of(member)
+        try:
+            return self.digest(member)
+        except NoKeyError:  # of a class, not of what is cached: its kind must do
+            return _blake(type(member).__qualname__)
+
+    def function_code(self, function):
+        if not isinstance(function, types.FunctionType):
+            return b""
+        cells = []
+        for cell in function.__closure__ or ():
+            try:
+                cells.append(self.member(cell.cell_contents))
+            except ValueError:  # not filled yet
+                cells.append(b"")
+        defaults = self.member((function.__defaults__, function.__kwdefaults__))
+        names = set()
+        code = self.code(function.__code__, names)
+        globals_ = [_blake(n, self.global_(function.__globals__.get(n))) for n in sorted(names)]
+        return _blake("function", code, defaults, *cells, *globals_)
+
+    def code(self, code, names):
+        """Bytecode and what it refers to, without the lines it was written on."""
+        names.update(code.co_names)
+        consts = [
+            self.code(c, names) if isinstance(c, types.CodeType) else self.digest(c)
+            for c in code.co_consts
+        ]
+        return _blake("code", code.co_code, repr(code.co_names), repr(code.co_varnames), *consts)
+
+    def global_(self, value):
+        """What code refers to in its module: other code, and constants one may edit there."""
+        if isinstance(value, (*SCALARS, tuple, type, types.FunctionType)):
+            return self.member(value)
+        return _blake(type(value).__qualname__)
+
+
+def is_known(module):
+    """Whether a module belongs to a library whose version stands for its code."""
+    top = module.partition(".")[0]
+    return top in KNOWN or (top in sys.stdlib_module_names and top != "__main__")
+
+
+def _is_importable(obj, module, name):
+    found = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is obj
+
+
+def _blake(*parts):
+    hasher = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        part = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        hasher.update(len(part).to_bytes(8, "little"))
+        hasher.update(part)
+    return hasher.digest()
+
+
+# ------------------------------------------------------------------------ arrays, tables
+
+
+def _array(walk, array):
+    if array.dtype.kind == "O":
+        return _blake("objects", repr(array.shape), walk.digest(array.ravel().tolist()))
+    if array.dtype.names:  # not as bytes: there may be chance ones between the fields
+        fields = [_array(walk, array[name]) for name in array.dtype.names]
+        return _blake("record", repr(array.dtype.names), *fields)
+    numbers = np.ascontiguousarray(array).reshape(-1).view(np.uint8) if array.size else b""
+    return _blake("array", repr(array.dtype), repr(array.shape), numbers)
+
+
+def _sparse(walk, matrix):
+    rows = matrix.tocsr(copy=True)
+    rows.sum_duplicates()
+    parts = map(walk.digest, (rows.indptr, rows.indices, rows.data))
+    return _blake(type(matrix).__name__, repr(matrix.shape), *parts)
+
+
+def _series(walk, series):
+    return _blake("series", walk.digest(series.name), _cells(walk, series.array))
+
+
+def _frame(walk, frame):
+    columns = [walk.digest(frame.iloc[:, j]) for j in range(frame.shape[1])]
+    return _blake("frame", repr(len(frame)), *columns)
+
+
+def _cells(walk, array):
+    """A column of pandas."""
+    if isinstance(array, RowViewArray):
+        return _blake("cells", verified(array).content_key())
+    if isinstance(array.dtype, np.dtype) and array.dtype.kind != "O":
+        return _array(walk, array.to_numpy())
+    if isinstance(array.dtype, pd.CategoricalDtype):
+        categories = walk.digest(array.categories.tolist())
+        return _blake(repr(array.ordered), categories, _array(walk, np.asarray(array.codes)))
+    return _blake(str(array.dtype), texts_key(array) or walk.digest(array.tolist()))
+
+
+def texts_key(cells):
+    """Digest of cells that are all texts, else None."""
+    cells = list(cells)
+    if not are_texts(cells):
+        return None
+    encoded = [cell.encode("utf-8", "surrogatepass") for cell in cells]
+    lengths = np.array([len(cell) for cell in encoded], np.int64)
+    return _blake("texts", lengths.tobytes(), b"".join(encoded))
+
+
+def are_texts(cells):
+    """Whether every cell is a str."""
+    return all(type(cell) is str for cell in cells)
+
+
+def verified(array):
+    """A column whose recorded digests still hold: of all files, of a sample of arrays.
+
+    A file's digest is its size and time, which cost no more to check than to look up.
+    """
+    array.verify(n=None if isinstance(array, FileArray) else 16)
+    return array
+
+
+CONVERSIONS = [
+    (np.ndarray, _array),
+    (np.generic, lambda walk, number: _array(walk, np.asarray(number))),
+    (np.dtype, lambda walk, dtype: _blake("dtype", repr(dtype))),
+    (sparse.spmatrix | sparse.sparray, _sparse),
+    (pd.Series, _series),
+    (pd.DataFrame, _frame),
+    (pd.api.extensions.ExtensionArray, _cells),
+    (pd.Index, lambda walk, index: _blake("index", _cells(walk, index.array))),
+]
+
+
+# ------------------------------------------------------------------------ data, surroundings
+
+
+def data_key(data, reader):
+    """Key of what an estimator is given: a column, a table, an array.
+
+    O(rows) for columns of cells once their digests are known. Texts that an encoder inside
+    `reader` reads as paths are keyed by size and time of their files too. The index counts where
+    code of the user's could read it.
+    """
+    parts = [data]
+    if hasattr(data, "index") and not all(map(_is_of_library, inside(reader))):
+        parts.append(data.index)
+    roots = path_roots(reader)
+    columns = [data] if isinstance(data, pd.Series) else []
+    if isinstance(data, pd.DataFrame):
+        columns = [data.iloc[:, j] for j in range(data.shape[1])]
+    for column in columns:
+        if roots and not isinstance(column.array, RowViewArray):
+            paths = [cell if type(cell) is str and cell else None for cell in column]
+            parts += [FileArray(paths, root=root).content_key() for root in roots]
+    return key_of(*parts)
+
+
+def cell_digests(column, reader):
+    """Digests (n, 16) of a Series of present cells; None where cells have none of their own."""
+    if not isinstance(column, pd.Series):
+        return None
+    if isinstance(column.array, RowViewArray):
+        return verified(column.array).digests()
+    cells = list(column)
+    if not are_texts(cells):
+        return None
+    digests = [np.frombuffer(_blake("text", cell), np.uint8) for cell in cells]
+    for root in path_roots(reader):
+        files = FileArray(cells, root=root).digests()
+        digests = [
+            np.frombuffer(_blake(*pair), np.uint8) for pair in zip(digests, files, strict=True)
+        ]
+    return np.stack(digests)
+
+
+def path_roots(estimator):
+    """Where relative paths start, for each encoder inside an estimator that reads texts as paths.
+
+    Returns
+    -------
+    roots : list of str or None
+    """
+    lone = [each for each in inside(estimator) if not isinstance(each, FrozenEstimator)]
+    readers = [each for each in lone if getattr(each, "_paths", None) is not None]
+    return [getattr(reader, "root", None) for reader in readers]
+
+
+def inside(estimator):
+    """Yield an estimator and all estimators, classes and functions among its parameters."""
+    left = [estimator]
+    while left:
+        each = left.pop()
+        if isinstance(each, list | tuple):
+            left += each
+        elif isinstance(each, dict):
+            left += each.values()
+        elif hasattr(each, "get_params") and not isinstance(each, type):
+            yield each
+            is_frozen = isinstance(each, FrozenEstimator)
+            left += [each.estimator] if is_frozen else each.get_params(deep=False).values()
+        elif callable(each):
+            yield each
+
+
+def _is_of_library(each):
+    cls = each if isinstance(each, type) or inspect.isroutine(each) else type(each)
+    return is_known(getattr(cls, "__module__", None) or "builtins")
+
+
+def uses_torch(estimator):
+    """Whether the code of something inside an estimator refers to torch."""
+    for each in inside(estimator):
+        for base in (each if isinstance(each, type) else type(each)).__mro__:
+            top = base.__module__.partition(".")[0]
+            if top in ("torch", "skorch"):
+                return True
+            if top == "sklearn_mmfusion" and _has_torch(vars(sys.modules[base.__module__])):
+                return True
+            if not is_known(top) and any(map(_has_torch, map(_referred, vars(base).values()))):
+                return True
+        if _has_torch(_referred(each)):
+            return True
+    return False
+
+
+def _referred(function):
+    """What a function of the user's refers to in its module, by name."""
+    function = inspect.unwrap(function) if callable(function) else function
+    if not isinstance(function, types.FunctionType) or is_known(function.__module__):
+        return {}
+    return {n: v for n, v in function.__globals__.items() if n in function.__code__.co_names}
+
+
+def _has_torch(names):
+    modules = [getattr(v, "__module__", None) or getattr(v, "__name__", "") for v in names.values()]
+    return any(isinstance(m, str) and m.partition(".")[0] == "torch" for m in modules)
+
+
+def environment(estimator):
+    """What results depend on besides data and estimator: versions, settings, device, threads."""
+    settings = get_config()
+    told = [FORMAT, _versions(), [str(settings[name]) for name in SETTINGS]]
+    if uses_torch(estimator):
+        torch = sys.modules["torch"]
+        cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        told.append([torch.get_num_threads(), cuda])
+    return told
+
+
+@functools.cache
+def _versions():
+    package = sys.modules[__name__.partition(".")[0]].__version__
+    return [package, sys.version_info[:2], *map(metadata.version, LIBRARIES)]

@@ -1,0 +1,141 @@
+"""Where results lie: a `joblib.Memory`, and one lock a key for processes that miss at once."""
+
+import os
+import pickle
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import joblib
+from sklearn.utils.validation import check_memory
+
+try:
+    import cloudpickle
+except ImportError:  # joblib before 1.6 brings its own
+    from joblib.externals import cloudpickle
+try:
+    import fcntl
+except ImportError:  # Windows: two processes may compute the same, and the result is right
+    fcntl = None
+
+
+def _computed(key, compute):
+    # The body never changes, and all else that decides the result is in the key: joblib empties
+    # the cache of a function whose code has changed.
+    return compute()
+
+
+class _NotPickledError(Exception):
+    """A result that cannot be stored."""
+
+
+class Store:
+    """Results by key.
+
+    Parameters
+    ----------
+    memory : joblib.Memory
+    """
+
+    def __init__(self, memory):
+        self.memory = memory
+
+    def get(self, key, compute):
+        """The stored result, or that of ``compute()``, which then is stored.
+
+        A stored result is read anew at every call. One that is damaged is computed again. Classes
+        of a script or notebook are stored with their code: workers cannot import them.
+        """
+        made = []
+
+        def packed():
+            made.append(compute())
+            try:
+                return cloudpickle.dumps(made[0])
+            except Exception as error:
+                raise _NotPickledError from error
+
+        call = self.memory.cache(_computed, ignore=["compute"], verbose=0)
+        try:
+            if call.check_call_in_cache(key, None):
+                data = call(key, packed)
+            else:
+                with self.lock(key):
+                    data = call(key, packed)
+        except _NotPickledError as error:
+            warnings.warn(
+                f"A result could not be stored, memory notwithstanding: {error.__cause__}.",
+                UserWarning,
+                stacklevel=3,
+            )
+            return made[0]
+        return made[0] if made else pickle.loads(data)
+
+    @contextmanager
+    def lock(self, key):
+        """Let no other process or thread into a block of the same key.
+
+        Where the store is no folder, or its file system has no locks, all are let in: they may
+        compute the same twice.
+        """
+        handle = self._open_locked(key)
+        try:
+            yield
+        finally:
+            if handle is not None:
+                descriptor, path = handle
+                path.unlink(missing_ok=True)  # before it is let go: who waits looks again
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may hold it open
+                os.close(descriptor)
+
+    def _open_locked(self, key):
+        location = getattr(getattr(self.memory, "store_backend", None), "location", None)
+        if fcntl is None or not isinstance(location, str | os.PathLike):
+            return None
+        path = Path(location) / "locks" / key
+        while True:
+            descriptor = None
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError:
+                if descriptor is not None:
+                    os.close(descriptor)
+                return None
+            if _is_file(path, descriptor):
+                return descriptor, path
+            os.close(descriptor)
+
+
+def _is_file(path, descriptor):
+    """Whether a path still leads to an open file: its last owner has removed it otherwise."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def open_store(memory, *, reading=False):
+    """The `Store` of a parameter ``memory``, None where nothing is to be stored.
+
+    Parameters
+    ----------
+    memory : str, joblib.Memory or None
+    reading : bool, default=False
+        Only if the folder is there: a model that was moved elsewhere makes none.
+    """
+    if memory is None:
+        return None
+    if reading and isinstance(memory, str) and not os.path.isdir(memory):
+        return None
+    memory = check_memory(memory)
+    location = getattr(memory, "location", None)
+    if location is None:
+        return None
+    if reading and isinstance(location, str | os.PathLike) and not os.path.isdir(location):
+        return None
+    return Store(memory)
+
+
+MEMORY = [str, joblib.Memory, None]  # what the parameter may be

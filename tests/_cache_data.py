@@ -1,0 +1,68 @@
+"""Transformers that write down every fit and transform, for the tests of `memory=`."""
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+
+from sklearn_mmfusion.containers import multimodal_frame
+
+
+class Counted(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Mean and spread of each cell, scaled by a draw; every call is a line of a file.
+
+    A file, because workers are processes.
+    """
+
+    def __init__(self, log, tag="", scale=1.0, random_state=0, sleep=0.0):
+        self.log = log
+        self.tag = tag
+        self.scale = scale
+        self.random_state = random_state
+        self.sleep = sleep
+
+    def _write(self, what, n=1):
+        with open(self.log, "a") as file:
+            file.write(f"{what} {self.tag}\n" * n)
+
+    def fit(self, X, y=None, sample_weight=None, groups=None):
+        self._write("fit")
+        time.sleep(self.sleep)
+        weight = 1.0 if sample_weight is None else np.mean(sample_weight)
+        self.factor_ = self.scale * weight * np.random.RandomState(self.random_state).normal()
+        self.target_ = 0.0 if y is None else float(np.mean(y))
+        self._n_features_out = 2
+        return self
+
+    def transform(self, X):
+        self._write("transform")
+        self._write("cell", len(X))
+        cells = [np.asarray(cell, dtype=np.float64) for cell in X]
+        return np.array([[c.mean() * self.factor_ + self.target_, c.std()] for c in cells])
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def counts(log):
+    """How often each line is in the file."""
+    path = Path(log)
+    return Counter(path.read_text().splitlines()) if path.exists() else Counter()
+
+
+def three(n=36, seed=0):
+    """Three modalities of small arrays, and two classes that show in all of them."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    X = multimodal_frame(
+        **{name: rng.normal(size=(n, 3, 3)) + y[:, None, None] * [1, 0, 0] for name in "abc"}
+    )
+    return X, y
+
+
+def triples(log, **params):
+    return [(name, Counted(log, name, **params), name) for name in "abc"]

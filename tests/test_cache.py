@@ -1,0 +1,328 @@
+"""Keys of the cache: equal for equal work in every process, another for any other work."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import types
+from functools import partial
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+from sklearn import config_context
+from sklearn.base import BaseEstimator
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from sklearn_mmfusion import FileArray, ImageEncoder, TensorArray, TextEncoder
+from sklearn_mmfusion._cache._keys import (
+    NoKeyError,
+    UnseededError,
+    data_key,
+    environment,
+    key_of,
+    path_roots,
+)
+from tests import _registry as registry
+from tests._cache_data import Counted
+
+# ------------------------------------------------------------------------------ objects
+
+
+def fitted_encoder():
+    return TextEncoder(**registry.SMALL_TEXT).fit(registry.texts(), registry.classes())
+
+
+EQUAL = {
+    "number": lambda: 3.5,
+    "nested": lambda: {"a": [1, (2.0, None)], "b": {"x", "y"}},
+    "array": lambda: np.arange(6.0).reshape(2, 3),
+    "objects": lambda: np.array(["a", 1, None], dtype=object),
+    "sparse": lambda: sparse.csr_array(np.eye(3)),
+    "frame": lambda: pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": pd.Categorical(["u", "v"])}),
+    "dates": lambda: pd.Series(pd.to_datetime(["2020-01-01", None])),
+    "integers": lambda: pd.Series([1, None], dtype="Int64"),
+    "estimator": lambda: make_pipeline(StandardScaler(), PCA(2, random_state=0)),
+    "encoder": lambda: ImageEncoder(random_state=0, net_params={"train_split": None}),
+    "partial": lambda: FunctionTransformer(partial(np.clip, a_min=0)),
+    "ufunc": lambda: FunctionTransformer(np.log1p),
+    "method": lambda: FunctionTransformer(str.lower),
+    "own": lambda: Counted("log"),
+    "frozen": lambda: FrozenEstimator(fitted_encoder()),
+    "forest": lambda: FrozenEstimator(
+        RandomForestClassifier(3, random_state=0).fit(registry.table(), registry.classes())
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_key_of_equal_objects_is_equal(name):
+    make = EQUAL[name]
+    assert key_of(make()) == key_of(make())
+    assert len(key_of(make())) == 32
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_key_survives_pickle(name, tmp_path):
+    obj = EQUAL[name]()
+    joblib.dump(obj, tmp_path / "it")
+    again = joblib.load(tmp_path / "it")
+    joblib.dump(again, tmp_path / "it")
+    assert key_of(obj) == key_of(again) == key_of(joblib.load(tmp_path / "it"))
+
+
+def test_keys_of_different_objects_differ():
+    objects = [
+        *(make() for make in EQUAL.values()),
+        *[0, 0.0, -0.0, False, None, "", b"", "None", "0", (), [], {}, set(), Ellipsis],
+        *[(1, 2), (12,), [1, 2], {1: 2}, {2: 1}, ("a", "b"), ("ab",), ("a", ("b",))],
+        *[np.zeros(3), np.zeros(3, np.float32), np.zeros((3, 1)), np.zeros(0)],
+        *[np.zeros((1,)), np.array(0.0), sparse.csr_array(np.zeros((3, 3)))],
+        *[pd.Series([0, 0]), pd.Series([0, 0], name="a"), pd.Series([0.0, 0.0]), pd.Series(["0"])],
+        *[PCA(2, random_state=0), PCA(3, random_state=0), PCA(2, random_state=1)],
+        *[
+            PCA(2, random_state=0).set_output(transform="pandas"),
+            LogisticRegression(random_state=0),
+        ],
+        *[Counted("other"), Counted("log", scale=2.0), Counted, PCA, len, np.log, str.upper],
+        *[TensorArray(np.zeros((2, 2))), TensorArray(np.zeros((2, 2)), sample_rate=8)],
+        *[FileArray(["a.png"]), FileArray(["b.png"])],
+    ]
+    keys = [key_of(obj) for obj in objects]
+    alike = [(objects[keys.index(k)], o) for o, k in zip(objects, keys, strict=True)]
+    assert len(set(keys)) == len(keys), [pair for pair in alike if pair[0] is not pair[1]]
+
+
+def test_key_ignores_order_of_dicts_and_layout_of_arrays():
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+    array = np.arange(6.0).reshape(2, 3)
+    assert key_of(array) == key_of(np.asfortranarray(array)) == key_of(array[:, ::-1][:, ::-1])
+
+
+def test_key_of_memory_is_where_it_lies_not():
+    memories = [joblib.Memory(None), joblib.Memory(None, verbose=3)]
+    assert len({key_of(make_pipeline(PCA(random_state=0), memory=m)) for m in memories[:1]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("obj", "path"),
+    [
+        (FunctionTransformer(lambda X: X), "func"),
+        (make_pipeline(StandardScaler(), FunctionTransformer(lambda X: X)), "steps[1][1].func"),
+        (Counted("log", tag=(x for x in ())), "tag"),
+        (ImageEncoder(random_state=0, net_params={"callbacks": [lambda: 0]}), "net_params"),
+    ],
+)
+def test_key_is_refused_with_the_place(obj, path):
+    with pytest.raises(NoKeyError) as caught:
+        key_of(obj)
+    assert caught.value.path.removeprefix("[0].").startswith(path)
+    assert not isinstance(caught.value, UnseededError)
+
+
+def test_key_of_a_ring_is_refused():
+    ring = []
+    ring.append(ring)
+    with pytest.raises(NoKeyError, match="refers to itself"):
+        key_of(ring)
+
+
+@pytest.mark.parametrize("seed", [None, np.random.RandomState(0)])
+def test_key_needs_a_seed(seed):
+    child = make_pipeline(StandardScaler(), PCA(random_state=seed))
+    with pytest.raises(UnseededError, match="no seed"):
+        key_of(child)
+    key_of(FrozenEstimator(child.fit(np.eye(4))))  # no longer fitted
+
+
+# ------------------------------------------------------------------------------ code
+
+
+def module_of(source, name="edited_in_a_notebook"):
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    exec(textwrap.dedent(source), module.__dict__)
+    return module
+
+
+SOURCE = """
+    from sklearn.base import BaseEstimator, TransformerMixin
+
+    FACTOR = 2
+
+    def helper(X):
+        return FACTOR * X
+
+    class Base(TransformerMixin, BaseEstimator):
+        def fit(self, X, y=None):
+            return self
+
+    class Scale(Base):
+        shift = 1
+        names = staticmethod(lambda: [c for c in "ab"])
+
+        def transform(self, X):
+            '''Scale.'''
+            return helper(X) + self.shift
+
+        @property
+        def twice(self):
+            return super().__class__, Scale, 2
+"""
+
+
+@pytest.fixture
+def cleaned():
+    yield
+    sys.modules.pop("edited_in_a_notebook", None)
+
+
+def test_code_that_is_equal_has_an_equal_key(cleaned):
+    key = key_of(module_of(SOURCE).Scale())
+    assert key_of(module_of(SOURCE).Scale()) == key
+    assert key_of(module_of("\n\n" + SOURCE).Scale()) == key  # elsewhere in the file
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("+ self.shift", "- self.shift"),
+        ("shift = 1", "shift = 3"),
+        ("FACTOR = 2", "FACTOR = 3"),
+        ("FACTOR * X", "FACTOR + X"),
+        ("y=None", "y=1"),
+        ('"ab"', '"abc"'),
+        ("Scale, 2", "Scale, 3"),
+        ("return self\n", "return None\n"),
+    ],
+)
+def test_edited_code_has_another_key(cleaned, old, new):
+    key = key_of(module_of(SOURCE).Scale())
+    assert old in SOURCE
+    assert key_of(module_of(SOURCE.replace(old, new)).Scale()) != key
+
+
+def test_key_of_an_edited_function(cleaned):
+    key = key_of(FunctionTransformer(module_of(SOURCE).helper))
+    edited = module_of(SOURCE.replace("FACTOR *", "FACTOR -"))
+    assert key_of(FunctionTransformer(edited.helper)) != key
+
+
+# ------------------------------------------------------------------------------ data
+
+
+def test_data_key_of_a_view_is_that_of_an_equal_column():
+    images = registry.images()
+    column = pd.Series(TensorArray(images))
+    view = column.iloc[[5, 3, 8]]
+    fresh = pd.Series(TensorArray(images[[5, 3, 8]].copy()))
+    assert data_key(view, PCA()) == data_key(fresh, PCA())
+    assert data_key(view, PCA()) != data_key(column.iloc[[3, 5, 8]], PCA())
+
+
+def test_data_key_reads_no_cell_twice(monkeypatch):
+    column = pd.Series(TensorArray(registry.images()))
+    data_key(column, PCA())
+    storage = column.array._storage
+    read = []
+    digest = type(storage)._digest
+    monkeypatch.setattr(type(storage), "_digest", lambda s, row: read.append(row) or digest(s, row))
+    data_key(column.iloc[3:20], PCA())
+    assert len(read) == 16  # the sample that is verified
+
+
+def test_data_key_notices_a_changed_base():
+    images = registry.images()
+    column = pd.Series(TensorArray(images))
+    data_key(column, PCA())
+    images[:] = 0
+    with pytest.raises(ValueError, match="changed since it was first read"):
+        data_key(column, PCA())
+
+
+def test_data_key_notices_one_changed_file(tmp_path):
+    paths = [tmp_path / f"{i}.npy" for i in range(100)]
+    for path in paths:
+        np.save(path, np.zeros(3))
+    column = pd.Series(FileArray(paths))
+    key = data_key(column, PCA())
+    assert data_key(pd.Series(FileArray(paths)), PCA()) == key
+    os.utime(paths[57], ns=(1, 1))
+    with pytest.raises(ValueError, match="row 57 changed"):
+        data_key(column, PCA())
+    assert data_key(pd.Series(FileArray(paths)), PCA()) != key
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda e: e, FrozenEstimator, lambda e: make_pipeline(e, StandardScaler())]
+)
+def test_texts_read_as_paths_are_keyed_by_their_files(tmp_path, wrap):
+    (tmp_path / "a.npy").write_bytes(b"1")
+    texts = pd.Series(["a.npy", "a.npy"], dtype="str")
+    reader = wrap(ImageEncoder(root=str(tmp_path)))
+    assert path_roots(reader) == [str(tmp_path)]
+    before, text = data_key(texts, reader), data_key(texts, TextEncoder())
+    (tmp_path / "a.npy").write_bytes(b"12")
+    assert data_key(texts, reader) != before
+    assert data_key(texts, TextEncoder()) == text
+    assert data_key(texts.to_frame("a"), reader) != data_key(texts.to_frame("a"), TextEncoder())
+
+
+def test_key_is_the_same_in_another_process(script_environment):
+    code = """
+        import numpy as np, pandas as pd
+        from tests import _registry as registry
+        from tests.test_cache import EQUAL
+        from sklearn_mmfusion._cache._keys import data_key, key_of
+        from sklearn_mmfusion.containers import TensorArray
+        print([key_of(EQUAL[name]()) for name in EQUAL])
+        X = registry.modalities()
+        print([data_key(X[name].dropna(), EQUAL["encoder"]()) for name in X])
+    """
+    runs = set()
+    for seed in ("1", "2"):  # of Python's own hashes: order of sets and dicts of names
+        environment = script_environment | {"PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", textwrap.dedent(code)]
+        runs.add(subprocess.check_output(command, env=environment, text=True))
+    (told,) = runs
+    X = registry.modalities()
+    here = [data_key(X[name].dropna(), EQUAL["encoder"]()) for name in X]
+    assert str(here) in told
+
+
+def test_environment_tells_settings_and_threads():
+    for estimator, of_torch in [
+        (PCA(), False),
+        (make_pipeline(FrozenEstimator(TextEncoder())), True),
+    ]:
+        before = key_of(environment(estimator))
+        with config_context(transform_output="pandas"):
+            assert key_of(environment(estimator)) != before
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "get_num_threads", lambda: 77)
+            assert (key_of(environment(estimator)) != before) == of_torch
+        assert key_of(environment(estimator)) == before
+
+
+class Indexed(BaseEstimator):
+    """A transformer of the user's, whose code might read the index."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return np.asarray(X.index)[:, None]
+
+
+def test_index_counts_where_code_of_a_users_reads_it():
+    one, other = (pd.Series(["a", "b"], index=index) for index in ([0, 1], [5, 6]))
+    assert data_key(one, Indexed()) != data_key(other, Indexed())
+    assert data_key(one, TextEncoder()) == data_key(other, TextEncoder())

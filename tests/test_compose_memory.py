@@ -1,0 +1,373 @@
+"""FusionTransformer(memory=): what is fitted how often, and that a hit equals a fit."""
+
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from joblib import Memory
+from sklearn import config_context
+from sklearn.decomposition import PCA
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from sklearn_mmfusion import FusionTransformer, TensorArray, TextEncoder, make_fusion_transformer
+from sklearn_mmfusion._cache import _calls
+from tests import _registry as registry
+from tests._cache_data import Counted, counts, three, triples
+from tests._fusion_data import TRIPLES, hide, make_X, masked, masks
+
+
+def search(fused, grid, n_jobs=None):
+    pipe = make_pipeline(fused, LogisticRegression())
+    return GridSearchCV(pipe, grid, cv=KFold(3), n_jobs=n_jobs, error_score="raise")
+
+
+# ------------------------------------------------------------------------------ searches
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_search_over_classifier_fits_each_encoder_once_a_fold(tmp_path, n_jobs):
+    X, y = three()
+    log = str(tmp_path / "log")
+    fused = FusionTransformer(triples(log), memory=str(tmp_path / "memory"))
+    grid = {"logisticregression__C": [0.01, 0.1, 1.0, 10.0, 100.0, 1000.0]}
+    found = search(fused, grid, n_jobs).fit(X, y)
+    # 3 folds and the refit; a transform of each fold's training and test rows, and the refit's
+    for name in "abc":
+        assert counts(log)[f"fit {name}"] == 3 + 1
+        assert counts(log)[f"transform {name}"] == 6 + 1
+    plain = search(FusionTransformer(triples(str(tmp_path / "other"))), grid).fit(X, y)
+    assert counts(tmp_path / "other")["fit a"] == 19
+    for key in ("mean_test_score", "std_test_score"):
+        np.testing.assert_array_equal(found.cv_results_[key], plain.cv_results_[key])
+    np.testing.assert_array_equal(found.predict_proba(X), plain.predict_proba(X))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_search_over_three_encoders_costs_the_sum(tmp_path, n_jobs):
+    X, y = three()
+    log = str(tmp_path / "log")
+    fused = FusionTransformer(triples(log), memory=Memory(tmp_path / "memory", verbose=0))
+    scales = [0.5, 1.0, 2.0]
+    grid = {f"fusiontransformer__{name}__scale": scales for name in "abc"}
+    found = search(fused, grid, n_jobs).fit(X, y)
+    assert len(found.cv_results_["params"]) == 27
+    for name in "abc":  # 3 settings of 3 folds, not 27; and one of the refit
+        assert counts(log)[f"fit {name}"] == 9 + 1
+        assert counts(log)[f"transform {name}"] == 18 + 1
+
+
+def test_search_keeps_data_in_place(tmp_path):
+    """A hit gathers no cell: the cache reads digests, not bytes."""
+    X, y = three()
+    fused = FusionTransformer(triples(str(tmp_path / "log")), memory=str(tmp_path / "memory"))
+    fused.fit(X, y)
+    for name in X:  # any reading of a base fails from here on
+        X[name].array._storage.gather = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TensorArray, "verify", lambda self, n: None)
+        again = FusionTransformer(triples(str(tmp_path / "log")), memory=str(tmp_path / "memory"))
+        again.fit(X, y)
+    assert counts(tmp_path / "log")["fit a"] == 1
+
+
+# ------------------------------------------------------------------------------ bits
+
+
+def weights_of(child):
+    child = child[-1] if hasattr(child, "steps") else child
+    return pickle.loads(pickle.dumps(child)).__getstate__()
+
+
+def assert_same_state(one, other):
+    """Learned numbers of two fitted transformers, bit for bit."""
+    left, right = weights_of(one), weights_of(other)
+    assert left.keys() == right.keys()
+    for name in left.keys() - {"history_"}:
+        pairs = [(left[name], right[name])]
+        if isinstance(left[name], dict):
+            assert left[name].keys() == right[name].keys()
+            pairs = [(left[name][key], right[name][key]) for key in left[name]]
+        for a, b in pairs:
+            if isinstance(a, np.ndarray):
+                assert a.dtype == b.dtype
+                np.testing.assert_array_equal(a, b)
+
+
+def real(**params):
+    return registry.fusion_transformer(random_state=0, **params)
+
+
+def plain(**params):
+    return FusionTransformer(TRIPLES, random_state=0, **params)
+
+
+CASES = {
+    "encoders": (real, registry.modalities, registry.classes),
+    "transformers": (plain, lambda: masked(make_X(), masks()), lambda: np.arange(24) % 2),
+    "regression": (real, registry.modalities, registry.numbers),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("extra", ["nothing", "weights", "groups"])
+def test_hits_equal_fits(tmp_path, name, extra):
+    make, data, target = CASES[name]
+    X, y = data(), target()
+    params = {
+        "nothing": {},
+        "weights": {"sample_weight": np.linspace(0.5, 2, len(y))},
+        "groups": {"groups": np.repeat(np.arange(len(y) // 3), 3)},
+    }[extra]
+    other = X.iloc[5:15]
+    expected = make().fit(X, y, **params)
+    for turn in ("miss", "hit"):
+        fused = make(memory=str(tmp_path))
+        features = fused.fit_transform(X, y, **params)
+        np.testing.assert_array_equal(features, make().fit_transform(X, y, **params), turn)
+        np.testing.assert_array_equal(fused.transform(other), expected.transform(other), turn)
+        for (_, child, _), (_, theirs, _) in zip(
+            fused.transformers_, expected.transformers_, strict=True
+        ):
+            assert_same_state(child, theirs)
+
+
+def test_hits_equal_fits_as_frames(tmp_path):
+    X, y = registry.modalities(), registry.classes()
+    X.index = X.index[::-1]
+    for _ in range(2):
+        fused = real(memory=str(tmp_path)).set_output(transform="pandas")
+        told = fused.fit_transform(X, y)
+        told_frame = real().set_output(transform="pandas").fit_transform(X, y)
+        assert told.equals(told_frame)
+        assert fused.transform(X.iloc[::2]).equals(told_frame.iloc[::2])
+    with config_context(transform_output="pandas"):  # children make frames: other entries
+        again = real(memory=str(tmp_path)).fit(X, y).transform(X)
+        assert again.equals(real().fit(X, y).transform(X))
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_hits_follow_routing(tmp_path, turn):
+    X, y = three()
+    with config_context(enable_metadata_routing=True):
+        told = []
+        for memory in (None, str(tmp_path), str(tmp_path)):
+            child = Counted(str(tmp_path / "log"), "a").set_fit_request(sample_weight=True)
+            other = Counted(str(tmp_path / "log"), "b").set_fit_request(sample_weight=False)
+            fused = FusionTransformer([("a", child, "a"), ("b", other, "b")], memory=memory)
+            weight = np.full(len(X), float(turn))
+            told.append(fused.fit_transform(X, y, sample_weight=weight))
+    np.testing.assert_array_equal(told[0], told[1])
+    np.testing.assert_array_equal(told[0], told[2])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda X, y, w: (X.iloc[::-1], y, w),
+        lambda X, y, w: (X, 1 - y[::-1] * 3, w),
+        lambda X, y, w: (X, y, w * 2),
+        lambda X, y, w: (hide(X, a=[3]), y, w),
+    ],
+)
+def test_other_rows_targets_and_weights_are_fitted_anew(tmp_path, change):
+    X, y = three()
+    log = tmp_path / "log"
+    weight = np.ones(len(y))
+    make = {"memory": str(tmp_path / "memory")}
+    FusionTransformer(triples(str(log)), **make).fit(X, y, sample_weight=weight)
+    X, y, weight = change(X, y, weight)
+    FusionTransformer(triples(str(log)), **make).fit(X, y, sample_weight=weight)
+    assert counts(log)["fit a"] == 2
+
+
+def test_hits_are_objects_of_their_own(tmp_path):
+    X, y = three()
+    made = [
+        FusionTransformer(triples(str(tmp_path / "log")), memory=str(tmp_path / "memory")).fit(X, y)
+        for _ in range(3)
+    ]
+    children = [fused.named_transformers_["a"] for fused in made]
+    children[1].factor_ = np.nan
+    assert np.isfinite([children[0].factor_, children[2].factor_]).all()
+    assert np.isfinite(made[2].transform(X)).all()
+
+
+# ------------------------------------------------------------------------------ not kept
+
+
+def test_without_memory_nothing_is_keyed(monkeypatch):
+    monkeypatch.setattr(_calls, "key_of", None)
+    monkeypatch.setattr(_calls, "data_key", None)
+    X, y = registry.modalities(), registry.classes()
+    real().fit(X, y).transform(X)
+
+
+def test_unseeded_is_fitted_each_time(tmp_path, recwarn):
+    X, y = three()
+    log = tmp_path / "log"
+    for _ in range(2):
+        made = triples(str(log), random_state=None)
+        fused = FusionTransformer(made, memory=str(tmp_path / "memory")).fit(X, y)
+        fused.transform(X)
+    assert counts(log)["fit a"] == 2
+    assert not recwarn.list
+    made = triples(str(log), random_state=None)
+    for _ in range(2):
+        FusionTransformer(made, memory=str(tmp_path / "memory"), random_state=0).fit(X, y)
+    assert counts(log)["fit a"] == 3
+
+
+def test_lambda_is_not_kept_and_named(tmp_path):
+    X, y = three()
+    children = [("a", make_pipeline(FunctionTransformer(lambda X: X[:, 0]), StandardScaler()), "a")]
+    fused = FusionTransformer(children, memory=str(tmp_path))
+    message = r"modality 'a' is computed anew each time, .* parameter 'steps\[0\]\[1\].func'"
+    with pytest.warns(UserWarning, match=message):
+        told = fused.fit_transform(X, y)
+    np.testing.assert_array_equal(told, fused.transform(X))
+
+
+def test_changed_base_is_an_error(tmp_path):
+    X, y = three()
+    pixels = np.zeros((len(y), 3, 3))
+    X["a"] = TensorArray(pixels)
+    fused = FusionTransformer(triples(str(tmp_path / "log")), memory=str(tmp_path / "memory"))
+    fused.fit(X, y)
+    pixels[:] = 1
+    with pytest.raises(ValueError, match="changed since it was first read"):
+        fused.fit(X, y)
+
+
+def test_failed_fit_is_not_kept(tmp_path):
+    X, y = three()
+    broken = FusionTransformer([("a", PCA(50, random_state=0), "a")], memory=str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="n_components") as caught:
+            broken.fit(X.assign(a=list(np.zeros((len(y), 9)))), y)
+        assert "modality 'a'" in caught.value.__notes__[0]
+
+
+def test_model_moved_elsewhere_transforms_without_the_folder(tmp_path):
+    X, y = three()
+    for memory in (str(tmp_path / "memory"), Memory(tmp_path / "memory", verbose=0)):
+        fused = FusionTransformer(triples(str(tmp_path / "log")), memory=memory).fit(X, y)
+        expected = fused.transform(X)
+        moved = pickle.dumps(fused)
+        shutil.rmtree(tmp_path / "memory")
+        np.testing.assert_array_equal(pickle.loads(moved).transform(X), expected)
+
+
+# ------------------------------------------------------------------------------ nested
+
+
+def test_pipelines_nested_fusions_and_workers(tmp_path):
+    X, y = three()
+
+    def make(memory, log, n_jobs=None):
+        log = str(tmp_path / log)
+        inner = FusionTransformer([("b", Counted(log, "b"), "b")], memory=memory)
+        made = [
+            ("a", make_pipeline(Counted(log, "a"), PCA(1, random_state=0)), "a"),
+            ("rest", inner, ["b", "c"]),
+        ]
+        return FusionTransformer(made, memory=memory, n_jobs=n_jobs)
+
+    expected = make(None, "plain").fit_transform(X, y)
+    for n_jobs in (None, 2, None):
+        fused = make(str(tmp_path / "memory"), "log", n_jobs)
+        np.testing.assert_array_equal(fused.fit_transform(X, y), expected)
+        np.testing.assert_array_equal(fused.transform(X), expected)
+    assert counts(tmp_path / "log")["fit a"] == counts(tmp_path / "log")["fit b"] == 1
+
+
+def test_other_steps_behind_an_encoder_fit_it_once(tmp_path):
+    X, y = three()
+    log = str(tmp_path / "log")
+    fused = FusionTransformer(
+        [("a", make_pipeline(Counted(log, "a"), PCA(random_state=0)), "a")],
+        memory=str(tmp_path / "memory"),
+    )
+    search(fused, {"fusiontransformer__a__pca__n_components": [1, 2]}).fit(X, y)
+    assert counts(log)["fit a"] == 3 + 1
+
+
+def test_make_fusion_transformer_takes_memory(tmp_path):
+    fused = make_fusion_transformer((Counted("log"), "a"), memory=str(tmp_path))
+    assert fused.memory == str(tmp_path)
+
+
+# ------------------------------------------------------------------------------ frozen
+
+
+def frozen(log, X, y):
+    child = Counted(str(log), "frozen").fit(X["a"], y)
+    log.unlink()
+    return child
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_frozen_encoder_sees_each_cell_once(tmp_path, behind, n_jobs):
+    X, y = three()
+    X["a"] = X["a"].array.take([*range(30), *range(6)])  # six rows repeat
+    X = hide(X, a=[2])
+    child = frozen(tmp_path / "log", X.dropna(), y[X["a"].notna()])
+    child = FrozenEstimator(child)
+    child = make_pipeline(child, PCA(1, random_state=0)) if behind else child
+    children = [("a", child, "a"), ("b", "passthrough", "b")]
+    fused = FusionTransformer(children, memory=str(tmp_path / "memory"))
+    grid = {"logisticregression__C": [0.1, 1.0]}
+    found = search(fused, grid, n_jobs).fit(X, y)
+    told = counts(tmp_path / "log")
+    assert told["cell frozen"] == 30
+    assert told["fit frozen"] == 0
+    found.predict(X)
+    assert counts(tmp_path / "log") == told
+    without = search(FusionTransformer(children), grid).fit(X, y)
+    np.testing.assert_array_equal(found.predict_proba(X), without.predict_proba(X))
+
+
+def test_frozen_text_encoder_and_stateless_steps(tmp_path):
+    texts, y = registry.texts(), registry.classes()
+    X = registry.modalities()[["text"]].assign(text=texts)
+    encoder = TextEncoder(**registry.SMALL_TEXT).fit(texts, y)
+    for child in (
+        FrozenEstimator(encoder),
+        make_pipeline(FrozenEstimator(encoder), FunctionTransformer(np.abs)),
+        FrozenEstimator(TfidfVectorizer().fit(texts)),
+    ):
+        expected = FusionTransformer([("text", child, "text")]).fit(X, y)
+        fused = FusionTransformer([("text", child, "text")], memory=str(tmp_path))
+        for rows in (slice(0, 9), slice(4, 20), slice(None)):
+            told, plain = fused.fit_transform(X[rows], y[rows]), expected.transform(X[rows])
+            if hasattr(told, "toarray"):
+                told, plain = told.toarray(), plain.toarray()
+            np.testing.assert_allclose(told, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_frozen_encoder_fitted_again_is_another(tmp_path):
+    X, y = three()
+    child = frozen(tmp_path / "log", X, y)
+    fused = FusionTransformer([("a", FrozenEstimator(child), "a")], memory=str(tmp_path / "m"))
+    before = fused.fit_transform(X, y)
+    child.fit(X["a"], 5 * y)
+    assert (fused.transform(X) != before).any()
+
+
+def test_frozen_answers_that_were_deleted_are_computed_again(tmp_path):
+    X, y = three()
+    child = FrozenEstimator(frozen(tmp_path / "log", X, y))
+    memory = Memory(tmp_path / "memory", verbose=0)
+    fused = FusionTransformer([("a", child, "a")], memory=memory).fit(X.iloc[:20], y[:20])
+    expected = fused.transform(X)
+    memory.reduce_size(items_limit=1)
+    np.testing.assert_array_equal(fused.transform(X), expected)
+    memory.reduce_size(bytes_limit=0)
+    np.testing.assert_array_equal(fused.transform(X), expected)
+    assert counts(tmp_path / "log")["cell frozen"] > 36

@@ -10,6 +10,7 @@ all of `fit`. Medians of ratios of CPU time within a round [quartiles], one thre
         [--keras-python PATH]   # a Python that has tensorflow, else no row for Keras
 """
 
+import math
 import sys
 import time
 
@@ -208,6 +209,7 @@ CONTENDERS = {
     "hand": hand,
     "hand, same levers": levers,
     "ours": ours,
+    "ours, unclipped": lambda size: ours(size, net_params={"max_norm": math.inf}),
     "ours, bf16": lambda size: ours(size, precision="bf16"),
     "ours, whole fit": lambda size: ours(size, whole=True),
     "skorch": skorch,

@@ -475,3 +475,38 @@ def test_a_compiled_network_trains_and_pickles(recwarn):
     np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X), rtol=1e-5)
     copy = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(copy.predict_proba(X), model.predict_proba(X))
+
+
+class Single(Small):
+    """`Small` in the precision that fused optimizers scale gradients in."""
+
+    def __init__(self, in_features, n_outputs):
+        super().__init__(in_features, n_outputs)
+        self.layers.float()
+
+    def forward(self, features):
+        return self.layers(features)
+
+
+@pytest.mark.parametrize("max_norm", [0.1, math.inf])
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.RMSprop])
+def test_gradients_are_clipped_as_by_hand(optimizer, max_norm):
+    # RMSprop has no fused step, which would do the clipping itself.
+    X, y = make_data()
+    model = NeuralClassifier(
+        module=Single, max_epochs=3, optimizer=optimizer, net_params={"max_norm": max_norm}
+    )
+    model, (net,) = fit(model, X, y)
+    module = Single(4, 3)
+    module.load_state_dict(net["start"])
+    by_hand = optimizer(module.parameters(), lr=1e-3, weight_decay=0.01)
+    n_steps, clipped = len(net["batches"]), 0
+    for step, (features, target, _) in enumerate(net["batches"]):
+        by_hand.param_groups[0]["lr"] = 1e-3 * schedule(step, n_steps)
+        by_hand.zero_grad()
+        nn.functional.cross_entropy(module(features), target).backward()
+        clipped += nn.utils.clip_grad_norm_(module.parameters(), max_norm) > max_norm
+        by_hand.step()
+    assert clipped == (0 if math.isinf(max_norm) else n_steps)
+    for name, value in module.state_dict().items():
+        np.testing.assert_allclose(value, net["epochs"][-1][name], rtol=1e-4, atol=1e-6)

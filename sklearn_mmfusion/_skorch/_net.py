@@ -21,7 +21,6 @@ from torch import nn
 from sklearn_mmfusion._validation import CLASSIFICATION
 
 WARMUP = 0.15  # part of the steps over which the learning rate rises
-MAX_NORM = 1.0  # gradients are clipped to this norm
 
 
 class Net(NeuralNet):
@@ -39,16 +38,26 @@ class Net(NeuralNet):
         Type of the target.
     n_outputs : int, default=1
         Width of the output.
+    max_norm : float, default=1.0
+        Norm that the gradients are scaled down to where theirs is larger; ``inf`` leaves them.
     """
 
     def __init__(
-        self, *args, total_steps=1, precision="float32", kind="continuous", n_outputs=1, **kwargs
+        self,
+        *args,
+        total_steps=1,
+        precision="float32",
+        kind="continuous",
+        n_outputs=1,
+        max_norm=1.0,
+        **kwargs,
     ):
         super().__init__(*args, **kwargs)
         self.total_steps = total_steps
         self.precision = precision
         self.kind = kind
         self.n_outputs = n_outputs
+        self.max_norm = max_norm
 
     # What scikit-learn's scorers ask of a net, in skorch's `EpochScoring`: codes of classes stand
     # for the labels on both sides, standardized numbers for the numbers.
@@ -140,15 +149,20 @@ class Net(NeuralNet):
         self.optimizer_.step()
 
     def _clip(self, parameters):
-        """Scale the gradients down to `MAX_NORM`, the optimizer doing so where it can."""
+        """Scale the gradients down to `max_norm`, the optimizer doing so where it can."""
+        if math.isinf(self.max_norm):
+            return
         norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        # On a CPU it costs nothing to look; a GPU would be waited for.
+        small = norm.device.type == "cpu" and bool(norm <= self.max_norm)
+        # Fused optimizers divide gradients by this as they read them, as for `GradScaler`: a pass
+        # over all of them less.
         fused = getattr(self.optimizer_, "_step_supports_amp_scaling", False)
         if fused and norm.dtype == torch.float32:
-            # Fused optimizers divide gradients by this as they read them, as for `GradScaler`: a
-            # pass over all of them less.
-            self.optimizer_.grad_scale = ((norm + 1e-6) / MAX_NORM).clamp(min=1.0)
-        else:
-            nn.utils.clip_grads_with_norm_(parameters, MAX_NORM, norm)
+            scale = ((norm + 1e-6) / self.max_norm).clamp(min=1.0)
+            self.optimizer_.grad_scale = None if small else scale
+        elif not small:
+            nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
 
     # What `AcceleratedNet` does together with other processes.
 

@@ -19,6 +19,7 @@ from sklearn_mmfusion._torch import (
     LazyRows,
     RaggedRows,
     Rows,
+    _rows,
     n_batches,
     predict_batches,
     prefetched,
@@ -247,3 +248,24 @@ def test_rows_are_split_where_classes_cannot_be(y):
 @pytest.mark.parametrize("n", [2, 3])
 def test_too_few_rows_are_not_split(n):
     assert validation_rows(as_target(np.arange(n) % 2), None, 0.2, 0) is None
+
+
+# ------------------------------------------------------------------------------ the user's arrays
+
+
+def test_a_network_may_write_into_its_batch():
+    class Writes(nn.Module):
+        def forward(self, x):
+            return x.sub_(1.0)
+
+    values = np.arange(6, dtype=np.float32).reshape(3, 2)
+    told = predict_batches(Writes(), Inputs(x=DenseRows(values)), device="cpu")
+    np.testing.assert_array_equal(told, values - 1)
+    np.testing.assert_array_equal(values, np.arange(6).reshape(3, 2))
+
+
+def test_rows_that_turn_out_wider_than_the_first_are_kept_whole(monkeypatch):
+    monkeypatch.setattr(_rows, "CHUNK", 2)
+    pixels = [np.uint8([7]), np.uint8([8]), np.float32([0.5])]
+    inputs = Inputs(x=LazyRows(3, lambda rows: np.stack([pixels[row] for row in rows])))
+    assert inputs.to("cpu").batch(np.arange(3))["x"].ravel().tolist() == [7.0, 8.0, 0.5]

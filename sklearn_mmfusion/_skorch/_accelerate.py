@@ -50,7 +50,9 @@ def speaks(net_params):
 
 
 def agree(accelerator, seed, rows, target):
-    """Return the main process's seed; check that all processes hold the same rows.
+    """Return the main process's seed; check that all processes train on the same rows.
+
+    By their numbers and targets, not by what they hold.
 
     Raises
     ------

@@ -4,9 +4,9 @@ Of training, `Net` overrides one method of skorch's ``NeuralNet``, ``run_single_
 is set to training mode once an epoch, sample weights enter the loss, the learning rate follows the
 schedule per step, gradients are clipped, and losses are read from the device once an epoch. The
 keys of the history stay skorch's own. Besides, ``notify`` remembers whether a callback ended the
-training or the user did, and ``predict`` answers skorch's scoring callbacks. With
-``net_params={"accelerator": accelerate.Accelerator}`` several processes train one network
-(`_accelerate`).
+training or the user did, ``infer`` leaves batches where they are, and ``predict`` answers skorch's
+scoring callbacks. With ``net_params={"accelerator": accelerate.Accelerator}`` several processes
+train one network (`_accelerate`).
 """
 
 import math
@@ -78,6 +78,10 @@ class Net(NeuralNet):
         tags = super().__sklearn_tags__()
         tags.estimator_type = "classifier" if self.kind in CLASSIFICATION else "regressor"
         return tags
+
+    def infer(self, x, **fit_params):
+        # skorch would move all of a batch to the device: lengths and masks belong on the host.
+        return self.module_(**x)
 
     def notify(self, method_name, **cb_kwargs):
         try:

@@ -2,6 +2,8 @@
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,7 +30,9 @@ class BatchIterator:
     def __init__(self, dataset, batch_size, device, shuffle=False, seed=0):
         self.dataset, self.batch_size, self.device = dataset, batch_size, device
         self.rng = np.random.default_rng(seed) if shuffle else None
-        self.ahead = torch.device(device).type == "cuda"
+        self.stream = None
+        if torch.device(device).type == "cuda":
+            self.stream = torch.cuda.current_stream(device)
         lengths = dataset.inputs.lengths()
         self.lengths = None if lengths is None else lengths[dataset.rows]
 
@@ -52,15 +56,23 @@ class BatchIterator:
             self.rng.shuffle(turns := np.arange(len(batches)))
             batches = [batches[i] for i in turns]
         made = (self.dataset.batch(positions, self.device) for positions in batches)
-        return iter(prefetched(made) if self.ahead else made)
+        if self.stream is None:
+            return iter(made)
+        # A thread has a current device and stream of its own.
+        return prefetched(made, within=partial(torch.cuda.stream, self.stream))
 
 
-def prefetched(batches, depth=2):
-    """Make batches in a thread, `depth` of them ahead of their use."""
+def prefetched(batches, depth=2, within=nullcontext):
+    """Make batches in a thread, inside a context, `depth` of them ahead of their use."""
+
+    def make():
+        with within():
+            return next(batches, None)
+
     with ThreadPoolExecutor(1) as pool:
-        waiting = deque(pool.submit(next, batches, None) for _ in range(depth))
+        waiting = deque(pool.submit(make) for _ in range(depth))
         while (batch := waiting.popleft().result()) is not None:
-            waiting.append(pool.submit(next, batches, None))
+            waiting.append(pool.submit(make))
             yield batch
 
 
@@ -72,7 +84,12 @@ def resident(inputs, device):
     if torch.device(device).type != "cuda":
         return inputs
     free, _ = torch.cuda.mem_get_info(device)
-    return inputs.to(device) if inputs.nbytes < free / 2 else inputs
+    if inputs.nbytes > free / 2:
+        return inputs
+    try:
+        return inputs.to(device)
+    except torch.cuda.OutOfMemoryError:  # the rows were not all like the first
+        return inputs
 
 
 def predict_batches(module, inputs, *, device, batch_size=None, method="forward"):
@@ -102,7 +119,8 @@ def predict_batches(module, inputs, *, device, batch_size=None, method="forward"
     edges = np.linspace(0, len(inputs), max(1, -(-len(inputs) // batch_size)) + 1).astype(int)
     was_training = module.training
     call, result = getattr(module.eval(), method), None
-    with torch.inference_mode(), keep_freed_memory(device):
+    keep = keep_freed_memory(device) if len(edges) > 2 else nullcontext()
+    with torch.inference_mode(), keep:
         for start, stop in zip(edges, edges[1:], strict=False):
             rows = slice(start, stop) if order is None else order[start:stop]
             outputs = call(**inputs.batch(rows, device)).float().cpu().numpy()
@@ -114,7 +132,7 @@ def predict_batches(module, inputs, *, device, batch_size=None, method="forward"
 
 
 def predict_row(module, inputs):
-    """Run a module in evaluation mode over inputs of one row, on the device it is on.
+    """Run a module, which is in evaluation mode, over inputs of one row, on the device it is on.
 
     What `predict_batches` does around a batch (moving the module, its mode) costs more than the
     network does for a single row.

@@ -1,5 +1,6 @@
 """Devices and seeds."""
 
+import os
 import threading
 from contextlib import contextmanager
 
@@ -8,11 +9,23 @@ import torch
 _TRAINING_LOCK = threading.RLock()
 
 
+def _forget_lock():
+    global _TRAINING_LOCK
+    _TRAINING_LOCK = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # a child would wait for a thread that it does not have
+    os.register_at_fork(after_in_child=_forget_lock)
+
+
 def resolve_device(device):
-    """Turn ``"auto"`` into the GPU where there is one, else the CPU."""
+    """Turn ``"auto"`` into the GPU where there is one, else the CPU; number the current GPU.
+
+    A thread of its own would find another one current.
+    """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
 
 
 @contextmanager
@@ -20,10 +33,15 @@ def isolated_rng(seed, device):
     """Seed torch inside the block; give the caller's generators back after it.
 
     torch's generator is global to the process: the lock keeps threads that train at the same
-    time from drawing from one another's stream.
+    time from drawing from one another's stream. Of several GPUs only the one in use is seeded.
     """
-    with _TRAINING_LOCK:
-        cuda = [torch.device(device)] if str(device).startswith("cuda") else []
-        with torch.random.fork_rng(devices=cuda):
+    kind = torch.device(device).type
+    with _TRAINING_LOCK, torch.random.fork_rng(devices=[device] if kind == "cuda" else []):
+        if kind in ("cpu", "cuda"):
+            torch.default_generator.manual_seed(seed)
+        else:
             torch.manual_seed(seed)
-            yield
+        if kind == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

@@ -18,6 +18,19 @@ _LOCK = threading.Lock()
 _blocks = 0  # that are open now, in all threads
 
 
+def _forget_blocks():
+    """Leave, in a forked child, what threads of the parent have entered."""
+    global _LOCK, _blocks
+    _LOCK = threading.Lock()
+    if _blocks:
+        _blocks = 0
+        _set(USUAL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_blocks)
+
+
 @contextmanager
 def keep_freed_memory(device):
     """Let the C allocator keep what is freed inside the block, and give it back after it.

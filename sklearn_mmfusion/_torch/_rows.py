@@ -4,13 +4,11 @@ An encoder prepares its column once into *sources*: arrays that give a batch of 
 Small dtypes (uint8 pixels, int32 token ids) stay small until they are on the device.
 """
 
-import math
-
 import numpy as np
 import torch
 from scipy.sparse import issparse
 
-CHUNK = 256  # rows read at a time where all of them are
+CHUNK = 1024  # rows moved at a time where all of them are
 
 
 class DenseRows:
@@ -30,15 +28,15 @@ class DenseRows:
     @property
     def nbytes(self):
         """Bytes that all rows take on a device."""
-        return math.prod(self.values.shape) * self.values.dtype.itemsize
+        first = _gather(self.values, slice(0, 1))
+        return _bytes(first) * self.values.shape[0] if len(first) else 0
 
     def lengths(self):
         return None
 
     def to(self, device):
         """The same rows, kept on a device."""
-        values = self.values.toarray() if issparse(self.values) else self.values
-        return DenseRows(_on_device(_as_tensor(values), device))
+        return DenseRows(_move(lambda rows: _gather(self.values, rows), len(self), device))
 
     def batch(self, name, rows, device):
         return {name: _on_device(_gather(self.values, rows), device)}
@@ -69,7 +67,8 @@ class RaggedRows:
         return self.sizes
 
     def to(self, device):
-        return RaggedRows(_on_device(_as_tensor(self.values), device), self.sizes)
+        values = _move(lambda steps: _gather(self.values, steps), len(self.values), device)
+        return RaggedRows(values, self.sizes)
 
     def batch(self, name, rows, device):
         sizes = self.sizes[rows]
@@ -90,28 +89,32 @@ class LazyRows:
 
     @property
     def nbytes(self):
-        return self.n_rows * self.read(np.arange(1)).nbytes
+        """Bytes that all rows take on a device, if they are like the first."""
+        return self.n_rows * _bytes(_as_tensor(self.read(np.arange(1))))
 
     def lengths(self):
         return None
 
     def to(self, device):
-        chunks = np.array_split(np.arange(self.n_rows), -(-self.n_rows // CHUNK))
-        return DenseRows(torch.cat([_on_device(_as_tensor(self.read(c)), device) for c in chunks]))
+        rows = np.arange(self.n_rows)
+        return DenseRows(_move(lambda part: _as_tensor(self.read(rows[part])), len(rows), device))
 
     def batch(self, name, rows, device):
         return {name: _on_device(_as_tensor(self.read(rows)), device)}
 
 
 def _gather(values, rows):
-    """Rows of an array, memory map, CSR matrix or tensor, as a tensor where the values are."""
+    """Rows of an array, memory map, CSR matrix or tensor: a new tensor where the values are."""
     if isinstance(values, torch.Tensor):
-        return values.index_select(0, _on_device(torch.from_numpy(rows), values.device))
+        if isinstance(rows, slice):
+            return values[rows].clone()
+        return values.index_select(0, torch.from_numpy(rows).to(values.device, non_blocking=True))
     if issparse(values):
         return torch.from_numpy(values[rows].toarray())
+    if isinstance(rows, slice):  # a copy: a network may write into what it is given
+        return _as_tensor(np.array(values[rows]))
     # `take` is twice as fast as an index, but first copies the whole of an array of another layout
-    index = isinstance(rows, slice) or not values.flags.c_contiguous
-    return _as_tensor(values[rows] if index else values.take(rows, axis=0))
+    return _as_tensor(values.take(rows, axis=0) if values.flags.c_contiguous else values[rows])
 
 
 def _as_tensor(values):
@@ -122,12 +125,33 @@ def _as_tensor(values):
 
 
 def _on_device(tensor, device):
-    """Move a tensor; only there do ids of any width become the int64 that torch indexes by."""
+    """Move a batch; only there do ids of any width become the int64 that torch indexes by."""
     if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()  # else the copy would wait for the device
     tensor = tensor.to(device, non_blocking=True)
-    small = (torch.uint8, torch.bool)
-    return tensor if tensor.is_floating_point() or tensor.dtype in small else tensor.long()
+    return tensor.long() if _is_id(tensor) else tensor
+
+
+def _is_id(tensor):
+    return not (tensor.is_floating_point() or tensor.dtype in (torch.uint8, torch.bool))
+
+
+def _bytes(tensor):
+    return tensor.numel() * (8 if _is_id(tensor) else tensor.element_size())
+
+
+def _move(read, n_rows, device):
+    """All rows on a device, read and moved in chunks: on the host there is never more than one."""
+    moved = None
+    for start in range(0, max(1, n_rows), CHUNK):
+        chunk = read(slice(start, start + CHUNK))
+        chunk = (chunk.long() if _is_id(chunk) else chunk).to(device)
+        if moved is None:
+            moved = chunk.new_empty((n_rows, *chunk.shape[1:]))
+        if chunk.dtype != moved.dtype:  # files of uint8, then one of float32
+            moved = moved.to(torch.promote_types(moved.dtype, chunk.dtype))
+        moved[start : start + len(chunk)] = chunk
+    return moved
 
 
 class Inputs:

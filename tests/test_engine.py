@@ -117,6 +117,7 @@ def test_training_equals_a_hand_written_loop(task):
     X, y = make_data()
     X = 5 * X  # steep enough that some gradients are clipped
     options = {"module": Small, "max_epochs": 6, "batch_size": 16, "lr": 0.02, "weight_decay": 0.1}
+    options["net_params"] = {"max_norm": 1.0}
     criterion, weight = nn.CrossEntropyLoss(reduction="none"), None
     if task == "smoothed":
         options["label_smoothing"] = 0.2
@@ -510,3 +511,14 @@ def test_gradients_are_clipped_as_by_hand(optimizer, max_norm):
     assert clipped == (0 if math.isinf(max_norm) else n_steps)
     for name, value in module.state_dict().items():
         np.testing.assert_allclose(value, net["epochs"][-1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_heads_on_features_are_not_clipped_unless_asked():
+    X, y = make_data()
+    params = {"module": Single, "max_epochs": 2, "random_state": 0}
+    told = [
+        NeuralClassifier(**params, net_params=net_params).fit(50 * X, y).predict_proba(X)
+        for net_params in (None, {"max_norm": math.inf}, {"max_norm": 0.1})
+    ]
+    np.testing.assert_array_equal(told[0], told[1])
+    assert not np.allclose(told[0], told[2])

@@ -138,6 +138,7 @@ class NetworkMixin:
     """
 
     _min_steps = 300  # that max_epochs="auto" guarantees
+    _max_norm = 1.0  # that gradients are clipped to
 
     def _train(self, inputs, target, weight, groups):
         """Train, choosing the number of epochs on a validation part; set fitted attributes."""
@@ -203,6 +204,7 @@ class NetworkMixin:
             "precision": self.precision,
             "kind": target.kind,
             "n_outputs": target.n_outputs,
+            "max_norm": self._max_norm,
             "total_steps": params["max_epochs"] * steps_an_epoch,
             "iterator_train": BatchIterator,
             "iterator_train__shuffle": True,

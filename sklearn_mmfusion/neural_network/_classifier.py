@@ -77,7 +77,9 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         skorch callbacks.
 
     net_params : dict, default=None
-        Anything else for skorch's `NeuralNet`, e.g. ``{"criterion__label_smoothing": 0.0}``.
+        Anything else for skorch's `NeuralNet`, e.g. ``{"criterion__label_smoothing": 0.0}``
+        or ``{"compile": True}``; and ``"max_norm"``, to which the norm of gradients is clipped
+        (default inf: not).
 
     device : str, default="auto"
         "cpu", "cuda", ...; "auto" takes the GPU where there is one.

@@ -131,7 +131,9 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         skorch callbacks.
 
     net_params : dict, default=None
-        Anything else for skorch's `NeuralNet`, e.g. ``{"iterator_train__shuffle": False}``.
+        Anything else for skorch's `NeuralNet`, e.g. ``{"iterator_train__shuffle": False}``
+        or ``{"compile": True}``; and ``"max_norm"``, to which the norm of gradients is clipped
+        (default 1.0).
 
     device : str, default="auto"
         "cpu", "cuda", ...; "auto" takes the GPU where there is one.

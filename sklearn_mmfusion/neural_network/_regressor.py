@@ -65,7 +65,9 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         skorch callbacks.
 
     net_params : dict, default=None
-        Anything else for skorch's `NeuralNet`, e.g. ``{"optimizer__betas": (0.9, 0.99)}``.
+        Anything else for skorch's `NeuralNet`, e.g. ``{"optimizer__betas": (0.9, 0.99)}``
+        or ``{"compile": True}``; and ``"max_norm"``, to which the norm of gradients is clipped
+        (default inf: not).
 
     device : str, default="auto"
         "cpu", "cuda", ...; "auto" takes the GPU where there is one.

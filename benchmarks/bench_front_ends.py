@@ -1,4 +1,6 @@
-"""What do log-mel frames and token ids cost beside librosa and CountVectorizer?
+"""What do batches of images, log-mel frames and token ids cost beside what else one would take?
+
+Beside float32 pixels stored ready (four times the memory), librosa and CountVectorizer.
 
 Both sides do the same work, which is checked before it is timed. CPU time of paired rounds; the
 ratio is their median, with quartiles.
@@ -13,11 +15,14 @@ from functools import partial
 
 import librosa
 import numpy as np
+import torch
 from _paired import as_ratio, cpu_seconds
 from sklearn.feature_extraction.text import CountVectorizer
 
-from sklearn_mmfusion import LogMelSpectrogram, TextEncoder, Tokenizer
+from sklearn_mmfusion import ImageEncoder, LogMelSpectrogram, TextEncoder, Tokenizer
+from sklearn_mmfusion._torch import keep_freed_memory
 from sklearn_mmfusion.containers import TensorArray
+from sklearn_mmfusion.modules.image import standardize
 
 N_RECORDINGS, N_TEXTS, N_WORDS = 256, 4000, 10
 SPECTRA = {"8 kHz": (8000, 256, 160, 64), "16 kHz": (16000, 512, 320, 64)}
@@ -54,6 +59,35 @@ def sound():
         both = f"{label}, floored and centered"
         own = partial(default.transform, column)
         yield both, own, "librosa, one batch, neither", partial(theirs, waves), N_RECORDINGS
+
+
+# ------------------------------------------------------------------------------ images
+
+
+def images():
+    """Yield what, ours, theirs and the number of rows: batches of 32, standardized."""
+    for size, n_rows in ((32, 4096), (224, 256)):
+        rng = np.random.default_rng(0)
+        pixels = rng.integers(0, 256, (n_rows, size, size, 3), dtype=np.uint8)
+        inputs = ImageEncoder().fit_prepare(pixels)
+        mean = torch.tensor(pixels.mean((0, 1, 2)), dtype=torch.float32).view(1, 3, 1, 1)
+        std = torch.tensor(pixels.std((0, 1, 2)), dtype=torch.float32).view(1, 3, 1, 1)
+        stored = (torch.from_numpy(pixels).permute(0, 3, 1, 2) - mean) / std
+        order = [torch.from_numpy(part) for part in np.split(rng.permutation(n_rows), n_rows // 32)]
+
+        def ours(inputs=inputs, order=order, mean=mean, std=std):
+            for rows in reversed(order):
+                batch = standardize(inputs.batch(rows.numpy())["pixels"], mean, std)
+            return batch
+
+        def theirs(stored=stored, order=order):
+            for rows in reversed(order):
+                batch = stored[rows]
+            return batch
+
+        torch.testing.assert_close(ours(), theirs(), rtol=1e-4, atol=1e-5)
+        what = f"image batch, uint8 {size}x{size}x3, scaled"
+        yield what, ours, "stored scaled float32, indexed", theirs, n_rows
 
 
 # ------------------------------------------------------------------------------ text
@@ -135,9 +169,10 @@ def main():
     rounds = parser.parse_args().rounds
     warnings.filterwarnings("ignore", message="The parameter 'token_pattern' will not be used")
     print("| what | beside | µs a row | its µs | ours / its |\n" + "| --- " * 5 + "|")
-    for cases, library in ((sound, ""), (text, "CountVectorizer: ")):
+    for cases, library in ((images, ""), (sound, ""), (text, "CountVectorizer: ")):
         for what, ours, beside, theirs, n_rows in cases():
-            seconds = cpu_seconds({"ours": ours, "theirs": theirs}, rounds)
+            with keep_freed_memory("cpu"):  # as in training
+                seconds = cpu_seconds({"ours": ours, "theirs": theirs}, rounds)
             cost, other = (1e6 * np.median(s) / n_rows for s in seconds.values())
             quotient = as_ratio(seconds["ours"] / seconds["theirs"])
             print(

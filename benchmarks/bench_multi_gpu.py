@@ -86,7 +86,8 @@ def main():
     if accelerator.device.type == "cpu":
         torch.set_num_threads(1)
     if accelerator.is_main_process:
-        print("| network | processes | device | batch | rows / s | rows / CPU s | sum of weights |")
+        headers = ["network", "processes", "device", "batch", "rows a second", "rows a CPU second"]
+        print("|", " | ".join([*headers, "sum of weights"]), "|")
         print("| --- " * 7 + "|")
     for make in (head, joint):
         clock = Clock()

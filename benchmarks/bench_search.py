@@ -143,7 +143,7 @@ def search_classifier(pixels, y, contender):
 
 
 def first(rounds, megabytes):
-    print("| X | search | fits and transforms | CPU seconds | / no memory |")
+    print("| X | search | fits and transforms | CPU seconds | CPU / no memory |")
     print("| --- | --- | ---: | ---: | ---: |")
     for size in (0, megabytes):
         pixels, y = images(size)
@@ -268,7 +268,7 @@ def second():
         seconds = search_encoders(X, y, n_jobs)
         calls, in_workers = take_notes()
         rows.append((f"memory, n_jobs={n_jobs}", calls, seconds + [in_workers, 0]))
-    print("\n| search | fits and transforms | CPU seconds | / arithmetic | wall seconds |")
+    print("\n| search | fits and transforms | CPU seconds | CPU / arithmetic | wall seconds |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for what, calls, (cpu, wall) in rows:
         print(f"| {what} | {calls} | {cpu:.1f} | {cpu / once[0]:.2f} | {wall:.1f} |")

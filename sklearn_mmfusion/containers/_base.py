@@ -112,6 +112,8 @@ class RowViewArray(ExtensionArray):
         """Return the base rows at `positions`: None, integers, a mask or a slice."""
         if positions is None:
             return self._rows
+        if isinstance(positions, np.ndarray) and positions.dtype.kind == "i":
+            return self._rows[positions]  # pandas' own check costs more than a small batch
         return np.atleast_1d(self._rows[check_array_indexer(self, positions)])
 
     def _places(self, positions):

@@ -84,9 +84,8 @@ def standardize(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     pixels = pixels.to(mean.dtype).contiguous(memory_format=torch.channels_last)
     rows = pixels.movedim(1, -1).flatten(2)  # (N, H, W C), a view
     # A whole row at once: an inner loop over one to three channels would be five times slower.
-    offset, inverse = (
-        x.expand_as(pixels[:1, :, :1]).movedim(1, -1).flatten(2) for x in (-mean / std, 1 / std)
-    )
+    inverse = (1 / std).flatten().repeat(pixels.shape[3])
+    offset = (-mean / std).flatten().repeat(pixels.shape[3])
     rows = torch.addcmul(offset, rows, inverse)
     return rows.unflatten(2, (pixels.shape[3], -1)).movedim(-1, 1)
 

@@ -10,7 +10,6 @@ allocator keeps move a peak by some ten MiB either way: small data tell nothing.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -46,9 +45,13 @@ class AnonymousPeak(threading.Thread):
 
     def run(self):
         while True:
-            status = Path("/proc/self/status").read_text()
-            self.peak = max(self.peak, int(status.split("RssAnon:")[1].split()[0]) * 1024)
+            self.peak = max(self.peak, status("RssAnon"))
             time.sleep(0.003)
+
+
+def status(name):
+    """Bytes that the kernel tells of this process."""
+    return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) * 1024
 
 
 def fill(array):
@@ -154,7 +157,8 @@ def measure(name, n_bytes, path):
         print(json.dumps(anonymous.peak))
     else:
         run(fill(np.empty(shape, KINDS[kind][0])), y)
-        print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+        # not ru_maxrss, which begins at what the parent had
+        print(json.dumps(status("VmHWM")))
 
 
 def peaks(name, sizes, folder):

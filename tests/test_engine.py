@@ -522,3 +522,10 @@ def test_heads_on_features_are_not_clipped_unless_asked():
     ]
     np.testing.assert_array_equal(told[0], told[1])
     assert not np.allclose(told[0], told[2])
+
+
+@pytest.mark.parametrize("max_norm", [0, -1, math.nan, None, "1"])
+def test_a_norm_that_is_none_is_refused(max_norm):
+    X, y = make_data()
+    with pytest.raises(ValueError, match="max_norm=.*expected a number above 0"):
+        NeuralClassifier(net_params={"max_norm": max_norm}).fit(X, y)

@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from scipy import sparse
@@ -312,3 +313,13 @@ def test_one_row_of_another_kind_is_refused(row, message):
 def test_one_row_needs_a_fitted_network():
     with pytest.raises(NotFittedError):
         NeuralClassifier().predict_one([1.0])
+
+
+def test_the_names_of_one_row_count():
+    X, y = make_classes()
+    X = pd.DataFrame(X, columns=list("abcdefgh"))
+    model = NeuralClassifier(**SHORT).fit(X, y)
+    row = X.iloc[4]
+    assert_allclose(model.predict_proba_one(row), model.predict_proba(X)[4], rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict_one(row[::-1])

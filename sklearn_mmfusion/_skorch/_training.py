@@ -250,6 +250,12 @@ class NetworkMixin:
         for name, value in {"weight_decay": self.weight_decay, "fused": True}.items():
             if name in accepted:
                 params[f"optimizer__{name}"] = value
+        max_norm = (self.net_params or {}).get("max_norm", self._max_norm)
+        if not isinstance(max_norm, Real) or not max_norm > 0:
+            raise ValueError(
+                f"{type(self).__name__}: net_params has max_norm={max_norm!r}; expected a number "
+                "above 0, to which the norm of gradients is clipped, or math.inf for no clipping."
+            )
         return {**params, **(self.net_params or {})}
 
     def _part_rates(self):

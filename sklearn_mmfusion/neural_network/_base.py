@@ -4,11 +4,17 @@ import math
 from numbers import Real
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mmfusion._sklearn import Interval, _fit_context, validate_data
+from sklearn_mmfusion._sklearn import (
+    Interval,
+    _check_feature_names,
+    _fit_context,
+    validate_data,
+)
 from sklearn_mmfusion._skorch import TRAINING_CONSTRAINTS, NetworkMixin, check_module
 from sklearn_mmfusion._torch import DenseRows, Inputs, predict_row
 from sklearn_mmfusion._validation import (
@@ -118,6 +124,8 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
         """Outputs for one row of features, of shape (1, n_outputs)."""
         if not hasattr(self, "module_"):  # the check itself takes half as long as the network
             check_is_fitted(self)
+        if isinstance(row, pd.Series):
+            _check_feature_names(self, row.to_frame().T, reset=False)
         row = np.array(row, dtype=np.float32)
         if row.shape != (self.n_features_in_,):
             raise ValueError(

@@ -16,9 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_mmfusion import FusionTransformer, TensorArray, TextEncoder, make_fusion_transformer
-from sklearn_mmfusion._cache import _calls
+from sklearn_mmfusion._cache import _calls, _store
 from tests import _registry as registry
-from tests._cache_data import Counted, counts, three, triples
+from tests._cache_data import Counted, CountedEncoder, counts, three, triples
 from tests._fusion_data import TRIPLES, hide, make_X, masked, masks
 
 
@@ -306,7 +306,7 @@ def test_make_fusion_transformer_takes_memory(tmp_path):
 
 
 def frozen(log, X, y):
-    child = Counted(str(log), "frozen").fit(X["a"], y)
+    child = CountedEncoder(str(log), "frozen").fit(X["a"], y)
     log.unlink()
     return child
 
@@ -358,6 +358,63 @@ def test_frozen_encoder_fitted_again_is_another(tmp_path):
     before = fused.fit_transform(X, y)
     child.fit(X["a"], 5 * y)
     assert (fused.transform(X) != before).any()
+
+
+def centred(X):
+    return X - X.mean(axis=0)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_rows_decide_together_is_not_kept_by_cell(tmp_path, behind):
+    X, y = three()
+    X = X.assign(a=TensorArray(np.stack(list(X["a"])).reshape(len(y), -1)))
+    child = FrozenEstimator(FunctionTransformer(centred).fit(np.zeros((1, 9))))
+    child = (
+        make_pipeline(child, FrozenEstimator(StandardScaler().fit(np.eye(9)))) if behind else child
+    )
+    for rows in (slice(0, 20), slice(10, 36), slice(0, 20)):
+        fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path))
+        expected = FusionTransformer([("a", child, "a")]).fit_transform(X[rows], y[rows])
+        np.testing.assert_array_equal(fused.fit_transform(X[rows], y[rows]), expected)
+
+
+def test_frozen_encoder_without_locks(tmp_path, monkeypatch):
+    """Another process may fill the place that a call is about to fill."""
+    X, y = three()
+    child = FrozenEstimator(frozen(tmp_path / "log", X, y))
+    expected = child.transform(X["a"])
+    monkeypatch.setattr(_store, "fcntl", None)
+
+    def ask(at_once, rows):
+        fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory"))
+        with monkeypatch.context() as patch:
+            if at_once:
+                transform = CountedEncoder.transform
+                patch.setattr(
+                    CountedEncoder,
+                    "transform",
+                    lambda s, X: patch.undo() or ask(False, slice(20, 36)) and transform(s, X),
+                )
+            told = fused.fit_transform(X[rows], y[rows])
+        np.testing.assert_allclose(told, expected[rows], rtol=1e-6)
+        return True
+
+    ask(True, slice(0, 20))
+    ask(False, slice(None))
+
+
+def test_frozen_answers_are_read_no_further_than_needed(tmp_path, monkeypatch):
+    X, y = three()
+    child = FrozenEstimator(frozen(tmp_path / "log", X, y))
+    make = {"memory": str(tmp_path / "memory")}
+    for end in (10, 20, 36):
+        FusionTransformer([("a", child, "a")], **make).fit(X[:end], y[:end])
+    found = []
+    find = _store.Store.find
+    monkeypatch.setattr(_store.Store, "find", lambda s, key: found.append(key) or find(s, key))
+    monkeypatch.setattr(_store.Store, "lock", None)  # what is there is read without
+    FusionTransformer([("a", child, "a")], **make).fit(X[:10], y[:10])
+    assert len(found) == 1
 
 
 def test_frozen_answers_that_were_deleted_are_computed_again(tmp_path):

@@ -2,11 +2,13 @@
 
 import pickle
 import shutil
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 from joblib import Memory
 from sklearn import config_context
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
@@ -208,15 +210,17 @@ def test_without_memory_nothing_is_keyed(monkeypatch):
     real().fit(X, y).transform(X)
 
 
-def test_unseeded_is_fitted_each_time(tmp_path, recwarn):
+def test_unseeded_is_fitted_each_time_with_a_warning(tmp_path):
     X, y = three()
     log = tmp_path / "log"
     for _ in range(2):
         made = triples(str(log), random_state=None)
-        fused = FusionTransformer(made, memory=str(tmp_path / "memory")).fit(X, y)
-        fused.transform(X)
+        message = r"modality '(a|b|c)' is computed anew .* 'random_state' has no seed. Set random_"
+        with pytest.warns(UserWarning, match=message) as told:
+            fused = FusionTransformer(made, memory=str(tmp_path / "memory")).fit(X, y)
+            fused.transform(X)
+        assert len(told) == 3  # one a modality
     assert counts(log)["fit a"] == 2
-    assert not recwarn.list
     made = triples(str(log), random_state=None)
     for _ in range(2):
         FusionTransformer(made, memory=str(tmp_path / "memory"), random_state=0).fit(X, y)
@@ -231,6 +235,31 @@ def test_lambda_is_not_kept_and_named(tmp_path):
     with pytest.warns(UserWarning, match=message):
         told = fused.fit_transform(X, y)
     np.testing.assert_array_equal(told, fused.transform(X))
+
+
+def test_hits_have_the_parameters_asked_for(tmp_path):
+    X, y = three()
+    for verbose in (0, 1):
+        child = make_pipeline(Counted(str(tmp_path / "log"), "a"), KMeans(2, random_state=0))
+        child.set_params(kmeans__verbose=verbose)
+        fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory")).fit(X, y)
+        assert fused.named_transformers_["a"][-1].verbose == verbose
+    assert counts(tmp_path / "log")["fit a"] == 1
+
+
+class Trained(Counted):
+    net_params = MappingProxyType({"accelerator": dict})
+
+
+def test_what_processes_train_together_is_not_kept(tmp_path):
+    """Of ranks that share a folder all must train: one would wait for the other's lock."""
+    X, y = three()
+    for _ in range(2):
+        child = make_pipeline(Trained(str(tmp_path / "log"), "a"), StandardScaler())
+        fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory")).fit(X, y)
+        fused.transform(X)
+    assert counts(tmp_path / "log")["fit a"] == 2
+    assert not list((tmp_path / "memory").rglob("output.pkl"))
 
 
 def test_changed_base_is_an_error(tmp_path):
@@ -271,7 +300,8 @@ def test_pipelines_nested_fusions_and_workers(tmp_path):
 
     def make(memory, log, n_jobs=None):
         log = str(tmp_path / log)
-        inner = FusionTransformer([("b", Counted(log, "b"), "b")], memory=memory)
+        b = [("b", Counted(log, "b"), "b")]
+        inner = FusionTransformer(b, memory=memory, random_state=0)
         made = [
             ("a", make_pipeline(Counted(log, "a"), PCA(1, random_state=0)), "a"),
             ("rest", inner, ["b", "c"]),

@@ -114,7 +114,8 @@ def test_without_a_seed_nothing_is_kept(tmp_path):
     log = tmp_path / "log"
     params = {**SMALL, "random_state": None, "memory": str(tmp_path / "memory")}
     for _ in range(2):
-        JointFusionClassifier(triples(str(log), random_state=None), **params).fit(X, y)
+        with pytest.warns(UserWarning, match="'random_state' has no seed"):
+            JointFusionClassifier(triples(str(log), random_state=None), **params).fit(X, y)
     assert counts(log)["fit a"] == 2
 
 

@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from sklearn_mmfusion._cache._keys import (
+    INDIFFERENT,
     NoKeyError,
     UnseededError,
     cell_digests,
@@ -72,8 +73,12 @@ def fitted(estimator, data, call, store, *, what, told, who):
         output = call(twin, data if twin is not estimator else read(twin, data))
         return _learned(twin), output
 
+    told = indifferent(estimator)
     learned, output = compute() if key is None else store.get(key, compute)
-    return _with(estimator, learned), output, key
+    estimator = _with(estimator, learned)
+    if told != indifferent(estimator):
+        estimator.set_params(**told)
+    return estimator, output, key
 
 
 def asked(estimator, data, call, store, key, *, what, told=None):
@@ -102,23 +107,36 @@ def read(estimator, data):
 def _key(who, estimator, data, *told):
     """Key of what an estimator makes of data, decided by all that is told too.
 
-    None, with a warning if it is for `who` and not for want of a seed, where there is none.
+    None where there is none, with a warning if it is for `who`.
     """
     try:
         return key_of(told, data_key(data, estimator), environment(estimator))
-    except UnseededError:
-        return None
     except NoKeyError as error:
-        own = error.path.startswith("[0][0].")
-        what = f"parameter {error.path[7:]!r}" if own else "what it is given"
         if who is not None:
+            why = _reason(error, who.partition(":")[0])
             warnings.warn(
-                f"{who} is computed anew each time, memory notwithstanding: {what} has no key "
-                f"({error}). Use classes and functions that can be imported from a module.",
+                f"{who} is computed anew each time, memory notwithstanding: {why}",
                 UserWarning,
                 stacklevel=3,
             )
         return None
+
+
+def _reason(error, owner):
+    own = error.path.startswith("[0][0].")
+    what = f"parameter {error.path[7:]!r}" if own else "what it is given"
+    if isinstance(error, UnseededError):
+        return f"{what} has no seed. Set random_state=0, or another number, there or in {owner}."
+    return (
+        f"{what} has no key ({error}). Use classes and functions that can be imported from a "
+        "module, and arrays without masks."
+    )
+
+
+def indifferent(estimator):
+    """Parameters that no key holds, inside an estimator too."""
+    params = estimator.get_params()
+    return {name: v for name, v in params.items() if name.split("__")[-1] in INDIFFERENT}
 
 
 def has_accelerator(estimator):

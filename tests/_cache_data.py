@@ -48,6 +48,15 @@ class Counted(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return tags
 
 
+class CountedEncoder(Counted):
+    """One that says, by the protocol of encoders, that each cell is read by itself."""
+
+    def fit_prepare(self, X, y=None):
+        raise NotImplementedError
+
+    prepare = build_module = fit_prepare
+
+
 def counts(log):
     """How often each line is in the file."""
     path = Path(log)

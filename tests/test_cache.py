@@ -18,7 +18,9 @@ from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.model_selection import KFold
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -210,6 +212,88 @@ def test_edited_code_has_another_key(cleaned, old, new):
     assert key_of(module_of(SOURCE.replace(old, new)).Scale()) != key
 
 
+WRAPPED = """
+    import functools, re
+    import numpy as np
+    from torch import nn
+    from sklearn.base import BaseEstimator
+    from sklearn.utils.metaestimators import available_if
+
+    ACT = nn.ReLU
+    TABLE = {"a": [1, 2]}
+    ARRAY = np.arange(3)
+    PATTERN = re.compile("a+")
+    PART = functools.partial(np.clip, a_min=0)
+    OTHER = BaseEstimator()
+    OTHER.strength = 17
+
+    def by(factor):
+        def decorate(function):
+            @functools.wraps(function)
+            def wrapper(*args):
+                return factor * function(*args)
+            return wrapper
+        return decorate
+
+    def may(self):
+        return len("x")
+
+    @functools.lru_cache
+    def kept(X):
+        return X + 1
+
+    class Mine(BaseEstimator):
+        act = nn.Tanh
+        pool = staticmethod(np.mean)
+        call = functools.partial(lambda X, by: X * by, by=7)
+
+        @by(2)
+        def fit(self, X, y=None):
+            return ACT, TABLE, ARRAY, PATTERN, PART, OTHER, kept(X)
+
+        @available_if(may)
+        def transform(self, X):
+            return X * 11
+
+        @functools.cached_property
+        def width(self):
+            return 5
+
+        @classmethod
+        def make(cls):
+            return cls, 13
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("nn.Tanh", "nn.GELU"),
+        ("np.mean", "np.median"),
+        ("nn.ReLU", "nn.GELU"),
+        ("[1, 2]", "[1, 3]"),
+        ("arange(3)", "arange(4)"),
+        ('"a+"', '"b+"'),
+        ("a_min=0", "a_min=1"),
+        ("= 17", "= 18"),
+        ("by=7", "by=8"),
+        ("X * by,", "X + by,"),
+        ("@by(2)", "@by(3)"),
+        ("factor * function", "factor + function"),
+        ('len("x")', 'len("xy")'),
+        ("X + 1", "X + 2"),
+        ("X * 11", "X * 12"),
+        ("return 5", "return 6"),
+        ("cls, 13", "cls, 14"),
+    ],
+)
+def test_edited_wrapper_attribute_or_global_has_another_key(cleaned, old, new):
+    key = key_of(module_of(WRAPPED).Mine())
+    assert key_of(module_of(WRAPPED).Mine()) == key
+    assert WRAPPED.count(old) == 1
+    assert key_of(module_of(WRAPPED.replace(old, new)).Mine()) != key
+
+
 def test_key_of_an_edited_function(cleaned):
     key = key_of(FunctionTransformer(module_of(SOURCE).helper))
     edited = module_of(SOURCE.replace("FACTOR *", "FACTOR -"))
@@ -223,7 +307,7 @@ def test_data_key_of_a_view_is_that_of_an_equal_column():
     images = registry.images()
     column = pd.Series(TensorArray(images))
     view = column.iloc[[5, 3, 8]]
-    fresh = pd.Series(TensorArray(images[[5, 3, 8]].copy()))
+    fresh = pd.Series(TensorArray(images[[5, 3, 8]].copy()), index=[5, 3, 8])
     assert data_key(view, PCA()) == data_key(fresh, PCA())
     assert data_key(view, PCA()) != data_key(column.iloc[[3, 5, 8]], PCA())
 
@@ -301,6 +385,9 @@ def test_key_is_the_same_in_another_process(script_environment):
 def test_environment_tells_settings_and_threads():
     for estimator, of_torch in [
         (PCA(), False),
+        (make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()), False),
+        (FunctionTransformer(partial(torch.clip, min=0)), True),
+        (Counted("log"), True),  # any code of a user's may call it
         (make_pipeline(FrozenEstimator(TextEncoder())), True),
     ]:
         before = key_of(environment(estimator))
@@ -308,6 +395,9 @@ def test_environment_tells_settings_and_threads():
             assert key_of(environment(estimator)) != before
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch, "get_num_threads", lambda: 77)
+            assert (key_of(environment(estimator)) != before) == of_torch
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
             assert (key_of(environment(estimator)) != before) == of_torch
         assert key_of(environment(estimator)) == before
 
@@ -322,7 +412,63 @@ class Indexed(BaseEstimator):
         return np.asarray(X.index)[:, None]
 
 
-def test_index_counts_where_code_of_a_users_reads_it():
-    one, other = (pd.Series(["a", "b"], index=index) for index in ([0, 1], [5, 6]))
-    assert data_key(one, Indexed()) != data_key(other, Indexed())
-    assert data_key(one, TextEncoder()) == data_key(other, TextEncoder())
+INDEXES = [
+    pd.RangeIndex(2),
+    pd.Index([5, 6]),
+    pd.Index(["u", "v"]),
+    pd.to_datetime(["2020-01-01", "2020-01-02"]),
+    pd.MultiIndex.from_tuples([(0, "u"), (0, "v")]),
+    pd.MultiIndex.from_tuples([(0, "u"), (1, "v")]),
+    pd.MultiIndex.from_tuples([(0, "u"), (1, "v")], names=["a", "a"]),
+]
+
+
+def test_index_counts():
+    """A step behind one of a library's may read it, or a function that looks up the target."""
+    reader = make_pipeline(StandardScaler().set_output(transform="pandas"), Indexed())
+    columns = [pd.Series(["a", "b"], index=index) for index in INDEXES]
+    assert len({data_key(column, reader) for column in columns}) == len(columns)
+    assert len({key_of(column) for column in columns}) == len(columns)
+    assert len({key_of(column.to_frame("a")) for column in columns}) == len(columns)
+    again = [pd.Series(["a", "b"], index=index.copy()) for index in INDEXES]
+    assert [key_of(column) for column in again] == [key_of(column) for column in columns]
+
+
+@pytest.mark.parametrize(
+    "array", [np.ma.masked_array([1.0, 2.0], [0, 1]), np.eye(2).view(np.matrix)]
+)
+def test_arrays_with_more_to_them_have_no_key(array):
+    with pytest.raises(NoKeyError, match="is not a plain array"):
+        key_of(array)
+
+
+class Broken:
+    def __getattribute__(self, name):
+        raise RuntimeError("broken")
+
+
+def test_any_failure_is_a_missing_key():
+    with pytest.raises(NoKeyError, match="broken") as caught:
+        key_of(Counted("log", tag={"a": Broken()}))
+    assert caught.value.path.startswith("[0].tag")
+
+
+def test_key_of_tensors_of_any_dtype():
+    dtypes = [torch.bfloat16, torch.float16, torch.int16, torch.bool, torch.complex64]
+    made = [[torch.tensor([[1, 0]], dtype=t), torch.tensor([1, 0], dtype=t)] for t in dtypes]
+    flat = [tensor for pair in made for tensor in pair]
+    assert len(set(map(key_of, flat))) == len(flat)
+    assert [key_of(tensor.clone().T.T) for tensor in flat[::2]] == [*map(key_of, flat[::2])]
+
+
+def test_splitter_that_does_not_shuffle_needs_no_seed():
+    key_of(LogisticRegressionCV(cv=KFold(5), random_state=0))
+    with pytest.raises(UnseededError):
+        key_of(LogisticRegressionCV(cv=KFold(5, shuffle=True), random_state=0))
+    with pytest.raises(UnseededError):  # its weights begin at random
+        key_of(MLPClassifier(shuffle=False))
+
+
+def test_key_holds_no_verbosity_nor_jobs():
+    one, other = (RandomForestClassifier(random_state=0, n_jobs=n, verbose=n) for n in (1, 2))
+    assert key_of(make_pipeline(one)) == key_of(make_pipeline(other))

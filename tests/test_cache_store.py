@@ -65,6 +65,18 @@ def test_store_computes_again_what_is_damaged(store, damage):
     np.testing.assert_array_equal(store.get(key, None), np.arange(1000))
 
 
+@pytest.mark.parametrize("where", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+def test_store_computes_again_what_has_a_flipped_bit(store, where):
+    key = key_of("a")
+    store.get(key, lambda: np.arange(1000))
+    (entry,) = Path(store.memory.store_backend.location).rglob("output.pkl")
+    data = bytearray(entry.read_bytes())
+    data[int(where * len(data))] ^= 4
+    entry.write_bytes(data)
+    np.testing.assert_array_equal(store.get(key, lambda: np.arange(1000)), np.arange(1000))
+    np.testing.assert_array_equal(store.get(key, None), np.arange(1000))
+
+
 def test_store_is_bounded_by_reduce_size(store):
     for i in range(4):
         store.get(key_of(i), lambda: np.zeros(1000))

@@ -2,11 +2,13 @@
 
 import pickle
 import shutil
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 from joblib import Memory
 from sklearn import config_context
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
@@ -16,9 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_mmfusion import FusionTransformer, TensorArray, TextEncoder, make_fusion_transformer
-from sklearn_mmfusion._cache import _calls
+from sklearn_mmfusion._cache import _calls, _store
 from tests import _registry as registry
-from tests._cache_data import Counted, counts, three, triples
+from tests._cache_data import Counted, CountedEncoder, counts, three, triples
 from tests._fusion_data import TRIPLES, hide, make_X, masked, masks
 
 
@@ -208,15 +210,17 @@ def test_without_memory_nothing_is_keyed(monkeypatch):
     real().fit(X, y).transform(X)
 
 
-def test_unseeded_is_fitted_each_time(tmp_path, recwarn):
+def test_unseeded_is_fitted_each_time_with_a_warning(tmp_path):
     X, y = three()
     log = tmp_path / "log"
     for _ in range(2):
         made = triples(str(log), random_state=None)
-        fused = FusionTransformer(made, memory=str(tmp_path / "memory")).fit(X, y)
-        fused.transform(X)
+        message = r"modality '(a|b|c)' is computed anew .* 'random_state' has no seed. Set random_"
+        with pytest.warns(UserWarning, match=message) as told:
+            fused = FusionTransformer(made, memory=str(tmp_path / "memory")).fit(X, y)
+            fused.transform(X)
+        assert len(told) == 3  # one a modality
     assert counts(log)["fit a"] == 2
-    assert not recwarn.list
     made = triples(str(log), random_state=None)
     for _ in range(2):
         FusionTransformer(made, memory=str(tmp_path / "memory"), random_state=0).fit(X, y)
@@ -231,6 +235,31 @@ def test_lambda_is_not_kept_and_named(tmp_path):
     with pytest.warns(UserWarning, match=message):
         told = fused.fit_transform(X, y)
     np.testing.assert_array_equal(told, fused.transform(X))
+
+
+def test_hits_have_the_parameters_asked_for(tmp_path):
+    X, y = three()
+    for verbose in (0, 1):
+        child = make_pipeline(Counted(str(tmp_path / "log"), "a"), KMeans(2, random_state=0))
+        child.set_params(kmeans__verbose=verbose)
+        fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory")).fit(X, y)
+        assert fused.named_transformers_["a"][-1].verbose == verbose
+    assert counts(tmp_path / "log")["fit a"] == 1
+
+
+class Trained(Counted):
+    net_params = MappingProxyType({"accelerator": dict})
+
+
+def test_what_processes_train_together_is_not_kept(tmp_path):
+    """Of ranks that share a folder all must train: one would wait for the other's lock."""
+    X, y = three()
+    for _ in range(2):
+        child = make_pipeline(Trained(str(tmp_path / "log"), "a"), StandardScaler())
+        fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory")).fit(X, y)
+        fused.transform(X)
+    assert counts(tmp_path / "log")["fit a"] == 2
+    assert not list((tmp_path / "memory").rglob("output.pkl"))
 
 
 def test_changed_base_is_an_error(tmp_path):
@@ -271,7 +300,8 @@ def test_pipelines_nested_fusions_and_workers(tmp_path):
 
     def make(memory, log, n_jobs=None):
         log = str(tmp_path / log)
-        inner = FusionTransformer([("b", Counted(log, "b"), "b")], memory=memory)
+        b = [("b", Counted(log, "b"), "b")]
+        inner = FusionTransformer(b, memory=memory, random_state=0)
         made = [
             ("a", make_pipeline(Counted(log, "a"), PCA(1, random_state=0)), "a"),
             ("rest", inner, ["b", "c"]),
@@ -306,7 +336,7 @@ def test_make_fusion_transformer_takes_memory(tmp_path):
 
 
 def frozen(log, X, y):
-    child = Counted(str(log), "frozen").fit(X["a"], y)
+    child = CountedEncoder(str(log), "frozen").fit(X["a"], y)
     log.unlink()
     return child
 
@@ -358,6 +388,62 @@ def test_frozen_encoder_fitted_again_is_another(tmp_path):
     before = fused.fit_transform(X, y)
     child.fit(X["a"], 5 * y)
     assert (fused.transform(X) != before).any()
+
+
+def centred(X):
+    return X - X.mean(axis=0)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_rows_decide_together_is_not_kept_by_cell(tmp_path, behind):
+    X, y = three()
+    X = X.assign(a=TensorArray(np.stack(list(X["a"])).reshape(len(y), -1)))
+    child = FrozenEstimator(FunctionTransformer(centred).fit(np.zeros((1, 9))))
+    child = (
+        make_pipeline(child, FrozenEstimator(StandardScaler().fit(np.eye(9)))) if behind else child
+    )
+    for rows in (slice(0, 20), slice(10, 36), slice(0, 20)):
+        fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path))
+        expected = FusionTransformer([("a", child, "a")]).fit_transform(X[rows], y[rows])
+        np.testing.assert_array_equal(fused.fit_transform(X[rows], y[rows]), expected)
+
+
+def test_frozen_encoder_without_locks(tmp_path, monkeypatch):
+    """Another process may fill the place that a call is about to fill."""
+    X, y = three()
+    child = FrozenEstimator(frozen(tmp_path / "log", X, y))
+    expected = child.transform(X["a"])
+    monkeypatch.setattr(_store, "fcntl", None)
+
+    def told(rows):
+        fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory"))
+        return fused.fit_transform(X[rows], y[rows])
+
+    with monkeypatch.context() as patch:
+        ask = _calls._ask
+
+        def late(*args):
+            patch.setattr(_calls, "_ask", ask)
+            told(slice(20, 36))
+            return ask(*args)
+
+        patch.setattr(_calls, "_ask", late)
+        np.testing.assert_allclose(told(slice(0, 20)), expected[:20], rtol=1e-6)
+    np.testing.assert_allclose(told(slice(None)), expected, rtol=1e-6)
+
+
+def test_frozen_answers_are_read_no_further_than_needed(tmp_path, monkeypatch):
+    X, y = three()
+    child = FrozenEstimator(frozen(tmp_path / "log", X, y))
+    make = {"memory": str(tmp_path / "memory")}
+    for end in (10, 20, 36):
+        FusionTransformer([("a", child, "a")], **make).fit(X[:end], y[:end])
+    found = []
+    find = _store.Store.find
+    monkeypatch.setattr(_store.Store, "find", lambda s, key: found.append(key) or find(s, key))
+    monkeypatch.setattr(_store.Store, "lock", None)  # what is there is read without
+    FusionTransformer([("a", child, "a")], **make).fit(X[:10], y[:10])
+    assert len(found) == 1
 
 
 def test_frozen_answers_that_were_deleted_are_computed_again(tmp_path):

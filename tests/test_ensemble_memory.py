@@ -4,14 +4,20 @@ import numpy as np
 import pytest
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 
-from sklearn_mmfusion import LateFusionClassifier, LateFusionRegressor
+from sklearn_mmfusion import (
+    JointFusionClassifier,
+    LateFusionClassifier,
+    LateFusionRegressor,
+    TensorArray,
+)
 from tests import _registry as registry
-from tests._cache_data import Counted, counts, three, triples
+from tests._cache_data import Counted, CountedEncoder, counts, three, triples
 
 HEAD = LogisticRegression(random_state=0)
 
@@ -91,7 +97,7 @@ def test_members_of_a_hit_are_objects_of_their_own(tmp_path):
 
 def test_frozen_encoder_sees_each_cell_once(tmp_path):
     X, y = three()
-    child = Counted(str(tmp_path / "log"), "frozen").fit(X["a"], y)
+    child = CountedEncoder(str(tmp_path / "log"), "frozen").fit(X["a"], y)
     encoders = [("a", FrozenEstimator(child), "a"), ("b", "passthrough", "b")]
     model = LateFusionClassifier(encoders, head=HEAD, fusion="stacking", cv=3)
     grid = {"head__C": [0.1, 1.0]}
@@ -100,6 +106,38 @@ def test_frozen_encoder_sees_each_cell_once(tmp_path):
     found = search(model.set_params(memory=str(tmp_path / "memory")), grid).fit(X, y)
     assert counts(tmp_path / "log")["cell frozen"] == before + len(X)
     np.testing.assert_array_equal(found.predict_proba(X), plain.predict_proba(X))
+
+
+def flat():
+    X, y = three()
+    return X.assign(a=TensorArray(np.stack(list(X["a"])).reshape(len(y), -1))), y
+
+
+def test_frozen_classifier(tmp_path):
+    X, y = flat()
+    rows = np.stack(list(X["a"]))
+    member = FrozenEstimator(LogisticRegression(random_state=0).fit(rows, y))
+    for _ in range(2):
+        model = LateFusionClassifier([("a", member, "a")], memory=str(tmp_path)).fit(X, y)
+        np.testing.assert_allclose(model.predict_proba(X), member.predict_proba(rows))
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_one_estimator_fitted_for_different_ends(tmp_path, turn):
+    """Alone it is asked for classes; before a classifier, or in a network, for features."""
+    X, y = flat()
+    both = (
+        LinearDiscriminantAnalysis(),
+        make_pipeline(LinearDiscriminantAnalysis(), LogisticRegression(random_state=0)),
+    )
+    made = [LateFusionClassifier([("a", member, "a")]) for member in both]
+    made.append(
+        JointFusionClassifier([("a", LinearDiscriminantAnalysis(), "a")], **registry.SMALL_JOINT)
+    )
+    for model in made[::turn]:
+        expected = clone(model).fit(X, y).predict_proba(X)
+        told = model.set_params(memory=str(tmp_path)).fit(X, y).predict_proba(X)
+        np.testing.assert_array_equal(told, expected)
 
 
 @pytest.mark.parametrize("fusion", ["product", "evidence"])

@@ -14,7 +14,7 @@ from sklearn_mmfusion.feature_extraction.audio import AudioEncoder
 from sklearn_mmfusion.feature_extraction.image import ImageEncoder
 from sklearn_mmfusion.feature_extraction.text import TextEncoder
 from tests import _registry as registry
-from tests._cache_data import Counted, counts, three, triples
+from tests._cache_data import CountedEncoder, counts, three, triples
 
 SMALL = {**registry.SMALL_JOINT, "max_epochs": 2}
 
@@ -43,13 +43,12 @@ def test_search_fits_each_transformer_once_a_fold(tmp_path, n_jobs):
 @pytest.mark.parametrize("cls", [TextEncoder, AudioEncoder])
 def test_search_prepares_inputs_once_a_fold(tmp_path, monkeypatch, cls):
     calls = []
-    prepare = cls._prepare
 
-    def counted(self, column, rows):
-        calls.append(len(rows))
-        return prepare(self, column, rows)
+    def count(method):
+        return lambda self, X, *args: calls.append(len(X)) or method(self, X, *args)
 
-    monkeypatch.setattr(cls, "_prepare", counted)
+    for name in ("fit_prepare", "prepare"):
+        monkeypatch.setattr(cls, name, count(getattr(cls, name)))
     X, y = registry.modalities(), registry.classes()
     model = registry.of_encoders(JointFusionClassifier)(memory=str(tmp_path), **SMALL)
     search(model, {"fusion": ["concat", "gated", "mean"]}).fit(X, y)
@@ -115,13 +114,14 @@ def test_without_a_seed_nothing_is_kept(tmp_path):
     log = tmp_path / "log"
     params = {**SMALL, "random_state": None, "memory": str(tmp_path / "memory")}
     for _ in range(2):
-        JointFusionClassifier(triples(str(log), random_state=None), **params).fit(X, y)
+        with pytest.warns(UserWarning, match="'random_state' has no seed"):
+            JointFusionClassifier(triples(str(log), random_state=None), **params).fit(X, y)
     assert counts(log)["fit a"] == 2
 
 
 def test_frozen_encoder_sees_each_cell_once(tmp_path):
     X, y = three()
-    child = Counted(str(tmp_path / "log"), "frozen").fit(X["a"], y)
+    child = CountedEncoder(str(tmp_path / "log"), "frozen").fit(X["a"], y)
     (tmp_path / "log").unlink()
     encoders = [("a", FrozenEstimator(child), "a"), ("b", "passthrough", "b")]
     model = JointFusionClassifier(encoders, memory=str(tmp_path / "memory"), **SMALL)

@@ -2,7 +2,8 @@
 
 A fit is one entry: the fitted estimator and its output on the training rows, which a hit gives
 back as a fresh object. What a fitted estimator answers for other rows is an entry under the key of
-its fit and that of the rows. A frozen estimator is never fitted: what it answers is kept by cell.
+its fit and that of the rows. A frozen estimator is never fitted; what a frozen encoder answers is
+kept by cell.
 """
 
 import functools
@@ -17,20 +18,23 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from sklearn_mmfusion._cache._keys import (
+    INDIFFERENT,
     NoKeyError,
     UnseededError,
     cell_digests,
     data_key,
     environment,
+    inside,
     key_of,
 )
 from sklearn_mmfusion._composition import gathered, wants_column
 from sklearn_mmfusion._sklearn import _safe_indexing
 
-BY_CELL = ("transform", "predict", "predict_proba", "predict_head", "predict_evidence")
+ASKED = ("transform", "predict", "predict_proba", "predict_head", "predict_evidence")
+ENCODER = ("fit_prepare", "prepare", "build_module")  # these answer for each cell by itself
 
 
-def fitted(estimator, data, call, store, *, told, who):
+def fitted(estimator, data, call, store, *, what, told, who):
     """Fit an estimator, or take a stored fit in its place.
 
     Parameters
@@ -42,6 +46,8 @@ def fitted(estimator, data, call, store, *, told, who):
     call : callable
         ``call(estimator, data)`` fits and returns the output on these rows.
     store : Store or None
+    what : str
+        What `call` does, "fit" or "fit_transform" say: one data and estimator, many outputs.
     told : object
         What else decides the result of `call`: target and fit parameters.
     who : str
@@ -54,29 +60,33 @@ def fitted(estimator, data, call, store, *, told, who):
     key : str or None
         Of the fit, for `asked`.
     """
-    if store is None:
+    if store is None or has_accelerator(estimator):
         return estimator, call(estimator, read(estimator, data)), None
-    if n_frozen(estimator) == n_steps(estimator):
+    if is_frozen(estimator):
         return estimator, call(_through(estimator, store, who), data), None
-    key = _key(who, estimator, data, estimator, told)
+    key = _key(who, estimator, data, estimator, what, told)
     if key is None and not n_frozen(estimator):
         return estimator, call(estimator, read(estimator, data)), None
 
     def compute():
-        twin = _through(estimator, store, who)
+        twin = _through(estimator, store, who if key else None)  # one warning is enough
         output = call(twin, data if twin is not estimator else read(twin, data))
         return _learned(twin), output
 
+    told = indifferent(estimator)
     learned, output = compute() if key is None else store.get(key, compute)
-    return _with(estimator, learned), output, key
+    estimator = _with(estimator, learned)
+    if told != indifferent(estimator):
+        estimator.set_params(**told)
+    return estimator, output, key
 
 
-def asked(estimator, data, call, store, key, *, told=None):
+def asked(estimator, data, call, store, key, *, what, told=None):
     """``call(estimator, data)`` of a fitted estimator, or a stored answer.
 
     Parameters as in `fitted`, which gave the `key`.
     """
-    if store is None:
+    if store is None or has_accelerator(estimator):
         return call(estimator, read(estimator, data))
 
     def compute():
@@ -85,7 +95,7 @@ def asked(estimator, data, call, store, key, *, told=None):
         return call(estimator, read(estimator, data))
 
     if key is not None:
-        key = _key(None, estimator, data, key, told)
+        key = _key(None, estimator, data, key, what, told)
     return compute() if key is None else store.get(key, compute)
 
 
@@ -97,23 +107,41 @@ def read(estimator, data):
 def _key(who, estimator, data, *told):
     """Key of what an estimator makes of data, decided by all that is told too.
 
-    None, with a warning if it is for `who` and not for want of a seed, where there is none.
+    None where there is none, with a warning if it is for `who`.
     """
     try:
         return key_of(told, data_key(data, estimator), environment(estimator))
-    except UnseededError:
-        return None
     except NoKeyError as error:
-        own = error.path.startswith("[0][0].")
-        what = f"parameter {error.path[7:]!r}" if own else "what it is given"
         if who is not None:
+            why = _reason(error, who.partition(":")[0])
             warnings.warn(
-                f"{who} is computed anew each time, memory notwithstanding: {what} has no key "
-                f"({error}). Use classes and functions that can be imported from a module.",
+                f"{who} is computed anew each time, memory notwithstanding: {why}",
                 UserWarning,
                 stacklevel=3,
             )
         return None
+
+
+def _reason(error, owner):
+    own = error.path.startswith("[0][0].")
+    what = f"parameter {error.path[7:]!r}" if own else "what it is given"
+    if isinstance(error, UnseededError):
+        return f"{what} has no seed. Set random_state=0, or another number, there or in {owner}."
+    return (
+        f"{what} has no key ({error}). Use classes and functions that can be imported from a "
+        "module, and arrays without masks."
+    )
+
+
+def indifferent(estimator):
+    """Parameters that no key holds, inside an estimator too."""
+    params = estimator.get_params()
+    return {name: v for name, v in params.items() if name.split("__")[-1] in INDIFFERENT}
+
+
+def has_accelerator(estimator):
+    """Whether processes train something inside together: one must not wait for another's fit."""
+    return any("accelerator" in (getattr(e, "net_params", None) or {}) for e in inside(estimator))
 
 
 # ------------------------------------------------------------------------------ pipelines
@@ -136,16 +164,33 @@ def n_frozen(estimator):
     return frozen
 
 
+def is_frozen(estimator):
+    """Whether nothing in an estimator is left to learn."""
+    return n_frozen(estimator) == n_steps(estimator)
+
+
+def is_by_cell(estimator):
+    """Whether an estimator is sure to answer for each cell by itself, as encoders do.
+
+    Of anything else, a function that subtracts a mean say, the rows may decide together.
+    """
+    if type(estimator) is Pipeline:
+        return all(is_by_cell(step) for _, step in estimator.steps)
+    if isinstance(estimator, FrozenEstimator):
+        return is_by_cell(estimator.estimator)
+    return estimator in (None, "passthrough") or all(hasattr(estimator, n) for n in ENCODER)
+
+
 def _through(estimator, store, who=None):
     """The same estimator, what comes first in it going through the store.
 
     That is its frozen part, or the first of several steps: another step behind it shall not
     fit it again.
     """
-    frozen, steps = n_frozen(estimator), n_steps(estimator)
-    if frozen == steps:
+    if is_frozen(estimator):
         return _Stored(estimator, store, who)
-    if steps == 1:
+    frozen = n_frozen(estimator)
+    if n_steps(estimator) == 1:
         return estimator
     first = estimator[:frozen] if frozen > 1 else estimator[0]
     if first in (None, "passthrough"):
@@ -187,23 +232,30 @@ class _Stored(BaseEstimator):
         self.who = who
 
     def fit(self, X, y=None, **params):
-        self.fit_transform(X, y, **params)
+        if not is_frozen(self.estimator):
+            self.fit_transform(X, y, **params)
         return self
 
     def fit_transform(self, X, y=None, **params):
-        if n_frozen(self.estimator) == n_steps(self.estimator):
+        if is_frozen(self.estimator):
             return self.transform(X)
 
         def call(estimator, data):
             return fit_transform(estimator, data, y, {"fit": params, "fit_transform": params})
 
         self.estimator, output, _ = fitted(
-            self.estimator, X, call, self.store, told=(y, params), who=self.who
+            self.estimator,
+            X,
+            call,
+            self.store,
+            what="fit_transform",
+            told=(y, params),
+            who=self.who,
         )
         return output
 
     def transform(self, X):
-        return by_cell(self.estimator, X, "transform", self.store, self.who)
+        return answers(self.estimator, X, "transform", self.store, self.who)
 
     def __getattr__(self, name):
         if name.startswith("__") or name in ("estimator", "store", "who"):
@@ -212,14 +264,14 @@ class _Stored(BaseEstimator):
         if type(last) is Pipeline and not hasattr(last, name):
             last = last[-1]
         found = getattr(last, name)
-        if name not in BY_CELL:
+        if name not in ASKED:
             return found
 
         @functools.wraps(found)
         def method(X, **params):
             if params:
                 return found(read(self.estimator, X), **params)
-            return by_cell(self.estimator, X, name, self.store, self.who)
+            return answers(self.estimator, X, name, self.store, self.who)
 
         return method
 
@@ -250,38 +302,47 @@ def fit_transform(transformer, data, y, params):
 # ------------------------------------------------------------------------------ frozen
 
 
-def by_cell(estimator, data, method, store, who=None):
-    """Answers of a frozen estimator, each cell asked about once, whatever rows come together.
-
-    Each call adds what it did not find as one entry, numbered after those before it, so that the
-    store's own limits bound them, and reads them all. Answers are those of the batch in which a
-    cell first came: for networks equal within 1e-5 (relative) to those of another batch.
-    """
+def answers(estimator, data, method, store, who=None):
+    """Answers of a frozen estimator: by cell where each stands for itself, else for all rows."""
 
     def ask(rows):
         return _ask(estimator, method, read(estimator, rows))
 
-    digests = cell_digests(data, estimator)
+    digests = cell_digests(data, estimator) if is_by_cell(estimator) else None
+    none = data if digests is None else data.iloc[:0].reset_index(drop=True)
+    key = _key(who, estimator, none, estimator, "frozen", method, digests is None)
+    if key is None or not len(data):
+        return ask(data)
     if digests is None:
-        return ask(data)
-    key = _key(who, estimator, data.iloc[:0], estimator, method)
-    if key is None:
-        return ask(data)
-    cells = [digest.tobytes() for digest in digests]
-    with store.lock(key):
-        shards = list(_shards(store, key))
-        known = {cell for shard, _ in shards for cell in shard}
-        new = {cell: row for row, cell in enumerate(cells) if cell not in known}
-        if new:
-            answers = ask(data.iloc[list(new.values())])
-            if not _has_rows(answers, len(new)):
-                return ask(data)
-            shard = (list(new), answers)
-            shards.append(store.get(_place(key, len(shards)), lambda: shard))
+        return store.get(key, lambda: ask(data))
+    told = by_cell([digest.tobytes() for digest in digests], data, ask, store, key)
+    return told.set_axis(data.index) if isinstance(told, pd.DataFrame) else told
+
+
+def by_cell(cells, data, ask, store, key):
+    """Answers for the digests `cells` of `data`, each asked once, whatever rows come together.
+
+    What was not found is added as one entry, numbered after those before it, so that the store's
+    own limits bound them. Entries are read until all cells are there; one that was deleted hides
+    those behind it until a call has filled its place. Answers are those of the batch in which a
+    cell first came: for networks equal within 1e-5 (relative) to those of another batch.
+    """
+    shards = _shards(store, key, set(cells))
+    if set(cells).difference(*(shard for shard, _ in shards)):
+        with store.lock(key):  # while asking too: others may want the same cells
+            shards = _shards(store, key, set(cells))
+            known = {cell for shard, _ in shards for cell in shard}
+            new = {cell: row for row, cell in enumerate(cells) if cell not in known}
+            if new:
+                own = list(new), ask(data.iloc[list(new.values())])
+                if not _has_rows(own[1], len(new)):
+                    return ask(data)
+                kept = store.get(_place(key, len(shards)), lambda: own)
+                # where there are no locks, another process may have filled the place
+                shards += [own] if kept is own else [kept, own]
     places = {cell: row for row, cell in enumerate(c for shard, _ in shards for c in shard)}
-    answers = _stack([answers for _, answers in shards])
-    answers = _safe_indexing(answers, np.array([places[cell] for cell in cells]))
-    return answers.set_axis(data.index) if isinstance(answers, pd.DataFrame) else answers
+    stacked = _stack([answers for _, answers in shards])
+    return _safe_indexing(stacked, np.array([places[cell] for cell in cells]))
 
 
 def _ask(estimator, method, data):
@@ -294,19 +355,16 @@ def _place(key, number):
     return key_of("shard", key, number)
 
 
-def _shards(store, key):
-    """Pairs (cells, answers) that are stored, up to the first number that is not."""
-    number = 0
-    while True:
-        try:
-            yield store.get(_place(key, number), _nothing)
-        except LookupError:
-            return
-        number += 1
-
-
-def _nothing():
-    raise LookupError
+def _shards(store, key, wanted):
+    """Pairs (cells, answers) that are stored, until all that is wanted is there or none follows."""
+    shards = []
+    while wanted:
+        found = store.find(_place(key, len(shards)))
+        if not found:
+            break
+        shards += found
+        wanted = wanted.difference(found[0][0])
+    return shards
 
 
 def _has_rows(answers, n):

@@ -23,17 +23,20 @@ from sklearn_mmfusion.containers import FileArray
 from sklearn_mmfusion.containers._base import RowViewArray
 
 FORMAT = 1  # of the cache: entries of another one are never found
-LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "skorch", "torch")
+LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "skorch", "torch", "pillow", "soundfile")
 # What their code does is told by their version, which `environment` holds.
-KNOWN = {"numpy", "scipy", "pandas", "sklearn", "skorch", "torch", "joblib", "sklearn_mmfusion"}
+WITHOUT_TORCH = {"numpy", "scipy", "pandas", "sklearn", "joblib"}
+KNOWN = WITHOUT_TORCH | {"torch", "skorch", "sklearn_mmfusion"}
 SETTINGS = ("transform_output", "enable_metadata_routing", "array_api_dispatch")
 SCALARS = (type(None), bool, int, float, complex, str, bytes)
 # Of a class: what says nothing about what it computes, or differs from process to process.
 SKIPPED = {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__"}
 SKIPPED |= {"__abstractmethods__", "__firstlineno__", "__static_attributes__"}
 SKIPPED |= {"_abc_impl", "__slotnames__"}
-# Of instances of known classes: a record of training, seconds included; whose request it is.
-PASSED_OVER = {"history_", "owner"}
+# Of instances of known classes: parameters that change no result; a record of training, seconds
+# included; whose request it is.
+INDIFFERENT = {"verbose", "n_jobs"}
+PASSED_OVER = INDIFFERENT | {"history_", "owner"}
 
 
 class NoKeyError(Exception):
@@ -67,11 +70,16 @@ class _Walk:
         self.codes = {}  # id -> digest, or None while being computed
         self.open = set()  # ids of what is being walked, to notice rings
         self.frozen = False
+        self.by_code = False  # functions that cannot be imported will do: code refers to them
 
     def digest(self, obj):
         """16 bytes of anything."""
         if type(obj) in SCALARS or obj is Ellipsis:
             return _blake(type(obj).__name__, repr(obj))
+        for kinds, names in OPENED:
+            if isinstance(obj, kinds):
+                parts = [self.digest(getattr(obj, name)) for name in names]
+                return _blake(type(obj).__name__, *parts)
         if isinstance(obj, type) or inspect.isroutine(obj):
             return self.callable(obj)
         if id(obj) in self.open:
@@ -79,6 +87,10 @@ class _Walk:
         self.open.add(id(obj))
         try:
             return self.compound(obj)
+        except NoKeyError:
+            raise
+        except Exception as error:  # objects of others may fail in any way
+            raise NoKeyError(f"{type(obj).__name__} cannot be read: {error}") from error
         finally:
             self.open.discard(id(obj))
 
@@ -99,7 +111,9 @@ class _Walk:
         if hasattr(obj, "store_backend"):  # a joblib.Memory: where results lie changes none
             return _blake("memory")
         if hasattr(obj, "detach") and type(obj).__module__.startswith("torch"):
-            return _blake("tensor", self.digest(obj.detach().cpu().numpy()))
+            rows = obj.detach().cpu().contiguous().reshape(-1)
+            numbers = rows.view(sys.modules["torch"].uint8).numpy()  # NumPy has no bfloat16
+            return _blake("tensor", repr(obj.dtype), repr(tuple(obj.shape)), numbers)
         return self.instance(obj)
 
     def at(self, place, obj):
@@ -138,10 +152,12 @@ class _Walk:
     def state(self, obj, state):
         if type(state) is not dict:
             return self.digest(state)
-        if not self.frozen and not isinstance(state.get("random_state", 0), Integral):
+        is_seeded = isinstance(state.get("random_state", 0), Integral)
+        if not (is_seeded or self.frozen or _draws_nothing(obj)):
             raise UnseededError("it has no seed", "random_state")
         if is_known(type(obj).__module__):
-            state = {name: value for name, value in state.items() if name not in PASSED_OVER}
+            over = PASSED_OVER | (set() if "estimator" in _parameters(obj) else {"estimator"})
+            state = {name: value for name, value in state.items() if name not in over}
         return self.digest(state)
 
     # ------------------------------------------------------------------------ code
@@ -157,17 +173,23 @@ class _Walk:
             return _blake("method", self.digest(obj.__objclass__), obj.__name__)
         if is_known(module):
             return _blake("known", module, name)
-        if "<" in name or not (module == "__main__" or _is_importable(obj, module, name)):
+        known = "<" not in name and (module == "__main__" or _is_importable(obj, module, name))
+        if not (known or self.by_code):
             raise NoKeyError(f"{name} cannot be imported from {module}")
         return _blake("own", module, name, self.code_of(obj))
 
     def code_of(self, obj):
         """Digest of the code that runs: a file may have been edited since it was read."""
-        obj = inspect.unwrap(obj) if not isinstance(obj, type) else obj
         if id(obj) in self.codes:
             return self.codes[id(obj)] or b"ring"
         self.codes[id(obj)] = None
-        found = self.class_code(obj) if isinstance(obj, type) else self.function_code(obj)
+        if isinstance(obj, type):
+            found = self.class_code(obj)
+        elif isinstance(obj, types.FunctionType):
+            found = self.function_code(obj)
+        else:  # a wrapper, such as scikit-learn's available_if
+            inner = [self.member(getattr(obj, n, None)) for n in ("fn", "check", "__wrapped__")]
+            found = _blake("wrapper", type(obj).__qualname__, *inner)
         self.codes[id(obj)] = found
         return found
 
@@ -183,23 +205,18 @@ class _Walk:
                     parts.append(_blake(name, self.member(member)))
         return _blake("class", *parts)
 
-    def member(self, member):
-        if isinstance(member, property):
-            return _blake(*map(self.member, (member.fget, member.fset, member.fdel)))
-        for inside in ("__func__", "func", "fn"):  # static, cached, scikit-learn's available_if
-            member = getattr(member, inside, member)
-        if isinstance(member, type) or isinstance(inspect.unwrap(member), types.FunctionType):
-            known = is_known(getattr(member, "__module__", None) or "")
-            return b"known" if known else self.code_of(member)
+    def member(self, value):
+        """What a class or function refers to: of what has no key, the kind must do."""
+        outside, self.by_code = self.by_code, True
         try:
-            return self.digest(member)
-        except NoKeyError:  # of a class, not of what is cached: its kind must do
-            return _blake(type(member).__qualname__)
+            return self.digest(value)
+        except NoKeyError:
+            return _blake(type(value).__qualname__)
+        finally:
+            self.by_code = outside
 
     def function_code(self, function):
-        if not isinstance(function, types.FunctionType):
-            return b""
-        cells = []
+        cells = [self.member(vars(function).get("__wrapped__"))]
         for cell in function.__closure__ or ():
             try:
                 cells.append(self.member(cell.cell_contents))
@@ -208,7 +225,7 @@ class _Walk:
         defaults = self.member((function.__defaults__, function.__kwdefaults__))
         names = set()
         code = self.code(function.__code__, names)
-        globals_ = [_blake(n, self.global_(function.__globals__.get(n))) for n in sorted(names)]
+        globals_ = [_blake(n, self.member(function.__globals__.get(n))) for n in sorted(names)]
         return _blake("function", code, defaults, *cells, *globals_)
 
     def code(self, code, names):
@@ -220,17 +237,21 @@ class _Walk:
         ]
         return _blake("code", code.co_code, repr(code.co_names), repr(code.co_varnames), *consts)
 
-    def global_(self, value):
-        """What code refers to in its module: other code, and constants one may edit there."""
-        if isinstance(value, (*SCALARS, tuple, type, types.FunctionType)):
-            return self.member(value)
-        return _blake(type(value).__qualname__)
-
 
 def is_known(module):
     """Whether a module belongs to a library whose version stands for its code."""
     top = module.partition(".")[0]
     return top in KNOWN or (top in sys.stdlib_module_names and top != "__main__")
+
+
+def _parameters(obj):
+    """Names of parameters: a forest's `estimator` is none, and has no seed of its own."""
+    return obj.get_params(deep=False) if hasattr(obj, "get_params") else ("estimator",)
+
+
+def _draws_nothing(obj):
+    """Whether it is a splitter that does not shuffle, whose `random_state` has to be None."""
+    return hasattr(obj, "get_n_splits") and getattr(obj, "shuffle", True) is False
 
 
 def _is_importable(obj, module, name):
@@ -253,6 +274,8 @@ def _blake(*parts):
 
 
 def _array(walk, array):
+    if type(array) not in (np.ndarray, np.memmap):  # there may be more to it, such as a mask
+        raise NoKeyError(f"{type(array).__name__} is not a plain array")
     if array.dtype.kind == "O":
         return _blake("objects", repr(array.shape), walk.digest(array.ravel().tolist()))
     if array.dtype.names:  # not as bytes: there may be chance ones between the fields
@@ -270,20 +293,33 @@ def _sparse(walk, matrix):
 
 
 def _series(walk, series):
-    return _blake("series", walk.digest(series.name), _cells(walk, series.array))
+    index = walk.digest(series.index)
+    return _blake("series", walk.digest(series.name), index, walk.digest(series.array))
 
 
 def _frame(walk, frame):
-    columns = [walk.digest(frame.iloc[:, j]) for j in range(frame.shape[1])]
-    return _blake("frame", repr(len(frame)), *columns)
+    names = walk.digest(frame.columns.tolist())
+    columns = [walk.digest(frame.iloc[:, j].array) for j in range(frame.shape[1])]
+    return _blake("frame", names, walk.digest(frame.index), *columns)
+
+
+def _index(walk, index):
+    if isinstance(index, pd.MultiIndex):
+        frame = index.to_frame(index=False, allow_duplicates=True)
+        levels = [frame.iloc[:, j].array for j in range(frame.shape[1])]
+    else:
+        levels = [index.array]
+    return _blake("index", walk.digest(list(index.names)), *map(walk.digest, levels))
 
 
 def _cells(walk, array):
     """A column of pandas."""
     if isinstance(array, RowViewArray):
-        return _blake("cells", verified(array).content_key())
+        return _blake("cells", array.content_key())
+    if isinstance(array, pd.arrays.NumpyExtensionArray):
+        array = array.to_numpy()
     if isinstance(array.dtype, np.dtype) and array.dtype.kind != "O":
-        return _array(walk, array.to_numpy())
+        return _array(walk, np.asarray(array))
     if isinstance(array.dtype, pd.CategoricalDtype):
         categories = walk.digest(array.categories.tolist())
         return _blake(repr(array.ordered), categories, _array(walk, np.asarray(array.codes)))
@@ -322,7 +358,14 @@ CONVERSIONS = [
     (pd.Series, _series),
     (pd.DataFrame, _frame),
     (pd.api.extensions.ExtensionArray, _cells),
-    (pd.Index, lambda walk, index: _blake("index", _cells(walk, index.array))),
+    (pd.Index, _index),
+]
+# Of descriptors and other wrappers: where what they wrap is.
+OPENED = [
+    (staticmethod | classmethod, ("__func__",)),
+    (property, ("fget", "fset", "fdel")),
+    (functools.cached_property, ("func",)),
+    (functools._lru_cache_wrapper, ("__wrapped__",)),
 ]
 
 
@@ -333,18 +376,18 @@ def data_key(data, reader):
     """Key of what an estimator is given: a column, a table, an array.
 
     O(rows) for columns of cells once their digests are known. Texts that an encoder inside
-    `reader` reads as paths are keyed by size and time of their files too. The index counts where
-    code of the user's could read it.
+    `reader` reads as paths are keyed by size and time of their files too. The index counts, of a
+    target too: some transformers read it, and it is the same for all candidates of a search.
     """
     parts = [data]
-    if hasattr(data, "index") and not all(map(_is_of_library, inside(reader))):
-        parts.append(data.index)
     roots = path_roots(reader)
     columns = [data] if isinstance(data, pd.Series) else []
     if isinstance(data, pd.DataFrame):
         columns = [data.iloc[:, j] for j in range(data.shape[1])]
     for column in columns:
-        if roots and not isinstance(column.array, RowViewArray):
+        if isinstance(column.array, RowViewArray):
+            verified(column.array)
+        elif roots:
             paths = [cell if type(cell) is str and cell else None for cell in column]
             parts += [FileArray(paths, root=root).content_key() for root in roots]
     return key_of(*parts)
@@ -389,6 +432,8 @@ def inside(estimator):
             left += each
         elif isinstance(each, dict):
             left += each.values()
+        elif isinstance(each, functools.partial):
+            left += [each.func, *each.args, *each.keywords.values()]
         elif hasattr(each, "get_params") and not isinstance(each, type):
             yield each
             is_frozen = isinstance(each, FrozenEstimator)
@@ -397,52 +442,46 @@ def inside(estimator):
             yield each
 
 
-def _is_of_library(each):
-    cls = each if isinstance(each, type) or inspect.isroutine(each) else type(each)
-    return is_known(getattr(cls, "__module__", None) or "builtins")
-
-
-def uses_torch(estimator):
-    """Whether the code of something inside an estimator refers to torch."""
-    for each in inside(estimator):
-        for base in (each if isinstance(each, type) else type(each)).__mro__:
-            top = base.__module__.partition(".")[0]
-            if top in ("torch", "skorch"):
-                return True
-            if top == "sklearn_mmfusion" and _has_torch(vars(sys.modules[base.__module__])):
-                return True
-            if not is_known(top) and any(map(_has_torch, map(_referred, vars(base).values()))):
-                return True
-        if _has_torch(_referred(each)):
+def may_use_torch(each):
+    """Whether an estimator, class or function is of another library than those without torch."""
+    cls = each if isinstance(each, type) else type(each)
+    for one in [each] if inspect.isroutine(each) else cls.__mro__:
+        top = (getattr(one, "__module__", None) or "torch").partition(".")[0]
+        if top not in WITHOUT_TORCH and (top in KNOWN or not is_known(top)):
             return True
     return False
 
 
-def _referred(function):
-    """What a function of the user's refers to in its module, by name."""
-    function = inspect.unwrap(function) if callable(function) else function
-    if not isinstance(function, types.FunctionType) or is_known(function.__module__):
-        return {}
-    return {n: v for n, v in function.__globals__.items() if n in function.__code__.co_names}
-
-
-def _has_torch(names):
-    modules = [getattr(v, "__module__", None) or getattr(v, "__name__", "") for v in names.values()]
-    return any(isinstance(m, str) and m.partition(".")[0] == "torch" for m in modules)
-
-
 def environment(estimator):
-    """What results depend on besides data and estimator: versions, settings, device, threads."""
+    """What results depend on besides data and estimator: versions, settings, device, threads.
+
+    Of torch by what is inside, not by whether it is loaded, which differs between processes.
+    """
     settings = get_config()
     told = [FORMAT, _versions(), [str(settings[name]) for name in SETTINGS]]
-    if uses_torch(estimator):
-        torch = sys.modules["torch"]
-        cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-        told.append([torch.get_num_threads(), cuda])
-    return told
+    return [*told, _torch_settings()] if any(map(may_use_torch, inside(estimator))) else told
+
+
+def _torch_settings():
+    import torch
+
+    return [
+        torch.get_num_threads(),
+        torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        torch.get_float32_matmul_precision(),
+        str(torch.get_default_dtype()),
+        torch.are_deterministic_algorithms_enabled(),
+    ]
 
 
 @functools.cache
 def _versions():
     package = sys.modules[__name__.partition(".")[0]].__version__
-    return [package, sys.version_info[:2], *map(metadata.version, LIBRARIES)]
+    return [package, sys.version_info[:2], *map(_version, LIBRARIES)]
+
+
+def _version(library):
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:  # an extra that is not installed
+        return None

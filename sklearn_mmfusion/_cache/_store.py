@@ -1,5 +1,6 @@
 """Where results lie: a `joblib.Memory`, and one lock a key for processes that miss at once."""
 
+import hashlib
 import os
 import pickle
 import warnings
@@ -19,14 +20,7 @@ except ImportError:  # Windows: two processes may compute the same, and the resu
     fcntl = None
 
 
-def _computed(key, compute):
-    # The body never changes, and all else that decides the result is in the key: joblib empties
-    # the cache of a function whose code has changed.
-    return compute()
-
-
-class _NotPickledError(Exception):
-    """A result that cannot be stored."""
+FOLDER = "sklearn_mmfusion"  # of all entries, in the folder of the memory
 
 
 class Store:
@@ -46,30 +40,38 @@ class Store:
         A stored result is read anew at every call. One that is damaged is computed again. Classes
         of a script or notebook are stored with their code: workers cannot import them.
         """
-        made = []
+        found = self.find(key)
+        if not found:
+            with self.lock(key):
+                found = self.find(key)  # another process may have stored it meanwhile
+                if not found:
+                    found = [compute()]
+                    self._write(key, *found)
+        return found[0]
 
-        def packed():
-            made.append(compute())
-            try:
-                return cloudpickle.dumps(made[0])
-            except Exception as error:
-                raise _NotPickledError from error
-
-        call = self.memory.cache(_computed, ignore=["compute"], verbose=0)
+    def find(self, key):
+        """A list of the stored result; an empty one where there is none or it is damaged."""
+        entries, place = self.memory.store_backend, [FOLDER, key]
         try:
-            if call.check_call_in_cache(key, None):
-                data = call(key, packed)
-            else:
-                with self.lock(key):
-                    data = call(key, packed)
-        except _NotPickledError as error:
+            if entries.contains_item(place):
+                data = entries.load_item(place, verbose=0)
+                if data[:16] == _digest(data[16:]):
+                    return [pickle.loads(data[16:])]
+        except Exception:  # damaged bytes raise anything
+            pass
+        return []
+
+    def _write(self, key, result):
+        try:
+            data = cloudpickle.dumps(result)
+        except Exception as error:
             warnings.warn(
-                f"A result could not be stored, memory notwithstanding: {error.__cause__}.",
+                f"A result could not be stored, memory notwithstanding: {error}.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-            return made[0]
-        return made[0] if made else pickle.loads(data)
+            return
+        self.memory.store_backend.dump_item([FOLDER, key], _digest(data) + data, verbose=0)
 
     @contextmanager
     def lock(self, key):
@@ -106,6 +108,10 @@ class Store:
             if _is_file(path, descriptor):
                 return descriptor, path
             os.close(descriptor)
+
+
+def _digest(data):
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _is_file(path, descriptor):

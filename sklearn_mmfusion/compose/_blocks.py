@@ -32,10 +32,11 @@ def fit_child(child, data, y, selection, params, message, store):
         _print_elapsed_time("FusionTransformer", message),
     ):
         who = f"FusionTransformer: modality {selection.name!r}"
-        return fitted(child, data, call, store, told=(y, params), who=who)
+        told = y, params
+        return fitted(child, data, call, store, what="fit_transform", told=told, who=who)
 
 
-def transform_child(child, data, selection, params, store, key):
+def transform_child(child, data, selection, params, store, fit_key):
     """Output of one fitted transformer for the present rows, None if there are none."""
     if data is None:
         return None
@@ -45,7 +46,7 @@ def transform_child(child, data, selection, params, store, key):
         return child.transform(data, **params)
 
     with noted(_note(child, selection, "transforming")):
-        return asked(child, data, call, store, key, told=params)
+        return asked(child, data, call, store, fit_key, what="transform", told=params)
 
 
 # ------------------------------------------------------------------------------ blocks

@@ -162,16 +162,26 @@ transformer, default="concat"
     `fit` passes `sample_weight` and `groups` to the transformers that take them; with metadata
     routing enabled, it follows their requests. A failed `fit` leaves an earlier one in place.
 
-    With `memory`, what is read is bit for bit what was computed, and the key of a column of cells
-    takes time in proportion to its rows, not bytes. It holds parameters, cells (of files their
-    paths, sizes and times), target, weights and groups, versions of libraries, threads and device;
-    of classes and functions that are no library's also their code, but not that of modules they
-    use. A `random_state` of None in a transformer means a new fit each time; so does what has no
-    key, as a lambda, with a warning. A :class:`~sklearn.frozen.FrozenEstimator`, also first in a
-    pipeline, sees each cell once whatever the splits. Columns must not change underneath: a sample
-    of cells and all files are checked. A fitted transformer that is changed by hand is not noticed.
-    Nothing is ever deleted; ``joblib.Memory.reduce_size`` does that. After a search,
-    ``set_params(memory=None)`` keeps predictions from being stored.
+    With `memory`, the key of a column of cells takes time in proportion to its rows, not bytes. It
+    holds parameters (but `verbose` and `n_jobs` of library classes), cells, index, target, weights
+    and groups, versions of libraries, and where torch may be used its threads, device and
+    settings; of classes and functions that are no library's also their code and what it refers to,
+    but not the code of modules they use. A class attribute or global that changes at every fit
+    makes every fit a new one. Files count by path, size and time in a
+    :class:`~sklearn_mmfusion.FileArray` and where an encoder reads texts as paths; texts that a
+    transformer of another kind reads as paths count as texts. A `random_state` of None in a
+    transformer means a new fit each time, with a warning; so does what has no key, as a lambda.
+    What is trained through ``net_params={"accelerator": ...}`` is not kept.
+
+    What is read is bit for bit what was computed, but for frozen networks: an encoder in a
+    :class:`~sklearn.frozen.FrozenEstimator`, also first in a pipeline, sees each cell once
+    whatever the splits, in another batch than without `memory`, and its features are equal within
+    1e-5 (relative). Processes that want new cells of one frozen encoder wait for each other.
+
+    Columns must not change underneath: a sample of cells and all files are checked. A fitted
+    transformer that is changed by hand is not noticed. Nothing is ever deleted;
+    ``joblib.Memory.reduce_size`` does that. After a search, ``set_params(memory=None)`` keeps
+    predictions from being stored.
 
     Examples
     --------
@@ -417,9 +427,9 @@ transformer, default="concat"
         fitted = Parallel(n_jobs=self.n_jobs)(jobs)
         children, blocks, self._frame_columns, self._fit_keys = {}, [], {}, {}
         results = zip(active, fitted, presence, strict=True)
-        for (_, selection), (child, output, key), present in results:
+        for (_, selection), (child, output, fit_key), present in results:
             name = selection.name
-            self._fit_keys[name] = key
+            self._fit_keys[name] = fit_key
             block, self._frame_columns[name] = as_block(selection, child, output, present)
             children[name] = child
             blocks.append(block)

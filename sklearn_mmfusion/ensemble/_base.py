@@ -16,7 +16,7 @@ from sklearn.utils import Bunch, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mmfusion._cache import MEMORY, asked, open_store
+from sklearn_mmfusion._cache import MEMORY, open_store
 from sklearn_mmfusion._composition import (
     TripleComposition,
     accepted_fit_params,
@@ -43,7 +43,14 @@ from sklearn_mmfusion._sklearn import (
     process_routing,
 )
 from sklearn_mmfusion._validation import check_groups, check_weight
-from sklearn_mmfusion.ensemble._members import Task, as_member, kind_of, prepared_clone, run
+from sklearn_mmfusion.ensemble._members import (
+    Task,
+    as_member,
+    ask_member,
+    kind_of,
+    prepared_clone,
+    run,
+)
 
 FOLDS = 5
 
@@ -99,7 +106,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         tasks = self._tasks(members, table, y, routed, splits)
         done = self._run(tasks)
         self.estimators_ = [row[0][0] for row in done]
-        self._fit_keys = [row[0][1] for row in done]
+        self._fit_keys = {m[0]: row[0][1] for m, row in zip(members, done, strict=True)}
         for (name, _, _), member in zip(members, self.estimators_, strict=True):
             self._check_member(name, member, fitted=True)
         tests = [test for _, test in splits]
@@ -255,8 +262,8 @@ class _LateFusion(TransformerMixin, TripleComposition):
             jobs.append((self._ask(member), member, data, present))
         store = open_store(self.memory, reading=True)
         told = Parallel(n_jobs=self.n_jobs)(
-            delayed(ask_if_present)(ask, member, data, store, key)
-            for (ask, member, data, _), key in zip(jobs, self._fit_keys, strict=True)
+            delayed(ask_member)(ask, member, data, store, fit_key)
+            for (ask, member, data, _), fit_key in zip(jobs, self._fit_keys.values(), strict=True)
         )
         present = np.array([present for *_, present in jobs])
         answers, mask = np.ones((*present.shape, *self._answer_shape())), np.zeros_like(present)
@@ -436,11 +443,6 @@ class _LateFusion(TransformerMixin, TripleComposition):
                     f"{who}: the weight of modality {name!r} is {weight!r}; expected a finite "
                     "number of 0 or more."
                 )
-
-
-def ask_if_present(ask, member, data, store, key):
-    """Answers for the rows in `data`, None where there are none."""
-    return None if data is None else asked(member, data, ask, store, key, told=ask)
 
 
 def _wide(mask, answers):

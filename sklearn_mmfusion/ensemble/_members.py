@@ -114,15 +114,16 @@ class Task:
             member.fit(data, y, **params)
 
         with noted(self.note), _print_elapsed_time(self.owner, self.message):
-            member, _, key = fitted(
-                self.member, self._rows(self.kept), fit, self.store, told=(y, params), who=self.who
+            rows, told = self._rows(self.kept), (y, params)
+            member, _, fit_key = fitted(
+                self.member, rows, fit, self.store, what="fit", told=told, who=self.who
             )
             if self.test is None:
-                return member, key
+                return member, fit_key
             rows = self.test[self.present[self.test]]
             if not len(rows):
                 return None
-            return asked(member, self._rows(rows), self.ask, self.store, key, told=self.ask)
+            return ask_member(self.ask, member, self._rows(rows), self.store, fit_key)
 
     def _rows(self, rows):
         places = np.cumsum(self.present)[rows] - 1
@@ -133,6 +134,13 @@ class Task:
 def run(task):
     """Run a task; a function, which every backend of joblib can pickle."""
     return task.run()
+
+
+def ask_member(ask, member, data, store, fit_key):
+    """Answers for the rows in `data`, None where there are none."""
+    if data is None:
+        return None
+    return asked(member, data, ask, store, fit_key, what="ask", told=ask)
 
 
 # ------------------------------------------------------------------------------ answers

@@ -44,7 +44,7 @@ class EncoderPart:
         steps = estimator.steps if isinstance(estimator, Pipeline) else [("", estimator)]
         self.alone = estimator[:-1] if len(steps) > 1 else None
         self.encoder = steps[-1][1]
-        self.keys = None, None  # of the fits of both
+        self.fit_keys = None, None  # of both
 
     def fit_prepare(self, X, y, params, store=None, who=""):
         alone_key = None
@@ -55,16 +55,19 @@ class EncoderPart:
             inputs = as_inputs(encoder.fit_prepare(X, y))
             return None if is_lazy(inputs) else inputs
 
-        self.encoder, inputs, key = fitted(self.encoder, X, call, store, told=y, who=who)
-        self.keys = alone_key, key if inputs is not None else None
+        self.encoder, inputs, key = fitted(
+            self.encoder, X, call, store, what="fit_prepare", told=y, who=who
+        )
+        self.fit_keys = alone_key, key if inputs is not None else None
         return prepare(self.encoder, read(self.encoder, X)) if inputs is None else inputs
 
     def prepare(self, X, store=None):
-        alone_key, key = self.keys
+        alone_key, key = self.fit_keys
         if self.alone is not None:
-            X = asked(self.alone, X, transform, store, alone_key)
+            X = asked(self.alone, X, transform, store, alone_key, what="transform")
         # inputs that are read from the column when a batch is drawn are not stored
-        return asked(self.encoder, X, prepare, None if key is None else store, key)
+        store = None if key is None else store
+        return asked(self.encoder, X, prepare, store, key, what="prepare")
 
     def build_module(self):
         return self.encoder.build_module()
@@ -110,7 +113,8 @@ def fit_alone(transformer, X, y, params, store, who):
     def call(transformer, X):
         return fit_transform(transformer, X, y, {"fit": params, "fit_transform": params})
 
-    return fitted(transformer, X, call, store, told=(y, params), who=who)
+    told = y, params
+    return fitted(transformer, X, call, store, what="fit_transform", told=told, who=who)
 
 
 class FeaturePart:
@@ -121,16 +125,16 @@ class FeaturePart:
         self.takes_arrays = is_passthrough(transformer)
         self.alone = transformer
         self.arguments = {"out_features": width, "dropout": dropout}
-        self.key = None  # of the fit
+        self.fit_key = None
 
     def fit_prepare(self, X, y, params, store=None, who=""):
-        self.alone, features, self.key = fit_alone(self.alone, X, y, params, store, who)
+        self.alone, features, self.fit_key = fit_alone(self.alone, X, y, params, store, who)
         features = self._check(features)
         self.mean, self.scale = mean_and_scale(features)
         return Inputs(features=DenseRows(features))
 
     def prepare(self, X, store=None):
-        features = asked(self.alone, X, transform, store, self.key)
+        features = asked(self.alone, X, transform, store, self.fit_key, what="transform")
         return Inputs(features=DenseRows(self._check(features)))
 
     def build_module(self):

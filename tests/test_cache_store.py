@@ -212,3 +212,12 @@ def test_class_of_a_script_is_kept_in_workers_too(tmp_path, script_environment):
     for _ in range(2):
         subprocess.run(command, env=script_environment, check=True)
     assert (tmp_path / "log").read_text().splitlines() == ["fit"] * 4
+
+
+@pytest.mark.parametrize("what", ["a file", "an empty name"])
+def test_a_store_in_no_folder_is_refused(tmp_path, what):
+    path = tmp_path / "file"
+    path.write_text("")
+    memory = str(path) if what == "a file" else ""
+    with pytest.raises(ValueError, match=f"memory=.* is {what}; expected the name of a folder"):
+        open_store(memory)

@@ -135,6 +135,12 @@ def open_store(memory, *, reading=False):
         return None
     if reading and isinstance(memory, str) and not os.path.isdir(memory):
         return None
+    if isinstance(memory, str) and (not memory or os.path.isfile(memory)):
+        what = "an empty name" if not memory else "a file"
+        raise ValueError(
+            f"memory={memory!r} is {what}; expected the name of a folder, made where there "
+            "is none, or a joblib.Memory."
+        )
     memory = check_memory(memory)
     location = getattr(memory, "location", None)
     if location is None:

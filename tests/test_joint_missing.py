@@ -218,7 +218,8 @@ def test_model_of_one_modality_with_absent_cells(cls):
     without = joint(cls, [encoders()[1]]).fit(X[kept], y[kept])
     with pytest.warns(UserWarning, match=f"2 of {N} {NOTHING}"):
         told = assert_sensible(model, X)
-    np.testing.assert_array_equal(told[kept], answers(without, X[kept]))
+    # not to the last bit: absent rows stand in the batch that the head reads
+    np.testing.assert_allclose(told[kept], answers(without, X[kept]), rtol=1e-6)
 
 
 class Sides(Callback):

@@ -35,8 +35,8 @@ LINEAR_ROWS, LINEAR_CELLS = 20_000, 20_000_000
 class _NeuralEstimator(NetworkMixin, BaseEstimator):
     """A multilayer perceptron on 2-D features: what classifier and regressor share."""
 
-    # A head that starts at the linear solution never has large gradients (the same networks with
-    # 1.0, on features of digits3 and leaf99), and to look costs a sixth of a step.
+    # Starting at the linear solution keeps gradients small: with 1.0, accuracy and log loss were
+    # equal to four decimals on folds of digits3 and leaf99, and to look costs a sixth of a step.
     _max_norm = math.inf
 
     _parameter_constraints = {

@@ -54,13 +54,12 @@ def as_arrays(arrays):
 
 def train(size):
     arrays, y = load_data(size, "train")
-    told, truth = load_data(size, "test")
-    X, test, model = as_arrays(arrays), as_arrays(told), build(size)
+    X, model = as_arrays(arrays), build(size)
     model.optimizer.build(model.trainable_variables)
     weights = model.get_weights()
 
     def work():
-        # The same model again, so that only the first round, which does not count, traces it.
+        # The same model again, so that only the first time traces it.
         model.set_weights(weights)
         for variable in model.optimizer.variables:
             variable.assign(tf.zeros_like(variable))
@@ -68,7 +67,8 @@ def train(size):
         start = time.process_time()
         history = model.fit(X, y, batch_size=BATCH_SIZE, epochs=SIZES[size].n_epochs, verbose=0)
         seconds = time.process_time() - start
-        accuracy = (model.predict(test, verbose=0).argmax(1) == truth).mean()
+        told, truth = load_data(size, "test")
+        accuracy = (model.predict(as_arrays(told), verbose=0).argmax(1) == truth).mean()
         return {"seconds": seconds, "loss": history.history["loss"][-1], "accuracy": accuracy}
 
     return work

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,29 +27,22 @@ def serve(contenders):
         print("result", json.dumps(work()), flush=True)
 
 
-class Worker:
-    """A contender in its own process."""
+class Contender:
+    """What `serve` runs, in a process of its own for each round."""
 
     def __init__(self, script, name, size, python=sys.executable, label=None):
-        self.name = label or name
-        self.process = subprocess.Popen(
-            [python, script, "--serve", name, size],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+        self.name, self.command = label or name, [python, script, "--serve", name, size]
+
+    def work_twice(self):
+        """What the work returned the first and the second time in one process."""
+        process = subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-
-    def work(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith("result "):
-                return json.loads(line.removeprefix("result "))
-        raise RuntimeError(f"{self.name}: the worker ended without a result")
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+        told, _ = process.communicate("\n\n")
+        lines = [line for line in told.splitlines() if line.startswith("result ")]
+        if len(lines) != 2:
+            raise RuntimeError(f"{self.name}: the worker ended without a result")
+        return [json.loads(line.removeprefix("result ")) for line in lines]
 
 
 def parse(contenders):
@@ -63,34 +56,45 @@ def parse(contenders):
 
 
 @contextmanager
-def start(script, contenders, size, options, keras_job):
-    """Workers of one size, the first of them what the others are compared with."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+def gather(script, names, size, options, keras_job):
+    """Contenders of one size, the first of them what the others are compared with."""
+    with tempfile.TemporaryDirectory() as folder:
         os.environ["BENCH_DATA"] = folder
         save_data(size, folder)
-        first, *others = contenders
+        first, *others = names
         names = [first, *[n for n in others if not options.only or n in options.only]]
-        workers = [Worker(script, name, size) for name in names]
+        contenders = [Contender(script, name, size) for name in names]
         if options.keras_python:
             keras = Path(__file__).with_name("_keras.py")
-            workers.append(Worker(keras, keras_job, size, options.keras_python, label="keras"))
-        for worker in workers:
-            stack.callback(worker.close)
-        yield workers
+            python = options.keras_python
+            contenders.append(Contender(keras, keras_job, size, python, label="keras"))
+        yield contenders
 
 
-def compare(started, options):
-    """Run all workers in turn; return their results and their ratios to the first, by name.
+def compare(gathered, options):
+    """Run all contenders in turn; return what they told, and ratios to the first one, by name.
 
-    The first round does not count. A ratio is taken within its round, so that a machine that slows
-    down slows both.
+    Each round starts every contender in a new process, since where its memory happens to lie makes
+    a difference of several percent, and lets it work twice. The first time pays for what a process
+    does once: tracing a graph, pages of memory from the system (the C allocator of a loop that
+    leaves it as it is asks for fewer of them once blocks of some size have been freed). A ratio is
+    taken within its round, so that a machine that slows down slows both.
+
+    Returns
+    -------
+    results : dict of str to list of dict
+        Of the second times.
+    again, first : dict of str to ndarray of shape (rounds,)
+        Ratios of the second times, and of the first times.
     """
-    with started as workers:
-        told = [[worker.work() for worker in workers] for _ in range(options.rounds + 1)][1:]
-        names = [worker.name for worker in workers]
-    results = {name: [r[i] for r in told] for i, name in enumerate(names)}
-    seconds = np.array([[r["seconds"] for r in one] for one in told])
-    return results, dict(zip(names, (seconds / seconds[:, :1]).T, strict=True))
+    with gathered as contenders:
+        told = [[c.work_twice() for c in contenders] for _ in range(options.rounds)]
+        names = [contender.name for contender in contenders]
+    results = {name: [r[i][1] for r in told] for i, name in enumerate(names)}
+    seconds = np.array([[[w["seconds"] for w in one] for one in row] for row in told])
+    ratios = seconds / seconds[:, :1]  # (rounds, contenders, 2)
+    first, again = (dict(zip(names, ratios[..., i].T, strict=True)) for i in (0, 1))
+    return results, again, first
 
 
 def as_ratio(values):

@@ -3,7 +3,8 @@
 The reference network (`_reference.py`) at three sizes; "hand" is a loop over slices of ready
 tensors, NCHW and float32, in `inference_mode`, with a softmax; "ours" is `predict_proba`, checks
 and preparation of X included, on uint8 pixels. Equal batches: 32 rows at SEED, 256 at SMALL and
-FEAT. Medians of ratios of CPU time within a round [quartiles], one thread.
+FEAT. Medians of ratios of CPU time within a round [quartiles], of the second prediction of a
+process, one thread.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_prediction.py [--sizes SEED SMALL FEAT] [--rounds 5]
         [--keras-python PATH]   # a Python that has tensorflow, else no row for Keras
@@ -14,7 +15,7 @@ import time
 
 import torch
 from _data import SIZES, load_data
-from _paired import as_ratio, compare, parse, serve, start
+from _paired import as_ratio, compare, gather, parse, serve
 from _reference import HandHead, HandNetwork, as_ours, as_tensors, make_ours
 
 
@@ -59,7 +60,8 @@ def main():
     print("| size | contender | prediction / hand | microseconds a row |")
     print("| --- | --- | --- | --- |")
     for size in options.sizes:
-        results, ratios = compare(start(__file__, CONTENDERS, size, options, "predict"), options)
+        gathered = gather(__file__, CONTENDERS, size, options, "predict")
+        results, ratios, _ = compare(gathered, options)
         for name, told in results.items():
             row = sorted(r["seconds"] for r in told)[len(told) // 2] / SIZES[size].n_test
             print(f"| {size} | {name} | {as_ratio(ratios[name])} | {1e6 * row:.1f} |", flush=True)

@@ -4,7 +4,8 @@ The reference network (`_reference.py`) at three sizes, equal batches and passes
 loop: NCHW, float32, unfused Adam, ready tensors sliced by index. "hand, same levers" has all that
 the engine has: channels-last, pooling first, uint8 pixels scaled by the batch, fused AdamW,
 clipping, the schedule, freed memory kept. "ours" is the training inside `fit`, "ours, whole fit"
-all of `fit`. Medians of ratios of CPU time within a round [quartiles], one thread.
+all of `fit`. Medians of ratios of CPU time within a round [quartiles], one thread; of the second
+training of a process, and, as "first / hand", of the first ones, as a script has it.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_training.py [--sizes SEED SMALL FEAT] [--rounds 5]
         [--keras-python PATH]   # a Python that has tensorflow, else no row for Keras
@@ -17,7 +18,7 @@ import time
 import numpy as np
 import torch
 from _data import BATCH_SIZE, LR, SIZES, load_data
-from _paired import as_ratio, compare, parse, serve, start
+from _paired import as_ratio, compare, gather, parse, serve
 from _reference import HandHead, HandNetwork, as_ours, as_tensors, make_ours
 from skorch.callbacks import Callback
 from torch import nn
@@ -27,8 +28,6 @@ def hand(size):
     """A plain loop."""
     arrays, y = load_data(size, "train")
     inputs, target = as_tensors(arrays), torch.from_numpy(y)
-    told, truth = load_data(size, "test")
-    test = as_tensors(told)
 
     def work():
         torch.manual_seed(0)
@@ -45,7 +44,9 @@ def hand(size):
                 optimizer.step()
                 losses.append(loss.item())
         seconds = time.process_time() - start
-        return {"seconds": seconds, "loss": np.mean(losses), **accuracy(network, test, truth)}
+        told, truth = load_data(size, "test")
+        accurate = accuracy(network, as_tensors(told), truth)
+        return {"seconds": seconds, "loss": np.mean(losses), "accuracy": accurate}
 
     return work
 
@@ -55,7 +56,7 @@ def accuracy(network, test, truth):
         parts = [
             network(*batch) for batch in zip(*[x.split(BATCH_SIZE) for x in test], strict=True)
         ]
-    return {"accuracy": (torch.cat(parts).argmax(1).numpy() == truth).mean()}
+    return (torch.cat(parts).argmax(1).numpy() == truth).mean()
 
 
 def levers(size):
@@ -66,7 +67,6 @@ def levers(size):
 
     arrays, y = load_data(size, "train")
     tensors, target = [torch.from_numpy(a) for a in arrays.values()], torch.from_numpy(y)
-    told, truth = load_data(size, "test")
     n_steps = SIZES[size].n_epochs * -(-len(y) // BATCH_SIZE)
     if size != "FEAT":
         flat = arrays["image"].reshape(-1, 3)
@@ -110,8 +110,9 @@ def levers(size):
                     step += 1
                 mean_loss = torch.stack(losses).mean().item()
         seconds = time.process_time() - start
-        test = [torch.from_numpy(a) for a in told.values()]
-        return {"seconds": seconds, "loss": mean_loss, **accuracy(network, test, truth)}
+        told, truth = load_data(size, "test")
+        accurate = accuracy(network, [torch.from_numpy(a) for a in told.values()], truth)
+        return {"seconds": seconds, "loss": mean_loss, "accuracy": accurate}
 
     return work
 
@@ -133,15 +134,15 @@ class Clock(Callback):
 def ours(size, whole=False, **params):
     """Our estimator."""
     arrays, y = load_data(size, "train")
-    told, truth = load_data(size, "test")
-    X, X_test = as_ours(arrays), as_ours(told)
+    X = as_ours(arrays)
 
     def work():
         model = make_ours(size, callbacks=[Clock()], **params)
         start = time.process_time()
         model.fit(X, y)
         seconds = time.process_time() - start if whole else Clock.seconds
-        accurate = float((model.predict(X_test) == truth).mean())
+        told, truth = load_data(size, "test")
+        accurate = float((model.predict(as_ours(told)) == truth).mean())
         return {"seconds": seconds, "loss": model.history_[-1]["train_loss"], "accuracy": accurate}
 
     return work
@@ -152,7 +153,6 @@ def skorch(size):
     from skorch import NeuralNetClassifier
 
     arrays, y = load_data(size, "train")
-    told, truth = load_data(size, "test")
 
     class Network(HandHead):
         def forward(self, X):
@@ -172,6 +172,7 @@ def skorch(size):
             callbacks=[Clock()],
         )
         net.fit(arrays["features"], y)
+        told, truth = load_data(size, "test")
         accurate = float((net.predict(told["features"]) == truth).mean())
         loss = net.history[-1]["train_loss"]
         return {"seconds": Clock.seconds, "loss": loss, "accuracy": accurate}
@@ -186,7 +187,6 @@ def perceptron(size):
     from sklearn.neural_network import MLPClassifier
 
     arrays, y = load_data(size, "train")
-    told, truth = load_data(size, "test")
     warnings.simplefilter("ignore")  # that it has not converged
 
     def work():
@@ -200,6 +200,7 @@ def perceptron(size):
         start = time.process_time()
         model.fit(arrays["features"], y)
         seconds = time.process_time() - start
+        told, truth = load_data(size, "test")
         accurate = float((model.predict(told["features"]) == truth).mean())
         return {"seconds": seconds, "loss": model.loss_, "accuracy": accurate}
 
@@ -221,16 +222,17 @@ ONLY_FEAT = ("skorch", "MLPClassifier")
 
 def main():
     options = parse(CONTENDERS)
-    print("| size | contender | training / hand | ours / this | loss | accuracy |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| size | contender | training / hand | ours / this | first / hand | loss | accuracy |")
+    print("| --- " * 7 + "|")
     for size in options.sizes:
         contenders = [n for n in CONTENDERS if size == "FEAT" or n not in ONLY_FEAT]
-        results, ratios = compare(start(__file__, contenders, size, options, "train"), options)
+        gathered = gather(__file__, contenders, size, options, "train")
+        results, ratios, first = compare(gathered, options)
         for name in ratios:
             loss, accurate = (np.mean([r[k] for r in results[name]]) for k in ("loss", "accuracy"))
             own = as_ratio(ratios["ours"] / ratios[name]) if "ours" in ratios else ""
-            cells = [size, name, as_ratio(ratios[name]), own, f"{loss:.3f}", f"{accurate:.3f}"]
-            print("|", " | ".join(cells), "|", flush=True)
+            cells = [size, name, as_ratio(ratios[name]), own, as_ratio(first[name])]
+            print("|", " | ".join([*cells, f"{loss:.3f}", f"{accurate:.3f}"]), "|", flush=True)
 
 
 if __name__ == "__main__":

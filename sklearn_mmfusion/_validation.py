@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import wraps
 
 import numpy as np
-from scipy.special import expit, log_expit, softmax
+import torch
+from scipy.special import expit, log_expit
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -76,7 +77,11 @@ class Target:
         if loss == "evidential":
             alpha = evidence_of(outputs) + 1
             return alpha / alpha.sum(axis=1, keepdims=True)
-        return expit(outputs) if loss == "binary_cross_entropy" else softmax(outputs, axis=1)
+        return (
+            expit(outputs)
+            if loss == "binary_cross_entropy"
+            else torch.softmax(torch.from_numpy(outputs), 1).numpy()
+        )
 
 
 def evidence_of(outputs):

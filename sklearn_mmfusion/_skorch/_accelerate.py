@@ -143,8 +143,8 @@ class AcceleratedNet(Net):
         self.share_ = batch.share
         return super()._step(batch, training)
 
-    def _backward(self, loss):
-        (loss * self.share_).backward()
+    def _backward(self, losses, shares):
+        losses.backward(shares * self.share_)
         parameters = [p for p in self._parameters() if p.requires_grad]
         flags = torch.tensor([p.grad is not None for p in parameters]).to(parameters[0])
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

@@ -2,8 +2,9 @@
 
 Of training, `Net` overrides one method of skorch's ``NeuralNet``, ``run_single_epoch``: the module
 is set to training mode once an epoch, sample weights enter the loss, the learning rate follows the
-schedule per step, gradients are clipped, and losses are read from the device once an epoch. The
-keys of the history stay skorch's own. Besides, ``notify`` remembers whether a callback ended the
+schedule per step, gradients are clipped, losses are read from the device once an epoch, and batches
+are announced only where a callback has something to do at them. The keys of the history stay
+skorch's own. Besides, ``notify`` remembers whether a callback ended the
 training or the user did, ``infer`` leaves batches where they are, and ``predict`` answers skorch's
 scoring callbacks. With ``net_params={"accelerator": accelerate.Accelerator}`` several processes
 train one network (`_accelerate`).
@@ -94,13 +95,19 @@ class Net(NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
-        records = self.history[-1]["batches"]
+        records, heard = self.history[-1]["batches"], self._heard_at_batches()
         first, told = len(records), []
         for batch in iterator:
+            if not heard:
+                self.history.new_batch()  # what the net itself does with the notice
+                told.append(self._step(batch, training)[0])
+                continue
             self.notify("on_batch_begin", batch=batch, training=training)
-            losses, loss, output = self._step(batch, training)
+            losses, output = self._step(batch, training)
             told.append(losses)
-            self.notify("on_batch_end", batch=batch, training=training, loss=loss, y_pred=output)
+            self.notify(
+                "on_batch_end", batch=batch, training=training, loss=losses.mean(), y_pred=output
+            )
         # One read an epoch: each .item() would make the host wait for the device.
         losses = torch.cat(told).cpu().double().numpy()  # not every device has float64
         sizes = np.array([len(losses) for losses in told])
@@ -122,11 +129,22 @@ class Net(NeuralNet):
                 target = target.to(output.dtype)
             losses = self.criterion_(told, target)
         losses = losses.flatten(1).mean(1) if losses.ndim > 1 else losses
-        losses = losses if batch.weight is None else losses * batch.weight
-        loss = losses.mean()
+        weight = None if batch.weight is None else batch.weight.to(losses.dtype)
         if training:
-            self._descend(loss)
-        return losses.detach(), loss.detach(), output.detach()
+            # d mean / d losses, given as it is: a mean and its way back cost two operations more
+            shares = torch.ones_like(losses) if weight is None else weight
+            self._descend(losses, shares / len(losses))
+        losses = losses.detach() if weight is None else losses.detach() * weight
+        return losses, output.detach()
+
+    def _heard_at_batches(self):
+        """Whether anybody does something at each batch: telling all costs as much as a layer."""
+        listeners = [(type(c), Callback) for _, c in self.callbacks_] + [(type(self), NeuralNet)]
+        return any(
+            getattr(kind, name, None) is not getattr(base, name)
+            for kind, base in listeners
+            for name in ("on_batch_begin", "on_batch_end")
+        )
 
     def _wide(self, output):
         """Outputs of low precision as float32: losses add up in it."""
@@ -139,7 +157,7 @@ class Net(NeuralNet):
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
 
-    def _descend(self, loss):
+    def _descend(self, losses, shares):
         step = self.steps_ = getattr(self, "steps_", -1) + 1
         share = schedule(step, self.total_steps)
         parameters = []
@@ -148,7 +166,7 @@ class Net(NeuralNet):
             parameters += group["params"]
         for parameter in parameters:  # `zero_grad` costs as much as a small layer
             parameter.grad = None
-        self._backward(loss)
+        self._backward(losses, shares)
         self._clip([p for p in parameters if p.grad is not None])
         self.optimizer_.step()
 
@@ -170,8 +188,8 @@ class Net(NeuralNet):
 
     # What `AcceleratedNet` does together with other processes.
 
-    def _backward(self, loss):
-        loss.backward()
+    def _backward(self, losses, shares):
+        losses.backward(shares)
 
     def _over_processes(self, sums):
         """Sums (3, n_batches) of the losses, their squares and the rows of each batch."""

@@ -4,6 +4,8 @@ An encoder prepares its column once into *sources*: arrays that give a batch of 
 Small dtypes (uint8 pixels, int32 token ids) stay small until they are on the device.
 """
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from scipy.sparse import issparse
@@ -119,7 +121,7 @@ def _gather(values, rows):
 
 def _as_tensor(values):
     # Any order of the axes will do: pixels stay as they lie, channels last.
-    if any(step < 0 for step in values.strides) or not values.flags.writeable:
+    if min(values.strides, default=0) < 0 or not values.flags.writeable:
         values = values.copy(order="K")
     return torch.from_numpy(values)
 
@@ -205,8 +207,12 @@ class FusionInputs:
     def __init__(self, parts):
         self.parts = {name: inputs for name, (inputs, _) in parts.items()}
         self.mask = np.stack([present for _, present in parts.values()], axis=1)
-        self.places = np.cumsum(self.mask, axis=0) - 1  # of each row among the present ones
         self.complete = self.mask.all()
+
+    @cached_property
+    def places(self):
+        """Of each row among the present ones of each modality: (n, M)."""
+        return np.cumsum(self.mask, axis=0) - 1
 
     def __len__(self):
         return len(self.mask)

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from functools import cache
 from itertools import accumulate
 
 import numpy as np
@@ -19,6 +20,7 @@ def read_only(array):
     return view
 
 
+@cache
 def native(dtype):
     """Return `dtype` in this machine's byte order, as numpy's own instance.
 

@@ -326,7 +326,7 @@ class ImageEncoder(BaseModalityEncoder):
         if pixels.ndim == 3:
             pixels = pixels[:, None]
         elif not first:
-            pixels = np.moveaxis(pixels, -1, 1)
+            pixels = pixels.transpose(0, 3, 1, 2)
         if self.image_size is not None and pixels.shape[2:] != size:
             pixels = resize(pixels, size)
         if pixels.shape[1] == 1 and channels == 3:

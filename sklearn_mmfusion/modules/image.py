@@ -81,13 +81,13 @@ def standardize(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
     pixels (N, C, H, W), mean and std (1, C, 1, 1) -> (N, C, H, W)
     """
-    pixels = pixels.to(mean.dtype).contiguous(memory_format=torch.channels_last)
-    rows = pixels.movedim(1, -1).flatten(2)  # (N, H, W C), a view
-    # A whole row at once: an inner loop over one to three channels would be five times slower.
-    inverse = (1 / std).flatten().repeat(pixels.shape[3])
-    offset = (-mean / std).flatten().repeat(pixels.shape[3])
-    rows = torch.addcmul(offset, rows, inverse)
-    return rows.unflatten(2, (pixels.shape[3], -1)).movedim(-1, 1)
+    pixels = pixels.to(mean.dtype, memory_format=torch.channels_last, copy=True)
+    count, channels, height, width = pixels.shape
+    # A whole row at once: an inner loop over one to three channels would be five times slower. In
+    # place, on the copy: what it saves in memory it saves in time.
+    rows = pixels.permute(0, 2, 3, 1).view(count, height, width * channels)
+    rows.sub_(mean.view(-1).repeat(width)).div_(std.view(-1).repeat(width))
+    return pixels
 
 
 def shift(images: Tensor, max_shift: float) -> Tensor:

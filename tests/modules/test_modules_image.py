@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sklearn_mmfusion.modules.image import ImageCNN, shift
+from sklearn_mmfusion.modules.image import ImageCNN, shift, standardize
 from tests.modules._networks import make_batch, make_network
 
 
@@ -41,6 +41,30 @@ def test_pixels_of_any_number_type_give_the_same(dtype):
     network = make_network("image").float().eval()
     pixels = torch.randint(256, (3, 2, 9, 8), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(network(pixels.to(dtype)), network(pixels.double()))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from([torch.uint8, torch.float32, torch.float64]),
+    st.sampled_from([torch.contiguous_format, torch.channels_last]),
+    st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)),
+)
+def test_standardized_pixels_are_those_of_the_formula_and_the_input_stays(dtype, order, shape):
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, shape, generator=generator).to(dtype, memory_format=order)
+    mean, std = 100 * torch.rand(2, 1, shape[1], 1, 1, generator=generator) + 1
+    before = pixels.clone()
+    result = standardize(pixels, mean, std)
+    torch.testing.assert_close(result, (before.float() - mean) / std)
+    assert torch.equal(pixels, before)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_gradients_reach_the_pixels():
+    pixels = torch.rand(2, 3, 4, 5, requires_grad=True)
+    std = torch.tensor([1.0, 2.0, 4.0]).view(1, 3, 1, 1)
+    standardize(pixels, torch.zeros(1, 3, 1, 1), std).sum().backward()
+    torch.testing.assert_close(pixels.grad, (1 / std).expand_as(pixels))
 
 
 def test_shift_moves_whole_pictures_and_repeats_the_border():

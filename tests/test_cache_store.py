@@ -214,6 +214,10 @@ def test_class_of_a_script_is_kept_in_workers_too(tmp_path, script_environment):
     assert (tmp_path / "log").read_text().splitlines() == ["fit"] * 4
 
 
+def test_a_path_is_the_folder_of_its_name(tmp_path):
+    assert open_store(tmp_path).memory.location == open_store(str(tmp_path)).memory.location
+
+
 @pytest.mark.parametrize("what", ["a file", "an empty name"])
 def test_a_store_in_no_folder_is_refused(tmp_path, what):
     path = tmp_path / "file"

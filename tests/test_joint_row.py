@@ -328,6 +328,15 @@ def test_unknown_keys_are_ignored(model):
     np.testing.assert_array_equal(told, model.predict_proba_one(row))
 
 
+def test_a_key_that_may_be_a_misspelling_is_told(model):
+    row = row_of(modalities(), 0)
+    text = row.pop("text")
+    without = model.predict_proba_one(row)
+    with pytest.warns(UserWarning, match=r"keys \['txet'\] that are no columns.*lacks \['text'\]"):
+        told = model.predict_proba_one(row | {"txet": text})
+    np.testing.assert_array_equal(told, without)
+
+
 @pytest.mark.parametrize("row", [{"picture": 1, "sound": 2}, {0: "red"}])
 def test_row_without_any_known_key(model, row):
     with pytest.raises(ValueError, match=r"none of the columns of fit.*'audio', 'image', 'text'"):

@@ -127,12 +127,13 @@ def open_store(memory, *, reading=False):
 
     Parameters
     ----------
-    memory : str, joblib.Memory or None
+    memory : str, os.PathLike, joblib.Memory or None
     reading : bool, default=False
         Only if the folder is there: a model that was moved elsewhere makes none.
     """
     if memory is None:
         return None
+    memory = os.fspath(memory) if isinstance(memory, os.PathLike) else memory
     if reading and isinstance(memory, str) and not os.path.isdir(memory):
         return None
     if isinstance(memory, str) and (not memory or os.path.isfile(memory)):
@@ -150,4 +151,4 @@ def open_store(memory, *, reading=False):
     return Store(memory)
 
 
-MEMORY = [str, joblib.Memory, None]  # what the parameter may be
+MEMORY = [str, os.PathLike, joblib.Memory, None]  # what the parameter may be

@@ -35,7 +35,7 @@ def make_fusion_transformer(
         What becomes of columns that no pair names.
     n_jobs : int or None, default=None
         Transformers to fit or apply at once.
-    memory : str, joblib.Memory or None, default=None
+    memory : str, pathlib.Path, joblib.Memory or None, default=None
         Where to keep fitted transformers and their output.
     random_state : int, RandomState instance or None, default=None
         Root of all transformers' seeds.

@@ -98,7 +98,7 @@ transformer, default="concat"
         What becomes of columns that no triple names; a transformer gets them as one table.
     n_jobs : int or None, default=None
         Transformers to fit or apply at once. None means 1 unless in a joblib context, -1 all cores.
-    memory : str, joblib.Memory or None, default=None
+    memory : str, pathlib.Path, joblib.Memory or None, default=None
         Where to keep fitted transformers and their output: a folder, or an object that has one. A
         transformer with equal parameters that meets equal rows again, such as in the other
         candidates of a search, is read from there. None keeps nothing. See Notes.

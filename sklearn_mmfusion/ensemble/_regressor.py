@@ -66,7 +66,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     n_jobs : int or None, default=None
         Fits (modalities times folds) to run at once. None means 1 unless in a joblib context, -1
         all cores.
-    memory : str, joblib.Memory or None, default=None
+    memory : str, pathlib.Path, joblib.Memory or None, default=None
         Where to keep fitted estimators and their answers: a folder, or an object that has one. An
         estimator with equal parameters that meets equal rows again, such as in the other
         candidates of a search, is read from there, as :class:`FusionTransformer` tells. None

@@ -144,7 +144,7 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
     warm_start : bool, default=False
         Whether `fit` starts from the weights, vocabulary and scales of the last fit.
 
-    memory : str, joblib.Memory or None, default=None
+    memory : str, pathlib.Path, joblib.Memory or None, default=None
         Where to keep what comes before training, a folder or an object that has one: prepared
         cells (token ids, log-mel frames), transformers fitted first and their features. Other
         candidates of a search that need the same read it from there, as :class:`FusionTransformer`

@@ -76,7 +76,8 @@ class PredictionMixin:
         """The same of one row, given as a dict."""
         if not hasattr(self, "module_"):  # the check itself takes half as long as the network
             check_is_fitted(self)
-        inputs = read_row(row, self._selections, self._parts, type(self).__name__)
+        columns = getattr(self, "feature_names_in_", range(self.n_features_in_))
+        inputs = read_row(row, columns, self._selections, self._parts, type(self).__name__)
         return self._decode(inputs, predict_row(self.module_, inputs))
 
     def _decode(self, inputs, outputs):

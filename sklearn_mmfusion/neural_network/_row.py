@@ -1,5 +1,6 @@
 """One row for a joint network, without building a frame of the modalities."""
 
+import warnings
 from collections.abc import Mapping
 from numbers import Real
 
@@ -10,13 +11,15 @@ from sklearn_mmfusion._torch import FusionInputs
 from sklearn_mmfusion._validation import noted
 
 
-def read_row(row, selections, parts, owner):
+def read_row(row, columns, selections, parts, owner):
     """Prepare one row as `FusionInputs`.
 
     Parameters
     ----------
     row : dict of {column: cell}
         Absent modalities are left out, or None or NA.
+    columns : sequence of str or int
+        All that were there in fit, read or not.
     selections : list of Selection
     parts : dict of str to part
     owner : str
@@ -32,6 +35,8 @@ def read_row(row, selections, parts, owner):
         raise ValueError(
             f"{owner}: the row has {list(row)}, none of the columns of fit, {sorted(known)}."
         )
+    if row.keys() != known:
+        _warn_unknown(row, columns, known, owner)
     inputs = {}
     for selection, (name, part) in zip(selections, parts.items(), strict=True):
         data = _cell(row, selection, part)
@@ -39,6 +44,19 @@ def read_row(row, selections, parts, owner):
             prepared = None if data is None else part.prepare(data)
         inputs[name] = prepared, np.array([data is not None])
     return FusionInputs(inputs)
+
+
+def _warn_unknown(row, columns, known, owner):
+    """Warn of a key beside a column that is left out: one may be a misspelling of the other."""
+    unknown = [key for key in row if key not in columns]
+    lost = sorted(known - row.keys(), key=str)
+    if unknown and lost:
+        warnings.warn(
+            f"{owner}: the row has keys {unknown} that are no columns of fit, and lacks {lost}, "
+            "which count as absent. Leave out keys that are not read, or mend their names.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def _cell(row, selection, part):

@@ -5,9 +5,11 @@ import shutil
 from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 import pytest
 from joblib import Memory
 from sklearn import config_context
+from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -379,6 +381,40 @@ def test_frozen_text_encoder_and_stateless_steps(tmp_path):
             if hasattr(told, "toarray"):
                 told, plain = told.toarray(), plain.toarray()
             np.testing.assert_allclose(told, plain, rtol=1e-5, atol=1e-6)
+
+
+class Times(BaseEstimator):
+    """A transformer whose `transform` takes metadata."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X, by=1):
+        return by * np.asarray(X)
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+def test_frozen_transformer_is_handed_its_metadata(tmp_path):
+    X = pd.DataFrame(np.ones((6, 2)), columns=["a", "b"])
+    with config_context(enable_metadata_routing=True):
+        child = FrozenEstimator(Times().set_transform_request(by=True))
+        fused = FusionTransformer([("a", child, ["a", "b"])], memory=str(tmp_path))
+        np.testing.assert_array_equal(fused.fit_transform(X, by=3), 3 * X)
+        np.testing.assert_array_equal(fused.transform(X, by=2), 2 * X)
+
+
+def test_first_step_is_kept_before_one_without_a_key(tmp_path):
+    X, y = three()
+    log = tmp_path / "log"
+    for _ in range(2):
+        child = make_pipeline(Counted(str(log), "a"), FunctionTransformer(lambda X: X))
+        fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory"))
+        with pytest.warns(UserWarning, match="is computed anew each time"):
+            fused.fit(X, y)
+        assert fused.named_transformers_["a"].memory is None
+    assert counts(log)["fit a"] == 1
 
 
 def test_frozen_encoder_fitted_again_is_another(tmp_path):

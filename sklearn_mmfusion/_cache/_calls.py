@@ -12,7 +12,6 @@ import warnings
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
@@ -63,21 +62,25 @@ def fitted(estimator, data, call, store, *, what, told, who):
     if store is None or has_accelerator(estimator):
         return estimator, call(estimator, read(estimator, data)), None
     if is_frozen(estimator):
-        return estimator, call(_through(estimator, store, who), data), None
+        return estimator, call(_Frozen(estimator, store, who), data), None
     key = _key(who, estimator, data, estimator, what, told)
-    if key is None and not n_frozen(estimator):
-        return estimator, call(estimator, read(estimator, data)), None
+    quiet = who if key else None  # one warning is enough
 
     def compute():
-        twin = _through(estimator, store, who if key else None)  # one warning is enough
-        output = call(twin, data if twin is not estimator else read(twin, data))
-        return _learned(twin), output
+        if n_frozen(estimator) or not _is_long(estimator):
+            learned, features = _split(estimator, data, store, quiet)
+            return learned, call(learned, features)
+        memory, estimator.memory = estimator.memory, _FirstStep(store, quiet)
+        try:
+            return estimator, call(estimator, data)
+        finally:
+            estimator.memory = memory
 
-    told = indifferent(estimator)
+    kept = indifferent(estimator)
     learned, output = compute() if key is None else store.get(key, compute)
     estimator = _with(estimator, learned)
-    if told != indifferent(estimator):
-        estimator.set_params(**told)
+    if kept != indifferent(estimator):
+        estimator.set_params(**kept)
     return estimator, output, key
 
 
@@ -90,9 +93,7 @@ def asked(estimator, data, call, store, key, *, what, told=None):
         return call(estimator, read(estimator, data))
 
     def compute():
-        if n_frozen(estimator):
-            return call(_through(estimator, store), data)
-        return call(estimator, read(estimator, data))
+        return call(*_split(estimator, data, store))
 
     if key is not None:
         key = _key(None, estimator, data, key, what, told)
@@ -153,8 +154,17 @@ def n_steps(estimator):
     return len(estimator.steps) if type(estimator) is Pipeline else 1
 
 
+def _is_long(estimator):
+    """Whether it is a pipeline whose first step has others behind it."""
+    return n_steps(estimator) > 1 and estimator.steps[0][1] not in (None, "passthrough")
+
+
 def n_frozen(estimator):
     """How many leading steps learn nothing, the last of them frozen."""
+    if (
+        type(estimator) is Pipeline and estimator.transform_input
+    ):  # metadata, too, passes through all steps
+        return 0
     steps = [s for _, s in estimator.steps] if type(estimator) is Pipeline else [estimator]
     frozen = 0
     for i, step in enumerate(steps, start=1):
@@ -182,84 +192,62 @@ def is_by_cell(estimator):
     return estimator in (None, "passthrough") or all(hasattr(estimator, n) for n in ENCODER)
 
 
-def _through(estimator, store, who=None):
-    """The same estimator, what comes first in it going through the store.
-
-    That is its frozen part, or the first of several steps: another step behind it shall not
-    fit it again.
-    """
-    if is_frozen(estimator):
-        return _Stored(estimator, store, who)
+def _split(estimator, data, store, who=None):
+    """What of an estimator is left to ask behind its frozen part, and the features it is given."""
     frozen = n_frozen(estimator)
-    if n_steps(estimator) == 1:
-        return estimator
+    if is_frozen(estimator):
+        return _Frozen(estimator, store, who), data
+    if not frozen:
+        return estimator, read(estimator, data)
     first = estimator[:frozen] if frozen > 1 else estimator[0]
-    if first in (None, "passthrough"):
-        return estimator
-    name = estimator.steps[max(frozen, 1) - 1][0]
-    rest = estimator.steps[max(frozen, 1) :]
-    options = {k: v for k, v in estimator.get_params(deep=False).items() if k != "steps"}
-    twin = Pipeline([(name, _Stored(first, store, who)), *rest], **{**options, "memory": None})
-    return twin
-
-
-def _learned(twin):
-    """What a fit has made of an estimator, its frozen part left out."""
-    if type(twin) is not Pipeline:
-        return twin
-    steps = [s.estimator if isinstance(s, _Stored) else s for _, s in twin.steps]
-    return steps[1:] if isinstance(twin.steps[0][1], _Stored) and n_frozen(steps[0]) else steps
+    return estimator[frozen:], answers(first, data, "transform", store, who)
 
 
 def _with(estimator, learned):
-    """The estimator with what a fit has made of it."""
+    """The estimator with what a fit has made of it, its frozen part left out."""
     if type(estimator) is not Pipeline:
         return learned
-    n_kept = n_steps(estimator) - len(learned)
-    names = [name for name, _ in estimator.steps[n_kept:]]
-    estimator.steps = [*estimator.steps[:n_kept], *zip(names, learned, strict=True)]
+    n_kept = n_steps(estimator) - n_steps(learned)
+    estimator.steps = [*estimator.steps[:n_kept], *learned.steps]
     return estimator
 
 
-class _Stored(BaseEstimator):
-    """What comes first in an estimator, in its place, through the store.
+class _FirstStep:
+    """Stands for a pipeline's `memory` in one fit: its first step goes through the store.
 
-    Lives for one call only.
+    Another step behind it shall not fit it again.
     """
 
+    location = None  # the step itself is fitted, not a clone
+
+    def __init__(self, store, who):
+        self.store, self.who = store, who
+
+    def cache(self, fit_one, **options):
+        def fit(step, X, y, **params):
+            def call(step, X):
+                return fit_one(step, X, y, **params)[0]
+
+            store, self.store = self.store, None
+            step, output, _ = fitted(
+                step, X, call, store, what="step", told=(y, params.get("params")), who=self.who
+            )
+            return output, step
+
+        return fit
+
+
+class _Frozen:
+    """A frozen estimator that answers through the store. Lives for one call only."""
+
     def __init__(self, estimator, store, who):
-        self.estimator = estimator
-        self.store = store
-        self.who = who
+        self.estimator, self.store, self.who = estimator, store, who
 
     def fit(self, X, y=None, **params):
-        if not is_frozen(self.estimator):
-            self.fit_transform(X, y, **params)
         return self
 
-    def fit_transform(self, X, y=None, **params):
-        if is_frozen(self.estimator):
-            return self.transform(X)
-
-        def call(estimator, data):
-            return fit_transform(estimator, data, y, {"fit": params, "fit_transform": params})
-
-        self.estimator, output, _ = fitted(
-            self.estimator,
-            X,
-            call,
-            self.store,
-            what="fit_transform",
-            told=(y, params),
-            who=self.who,
-        )
-        return output
-
-    def transform(self, X):
-        return answers(self.estimator, X, "transform", self.store, self.who)
-
     def __getattr__(self, name):
-        if name.startswith("__") or name in ("estimator", "store", "who"):
+        if name.startswith("__") or name in (*vars(self), "fit_transform"):
             raise AttributeError(name)
         last = self.estimator
         if type(last) is Pipeline and not hasattr(last, name):
@@ -275,15 +263,6 @@ class _Stored(BaseEstimator):
             return answers(self.estimator, X, name, self.store, self.who)
 
         return method
-
-    def get_metadata_routing(self):
-        return self.estimator.get_metadata_routing()
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-    def __sklearn_tags__(self):
-        return get_tags(self.estimator)
 
 
 def fit_transform(transformer, data, y, params):

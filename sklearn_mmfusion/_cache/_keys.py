@@ -22,7 +22,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn_mmfusion.containers import FileArray
 from sklearn_mmfusion.containers._base import RowViewArray
 
-FORMAT = 1  # of the cache: entries of another one are never found
+FORMAT = 2  # of the cache: entries of another one are never found
 LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "skorch", "torch", "pillow", "soundfile")
 # What their code does is told by their version, which `environment` holds.
 WITHOUT_TORCH = {"numpy", "scipy", "pandas", "sklearn", "joblib"}

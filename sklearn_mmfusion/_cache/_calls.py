@@ -161,9 +161,7 @@ def _is_long(estimator):
 
 def n_frozen(estimator):
     """How many leading steps learn nothing, the last of them frozen."""
-    if (
-        type(estimator) is Pipeline and estimator.transform_input
-    ):  # metadata, too, passes through all steps
+    if type(estimator) is Pipeline and estimator.transform_input:  # of metadata, by all steps
         return 0
     steps = [s for _, s in estimator.steps] if type(estimator) is Pipeline else [estimator]
     frozen = 0

@@ -213,8 +213,9 @@ def test_edited_code_has_another_key(cleaned, old, new):
 
 
 WRAPPED = """
-    import functools, re
+    import functools, re, threading
     import numpy as np
+    from sklearn.decomposition import PCA
     from torch import nn
     from sklearn.base import BaseEstimator
     from sklearn.utils.metaestimators import available_if
@@ -226,6 +227,8 @@ WRAPPED = """
     PART = functools.partial(np.clip, a_min=0)
     OTHER = BaseEstimator()
     OTHER.strength = 17
+    UNSEEDED = PCA(n_components=19)
+    LOCKED = {"lock": threading.Lock(), "size": 23}
 
     def by(factor):
         def decorate(function):
@@ -236,7 +239,17 @@ WRAPPED = """
         return decorate
 
     def may(self):
-        return len("x")
+        return len("x") + may.level
+
+    may.level = 29
+
+    @functools.singledispatch
+    def each(X):
+        return X
+
+    @each.register
+    def _(X: int):
+        return X * 31
 
     @functools.lru_cache
     def kept(X):
@@ -249,7 +262,7 @@ WRAPPED = """
 
         @by(2)
         def fit(self, X, y=None):
-            return ACT, TABLE, ARRAY, PATTERN, PART, OTHER, kept(X)
+            return ACT, TABLE, ARRAY, PATTERN, PART, OTHER, UNSEEDED, LOCKED, kept(X), each(X)
 
         @available_if(may)
         def transform(self, X):
@@ -277,6 +290,10 @@ WRAPPED = """
         ("a_min=0", "a_min=1"),
         ("= 17", "= 18"),
         ("by=7", "by=8"),
+        ("n_components=19", "n_components=20"),
+        ('"size": 23', '"size": 24'),
+        ("level = 29", "level = 30"),
+        ("X * 31", "X * 32"),
         ("X * by,", "X + by,"),
         ("@by(2)", "@by(3)"),
         ("factor * function", "factor + function"),
@@ -292,6 +309,41 @@ def test_edited_wrapper_attribute_or_global_has_another_key(cleaned, old, new):
     assert key_of(module_of(WRAPPED).Mine()) == key
     assert WRAPPED.count(old) == 1
     assert key_of(module_of(WRAPPED.replace(old, new)).Mine()) != key
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("def f(X, of): return len(of)", "def f(X, *of): return len(of)"),
+        ("def f(X, of): return len(of)", "def f(X, *, of): return len(of)"),
+        (
+            """
+            def f(X):
+                try:
+                    a = len(X)
+                    b = int(X)
+                except ValueError:
+                    return None
+                return b
+            """,
+            """
+            def f(X):
+                try:
+                    a = len(X)
+                except ValueError:
+                    return None
+                else:
+                    b = int(X)
+                return b
+            """,
+        ),
+    ],
+)
+def test_code_of_equal_bytes_that_does_another_thing_has_another_key(cleaned, old, new):
+    key, code = key_of(module_of(old).f), module_of(old).f.__code__.co_code
+    edited = module_of(new).f
+    assert edited.__code__.co_code == code
+    assert key_of(edited) != key
 
 
 def test_key_of_an_edited_function(cleaned):

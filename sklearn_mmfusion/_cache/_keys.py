@@ -33,6 +33,9 @@ SCALARS = (type(None), bool, int, float, complex, str, bytes)
 SKIPPED = {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__"}
 SKIPPED |= {"__abstractmethods__", "__firstlineno__", "__static_attributes__"}
 SKIPPED |= {"_abc_impl", "__slotnames__"}
+# Of code, besides bytecode and constants: what it names and how it is called.
+CODE = ("co_names", "co_varnames", "co_freevars", "co_cellvars", "co_flags", "co_argcount")
+CODE += ("co_posonlyargcount", "co_kwonlyargcount")
 # Of instances of known classes: parameters that change no result; a record of training, seconds
 # included; whose request it is.
 INDIFFERENT = {"verbose", "n_jobs"}
@@ -45,6 +48,10 @@ class NoKeyError(Exception):
     def __init__(self, reason, path=""):
         super().__init__(reason)
         self.path = path
+
+
+class RingError(NoKeyError):
+    """An object refers to itself."""
 
 
 class UnseededError(NoKeyError):
@@ -83,7 +90,7 @@ class _Walk:
         if isinstance(obj, type) or inspect.isroutine(obj):
             return self.callable(obj)
         if id(obj) in self.open:
-            raise NoKeyError("it refers to itself")
+            raise RingError("it refers to itself")
         self.open.add(id(obj))
         try:
             return self.compound(obj)
@@ -121,6 +128,8 @@ class _Walk:
         try:
             return self.digest(obj)
         except NoKeyError as error:
+            if self.by_code and not isinstance(error, RingError):  # but not what stands beside it
+                return _blake(type(obj).__qualname__)
             joint = "" if error.path.startswith("[") or not error.path else "."
             error.path = f"{place}{joint}{error.path}"
             raise
@@ -153,7 +162,7 @@ class _Walk:
         if type(state) is not dict:
             return self.digest(state)
         is_seeded = isinstance(state.get("random_state", 0), Integral)
-        if not (is_seeded or self.frozen or _draws_nothing(obj)):
+        if not (is_seeded or self.frozen or self.by_code or _draws_nothing(obj)):
             raise UnseededError("it has no seed", "random_state")
         if is_known(type(obj).__module__):
             over = PASSED_OVER | (set() if "estimator" in _parameters(obj) else {"estimator"})
@@ -171,7 +180,7 @@ class _Walk:
         module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", "")
         if module is None:  # a method of a type written in C
             return _blake("method", self.digest(obj.__objclass__), obj.__name__)
-        if is_known(module):
+        if is_known(module) and "<" not in name:
             return _blake("known", module, name)
         known = "<" not in name and (module == "__main__" or _is_importable(obj, module, name))
         if not (known or self.by_code):
@@ -216,7 +225,7 @@ class _Walk:
             self.by_code = outside
 
     def function_code(self, function):
-        cells = [self.member(vars(function).get("__wrapped__"))]
+        cells = [self.member(vars(function))]
         for cell in function.__closure__ or ():
             try:
                 cells.append(self.member(cell.cell_contents))
@@ -235,7 +244,8 @@ class _Walk:
             self.code(c, names) if isinstance(c, types.CodeType) else self.digest(c)
             for c in code.co_consts
         ]
-        return _blake("code", code.co_code, repr(code.co_names), repr(code.co_varnames), *consts)
+        told = repr([getattr(code, name) for name in CODE])
+        return _blake("code", code.co_code, code.co_exceptiontable, told, *consts)
 
 
 def is_known(module):

@@ -345,6 +345,15 @@ def test_callbacks_may_end_training(loss):
     assert model.n_iter_ <= 3
 
 
+def test_batches_are_told_to_what_is_set_on_a_callback():
+    X, y = make_data(n=60)
+    callback, told = Callback(), []
+    callback.on_batch_end = lambda net, **kwargs: told.append(kwargs["loss"])
+    model = NeuralClassifier((4,), max_epochs=2, early_stopping=False, callbacks=[callback])
+    model.fit(X, y)
+    assert len(told) == sum(epoch["train_batch_count"] for epoch in model.history_) > 0
+
+
 def test_an_interrupt_by_the_user_is_no_end_of_training():
     class Interrupt(Callback):
         def on_batch_begin(self, net, training=False, **kwargs):

@@ -139,10 +139,10 @@ class Net(NeuralNet):
 
     def _heard_at_batches(self):
         """Whether anybody does something at each batch: telling all costs as much as a layer."""
-        listeners = [(type(c), Callback) for _, c in self.callbacks_] + [(type(self), NeuralNet)]
-        return any(
-            getattr(kind, name, None) is not getattr(base, name)
-            for kind, base in listeners
+        listeners = [(c, Callback) for _, c in self.callbacks_] + [(self, NeuralNet)]
+        return any(  # also what is set on an instance: it has another function, or none
+            getattr(getattr(one, name), "__func__", None) is not getattr(base, name)
+            for one, base in listeners
             for name in ("on_batch_begin", "on_batch_end")
         )
 

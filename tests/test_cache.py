@@ -103,6 +103,25 @@ def test_keys_of_different_objects_differ():
     assert len(set(keys)) == len(keys), [pair for pair in alike if pair[0] is not pair[1]]
 
 
+def with_attrs(data, **attrs):
+    data.attrs.update(attrs)
+    return data
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: with_attrs(pd.DataFrame({"a": [1]}), gain=value),
+        lambda value: with_attrs(pd.Series([1]), gain=value),
+        lambda value: pd.DataFrame({"a": [1]}).rename_axis(columns=str(value)),
+        lambda value: types.SimpleNamespace(owner=value),
+        lambda value: types.SimpleNamespace(verbose=value),
+    ],
+)
+def test_key_tells_what_a_transformer_of_the_users_may_read(make):
+    assert key_of(make(1)) == key_of(make(1)) != key_of(make(2))
+
+
 def test_key_ignores_order_of_dicts_and_layout_of_arrays():
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     array = np.arange(6.0).reshape(2, 3)

@@ -164,7 +164,7 @@ class _Walk:
         is_seeded = isinstance(state.get("random_state", 0), Integral)
         if not (is_seeded or self.frozen or self.by_code or _draws_nothing(obj)):
             raise UnseededError("it has no seed", "random_state")
-        if is_known(type(obj).__module__):
+        if type(obj).__module__.partition(".")[0] in KNOWN:
             over = PASSED_OVER | (set() if "estimator" in _parameters(obj) else {"estimator"})
             state = {name: value for name, value in state.items() if name not in over}
         return self.digest(state)
@@ -304,11 +304,12 @@ def _sparse(walk, matrix):
 
 def _series(walk, series):
     index = walk.digest(series.index)
-    return _blake("series", walk.digest(series.name), index, walk.digest(series.array))
+    told = walk.digest((series.name, series.attrs))
+    return _blake("series", told, index, walk.digest(series.array))
 
 
 def _frame(walk, frame):
-    names = walk.digest(frame.columns.tolist())
+    names = walk.digest((frame.columns.tolist(), list(frame.columns.names), frame.attrs))
     columns = [walk.digest(frame.iloc[:, j].array) for j in range(frame.shape[1])]
     return _blake("frame", names, walk.digest(frame.index), *columns)
 

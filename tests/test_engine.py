@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 from skorch import NeuralNetClassifier
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
@@ -352,6 +352,37 @@ def test_batches_are_told_to_what_is_set_on_a_callback():
     model = NeuralClassifier((4,), max_epochs=2, early_stopping=False, callbacks=[callback])
     model.fit(X, y)
     assert len(told) == sum(epoch["train_batch_count"] for epoch in model.history_) > 0
+
+
+def test_gradients_are_told_before_the_step():
+    def weights(max_norm):
+        model = NeuralClassifier((4,), max_epochs=2, early_stopping=False, random_state=0)
+        callbacks = [] if max_norm is None else [GradientNormClipping(max_norm)]
+        model.set_params(callbacks=callbacks).fit(*make_data(n=60))
+        return model.module_.state_dict()["output.weight"]
+
+    torch.testing.assert_close(weights(1e9), weights(None))
+    assert not torch.allclose(weights(1e-9), weights(None))
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"callbacks": [LRScheduler()]}, "LRScheduler, which would change nothing"),
+        ({"callbacks": [("rates", LRScheduler)]}, "callback 'rates' is an LRScheduler"),
+        ({"optimizer": torch.optim.LBFGS}, "optimizer=LBFGS evaluates the loss several times"),
+        (
+            {"net_params": {"criterion__reduction": "mean"}},
+            r"CrossEntropyLoss returned shape \(\); expected one loss a row, \(32,\)",
+        ),
+    ],
+)
+def test_what_training_cannot_heed_is_refused(params, match):
+    X, y = make_data(n=64)
+    model = NeuralClassifier((4,), max_epochs=1, early_stopping=False, batch_size=32)
+    with pytest.raises(ValueError, match=match):
+        model.set_params(**params).fit(X, y)
+    assert not hasattr(model, "classes_")
 
 
 def test_an_interrupt_by_the_user_is_no_end_of_training():

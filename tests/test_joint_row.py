@@ -26,6 +26,7 @@ from sklearn_mmfusion import (
     ImageEncoder,
     JointFusionClassifier,
     JointFusionRegressor,
+    TensorArray,
     TextEncoder,
     multimodal_frame,
 )
@@ -326,6 +327,18 @@ def test_unknown_keys_are_ignored(model):
     row = row_of(modalities(), 0)
     told = model.predict_proba_one(row | {"video": object(), 3: None})
     np.testing.assert_array_equal(told, model.predict_proba_one(row))
+
+
+def test_a_waveform_has_the_sample_rate_of_the_column():
+    rng = np.random.default_rng(0)
+    waves = [rng.normal(size=4000 + 10 * i).astype(np.float32) for i in range(24)]
+    X = pd.DataFrame({"audio": TensorArray(waves, sample_rate=16000)})
+    encoder = encoders()[2][1].set_params(sample_rate=8000, resample=True)
+    fit = fitted(X, [("audio", encoder, "audio")])
+    assert_equal_to_frames(fit, X)
+    for cell in (waves[0].tolist(), torch.from_numpy(waves[0])):
+        told = fit.predict_proba_one({"audio": cell})
+        np.testing.assert_allclose(told, fit.predict_proba(X[:1])[0], atol=1e-6)
 
 
 def test_a_key_that_may_be_a_misspelling_is_told(model):

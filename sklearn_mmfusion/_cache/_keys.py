@@ -482,6 +482,8 @@ def _torch_settings():
         torch.get_float32_matmul_precision(),
         str(torch.get_default_dtype()),
         torch.are_deterministic_algorithms_enabled(),
+        torch.backends.mkldnn.enabled,
+        torch.backends.cudnn.allow_tf32,
     ]
 
 

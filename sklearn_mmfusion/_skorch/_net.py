@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
+from skorch.utils import TeeGenerator
 from torch import nn
 
 from sklearn_mmfusion._validation import CLASSIFICATION
@@ -95,7 +96,8 @@ class Net(NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
-        records, heard = self.history[-1]["batches"], self._heard_at_batches()
+        records, heard = self.history[-1]["batches"], self._hears("on_batch_begin", "on_batch_end")
+        self.hears_gradients_ = self._hears("on_grad_computed")
         first, told = len(records), []
         for batch in iterator:
             if not heard:
@@ -127,7 +129,7 @@ class Net(NeuralNet):
             output = told[0] if isinstance(told, tuple) else told  # as skorch reads tuples
             if target.is_floating_point():  # not every loss promotes
                 target = target.to(output.dtype)
-            losses = self.criterion_(told, target)
+            losses = self._losses(told, target)
         losses = losses.flatten(1).mean(1) if losses.ndim > 1 else losses
         weight = None if batch.weight is None else batch.weight.to(losses.dtype)
         if training:
@@ -137,13 +139,23 @@ class Net(NeuralNet):
         losses = losses.detach() if weight is None else losses.detach() * weight
         return losses, output.detach()
 
-    def _heard_at_batches(self):
-        """Whether anybody does something at each batch: telling all costs as much as a layer."""
+    def _losses(self, output, target):
+        losses = self.criterion_(output, target)
+        if losses.shape[:1] != target.shape[:1]:
+            raise ValueError(
+                f"criterion {type(self.criterion_).__name__} returned shape "
+                f"{tuple(losses.shape)}; expected one loss a row, ({len(target)},) or "
+                f"({len(target)}, ...). Use reduction='none': the mean is taken over the rows."
+            )
+        return losses
+
+    def _hears(self, *names):
+        """Whether anybody does something when told; telling all costs as much as a layer does."""
         listeners = [(c, Callback) for _, c in self.callbacks_] + [(self, NeuralNet)]
         return any(  # also what is set on an instance: it has another function, or none
             getattr(getattr(one, name), "__func__", None) is not getattr(base, name)
             for one, base in listeners
-            for name in ("on_batch_begin", "on_batch_end")
+            for name in names
         )
 
     def _wide(self, output):
@@ -167,6 +179,9 @@ class Net(NeuralNet):
         for parameter in parameters:  # `zero_grad` costs as much as a small layer
             parameter.grad = None
         self._backward(losses, shares)
+        if self.hears_gradients_:
+            named = TeeGenerator(self.get_all_learnable_params())
+            self.notify("on_grad_computed", named_parameters=named, training=True)
         self._clip([p for p in parameters if p.grad is not None])
         self.optimizer_.step()
 

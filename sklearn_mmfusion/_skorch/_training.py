@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from functools import partial
-from inspect import signature
+from inspect import Parameter, signature
 from numbers import Integral, Real
 
 import joblib
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils import check_random_state
+from skorch.callbacks import LRScheduler
 from torch import nn
 
 from sklearn_mmfusion._sklearn import Interval, StrOptions
@@ -222,6 +223,7 @@ class NetworkMixin:
         # What skorch's fit does, except that it would swallow the user's interrupt and carry on
         # with a half-trained network.
         net.initialize()
+        self._check_callbacks(net)
         net.stopped_by_callback_ = False
         net.notify("on_train_begin", X=parts[0], y=None)
         try:
@@ -232,8 +234,25 @@ class NetworkMixin:
         net.notify("on_train_end", X=parts[0], y=None)
         return net, keep_best.epoch if len(parts) == 2 else None
 
+    def _check_callbacks(self, net):
+        for name, callback in net.callbacks_:
+            if isinstance(callback, LRScheduler):
+                raise ValueError(
+                    f"{type(self).__name__}: callback {name!r} is an LRScheduler, which would "
+                    "change nothing: the learning rate has a schedule of its own (warm-up, then a "
+                    "half cosine from `lr`). Leave it out."
+                )
+
     def _net_params(self, kind, epochs, n_rows):
         """Parameters of skorch's net; the user's `net_params` come last."""
+        step = getattr(self.optimizer, "step", None)  # a partial has none
+        closure = signature(step).parameters.get("closure") if step is not None else None
+        if closure is not None and closure.default is Parameter.empty:
+            raise ValueError(
+                f"{type(self).__name__}: optimizer={self.optimizer.__name__} evaluates the loss "
+                "several times a step, by a closure; expected one that takes a step from the "
+                "gradients, such as torch.optim.AdamW."
+            )
         criterion, options = self._criterion(self._loss(kind))
         params = {
             "criterion": criterion,

@@ -101,7 +101,7 @@ class ImageEncoder(BaseModalityEncoder):
         Weights of the classes, as in scikit-learn.
 
     callbacks : list, default=None
-        skorch callbacks.
+        skorch callbacks; no `LRScheduler`, since the learning rate has a schedule of its own.
 
     net_params : dict, default=None
         Anything else for skorch's `NeuralNet`, e.g. ``{"criterion__label_smoothing": 0.0}``

@@ -128,7 +128,7 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         Weights of the classes of one target, as in scikit-learn.
 
     callbacks : list, default=None
-        skorch callbacks.
+        skorch callbacks; no `LRScheduler`, since the learning rate has a schedule of its own.
 
     net_params : dict, default=None
         Anything else for skorch's `NeuralNet`, e.g. ``{"iterator_train__shuffle": False}``

@@ -122,7 +122,7 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         Whether to train again on all rows for the number of epochs found.
 
     callbacks : list, default=None
-        skorch callbacks.
+        skorch callbacks; no `LRScheduler`, since the learning rate has a schedule of its own.
 
     net_params : dict, default=None
         Anything else for skorch's `NeuralNet`, e.g. ``{"iterator_train__shuffle": False}``

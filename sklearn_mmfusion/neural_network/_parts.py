@@ -47,6 +47,7 @@ class EncoderPart:
         self.fit_keys = None, None  # of both
 
     def fit_prepare(self, X, y, params, store=None, who=""):
+        self.sample_rate = sample_rate(X)
         alone_key = None
         if self.alone is not None:
             self.alone, X, alone_key = fit_alone(self.alone, X, y, params, store, who)
@@ -71,6 +72,11 @@ class EncoderPart:
 
     def build_module(self):
         return self.encoder.build_module()
+
+
+def sample_rate(X):
+    """Of a column that says it, in Hz; else None."""
+    return getattr(getattr(X, "dtype", None), "sample_rate", None)
 
 
 def as_small(rows):
@@ -128,6 +134,7 @@ class FeaturePart:
         self.fit_key = None
 
     def fit_prepare(self, X, y, params, store=None, who=""):
+        self.sample_rate = sample_rate(X)
         self.alone, features, self.fit_key = fit_alone(self.alone, X, y, params, store, who)
         features = self._check(features)
         self.mean, self.scale = mean_and_scale(features)

@@ -116,7 +116,8 @@ class PredictionMixin:
         row : dict of {str or int: cell}
             Cells by the columns of `fit` (by position where those had no names): an array, a text,
             a number. A modality of one column is absent where its cell is left out, None or NA; a
-            table where all its cells are left out.
+            table where all its cells are left out. A waveform has the sample rate of the column of
+            `fit`; paths are those of files, whatever root that column had.
 
         Returns
         -------

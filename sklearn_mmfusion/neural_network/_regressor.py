@@ -62,7 +62,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         Whether to train again on all rows for the number of epochs found.
 
     callbacks : list, default=None
-        skorch callbacks.
+        skorch callbacks; no `LRScheduler`, since the learning rate has a schedule of its own.
 
     net_params : dict, default=None
         Anything else for skorch's `NeuralNet`, e.g. ``{"optimizer__betas": (0.9, 0.99)}``

@@ -9,6 +9,7 @@ import pandas as pd
 
 from sklearn_mmfusion._torch import FusionInputs
 from sklearn_mmfusion._validation import noted
+from sklearn_mmfusion.containers import TensorArray
 
 
 def read_row(row, columns, selections, parts, owner):
@@ -76,6 +77,8 @@ def _cell(row, selection, part):
         return None
     if isinstance(cell, str) and part.wants_column:
         return [cell]
+    if part.wants_column and part.sample_rate is not None:
+        return TensorArray([cell], sample_rate=part.sample_rate)
     if isinstance(cell, (str, Real)):
         return pd.Series([cell], name=selection.labels[0])
     return np.asarray(cell)[None] if np.ndim(cell) != 1 or not part.wants_column else [cell]

@@ -277,9 +277,12 @@ def second():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--megabytes", type=int, default=400)
-    parser.add_argument("--parts", default="12")
+    parser.add_argument("--megabytes", type=int, default=400, help="of the larger X, 20 or more")
+    parts = {"choices": ("1", "2", "12"), "help": "1: classifiers; 2: encoders (default: both)"}
+    parser.add_argument("--parts", default="12", **parts)
     arguments = parser.parse_args()
+    if arguments.megabytes < 20:
+        parser.error(f"--megabytes {arguments.megabytes}: expected 20 or more")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ[LOG] = f"{folder}/log"

@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
 )
 from sklearn.utils._repr_html.estimator import _VisualBlock
-from sklearn.utils._user_interface import _print_elapsed_time
+from sklearn.utils._user_interface import _message_with_time
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
@@ -49,7 +49,7 @@ __all__ = [
     "_fit_context",
     "_get_feature_names",
     "_name_estimators",
-    "_print_elapsed_time",
+    "_message_with_time",
     "_raise_for_params",
     "_routing_enabled",
     "_safe_indexing",

@@ -218,6 +218,13 @@ def test_a_path_is_the_folder_of_its_name(tmp_path):
     assert open_store(tmp_path).memory.location == open_store(str(tmp_path)).memory.location
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    memory = str(tmp_path / "file" / "folder")
+    with pytest.raises(OSError, match=f"memory='{memory}': the folder cannot be made"):
+        open_store(memory)
+
+
 @pytest.mark.parametrize("what", ["a file", "an empty name"])
 def test_a_store_in_no_folder_is_refused(tmp_path, what):
     path = tmp_path / "file"

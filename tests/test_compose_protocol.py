@@ -354,6 +354,18 @@ def test_verbose_prints_the_time_of_each_fit(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_verbose_tells_what_was_read(capsys, tmp_path):
+    fused = FusionTransformer(TRIPLES, verbose=True, random_state=0, memory=tmp_path)
+    for fit, words in (
+        (fused, ["Fitting"] * 5),
+        (clone(fused), ["Reading"] * 5),
+        (clone(fused).set_params(vector__n_components=1), ["Reading", "Fitting"]),
+    ):
+        fit.fit(make_X())
+        told = re.findall(r"Fitting|Reading", capsys.readouterr().out)
+        assert told == words if len(words) == 5 else set(told) == set(words)
+
+
 def test_make_fusion_transformer_names_by_class():
     fused = make_fusion_transformer(
         (StandardScaler(), ["age"]),

@@ -120,6 +120,14 @@ def test_verbose_tells_each_fit(capsys):
     assert "(2 of 2) Fitting petal, fold 2 of 2" in printed
 
 
+def test_verbose_tells_what_was_read(capsys, tmp_path):
+    X, y = iris()
+    late = LateFusionClassifier(members(), verbose=True, memory=tmp_path, random_state=0)
+    for word in ("Fitting", "Reading"):
+        clone(late).fit(X, y)
+        assert f"(2 of 2) {word} petal" in capsys.readouterr().out
+
+
 # ------------------------------------------------------------------------------ weights, routing
 
 

@@ -310,6 +310,13 @@ def test_one_row_of_another_kind_is_refused(row, message):
         model.predict_one(row)
 
 
+@pytest.mark.parametrize("row", [{"a": 1.0}, "abcdefgh"])
+def test_one_row_that_is_no_array_is_refused(row):
+    model = NeuralClassifier(**SHORT).fit(*make_classes())
+    with pytest.raises((TypeError, ValueError), match=r"the row is a .* no array of 8 numbers"):
+        model.predict_one(row)
+
+
 def test_one_row_needs_a_fitted_network():
     with pytest.raises(NotFittedError):
         NeuralClassifier().predict_one([1.0])

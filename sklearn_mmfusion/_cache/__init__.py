@@ -2,6 +2,6 @@
 
 from sklearn_mmfusion._cache._calls import asked, fit_transform, fitted, read
 from sklearn_mmfusion._cache._keys import key_of
-from sklearn_mmfusion._cache._store import MEMORY, open_store
+from sklearn_mmfusion._cache._store import MEMORY, open_store, telling
 
-__all__ = ["MEMORY", "asked", "fit_transform", "fitted", "key_of", "open_store", "read"]
+__all__ = ["MEMORY", "asked", "fit_transform", "fitted", "key_of", "open_store", "read", "telling"]

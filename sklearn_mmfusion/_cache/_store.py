@@ -6,9 +6,12 @@ import pickle
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
+from timeit import default_timer
 
 import joblib
 from sklearn.utils.validation import check_memory
+
+from sklearn_mmfusion._sklearn import _message_with_time
 
 try:
     import cloudpickle
@@ -33,6 +36,7 @@ class Store:
 
     def __init__(self, memory):
         self.memory = memory
+        self.n_read = self.n_computed = 0
 
     def get(self, key, compute):
         """The stored result, or that of ``compute()``, which then is stored.
@@ -45,8 +49,11 @@ class Store:
             with self.lock(key):
                 found = self.find(key)  # another process may have stored it meanwhile
                 if not found:
+                    self.n_computed += 1
                     found = [compute()]
                     self._write(key, *found)
+                    return found[0]
+        self.n_read += 1
         return found[0]
 
     def find(self, key):
@@ -122,6 +129,27 @@ def _is_file(path, descriptor):
         return False
 
 
+@contextmanager
+def telling(owner, message, store):
+    """Print how long a "Fitting ..." took, as scikit-learn does, or the "Reading ..." of a fit.
+
+    Parameters
+    ----------
+    owner : str
+    message : str or None
+        None prints nothing.
+    store : Store or None
+        Where the block fits through.
+    """
+    before = None if store is None else (store.n_read, store.n_computed)
+    start = default_timer()
+    yield
+    if message is not None:
+        if store is not None and store.n_read > before[0] and store.n_computed == before[1]:
+            message = message.replace("Fitting", "Reading", 1)
+        print(_message_with_time(owner, message, default_timer() - start))
+
+
 def open_store(memory, *, reading=False):
     """The `Store` of a parameter ``memory``, None where nothing is to be stored.
 
@@ -142,7 +170,13 @@ def open_store(memory, *, reading=False):
             f"memory={memory!r} is {what}; expected the name of a folder, made where there "
             "is none, or a joblib.Memory."
         )
-    memory = check_memory(memory)
+    try:
+        memory = check_memory(memory)
+    except OSError as error:
+        raise type(error)(
+            f"memory={memory!r}: the folder cannot be made or written to ({error}). Name another, "
+            "or None to keep nothing."
+        ) from error
     location = getattr(memory, "location", None)
     if location is None:
         return None

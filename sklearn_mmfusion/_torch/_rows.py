@@ -247,7 +247,11 @@ class FusionInputs:
         for m, (name, inputs) in enumerate(self.parts.items()):
             own = rows if self.complete else self.places[rows, m][mask[:, m]]
             if self.complete or len(own):
-                batch = inputs.batch(own, device)
+                try:
+                    batch = inputs.batch(own, device)
+                except Exception as error:
+                    error.add_note(f"Raised while reading a batch of modality {name!r}.")
+                    raise
                 tensors.update({f"{name}.{key}": tensor for key, tensor in batch.items()})
         return tensors
 

@@ -3,8 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from sklearn_mmfusion._cache import asked, fit_transform, fitted
-from sklearn_mmfusion._sklearn import _print_elapsed_time
+from sklearn_mmfusion._cache import asked, fit_transform, fitted, telling
 from sklearn_mmfusion._validation import noted
 from sklearn_mmfusion.cross_decomposition._base import Block, block_mean, side_by_side
 
@@ -29,7 +28,7 @@ def fit_child(child, data, y, selection, params, message, store):
 
     with (
         noted(_note(child, selection, "fitting")),
-        _print_elapsed_time("FusionTransformer", message),
+        telling("FusionTransformer", message, store),
     ):
         who = f"FusionTransformer: modality {selection.name!r}"
         told = y, params

@@ -173,10 +173,11 @@ transformer, default="concat"
     transformer means a new fit each time, with a warning; so does what has no key, as a lambda.
     What is trained through ``net_params={"accelerator": ...}`` is not kept.
 
-    A fit that is read repeats no warnings. It is bit for bit what was computed, but for frozen networks: an encoder in a
-    :class:`~sklearn.frozen.FrozenEstimator`, also first in a pipeline, sees each cell once
-    whatever the splits, in another batch than without `memory`, and its features are equal within
-    1e-5 (relative). Processes that want new cells of one frozen encoder wait for each other.
+    A fit that is read repeats no warnings. It is bit for bit what was computed, but for frozen
+    networks: an encoder in a :class:`~sklearn.frozen.FrozenEstimator`, also first in a pipeline,
+    sees each cell once whatever the splits, in another batch than without `memory`, and its
+    features are equal within 1e-5 (relative). Processes that want new cells of one frozen encoder
+    wait for each other.
 
     Columns must not change underneath: a sample of cells and all files are checked. A fitted
     transformer that is changed by hand is not noticed. Nothing is ever deleted;

@@ -7,10 +7,10 @@ import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from sklearn_mmfusion._cache import asked, fitted
+from sklearn_mmfusion._cache import asked, fitted, telling
 from sklearn_mmfusion._composition import TripleComposition, seeded_clone
 from sklearn_mmfusion._passthrough import as_transformer
-from sklearn_mmfusion._sklearn import _check_method_params, _print_elapsed_time, _safe_indexing
+from sklearn_mmfusion._sklearn import _check_method_params, _safe_indexing
 from sklearn_mmfusion._validation import noted
 
 # ------------------------------------------------------------------------------ making
@@ -113,7 +113,7 @@ class Task:
         def fit(member, data):
             member.fit(data, y, **params)
 
-        with noted(self.note), _print_elapsed_time(self.owner, self.message):
+        with noted(self.note), telling(self.owner, self.message, self.store):
             rows, told = self._rows(self.kept), (y, params)
             member, _, fit_key = fitted(
                 self.member, rows, fit, self.store, what="fit", told=told, who=self.who

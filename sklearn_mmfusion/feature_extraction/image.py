@@ -319,6 +319,11 @@ class ImageEncoder(BaseModalityEncoder):
         """Any batch of images -> (n, channels, height, width), uint8 or float32."""
         size, channels, first = (self._layout[k] for k in ("size", "channels", "first"))
         pixels = self._unflatten(pixels, rows) if pixels.ndim == 2 else pixels
+        if pixels.ndim > 4:
+            raise ValueError(
+                f"ImageEncoder: image in row {rows[0]} has shape {pixels.shape[1:]}; "
+                "expected two or three axes, as in fit."
+            )
         if pixels.dtype == bool:
             pixels = pixels.view(np.uint8)
         elif pixels.dtype != np.uint8:

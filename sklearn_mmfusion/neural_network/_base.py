@@ -126,7 +126,13 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
             check_is_fitted(self)
         if isinstance(row, pd.Series):
             _check_feature_names(self, row.to_frame().T, reset=False)
-        row = np.array(row, dtype=np.float32)
+        try:
+            row = np.array(row, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"{type(self).__name__}: the row is a {type(row).__name__} that is no array of "
+                f"{self.n_features_in_} numbers ({error}); expected one number a feature."
+            ) from error
         if row.shape != (self.n_features_in_,):
             raise ValueError(
                 f"{type(self).__name__}: the row has shape {row.shape}; expected "

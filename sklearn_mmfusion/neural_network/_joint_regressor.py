@@ -141,8 +141,8 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
     memory : str, pathlib.Path, joblib.Memory or None, default=None
         Where to keep what comes before training, a folder or an object that has one: prepared
         cells (token ids, log-mel frames), transformers fitted first and their features. Other
-        candidates of a search that need the same read it from there, as :class:`FusionTransformer`
-        tells. None keeps nothing; it needs a `random_state`.
+        candidates of a search read it from there, as :class:`FusionTransformer` tells, unless
+        they set a parameter of that encoder. None keeps nothing; it needs a `random_state`.
 
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and dropout, and of every `random_state` inside the triples. Pass

@@ -77,6 +77,11 @@ def _cell(row, selection, part):
         return None
     if isinstance(cell, str) and part.wants_column:
         return [cell]
+    if isinstance(cell, Real) and part.wants_column:
+        raise TypeError(
+            f"column {selection.labels[0]!r} of the row is the number {cell!r}; expected a cell as "
+            "in fit: an array, a text or the path of a file."
+        )
     if part.wants_column and part.sample_rate is not None:
         return TensorArray([cell], sample_rate=part.sample_rate)
     if isinstance(cell, (str, Real)):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from sklearn_mmfusion import ImageEncoder, JointFusionClassifier, NeuralClassifier, multimodal_frame
-from sklearn_mmfusion.modules.image import standardize
+from sklearn_mmfusion.modules.image import max_pool, standardize
 
 # ------------------------------------------------------------------------------ by hand
 
@@ -61,7 +61,7 @@ class ImageBranch(nn.Module):
         for convolution in (self.first, self.second):
             x = convolution(x)
             if pool_first:
-                x = functional.relu(functional.max_pool2d(x, 2))
+                x = functional.relu(max_pool(x, (2, 2)))
             else:
                 x = functional.max_pool2d(functional.relu(x), 2)
         x = functional.adaptive_avg_pool2d(x, 4).flatten(1)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sklearn_mmfusion.modules.image import ImageCNN, shift, standardize
+from sklearn_mmfusion.modules.image import ImageCNN, max_pool, shift, standardize
 from tests.modules._networks import make_batch, make_network
 
 
@@ -58,6 +58,20 @@ def test_standardized_pixels_are_those_of_the_formula_and_the_input_stays(dtype,
     torch.testing.assert_close(result, (before.float() - mean) / std)
     assert torch.equal(pixels, before)
     assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from([torch.float32, torch.bfloat16]),
+    st.sampled_from([torch.contiguous_format, torch.channels_last]),
+    st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(2, 9), st.integers(2, 9)),
+    st.tuples(st.sampled_from([1, 2]), st.sampled_from([1, 2])),
+)
+def test_pooling_without_gradients_is_that_of_torch(dtype, order, shape, pool):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    x = x.to(dtype, memory_format=order)
+    with torch.inference_mode():
+        assert torch.equal(max_pool(x, pool), functional.max_pool2d(x, pool))
 
 
 def test_gradients_reach_the_pixels():

@@ -4,10 +4,10 @@ Of training, `Net` overrides one method of skorch's ``NeuralNet``, ``run_single_
 is set to training mode once an epoch, sample weights enter the loss, the learning rate follows the
 schedule per step, gradients are clipped, losses are read from the device once an epoch, and batches
 are announced only where a callback has something to do at them. The keys of the history stay
-skorch's own. Besides, ``notify`` remembers whether a callback ended the
-training or the user did, ``infer`` leaves batches where they are, and ``predict`` answers skorch's
-scoring callbacks. With ``net_params={"accelerator": accelerate.Accelerator}`` several processes
-train one network (`_accelerate`).
+skorch's own. Besides, ``notify`` remembers whether a callback ended the training or the user did,
+``infer`` leaves batches where they are, and ``predict`` answers skorch's scoring callbacks. With
+``net_params={"accelerator": accelerate.Accelerator}`` several processes train one network
+(`_accelerate`).
 """
 
 import math

@@ -61,7 +61,7 @@ class ImageBranch(nn.Module):
         for convolution in (self.first, self.second):
             x = convolution(x)
             if pool_first:
-                x = functional.relu(max_pool(x, (2, 2)))
+                x = functional.relu_(max_pool(x, (2, 2)))
             else:
                 x = functional.max_pool2d(functional.relu(x), 2)
         x = functional.adaptive_avg_pool2d(x, 4).flatten(1)

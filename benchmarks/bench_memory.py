@@ -3,7 +3,8 @@
 Each case runs in a process of its own, on data of growing size: peak resident memory of all
 (Python, libraries, data, work), or, for memory-mapped data, of what is no page of a file. A line
 through the peaks gives bytes of memory a byte of data, and a constant. Spare buffers that the
-allocator keeps move a peak by some ten MiB either way: small data tell nothing.
+allocator keeps move a peak by 100 MiB either way, so each is the median of several runs; small
+data tell nothing.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_memory.py
 """
@@ -161,8 +162,8 @@ def measure(name, n_bytes, path):
         print(json.dumps(status("VmHWM")))
 
 
-def peaks(name, sizes, folder):
-    """Peak of one case at each size, in a fresh process; memory-mapped where there is a folder."""
+def peaks(name, sizes, rounds, folder):
+    """Median peak of one case at each size, in fresh processes; mapped where there is a folder."""
     found = []
     for size in sizes:
         path = ""
@@ -173,16 +174,22 @@ def peaks(name, sizes, folder):
                 shape = shape_of(kind, size * MB)
                 fill(np.lib.format.open_memmap(path, "w+", KINDS[kind][0], shape)).flush()
         command = [sys.executable, __file__, "--case", name, "--sizes", str(size), "--path", path]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        if answer.returncode:
-            raise RuntimeError(answer.stderr)
-        found.append(json.loads(answer.stdout.splitlines()[-1]))
-    return found
+        found.append(np.median([peak(command) for _ in range(rounds)]))
+    return np.array(found)
+
+
+def peak(command):
+    """What one run prints."""
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise RuntimeError(answer.stderr)
+    return json.loads(answer.stdout.splitlines()[-1])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[200, 400, 800], help="MiB of data")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each case and size")
     parser.add_argument("--only", default="", help="cases that contain this")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--path", help=argparse.SUPPRESS)
@@ -197,10 +204,10 @@ def main():
             for where in ("memory", "memory map"):
                 if options.only not in f"{name}, {where}":
                     continue
-                found = peaks(name, options.sizes, folder if where == "memory map" else "")
-                found = np.array(found) / MB
+                mapped = folder if where == "memory map" else ""
+                found = peaks(name, options.sizes, options.rounds, mapped) / MB
                 slope, constant = np.polyfit(options.sizes, found, 1)
-                figures = " | ".join(f"{peak:.0f}" for peak in found)
+                figures = " | ".join(f"{each:.0f}" for each in found)
                 line = f"| {name} | {kind}, {where} | {figures} | {slope:.2f} | {constant:.0f} |"
                 print(line, flush=True)
     return None

@@ -413,10 +413,10 @@ def select_rows(X, selection, where=None, *, as_series=False):
     return column, present
 
 
-def gathered(data):
+def gathered(data, *, copy=True):
     """A column of present cells of one shape as an ndarray; anything else as it is."""
     is_tensors = isinstance(data, pd.Series) and isinstance(data.array, TensorArray)
-    return data.array.gather() if is_tensors and not data.array.is_ragged else data
+    return data.array.gather(copy=copy) if is_tensors and not data.array.is_ragged else data
 
 
 def _take_columns(X, positions, labels):
@@ -460,6 +460,11 @@ def wants_column(estimator):
     if estimator is None or isinstance(estimator, str):
         return False
     return bool(get_tags(estimator).input_tags.three_d_array)
+
+
+def is_encoder(estimator):
+    """Whether an estimator follows the encoder protocol (`BaseModalityEncoder` tells it)."""
+    return all(hasattr(estimator, name) for name in ("fit_prepare", "prepare", "build_module"))
 
 
 # ------------------------------------------------------------------------------ seeds, parameters

@@ -241,6 +241,22 @@ def test_gather_names_the_absent_row():
     assert array.gather([]).shape == (0, 2)
 
 
+@pytest.mark.parametrize("base", [np.arange(12.0), np.arange(12, dtype=">i4")])
+def test_gather_copies_where_it_has_to(base):
+    base = base.reshape(4, 3)
+    array = TensorArray(base)
+    same = array.gather(copy=False)
+    assert np.shares_memory(same, base) == base.dtype.isnative
+    assert same.flags.writeable != base.dtype.isnative
+    for cells in (
+        array.gather(),
+        array.gather([0, 1, 2], copy=False),
+        array[::-1].gather(copy=False),
+    ):
+        assert cells.flags.writeable and not np.shares_memory(cells, base)
+    np.testing.assert_array_equal(array[::-1].gather(copy=False)[::-1], same)
+
+
 @pytest.mark.parametrize(
     "name",
     ["tensor[uint8, 28x28]", "tensor[float16, ?, 8000Hz]", "tensor[bool, ?x?x3, 11025.5Hz]"]

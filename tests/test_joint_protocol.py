@@ -88,6 +88,35 @@ def test_own_encoder_is_trained_with_the_network(fusion):
     assert model.predict_one({"text": "aaab"}) == 1
 
 
+class RowsEncoder(LetterEncoder):
+    """Numbers of each row as they are, kept for the test to look at."""
+
+    given = None
+
+    def prepare(self, X):
+        type(self).given, self.letters_ = X, "abc"
+        return {"counts": X}
+
+    def fit_prepare(self, X, y=None):
+        return self.prepare(X)
+
+    def __sklearn_tags__(self):
+        return BaseEstimator.__sklearn_tags__(self)
+
+
+def test_own_encoder_reads_the_columns_own_memory():
+    numbers = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
+    kept, X = numbers.copy(), multimodal_frame(rows=numbers)
+    model = JointFusionClassifier([("rows", RowsEncoder(), "rows")], max_epochs=2, random_state=0)
+    model.fit(X, np.arange(ROWS) % 2)
+    for ask in (model.predict_proba, model.predict):
+        ask(X)
+        assert np.shares_memory(RowsEncoder.given, numbers)
+    model.predict(X.iloc[:10])
+    assert not np.shares_memory(RowsEncoder.given, numbers)
+    np.testing.assert_array_equal(numbers, kept)
+
+
 def test_own_encoder_is_searched_and_cloned():
     X, y = make_data()
     search = GridSearchCV(make_model(max_epochs=2), {"text__n_components": [2, 3]}, cv=2).fit(X, y)

@@ -43,13 +43,13 @@ def test_memory_is_kept_inside_the_block_only():
 
 
 @glibc
-def test_memory_is_given_back():
+def test_memory_is_given_back_but_for_64_mib():
     before = resident_bytes()
     with keep_freed_memory("cpu"):
         torch.ones(4 * BYTES // 4)
         kept = resident_bytes() - before
-    assert kept > 3 * BYTES
-    assert resident_bytes() - before < BYTES
+    assert kept > 2 * BYTES  # up to 64 MiB are left from before
+    assert resident_bytes() - before < BYTES + (4 << 20)
 
 
 @glibc

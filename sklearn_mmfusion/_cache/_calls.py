@@ -26,11 +26,10 @@ from sklearn_mmfusion._cache._keys import (
     inside,
     key_of,
 )
-from sklearn_mmfusion._composition import gathered, wants_column
+from sklearn_mmfusion._composition import gathered, is_encoder, wants_column
 from sklearn_mmfusion._sklearn import _safe_indexing
 
 ASKED = ("transform", "predict", "predict_proba", "predict_head", "predict_evidence")
-ENCODER = ("fit_prepare", "prepare", "build_module")  # these answer for each cell by itself
 
 
 def fitted(estimator, data, call, store, *, what, told, who):
@@ -103,7 +102,10 @@ def asked(estimator, data, call, store, key, *, what, told=None):
 def read(estimator, data):
     """Data as an estimator wants it: cells of equal shape as an array, except to encoders."""
     # what is an array already is not looked at: the tags of an estimator take a while to ask for
-    return data if isinstance(data, np.ndarray) or wants_column(estimator) else gathered(data)
+    if isinstance(data, np.ndarray) or wants_column(estimator):
+        return data
+    # an encoder only reads; a transformer of whatever kind may scale its input in place
+    return gathered(data, copy=not is_encoder(estimator))
 
 
 def _key(who, estimator, data, *told):
@@ -187,7 +189,7 @@ def is_by_cell(estimator):
         return all(is_by_cell(step) for _, step in estimator.steps)
     if isinstance(estimator, FrozenEstimator):
         return is_by_cell(estimator.estimator)
-    return estimator in (None, "passthrough") or all(hasattr(estimator, n) for n in ENCODER)
+    return estimator in (None, "passthrough") or is_encoder(estimator)
 
 
 def _split(estimator, data, store, who=None):

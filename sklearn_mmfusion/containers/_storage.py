@@ -139,10 +139,12 @@ class DenseStorage(Storage):
         """Return the (len(rows), ndim) cell shapes."""
         return np.tile(np.array(self.values.shape[1:], np.int64), (len(rows), 1))
 
-    def gather(self, rows):
-        """Return a new (len(rows), *cell_shape) array of the cells."""
+    def gather(self, rows, *, copy=True):
+        """Return a (len(rows), *cell_shape) array of the cells, a new one if not told otherwise."""
         # np.take would first copy the whole of a base that is not C-contiguous
         take = self.values.flags.c_contiguous
+        if not copy and take and self.values.dtype.isnative and is_identity(rows, self.n):
+            return self.values
         cells = self.values.take(rows, axis=0) if take else self.values[rows]
         return np.ascontiguousarray(cells, dtype=self.value_dtype)
 
@@ -194,7 +196,7 @@ class RaggedStorage(Storage):
         """Return the (len(rows), ndim) cell shapes."""
         return self._shapes[rows]
 
-    def gather(self, rows):
+    def gather(self, rows, *, copy=True):
         """Return a list of read-only views of the cells."""
         return [self.cell(row) for row in rows]
 

@@ -238,13 +238,16 @@ class TensorArray(RowViewArray):
         shapes[present] = self._storage.shapes(self._rows[present])
         return shapes
 
-    def gather(self, positions=None):
+    def gather(self, positions=None, *, copy=True):
         """Return the cells themselves, straight from the base.
 
         Parameters
         ----------
         positions : array-like of int or bool of shape (k,), or slice, default=None
             Rows to gather; None for all.
+        copy : bool, default=True
+            False gives, where the rows are all those of the base in its order, the base itself,
+            read-only.
 
         Returns
         -------
@@ -263,7 +266,7 @@ class TensorArray(RowViewArray):
                 f"gather: row {places[rows < 0][0]} is absent ({int((rows < 0).sum())} of "
                 f"{len(rows)} rows are). Pass the present rows: `array.gather(~array.isna())`."
             )
-        return self._storage.gather(rows)
+        return self._storage.gather(rows, copy=copy)
 
 
 def _from_values(values, sample_rate):

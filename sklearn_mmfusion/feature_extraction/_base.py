@@ -49,7 +49,8 @@ class BaseModalityEncoder(
         have ``tokens(**batch)``, which returns its features, the sequence it pooled (n, L,
         token_features) and which steps are valid (n, L), for fusions that read sequences.
 
-    X is a Series of the column where the tag ``input_tags.three_d_array`` says so.
+    X is a Series of the column where the tag ``input_tags.three_d_array`` says so; else an array
+    of its cells, which may be the column's own memory, read-only.
 
     A subclass of this base writes instead, and can be fitted alone too:
 

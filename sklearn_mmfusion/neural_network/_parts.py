@@ -13,13 +13,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
 from sklearn_mmfusion._cache import asked, fit_transform, fitted, read
-from sklearn_mmfusion._composition import wants_column
+from sklearn_mmfusion._composition import is_encoder, wants_column
 from sklearn_mmfusion._passthrough import as_transformer, is_passthrough
 from sklearn_mmfusion._torch import DenseRows, Inputs, LazyRows
 from sklearn_mmfusion.modules.network import FeatureNetwork
 from sklearn_mmfusion.neural_network._scale import mean_and_scale
-
-PROTOCOL = ("fit_prepare", "prepare", "build_module")
 
 
 def as_part(estimator, width, dropout):
@@ -29,7 +27,7 @@ def as_part(estimator, width, dropout):
     joins as features, frozen encoders among them.
     """
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-    if not isinstance(last, FrozenEstimator) and all(hasattr(last, name) for name in PROTOCOL):
+    if not isinstance(last, FrozenEstimator) and is_encoder(last):
         return EncoderPart(estimator)
     return FeaturePart(as_transformer(estimator), width, dropout)
 
@@ -82,7 +80,7 @@ def sample_rate(X):
 def as_small(rows):
     """An array; of floats, one of float32, as the network computes."""
     rows = np.asarray(rows)
-    return rows.astype(np.float32) if rows.dtype.kind == "f" else rows
+    return rows.astype(np.float32, copy=False) if rows.dtype.kind == "f" else rows
 
 
 def as_inputs(prepared):

@@ -141,10 +141,15 @@ class ArrayEncoder(BaseEstimator):
         return self.prepare(X)
 
     def prepare(self, X):
-        return {"cells": X}
+        return {"cells": X.array.gather(copy=False)}
 
     def build_module(self):
         return self.module(**(self.module_params or {}))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True  # X is the column: there is nothing to copy
+        return tags
 
 
 class HeadFusion(nn.Module):

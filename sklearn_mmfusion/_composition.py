@@ -413,10 +413,10 @@ def select_rows(X, selection, where=None, *, as_series=False):
     return column, present
 
 
-def gathered(data, *, copy=True):
+def gathered(data):
     """A column of present cells of one shape as an ndarray; anything else as it is."""
     is_tensors = isinstance(data, pd.Series) and isinstance(data.array, TensorArray)
-    return data.array.gather(copy=copy) if is_tensors and not data.array.is_ragged else data
+    return data.array.gather() if is_tensors and not data.array.is_ragged else data
 
 
 def _take_columns(X, positions, labels):

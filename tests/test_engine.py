@@ -3,6 +3,7 @@
 import math
 import pickle
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
+from sklearn.base import clone
 from skorch import NeuralNetClassifier
-from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
@@ -370,7 +372,13 @@ def test_gradients_are_told_before_the_step():
     [
         ({"callbacks": [LRScheduler()]}, "LRScheduler, which would change nothing"),
         ({"callbacks": [("rates", LRScheduler)]}, "callback 'rates' is an LRScheduler"),
+        ({"callbacks": [EarlyStopping()]}, "'EarlyStopping' has monitor='valid_loss', but nothing"),
         ({"optimizer": torch.optim.LBFGS}, "optimizer=LBFGS evaluates the loss several times"),
+        ({"optimizer": partial(torch.optim.LBFGS, lr=1.0)}, "optimizer=LBFGS evaluates the loss"),
+        ({"net_params": {"callbacks": []}}, "has 'callbacks', .* Use the parameter `callbacks`"),
+        ({"net_params": {"iterator_train__num_workers": 2}}, "num_workers', .* in this process"),
+        ({"lr": 1e20}, "Training of NeuralClassifier diverged: in epoch 1 .* Lower lr"),
+        ({"device": "cuda:9"}, "device='cuda:9', but torch finds no GPU"),
         (
             {"net_params": {"criterion__reduction": "mean"}},
             r"CrossEntropyLoss returned shape \(\); expected one loss a row, \(32,\)",
@@ -383,6 +391,33 @@ def test_what_training_cannot_heed_is_refused(params, match):
     with pytest.raises(ValueError, match=match):
         model.set_params(**params).fit(X, y)
     assert not hasattr(model, "classes_")
+
+
+def test_names_that_skorch_does_not_know_are_told_of():
+    model = NeuralClassifier((4,), max_epochs=1, net_params={"maxnorm": 1.0})
+    with pytest.raises(ValueError, match="maxnorm") as raised:
+        model.fit(*make_data(n=64))
+    assert raised.value.__notes__ == [
+        "NeuralClassifier has net_params={'maxnorm': 1.0} for skorch's net."
+    ]
+
+
+def test_what_watches_validation_is_left_out_of_the_refit():
+    X, y = make_data(n=60)
+    model = NeuralClassifier((4,), max_epochs=40, early_stopping=True, random_state=0)
+    model.set_params(callbacks=[EarlyStopping(patience=2)], lr=1.0).fit(X, y)
+    assert model.n_iter_ <= len(model.history_) < 40
+    # the refit is a training of n_iter_ epochs on all rows, of which nothing is validated
+    alone = clone(model).set_params(early_stopping=False, callbacks=None, max_epochs=model.n_iter_)
+    np.testing.assert_array_equal(alone.fit(X, y).predict_proba(X), model.predict_proba(X))
+
+
+def test_a_single_group_is_told_of():
+    X, y = make_data(n=60)
+    model = NeuralClassifier((4,), max_epochs=2, early_stopping=True)
+    with pytest.warns(UserWarning, match="All rows are of one group"):
+        model.fit(X, y, groups=np.zeros(60))
+    assert len(model.history_) == 2 and "valid_loss" not in model.history_[0]
 
 
 def test_an_interrupt_by_the_user_is_no_end_of_training():

@@ -102,10 +102,7 @@ def asked(estimator, data, call, store, key, *, what, told=None):
 def read(estimator, data):
     """Data as an estimator wants it: cells of equal shape as an array, except to encoders."""
     # what is an array already is not looked at: the tags of an estimator take a while to ask for
-    if isinstance(data, np.ndarray) or wants_column(estimator):
-        return data
-    # an encoder only reads; a transformer of whatever kind may scale its input in place
-    return gathered(data, copy=not is_encoder(estimator))
+    return data if isinstance(data, np.ndarray) or wants_column(estimator) else gathered(data)
 
 
 def _key(who, estimator, data, *told):

@@ -42,6 +42,8 @@ class Net(NeuralNet):
         Width of the output.
     max_norm : float, default=1.0
         Norm that the gradients are scaled down to where theirs is larger; ``inf`` leaves them.
+    owner : str, default="a net"
+        What trains, for messages.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Net(NeuralNet):
         kind="continuous",
         n_outputs=1,
         max_norm=1.0,
+        owner="a net",
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
@@ -60,6 +63,7 @@ class Net(NeuralNet):
         self.kind = kind
         self.n_outputs = n_outputs
         self.max_norm = max_norm
+        self.owner = owner
 
     # What scikit-learn's scorers ask of a net, in skorch's `EpochScoring`: codes of classes stand
     # for the labels on both sides, standardized numbers for the numbers.
@@ -118,6 +122,12 @@ class Net(NeuralNet):
         for record, mean, size in zip(records[first:], sums / sizes, sizes, strict=True):
             record[f"{prefix}_loss"], record[f"{prefix}_batch_size"] = float(mean), int(size)
         self.history.record(f"{prefix}_batch_count", len(sizes))
+        if training and not np.isfinite(sums).all():
+            raise ValueError(
+                f"Training of {self.owner} diverged: in epoch {len(self.history)} its loss is no "
+                f"longer finite. Lower lr ({self.lr:g} now), or look for infinite or very large "
+                "numbers in X and in what the network makes of them."
+            )
         n_rows = sizes.sum()
         variance = squares.sum() / n_rows - (sums.sum() / n_rows) ** 2
         self.standard_error_ = math.sqrt(max(variance, 0.0) / n_rows)

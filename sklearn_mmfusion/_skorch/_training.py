@@ -1,6 +1,7 @@
 """What every estimator that owns a network shares: parameters, training, outputs, pickling."""
 
 import math
+import warnings
 from dataclasses import replace
 from functools import partial
 from inspect import Parameter, signature
@@ -27,7 +28,7 @@ from sklearn_mmfusion._torch import (
     resident,
     resolve_device,
 )
-from sklearn_mmfusion._validation import CLASSIFICATION
+from sklearn_mmfusion._validation import CLASSIFICATION, noted
 from sklearn_mmfusion.modules.losses import EvidentialLoss
 
 LOSSES = {
@@ -49,6 +50,14 @@ SUITED = {
 NONLINEARITIES = {
     "cross_entropy": partial(torch.softmax, dim=-1),
     "binary_cross_entropy": torch.sigmoid,
+}
+# what net_params may not hold, and what to do instead
+REFUSED = {
+    "callbacks": "Use the parameter `callbacks`.",
+    "module": "Use the parameter `module`.",
+    "warm_start": "Use the parameter `warm_start`.",
+    "iterator_train__num_workers": "Batches are gathered in this process.",
+    "iterator_valid__num_workers": "Batches are gathered in this process.",
 }
 MIN_EPOCHS = 20  # what max_epochs="auto" guarantees, beside NetworkMixin._min_steps
 
@@ -117,6 +126,12 @@ def validation_rows(target, groups, fraction, seed):
     rows = np.zeros(n)
     if groups is not None:
         if len(np.unique(groups)) < 2:
+            warnings.warn(
+                "All rows are of one group: there is none to validate on, so that training takes "
+                "all epochs (early_stopping=True notwithstanding).",
+                UserWarning,
+                stacklevel=2,
+            )
             return None
         train, valid = next(GroupShuffleSplit(**options).split(rows, groups=groups))
         return (train, valid) if len(train) > 1 else None
@@ -128,6 +143,10 @@ def validation_rows(target, groups, fraction, seed):
         if counts.min() >= 2 and min(n_valid, n - n_valid) >= len(counts):
             return next(StratifiedShuffleSplit(**options).split(rows, target.values))
     return next(ShuffleSplit(**options).split(rows))
+
+
+def _watches_validation(callback):
+    return str(getattr(callback, "monitor", "")).startswith("valid")
 
 
 class NetworkMixin:
@@ -206,6 +225,7 @@ class NetworkMixin:
             "kind": target.kind,
             "n_outputs": target.n_outputs,
             "max_norm": self._max_norm,
+            "owner": type(self).__name__,
             "total_steps": params["max_epochs"] * steps_an_epoch,
             "iterator_train": BatchIterator,
             "iterator_train__shuffle": True,
@@ -219,11 +239,11 @@ class NetworkMixin:
         if module is None:
             module = self._initial_module(target, parts, params, device, seed)
             params = {**self._part_rates(), **params}
-        net = make_net(module, {**defaults, **params})
+        with noted(f"{type(self).__name__} has net_params={self.net_params} for skorch's net."):
+            net = make_net(module, {**defaults, **params}).initialize()
+        self._check_callbacks(net, validated=len(parts) == 2)
         # What skorch's fit does, except that it would swallow the user's interrupt and carry on
         # with a half-trained network.
-        net.initialize()
-        self._check_callbacks(net)
         net.stopped_by_callback_ = False
         net.notify("on_train_begin", X=parts[0], y=None)
         try:
@@ -234,8 +254,16 @@ class NetworkMixin:
         net.notify("on_train_end", X=parts[0], y=None)
         return net, keep_best.epoch if len(parts) == 2 else None
 
-    def _check_callbacks(self, net):
+    def _check_callbacks(self, net, validated):
+        if not validated and self.early_stopping:  # as before, with nothing to look at
+            net.callbacks_ = [pair for pair in net.callbacks_ if not _watches_validation(pair[1])]
         for name, callback in net.callbacks_:
+            if not validated and _watches_validation(callback):
+                raise ValueError(
+                    f"{type(self).__name__}: callback {name!r} has monitor={callback.monitor!r}, "
+                    "but nothing is validated. Set early_stopping=True, or have it watch "
+                    "'train_loss'."
+                )
             if isinstance(callback, LRScheduler):
                 raise ValueError(
                     f"{type(self).__name__}: callback {name!r} is an LRScheduler, which would "
@@ -245,11 +273,12 @@ class NetworkMixin:
 
     def _net_params(self, kind, epochs, n_rows):
         """Parameters of skorch's net; the user's `net_params` come last."""
-        step = getattr(self.optimizer, "step", None)  # a partial has none
+        optimizer = getattr(self.optimizer, "func", self.optimizer)  # of a partial
+        step = getattr(optimizer, "step", None)
         closure = signature(step).parameters.get("closure") if step is not None else None
         if closure is not None and closure.default is Parameter.empty:
             raise ValueError(
-                f"{type(self).__name__}: optimizer={self.optimizer.__name__} evaluates the loss "
+                f"{type(self).__name__}: optimizer={optimizer.__name__} evaluates the loss "
                 "several times a step, by a closure; expected one that takes a step from the "
                 "gradients, such as torch.optim.AdamW."
             )
@@ -274,6 +303,11 @@ class NetworkMixin:
             raise ValueError(
                 f"{type(self).__name__}: net_params has max_norm={max_norm!r}; expected a number "
                 "above 0, to which the norm of gradients is clipped, or math.inf for no clipping."
+            )
+        for name in REFUSED.keys() & (self.net_params or {}):
+            raise ValueError(
+                f"{type(self).__name__}: net_params has {name!r}, which is not skorch's to decide "
+                f"here. {REFUSED[name]}"
             )
         return {**params, **(self.net_params or {})}
 

@@ -25,6 +25,11 @@ def resolve_device(device):
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"device={device!r}, but torch finds no GPU (or is a build without CUDA). Use 'auto' "
+            "or 'cpu'."
+        )
     return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
 
 

@@ -247,7 +247,7 @@ class TensorArray(RowViewArray):
             Rows to gather; None for all.
         copy : bool, default=True
             False gives, where the rows are all those of the base in its order, the base itself,
-            read-only.
+            read-only. (torch heeds that not: hand it a copy of what it may write into.)
 
         Returns
         -------

@@ -49,8 +49,8 @@ class BaseModalityEncoder(
         have ``tokens(**batch)``, which returns its features, the sequence it pooled (n, L,
         token_features) and which steps are valid (n, L), for fusions that read sequences.
 
-    X is a Series of the column where the tag ``input_tags.three_d_array`` says so; else an array
-    of its cells, which may be the column's own memory, read-only.
+    X is a Series of the column where the tag ``input_tags.three_d_array`` says so; else a new
+    array of its cells.
 
     A subclass of this base writes instead, and can be fitted alone too:
 
@@ -226,9 +226,9 @@ class BaseModalityEncoder(
         Returns
         -------
         inputs : Inputs
-            ``len(inputs)`` rows; ``inputs.batch(rows, device)`` gathers some of them as a dict of
-            tensors, the keywords of the network's ``forward``; ``inputs.lengths()`` is the
-            length of each row, by which batches are formed, or None.
+            For the network alone: ``inputs.batch(rows, device)`` gathers some of ``len(inputs)``
+            rows as a dict of tensors, the keywords of its ``forward``. (An encoder of one's own
+            gives a dict of arrays in its place.)
         """
         column = check_column(self, X, reset=False, paths=self._paths)
         return self._prepare(column, np.arange(len(column)))
@@ -245,6 +245,11 @@ class BaseModalityEncoder(
         module = network(**arguments)
         if hasattr(module, "set_scale"):
             module.set_scale(torch.tensor(self.mean_), torch.tensor(self.scale_))
+        if not hasattr(module, "out_features"):
+            raise TypeError(
+                f"{type(self).__name__}: module {network.__name__} has no attribute out_features; "
+                "expected the number of features that its forward returns."
+            )
         return module
 
     def _compute(self, X, module, width):

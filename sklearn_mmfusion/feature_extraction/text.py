@@ -52,7 +52,7 @@ class TextEncoder(BaseModalityEncoder):
         Class of a network to use in place of the default network; it is called with the
         keywords ``n_words``, ``n_ngrams``, ``n_chars``, ``out_features`` and `module_params`,
         and its ``forward`` takes ``words``, ``ngrams``, ``chars`` (ids end to end) and their
-        ``..._lengths``.
+        ``..._lengths``. It says its width in the attribute ``out_features``.
 
     module_params : dict, default=None
         Further arguments of the network's class.

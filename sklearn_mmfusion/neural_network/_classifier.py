@@ -33,7 +33,9 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
 
     module : type, default=None
         Class of a network to use in place of the default one; it is called with
-        ``in_features``, ``n_outputs`` and `module_params`, its ``forward`` takes ``features``.
+        ``in_features``, ``n_outputs`` and `module_params`, its ``forward`` takes ``features``,
+        not standardized: where it has ``set_scale(mean, std)``, that is called with those of
+        training, by which to do so.
 
     module_params : dict, default=None
         Further arguments of the network's class.

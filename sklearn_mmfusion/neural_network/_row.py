@@ -86,7 +86,9 @@ def _cell(row, selection, part):
         return TensorArray([cell], sample_rate=part.sample_rate)
     if isinstance(cell, (str, Real)):
         return pd.Series([cell], name=selection.labels[0])
-    return np.asarray(cell)[None] if np.ndim(cell) != 1 or not part.wants_column else [cell]
+    if not part.wants_column:  # a transformer of whatever kind may scale its input in place
+        return np.array(cell)[None]
+    return np.asarray(cell)[None] if np.ndim(cell) != 1 else [cell]
 
 
 def _is_absent(cell):

@@ -214,6 +214,15 @@ def test_an_own_network_gets_sizes_and_parameters():
     np.testing.assert_allclose(encoder.transform(images), by_hand, atol=1e-5)
 
 
+def test_an_own_network_says_its_width():
+    class Silent(nn.Module):
+        def __init__(self, in_channels, image_size, out_features):
+            super().__init__()
+
+    with pytest.raises(TypeError, match="module Silent has no attribute out_features"):
+        ImageEncoder(**TINY, module=Silent).fit(*make_images())
+
+
 def test_a_memory_map_is_read_and_left_alone(tmp_path):
     images, _ = make_images()
     np.save(tmp_path / "images.npy", images)

@@ -100,3 +100,15 @@ def test_images_are_moved_in_training_only():
     torch.testing.assert_close(network.eval()(**batch), network(**batch))
     moved = [network.train()(**batch) for _ in range(2)]
     assert not torch.allclose(*moved)
+
+
+@pytest.mark.parametrize("size", [8, 4])  # a block that pools, then one that does not; none that do
+def test_what_a_hook_is_told_stays_as_it_was(size):
+    network, told = ImageCNN(1, (size, size), 2, channels=(3, 4)), []
+    norm = network.norms[-1]
+    norm.register_forward_hook(lambda module, given, output: told.append((output, output.clone())))
+    norm.register_full_backward_hook(lambda module, *gradients: told.append(gradients))
+    network(torch.rand(4, 1, size, size)).sum().backward()
+    (output, copy), _ = told
+    torch.testing.assert_close(output, copy)
+    assert (output < 0).any()

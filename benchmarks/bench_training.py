@@ -12,6 +12,7 @@ training of a process, and, as "first / hand", of the first ones, as a script ha
 """
 
 import math
+import os
 import sys
 import time
 
@@ -148,6 +149,12 @@ def ours(size, whole=False, **params):
     return work
 
 
+def unkept(size):
+    """Ours in a process that leaves the C allocator as it is."""
+    os.environ["MMFUSION_KEEP_MEMORY"] = "0"
+    return ours(size)
+
+
 def skorch(size):
     """skorch with its defaults, a softmax and its NLLLoss."""
     from skorch import NeuralNetClassifier
@@ -214,6 +221,7 @@ CONTENDERS = {
     "ours, unclipped": lambda size: ours(size, net_params={"max_norm": math.inf}),
     "ours, bf16": lambda size: ours(size, precision="bf16"),
     "ours, whole fit": lambda size: ours(size, whole=True),
+    "ours, memory not kept": unkept,
     "skorch": skorch,
     "MLPClassifier": perceptron,
 }

@@ -202,7 +202,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for name, (_, kind) in CASES.items():
             for where in ("memory", "memory map"):
-                if options.only not in f"{name}, {where}":
+                if options.only not in f"{name}, {kind}, {where}":
                     continue
                 mapped = folder if where == "memory map" else ""
                 found = peaks(name, options.sizes, options.rounds, mapped) / MB

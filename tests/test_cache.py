@@ -25,14 +25,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_mmfusion import FileArray, ImageEncoder, TensorArray, TextEncoder
-from sklearn_mmfusion._cache._keys import (
-    NoKeyError,
-    UnseededError,
-    data_key,
-    environment,
-    key_of,
-    path_roots,
-)
+from sklearn_mmfusion._cache._given import data_key, environment, path_roots
+from sklearn_mmfusion._cache._keys import NoKeyError, UnseededError, key_of
 from tests import _registry as registry
 from tests._cache_data import Counted
 
@@ -436,7 +430,8 @@ def test_key_is_the_same_in_another_process(script_environment):
         import numpy as np, pandas as pd
         from tests import _registry as registry
         from tests.test_cache import EQUAL
-        from sklearn_mmfusion._cache._keys import data_key, key_of
+        from sklearn_mmfusion._cache._given import data_key
+        from sklearn_mmfusion._cache._keys import key_of
         from sklearn_mmfusion.containers import TensorArray
         print([key_of(EQUAL[name]()) for name in EQUAL])
         X = registry.modalities()

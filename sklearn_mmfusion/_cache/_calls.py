@@ -16,16 +16,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
-from sklearn_mmfusion._cache._keys import (
-    INDIFFERENT,
-    NoKeyError,
-    UnseededError,
-    cell_digests,
-    data_key,
-    environment,
-    inside,
-    key_of,
-)
+from sklearn_mmfusion._cache._given import cell_digests, data_key, environment, inside
+from sklearn_mmfusion._cache._keys import INDIFFERENT, NoKeyError, UnseededError, key_of
 from sklearn_mmfusion._composition import gathered, is_encoder, wants_column
 from sklearn_mmfusion._sklearn import _safe_indexing
 

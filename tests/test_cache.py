@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import types
+from collections import OrderedDict
 from functools import partial
 
 import joblib
@@ -23,6 +24,7 @@ from sklearn.model_selection import KFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from torch import nn
 
 from sklearn_mmfusion import FileArray, ImageEncoder, TensorArray, TextEncoder
 from sklearn_mmfusion._cache._given import data_key, environment, path_roots
@@ -75,6 +77,9 @@ def test_key_survives_pickle(name, tmp_path):
     assert key_of(obj) == key_of(again) == key_of(joblib.load(tmp_path / "it"))
 
 
+LAYERS = [("a", nn.ReLU()), ("b", nn.Tanh())]
+
+
 def test_keys_of_different_objects_differ():
     objects = [
         *(make() for make in EQUAL.values()),
@@ -83,6 +88,8 @@ def test_keys_of_different_objects_differ():
         *[np.zeros(3), np.zeros(3, np.float32), np.zeros((3, 1)), np.zeros(0)],
         *[np.zeros((1,)), np.array(0.0), sparse.csr_array(np.zeros((3, 3)))],
         *[pd.Series([0, 0]), pd.Series([0, 0], name="a"), pd.Series([0.0, 0.0]), pd.Series(["0"])],
+        *[{"a": 1, "b": 2}, {"b": 2, "a": 1}, OrderedDict(a=1, b=2), OrderedDict(b=2, a=1)],
+        *[nn.Sequential(OrderedDict(layers)) for layers in (LAYERS, LAYERS[::-1])],
         *[PCA(2, random_state=0), PCA(3, random_state=0), PCA(2, random_state=1)],
         *[
             PCA(2, random_state=0).set_output(transform="pandas"),
@@ -116,8 +123,14 @@ def test_key_tells_what_a_transformer_of_the_users_may_read(make):
     assert key_of(make(1)) == key_of(make(1)) != key_of(make(2))
 
 
-def test_key_ignores_order_of_dicts_and_layout_of_arrays():
-    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+def turned(obj):
+    """The object with its attributes in the other order."""
+    vars(obj).update([(name, vars(obj).pop(name)) for name in reversed(list(vars(obj)))])
+    return obj
+
+
+def test_key_ignores_order_of_attributes_and_layout_of_arrays():
+    assert key_of(turned(PCA(random_state=0))) == key_of(PCA(random_state=0))
     array = np.arange(6.0).reshape(2, 3)
     assert key_of(array) == key_of(np.asfortranarray(array)) == key_of(array[:, ::-1][:, ::-1])
 

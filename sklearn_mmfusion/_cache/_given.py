@@ -14,7 +14,7 @@ from sklearn_mmfusion._cache._keys import KNOWN, WITHOUT_TORCH, are_texts, blake
 from sklearn_mmfusion.containers import FileArray
 from sklearn_mmfusion.containers._base import RowViewArray
 
-FORMAT = 2  # of the cache: entries of another one are never found
+FORMAT = 3  # of the cache: entries of another one are never found
 LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "skorch", "torch", "pillow", "soundfile")
 SETTINGS = ("transform_output", "enable_metadata_routing", "array_api_dispatch")
 

@@ -101,7 +101,7 @@ class _Walk:
             return blake(type(obj).__name__, *parts)
         if type(obj) is dict:
             parts = [self.digest(k) + self.at(str(k), v) for k, v in obj.items()]
-            return blake("dict", *sorted(parts))
+            return blake("dict", *parts)  # a function may go through them in order
         if isinstance(obj, set | frozenset):
             return blake(type(obj).__name__, *sorted(map(self.digest, obj)))
         if isinstance(obj, types.ModuleType):
@@ -161,7 +161,7 @@ class _Walk:
         if type(obj).__module__.partition(".")[0] in KNOWN:
             over = PASSED_OVER | (set() if "estimator" in _parameters(obj) else {"estimator"})
             state = {name: value for name, value in state.items() if name not in over}
-        return self.digest(state)
+        return self.digest(dict(sorted(state.items())))
 
     # ------------------------------------------------------------------------ code
 

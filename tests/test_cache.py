@@ -1,6 +1,7 @@
 """Keys of the cache: equal for equal work in every process, another for any other work."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.special
 import torch
 from scipy import sparse
 from sklearn import config_context
@@ -135,9 +137,48 @@ def test_key_ignores_order_of_attributes_and_layout_of_arrays():
     assert key_of(array) == key_of(np.asfortranarray(array)) == key_of(array[:, ::-1][:, ::-1])
 
 
-def test_key_of_memory_is_where_it_lies_not():
-    memories = [joblib.Memory(None), joblib.Memory(None, verbose=3)]
-    assert len({key_of(make_pipeline(PCA(random_state=0), memory=m)) for m in memories[:1]}) == 1
+def plus_one(X):
+    return X + 1
+
+
+def plus_two(X):
+    return X + 2
+
+
+def test_key_of_memory_is_where_it_lies_not(tmp_path):
+    memories = [joblib.Memory(None), joblib.Memory(tmp_path, verbose=0)]
+    assert len({key_of(make_pipeline(PCA(random_state=0), memory=m)) for m in memories}) == 1
+    for memory in memories:
+        one, same, other = map(memory.cache, (plus_one, plus_one, plus_two))
+        assert key_of(one) == key_of(same) != key_of(other)
+    ignoring = memories[1].cache(plus_one, ignore=["X"])
+    assert key_of(ignoring) != key_of(memories[1].cache(plus_one))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (np.expm1, scipy.special.expm1),
+        (np.float64(2).__mul__, np.float64(3).__mul__),
+        ({"a": 2}.get, {"a": 3}.get),
+        ({"a": 2}.items(), {"a": 3}.items()),
+        (types.MappingProxyType({"a": 2}), types.MappingProxyType({"a": 3})),
+        (np.ma.masked_array([1, 2], [0, 1]), np.ma.masked_array([1, 2], [1, 0])),
+        (np.ma.masked_array([1, 2], [0, 1]), np.ma.masked_array([2, 2], [0, 1])),
+    ],
+)
+def test_key_tells_what_the_name_or_kind_of_an_object_does_not(one, other):
+    assert key_of(FunctionTransformer(one)) != key_of(FunctionTransformer(other))
+
+
+@pytest.mark.parametrize("obj", [np.log1p, scipy.special.expm1, pd.NA, torch.float32])
+def test_key_of_what_pickle_knows_by_name(obj):
+    assert len(key_of(obj)) == 32
+
+
+def test_key_of_a_ufunc_that_cannot_be_imported_is_refused():
+    with pytest.raises(NoKeyError, match="cannot be imported"):
+        key_of(np.frompyfunc(plus_one, 1, 1))
 
 
 @pytest.mark.parametrize(
@@ -337,6 +378,70 @@ def test_edited_wrapper_attribute_or_global_has_another_key(cleaned, old, new):
     assert key_of(module_of(WRAPPED.replace(old, new)).Mine()) != key
 
 
+REFERRED = """
+    import joblib, threading
+    import numpy as np
+    from types import MappingProxyType, SimpleNamespace
+
+    class Node:
+        pass
+
+    class Meta(type):
+        def __call__(cls):
+            return 11
+
+    class Made(metaclass=Meta):
+        pass
+
+    CONSTANTS = MappingProxyType({"a": 2})
+    MASKED = np.ma.array([3.0], mask=[False])
+    PAIRS = {"a": 5}.items()
+    TIMES = np.float64(7).__mul__
+    HERE = threading.local()
+    HERE.by = 13
+    INTS = {"b": 17}.values()
+    root = Node()
+    root.kid, root.lock, root.names = Node(), threading.Lock(), {"u", "v"}
+    root.kid.up, root.kid.strength = root, 19
+    by_hand = [23]
+    by_hand.append(by_hand)
+    twice = [29]
+    twice = SimpleNamespace(one=twice, two=twice)
+
+    @joblib.Memory(None).cache
+    def kept(X):
+        return X + 31
+
+    def f(X):
+        used = CONSTANTS, MASKED, PAIRS, TIMES, HERE, INTS, root, by_hand, twice
+        return kept(X), Made(), used
+"""
+
+
+@pytest.mark.parametrize("number", [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31])
+def test_edited_object_that_code_refers_to_has_another_key(cleaned, number):
+    key = key_of(module_of(REFERRED).f)
+    assert key_of(module_of(REFERRED).f) == key
+    edited, n = re.subn(rf"\b{number}\b", "99", REFERRED)
+    assert n == 1
+    assert key_of(module_of(edited).f) != key
+
+
+def test_function_of_another_version_of_its_library_has_another_key(cleaned):
+    module = module_of(SOURCE)
+    keys = []
+    for module.__version__ in ("1.0", "1.1"):
+        keys += [key_of(module.helper), key_of(module.Scale)]
+    assert len(set(keys)) == 4
+
+
+def test_global_that_is_named_like_an_attribute_counts_not(cleaned):
+    source = "shape, scale = {}, {}\ndef f(X):\n    return X.shape, [scale for _ in X]"
+    key = key_of(module_of(source.format(1, 2)).f)
+    assert key_of(module_of(source.format(3, 2)).f) == key
+    assert key_of(module_of(source.format(1, 3)).f) != key
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -442,11 +547,12 @@ def test_key_is_the_same_in_another_process(script_environment):
     code = """
         import numpy as np, pandas as pd
         from tests import _registry as registry
-        from tests.test_cache import EQUAL
+        from tests.test_cache import EQUAL, REFERRED, WRAPPED, module_of
         from sklearn_mmfusion._cache._given import data_key
         from sklearn_mmfusion._cache._keys import key_of
         from sklearn_mmfusion.containers import TensorArray
         print([key_of(EQUAL[name]()) for name in EQUAL])
+        print(key_of(module_of(REFERRED).f), key_of(module_of(WRAPPED).Mine()))
         X = registry.modalities()
         print([data_key(X[name].dropna(), EQUAL["encoder"]()) for name in X])
     """
@@ -513,9 +619,11 @@ def test_index_counts():
     assert [key_of(column) for column in again] == [key_of(column) for column in columns]
 
 
-@pytest.mark.parametrize(
-    "array", [np.ma.masked_array([1.0, 2.0], [0, 1]), np.eye(2).view(np.matrix)]
-)
+class Measured(np.ma.MaskedArray):
+    unit = "m"
+
+
+@pytest.mark.parametrize("array", [np.eye(2).view(Measured), np.eye(2).view(np.matrix)])
 def test_arrays_with_more_to_them_have_no_key(array):
     with pytest.raises(NoKeyError, match="is not a plain array"):
         key_of(array)

@@ -125,7 +125,7 @@ def _reason(error, owner):
         return f"{what} has no seed. Set random_state=0, or another number, there or in {owner}."
     return (
         f"{what} has no key ({error}). Use classes and functions that can be imported from a "
-        "module, and arrays without masks."
+        "module, and plain arrays."
     )
 
 

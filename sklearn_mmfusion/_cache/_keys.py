@@ -5,15 +5,21 @@ object or equal ones changes a pickle, and must not change a key.
 """
 
 import copyreg
+import dis
 import functools
 import hashlib
 import inspect
+import pickle
 import sys
+import threading
 import types
 from numbers import Integral
+from operator import attrgetter
 
+import joblib
 import numpy as np
 import pandas as pd
+from joblib.memory import MemorizedFunc, NotMemorizedFunc
 from scipy import sparse
 from sklearn.frozen import FrozenEstimator
 
@@ -30,6 +36,8 @@ SKIPPED |= {"_abc_impl", "__slotnames__"}
 # Of code, besides bytecode and constants: what it names and how it is called.
 CODE = ("co_names", "co_varnames", "co_freevars", "co_cellvars", "co_flags", "co_argcount")
 CODE += ("co_posonlyargcount", "co_kwonlyargcount")
+# Of bytecode: what reads a global. The other names are attributes.
+GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 # Of instances of known classes: parameters that change no result; a record of training, seconds
 # included; whose request it is.
 INDIFFERENT = {"verbose", "n_jobs"}
@@ -70,6 +78,7 @@ class _Walk:
     def __init__(self):
         self.codes = {}  # id -> digest, or None while being computed
         self.open = set()  # ids of what is being walked, to notice rings
+        self.met = None  # or id -> (number, object) of all that was met in a ring
         self.frozen = False
         self.by_code = False  # functions that cannot be imported will do: code refers to them
 
@@ -77,13 +86,16 @@ class _Walk:
         """16 bytes of anything."""
         if type(obj) in SCALARS or obj is Ellipsis:
             return blake(type(obj).__name__, repr(obj))
-        for kinds, names in OPENED:
+        for kinds, content in OPENED:
             if isinstance(obj, kinds):
-                parts = [self.digest(getattr(obj, name)) for name in names]
-                return blake(type(obj).__name__, *parts)
+                return blake(type(obj).__name__, self.digest(content(obj)))
         if isinstance(obj, type) or inspect.isroutine(obj):
             return self.callable(obj)
-        if id(obj) in self.open:
+        if self.met is not None:
+            if id(obj) in self.met:
+                return blake("met", str(self.met[id(obj)][0]))
+            self.met[id(obj)] = len(self.met), obj  # kept, or another may get its id
+        elif id(obj) in self.open:
             raise RingError("it refers to itself")
         self.open.add(id(obj))
         try:
@@ -109,8 +121,6 @@ class _Walk:
         for kinds, convert in CONVERSIONS:
             if isinstance(obj, kinds):
                 return convert(self, obj)
-        if hasattr(obj, "store_backend"):  # a joblib.Memory: where results lie changes none
-            return blake("memory")
         if hasattr(obj, "detach") and type(obj).__module__.startswith("torch"):
             rows = obj.detach().cpu().contiguous().reshape(-1)
             numbers = rows.view(sys.modules["torch"].uint8).numpy()  # NumPy has no bfloat16
@@ -144,7 +154,7 @@ class _Walk:
         except Exception as error:
             raise NoKeyError(f"{type(obj).__name__} objects cannot be pickled") from error
         if isinstance(reduced, str):  # a global, such as pandas.NA
-            return blake("global", type(obj).__module__, reduced)
+            return blake("global", _module_of(obj, reduced), reduced)
         make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
         parts = [self.callable(type(obj)), self.digest(make), self.at("", arguments)]
         parts.append(self.state(obj, state))
@@ -167,10 +177,9 @@ class _Walk:
 
     def callable(self, obj):
         """A class or function: by name, and by its code where no version tells that."""
-        if isinstance(obj, types.MethodType) or (
-            inspect.isbuiltin(obj) and not isinstance(obj.__self__, types.ModuleType | type(None))
-        ):
-            return blake("method", obj.__name__, self.digest(obj.__self__))
+        owner = None if isinstance(obj, type) else getattr(obj, "__self__", None)
+        if not isinstance(owner, types.ModuleType | None):
+            return blake("method", obj.__name__, self.digest(owner))
         module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", "")
         if module is None:  # a method of a type written in C
             return blake("method", self.digest(obj.__objclass__), obj.__name__)
@@ -179,7 +188,9 @@ class _Walk:
         known = "<" not in name and (module == "__main__" or _is_importable(obj, module, name))
         if not (known or self.by_code):
             raise NoKeyError(f"{name} cannot be imported from {module}")
-        return blake("own", module, name, self.code_of(obj))
+        top = sys.modules.get(module.partition(".")[0])
+        version = str(getattr(top, "__version__", ""))
+        return blake("own", module, name, version, self.code_of(obj))
 
     def code_of(self, obj):
         """Digest of the code that runs: a file may have been edited since it was read."""
@@ -197,8 +208,7 @@ class _Walk:
         return found
 
     def class_code(self, cls):
-        top = sys.modules.get(cls.__module__.partition(".")[0])
-        parts = [str(getattr(top, "__version__", ""))]
+        parts = [self.member(type(cls))]
         for base in cls.__mro__:
             if is_known(base.__module__):
                 parts.append(blake(base.__module__, base.__qualname__))
@@ -210,13 +220,17 @@ class _Walk:
 
     def member(self, value):
         """What a class or function refers to: of what has no key, the kind must do."""
-        outside, self.by_code = self.by_code, True
+        outside = self.by_code, self.met
+        self.by_code = True
         try:
             return self.digest(value)
+        except RingError:  # once more, what is met again by its number
+            self.met = {}
+            return self.member(value)
         except NoKeyError:
             return blake(type(value).__qualname__)
         finally:
-            self.by_code = outside
+            self.by_code, self.met = outside
 
     def function_code(self, function):
         cells = [self.member(vars(function))]
@@ -233,7 +247,7 @@ class _Walk:
 
     def code(self, code, names):
         """Bytecode and what it refers to, without the lines it was written on."""
-        names.update(code.co_names)
+        names.update(i.argval for i in dis.get_instructions(code) if i.opname in GLOBALS)
         consts = [
             self.code(c, names) if isinstance(c, types.CodeType) else self.digest(c)
             for c in code.co_consts
@@ -259,10 +273,22 @@ def _draws_nothing(obj):
 
 
 def _is_importable(obj, module, name):
+    """Whether an object is what a name leads to, or what is decorated there."""
     found = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    return found is obj
+    places = (found, *(getattr(found, n, None) for n in ("__wrapped__", "func")))
+    return any(place is obj for place in places)
+
+
+def _module_of(obj, name):
+    """Where a global is that pickle knows by name only: `pandas.NA`, a dtype of torch, a ufunc."""
+    module = type(obj).__module__
+    if not _is_importable(obj, module, name):
+        module = pickle.whichmodule(obj, name)
+    if not _is_importable(obj, module, name):
+        raise NoKeyError(f"{name} cannot be imported from {module}")
+    return module
 
 
 def blake(*parts):
@@ -278,7 +304,10 @@ def blake(*parts):
 
 
 def _array(walk, array):
-    if type(array) not in (np.ndarray, np.memmap):  # there may be more to it, such as a mask
+    if type(array) is np.ma.MaskedArray:
+        told = array.data, array.mask, array.fill_value, array.hardmask
+        return blake("masked", walk.digest(told))
+    if type(array) not in (np.ndarray, np.memmap):  # there may be more to it
         raise NoKeyError(f"{type(array).__name__} is not a plain array")
     if array.dtype.kind == "O":
         return blake("objects", repr(array.shape), walk.digest(array.ravel().tolist()))
@@ -356,10 +385,16 @@ CONVERSIONS = [
     (pd.api.extensions.ExtensionArray, _cells),
     (pd.Index, _index),
 ]
-# Of descriptors and other wrappers: where what they wrap is.
+# Of wrappers, descriptors among them: what they wrap, and what else decides what they do.
 OPENED = [
-    (staticmethod | classmethod, ("__func__",)),
-    (property, ("fget", "fset", "fdel")),
-    (functools.cached_property, ("func",)),
-    (functools._lru_cache_wrapper, ("__wrapped__",)),
+    (staticmethod | classmethod, attrgetter("__func__")),
+    (property, attrgetter("fget", "fset", "fdel")),
+    (functools.cached_property, attrgetter("func")),
+    (functools._lru_cache_wrapper, attrgetter("__wrapped__")),
+    (MemorizedFunc, attrgetter("func", "ignore")),
+    (NotMemorizedFunc, attrgetter("func")),
+    (joblib.Memory, lambda memory: None),  # where results lie changes none
+    (types.MappingProxyType, dict),
+    (type({}.keys()) | type({}.values()) | type({}.items()), list),
+    (threading.local, vars),
 ]

@@ -543,6 +543,20 @@ def test_texts_read_as_paths_are_keyed_by_their_files(tmp_path, wrap):
     assert data_key(texts.to_frame("a"), reader) != data_key(texts.to_frame("a"), TextEncoder())
 
 
+@pytest.mark.parametrize("as_texts", [True, False])
+def test_relative_paths_are_those_of_the_folder(tmp_path, monkeypatch, as_texts):
+    reader = ImageEncoder()
+    keys = []
+    for name in ("clean", "noisy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.npy").write_bytes(b"1")
+        os.utime(tmp_path / name / "a.npy", ns=(1, 1))
+        monkeypatch.chdir(tmp_path / name)
+        for path in ("a.npy", str(tmp_path / name / "a.npy")):
+            keys.append(data_key(pd.Series([path] if as_texts else FileArray([path])), reader))
+    assert len(set(keys)) == (4 if as_texts else 2)  # a text is told as it is, too
+
+
 def test_key_is_the_same_in_another_process(script_environment):
     code = """
         import numpy as np, pandas as pd
@@ -576,8 +590,9 @@ def test_environment_tells_settings_and_threads():
         (make_pipeline(FrozenEstimator(TextEncoder())), True),
     ]:
         before = key_of(environment(estimator))
-        with config_context(transform_output="pandas"):
-            assert key_of(environment(estimator)) != before
+        for setting in ({"transform_output": "pandas"}, {"assume_finite": True}):
+            with config_context(**setting):
+                assert key_of(environment(estimator)) != before
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch, "get_num_threads", lambda: 77)
             assert (key_of(environment(estimator)) != before) == of_torch

@@ -16,7 +16,7 @@ from sklearn_mmfusion.containers._base import RowViewArray
 
 FORMAT = 3  # of the cache: entries of another one are never found
 LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "skorch", "torch", "pillow", "soundfile")
-SETTINGS = ("transform_output", "enable_metadata_routing", "array_api_dispatch")
+SETTINGS = ("transform_output", "enable_metadata_routing", "array_api_dispatch", "assume_finite")
 
 
 def data_key(data, reader):

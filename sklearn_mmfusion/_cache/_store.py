@@ -1,8 +1,11 @@
 """Where results lie: a `joblib.Memory`, and one lock a key for processes that miss at once."""
 
 import hashlib
+import io
 import os
 import pickle
+import sys
+import types
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +14,7 @@ from timeit import default_timer
 import joblib
 from sklearn.utils.validation import check_memory
 
+from sklearn_mmfusion._cache._keys import NoKeyError, key_of
 from sklearn_mmfusion._sklearn import _message_with_time
 
 try:
@@ -42,7 +46,8 @@ class Store:
         """The stored result, or that of ``compute()``, which then is stored.
 
         A stored result is read anew at every call. One that is damaged is computed again. Classes
-        of a script or notebook are stored with their code: workers cannot import them.
+        of a script or notebook are stored with their code, as workers cannot import them; where
+        there is one of equal code, it is taken.
         """
         found = self.find(key)
         if not found:
@@ -70,7 +75,7 @@ class Store:
 
     def _write(self, key, result):
         try:
-            data = cloudpickle.dumps(result)
+            data = _dumps(result)
         except Exception as error:
             warnings.warn(
                 f"A result could not be stored, memory notwithstanding: {error}.",
@@ -115,6 +120,43 @@ class Store:
             if _is_file(path, descriptor):
                 return descriptor, path
             os.close(descriptor)
+
+
+class _Pickler(cloudpickle.CloudPickler):
+    """Stores a class or function of `__main__` by value, to be taken by name where it is one's own.
+
+    What was loaded by value is another class than the script's: it is no instance of that, and
+    cannot be pickled.
+    """
+
+    def reducer_override(self, obj):
+        if isinstance(obj, type | types.FunctionType) and obj.__module__ == "__main__":
+            code = _code(obj)
+            if code is not None:
+                return _own, (obj.__qualname__, code, cloudpickle.dumps(obj))
+        return super().reducer_override(obj)
+
+
+def _dumps(result):
+    buffer = io.BytesIO()
+    _Pickler(buffer).dump(result)
+    return buffer.getvalue()
+
+
+def _own(name, code, by_value):
+    """The class or function of that name and code in `__main__`, else the stored one."""
+    found = sys.modules["__main__"]
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found if _code(found) == code else pickle.loads(by_value)
+
+
+def _code(obj):
+    """Key of a class or function, None where there is none."""
+    try:
+        return key_of(obj)
+    except NoKeyError:
+        return None
 
 
 def _digest(data):

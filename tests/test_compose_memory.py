@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+import threading
 from types import MappingProxyType
 
 import numpy as np
@@ -294,6 +295,48 @@ def test_model_moved_elsewhere_transforms_without_the_folder(tmp_path):
         np.testing.assert_array_equal(pickle.loads(moved).transform(X), expected)
 
 
+def test_model_beside_a_store_it_cannot_write_to_reads_what_is_there(tmp_path, monkeypatch):
+    X, y = three()
+    fused = FusionTransformer(triples(str(tmp_path / "log")), memory=str(tmp_path / "memory"))
+    expected = fused.fit(X, y).transform(X)
+    told, entries = counts(tmp_path / "log"), set((tmp_path / "memory").rglob("*"))
+    monkeypatch.setattr(_store.os, "access", lambda path, mode: mode != _store.os.W_OK)
+    np.testing.assert_array_equal(fused.transform(X), expected)
+    assert counts(tmp_path / "log") == told
+    np.testing.assert_array_equal(fused.transform(X[::2]), expected[::2])
+    assert set((tmp_path / "memory").rglob("*")) == entries
+
+
+def test_model_beside_a_folder_that_can_hold_no_store_transforms(tmp_path, monkeypatch):
+    X, y = three()
+    fused = FusionTransformer(triples(str(tmp_path / "log"))).fit(X, y)
+    expected = fused.transform(X)
+
+    def refuse(path, *args, **kwargs):
+        raise PermissionError(f"Permission denied: {path}")
+
+    monkeypatch.setattr(_store.os, "makedirs", refuse)
+    fused.set_params(memory=str(tmp_path))
+    np.testing.assert_array_equal(fused.transform(X), expected)
+    with pytest.raises(OSError, match="the folder cannot be made or written to"):
+        fused.fit(X, y)
+
+
+class Locked(Counted):
+    def fit(self, X, y=None):
+        self.lock_ = threading.Lock()
+        return super().fit(X, y)
+
+
+def test_what_cannot_be_pickled_is_named(tmp_path):
+    X, y = three()
+    child = Locked(str(tmp_path / "log"), "a")
+    fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory"))
+    message = "modality 'a' could not be stored, memory notwithstanding: cannot pickle '_thread.lo"
+    with pytest.warns(UserWarning, match=message):
+        fused.fit(X, y)
+
+
 # ------------------------------------------------------------------------------ nested
 
 
@@ -363,6 +406,43 @@ def test_frozen_encoder_sees_each_cell_once(tmp_path, behind, n_jobs):
     assert counts(tmp_path / "log") == told
     without = search(FusionTransformer(children), grid).fit(X, y)
     np.testing.assert_array_equal(found.predict_proba(X), without.predict_proba(X))
+
+
+def test_frozen_encoder_whose_cells_are_all_there_is_read(tmp_path, capsys):
+    X, y = three()
+    child = FrozenEstimator(frozen(tmp_path / "log", X, y))
+    memory = str(tmp_path / "memory")
+    for rows, doing in [(10, "Fitting"), (10, "Reading"), (36, "Fitting"), (20, "Reading")]:
+        fused = FusionTransformer([("a", child, "a")], memory=memory, verbose=True)
+        fused.fit(X[:rows], y[:rows])
+        assert f"{doing} a" in capsys.readouterr().out
+
+
+class Stateless(BaseEstimator):
+    """Learns nothing, but takes weights."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        return self
+
+    def transform(self, X):
+        return np.asarray(X)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
+
+
+@pytest.mark.parametrize("behind", [[], [StandardScaler()]])
+def test_step_that_learns_nothing_may_take_weights(tmp_path, behind):
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 2)), columns=["a", "b"])
+    weights = np.arange(30) + 1.0
+    frozen = FrozenEstimator(PCA(random_state=0).fit(X.to_numpy()))
+    children = [("a", make_pipeline(Stateless(), frozen, *behind), ["a", "b"])]
+    expected = FusionTransformer(children).fit(X, sample_weight=weights).transform(X)
+    for _ in range(2):
+        fused = FusionTransformer(children, memory=str(tmp_path)).fit(X, sample_weight=weights)
+        np.testing.assert_array_equal(fused.transform(X), expected)
 
 
 def test_frozen_text_encoder_and_stateless_steps(tmp_path):

@@ -586,6 +586,7 @@ def test_environment_tells_settings_and_threads():
         (PCA(), False),
         (make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()), False),
         (FunctionTransformer(partial(torch.clip, min=0)), True),
+        (FunctionTransformer(joblib.Memory(None).cache(torch.relu)), True),
         (Counted("log"), True),  # any code of a user's may call it
         (make_pipeline(FrozenEstimator(TextEncoder())), True),
     ]:

@@ -7,6 +7,7 @@ from importlib import metadata
 
 import numpy as np
 import pandas as pd
+from joblib.memory import MemorizedFunc, NotMemorizedFunc
 from sklearn import get_config
 from sklearn.frozen import FrozenEstimator
 
@@ -90,6 +91,8 @@ def inside(estimator):
             left += each.values()
         elif isinstance(each, functools.partial):
             left += [each.func, *each.args, *each.keywords.values()]
+        elif isinstance(each, MemorizedFunc | NotMemorizedFunc):
+            left.append(each.func)
         elif hasattr(each, "get_params") and not isinstance(each, type):
             yield each
             is_frozen = isinstance(each, FrozenEstimator)

@@ -171,7 +171,7 @@ class _Walk:
         if type(obj).__module__.partition(".")[0] in KNOWN:
             over = PASSED_OVER | (set() if "estimator" in _parameters(obj) else {"estimator"})
             state = {name: value for name, value in state.items() if name not in over}
-        return self.digest(dict(sorted(state.items())))
+        return self.digest(dict(sorted(state.items(), key=lambda item: str(item[0]))))
 
     # ------------------------------------------------------------------------ code
 
@@ -220,17 +220,17 @@ class _Walk:
 
     def member(self, value):
         """What a class or function refers to: of what has no key, the kind must do."""
-        outside = self.by_code, self.met
+        outside = self.by_code, self.open, self.met
         self.by_code = True
         try:
             return self.digest(value)
         except RingError:  # once more, what is met again by its number
-            self.met = {}
+            self.open, self.met = set(), {}
             return self.member(value)
         except NoKeyError:
             return blake(type(value).__qualname__)
         finally:
-            self.by_code, self.met = outside
+            self.by_code, self.open, self.met = outside
 
     def function_code(self, function):
         cells = [self.member(vars(function))]

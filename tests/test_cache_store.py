@@ -232,3 +232,60 @@ def test_a_store_in_no_folder_is_refused(tmp_path, what):
     memory = str(path) if what == "a file" else ""
     with pytest.raises(ValueError, match=f"memory=.* is {what}; expected the name of a folder"):
         open_store(memory)
+
+
+OWN = """
+    import pickle
+    import sys
+    import numpy as np
+    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.model_selection import cross_validate
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn_mmfusion import FusionTransformer
+
+    class Scaled(TransformerMixin, BaseEstimator):
+        by = 2
+
+        def fit(self, X, y=None):
+            with open(sys.argv[1] + "/log", "a") as file:
+                file.write("fit\\n")
+            return self
+
+        def transform(self, X):
+            return self.by * X
+
+    def plus(X):
+        return X + 1
+
+    def fused(scaled):
+        children = [("a", scaled, [0]), ("b", FunctionTransformer(plus), [1])]
+        return FusionTransformer(children, memory=sys.argv[1] + "/memory")
+
+    if __name__ == "__main__":
+        X, y = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 2
+        old = Scaled()
+        if sys.argv[2] == "search first":
+            model = make_pipeline(fused(old), LogisticRegression())
+            cross_validate(model, X, y, cv=[(range(30), [0, 1])] * 2, n_jobs=2)
+        found = fused(old).fit(X, y).named_transformers_
+        assert type(found["a"]) is Scaled
+        assert found["b"].func is plus
+        pickle.dumps(found)
+
+        class Scaled(Scaled):
+            by = 3
+
+        again = fused(old).fit(X, y)  # what was fitted before the class was edited
+        np.testing.assert_array_equal(again.transform(X)[:, 0], (2 * X[:, 0]).astype(np.float32))
+"""
+
+
+@pytest.mark.parametrize("first", ["fit first", "search first"])
+def test_class_of_a_script_is_its_own_after_a_hit(tmp_path, script_environment, first):
+    (tmp_path / "script.py").write_text(textwrap.dedent(OWN))
+    command = [sys.executable, "-W", "error", str(tmp_path / "script.py"), str(tmp_path)]
+    for what in (first, "fit"):
+        subprocess.run([*command, what], env=script_environment, check=True)
+    assert (tmp_path / "log").read_text().splitlines() == ["fit"]

@@ -2,27 +2,24 @@
 
 import pickle
 import shutil
+import threading
 from types import MappingProxyType
 
 import numpy as np
-import pandas as pd
 import pytest
 from joblib import Memory
 from sklearn import config_context
-from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sklearn_mmfusion import FusionTransformer, TensorArray, TextEncoder, make_fusion_transformer
+from sklearn_mmfusion import FusionTransformer, TensorArray, make_fusion_transformer
 from sklearn_mmfusion._cache import _calls, _store
 from tests import _registry as registry
-from tests._cache_data import Counted, CountedEncoder, counts, three, triples
+from tests._cache_data import Counted, counts, three, triples
 from tests._fusion_data import TRIPLES, hide, make_X, masked, masks
 
 
@@ -294,6 +291,48 @@ def test_model_moved_elsewhere_transforms_without_the_folder(tmp_path):
         np.testing.assert_array_equal(pickle.loads(moved).transform(X), expected)
 
 
+def test_model_beside_a_store_it_cannot_write_to_reads_what_is_there(tmp_path, monkeypatch):
+    X, y = three()
+    fused = FusionTransformer(triples(str(tmp_path / "log")), memory=str(tmp_path / "memory"))
+    expected = fused.fit(X, y).transform(X)
+    told, entries = counts(tmp_path / "log"), set((tmp_path / "memory").rglob("*"))
+    monkeypatch.setattr(_store.os, "access", lambda path, mode: mode != _store.os.W_OK)
+    np.testing.assert_array_equal(fused.transform(X), expected)
+    assert counts(tmp_path / "log") == told
+    np.testing.assert_array_equal(fused.transform(X[::2]), expected[::2])
+    assert set((tmp_path / "memory").rglob("*")) == entries
+
+
+def test_model_beside_a_folder_that_can_hold_no_store_transforms(tmp_path, monkeypatch):
+    X, y = three()
+    fused = FusionTransformer(triples(str(tmp_path / "log"))).fit(X, y)
+    expected = fused.transform(X)
+
+    def refuse(path, *args, **kwargs):
+        raise PermissionError(f"Permission denied: {path}")
+
+    monkeypatch.setattr(_store.os, "makedirs", refuse)
+    fused.set_params(memory=str(tmp_path))
+    np.testing.assert_array_equal(fused.transform(X), expected)
+    with pytest.raises(OSError, match="the folder cannot be made or written to"):
+        fused.fit(X, y)
+
+
+class Locked(Counted):
+    def fit(self, X, y=None):
+        self.lock_ = threading.Lock()
+        return super().fit(X, y)
+
+
+def test_what_cannot_be_pickled_is_named(tmp_path):
+    X, y = three()
+    child = Locked(str(tmp_path / "log"), "a")
+    fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory"))
+    message = "modality 'a' could not be stored, memory notwithstanding: cannot pickle '_thread.lo"
+    with pytest.warns(UserWarning, match=message):
+        fused.fit(X, y)
+
+
 # ------------------------------------------------------------------------------ nested
 
 
@@ -332,164 +371,3 @@ def test_other_steps_behind_an_encoder_fit_it_once(tmp_path):
 def test_make_fusion_transformer_takes_memory(tmp_path):
     fused = make_fusion_transformer((Counted("log"), "a"), memory=str(tmp_path))
     assert fused.memory == str(tmp_path)
-
-
-# ------------------------------------------------------------------------------ frozen
-
-
-def frozen(log, X, y):
-    child = CountedEncoder(str(log), "frozen").fit(X["a"], y)
-    log.unlink()
-    return child
-
-
-@pytest.mark.parametrize("behind", [False, True])
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_frozen_encoder_sees_each_cell_once(tmp_path, behind, n_jobs):
-    X, y = three()
-    X["a"] = X["a"].array.take([*range(30), *range(6)])  # six rows repeat
-    X = hide(X, a=[2])
-    child = frozen(tmp_path / "log", X.dropna(), y[X["a"].notna()])
-    child = FrozenEstimator(child)
-    child = make_pipeline(child, PCA(1, random_state=0)) if behind else child
-    children = [("a", child, "a"), ("b", "passthrough", "b")]
-    fused = FusionTransformer(children, memory=str(tmp_path / "memory"))
-    grid = {"logisticregression__C": [0.1, 1.0]}
-    found = search(fused, grid, n_jobs).fit(X, y)
-    told = counts(tmp_path / "log")
-    assert told["cell frozen"] == 30
-    assert told["fit frozen"] == 0
-    found.predict(X)
-    assert counts(tmp_path / "log") == told
-    without = search(FusionTransformer(children), grid).fit(X, y)
-    np.testing.assert_array_equal(found.predict_proba(X), without.predict_proba(X))
-
-
-def test_frozen_text_encoder_and_stateless_steps(tmp_path):
-    texts, y = registry.texts(), registry.classes()
-    X = registry.modalities()[["text"]].assign(text=texts)
-    encoder = TextEncoder(**registry.SMALL_TEXT).fit(texts, y)
-    for child in (
-        FrozenEstimator(encoder),
-        make_pipeline(FrozenEstimator(encoder), FunctionTransformer(np.abs)),
-        FrozenEstimator(TfidfVectorizer().fit(texts)),
-    ):
-        expected = FusionTransformer([("text", child, "text")]).fit(X, y)
-        fused = FusionTransformer([("text", child, "text")], memory=str(tmp_path))
-        for rows in (slice(0, 9), slice(4, 20), slice(None)):
-            told, plain = fused.fit_transform(X[rows], y[rows]), expected.transform(X[rows])
-            if hasattr(told, "toarray"):
-                told, plain = told.toarray(), plain.toarray()
-            np.testing.assert_allclose(told, plain, rtol=1e-5, atol=1e-6)
-
-
-class Times(BaseEstimator):
-    """A transformer whose `transform` takes metadata."""
-
-    def fit(self, X, y=None):
-        return self
-
-    def transform(self, X, by=1):
-        return by * np.asarray(X)
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-
-def test_frozen_transformer_is_handed_its_metadata(tmp_path):
-    X = pd.DataFrame(np.ones((6, 2)), columns=["a", "b"])
-    with config_context(enable_metadata_routing=True):
-        child = FrozenEstimator(Times().set_transform_request(by=True))
-        fused = FusionTransformer([("a", child, ["a", "b"])], memory=str(tmp_path))
-        np.testing.assert_array_equal(fused.fit_transform(X, by=3), 3 * X)
-        np.testing.assert_array_equal(fused.transform(X, by=2), 2 * X)
-
-
-def test_first_step_is_kept_before_one_without_a_key(tmp_path):
-    X, y = three()
-    log = tmp_path / "log"
-    for _ in range(2):
-        child = make_pipeline(Counted(str(log), "a"), FunctionTransformer(lambda X: X))
-        fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory"))
-        with pytest.warns(UserWarning, match="is computed anew each time"):
-            fused.fit(X, y)
-        assert fused.named_transformers_["a"].memory is None
-    assert counts(log)["fit a"] == 1
-
-
-def test_frozen_encoder_fitted_again_is_another(tmp_path):
-    X, y = three()
-    child = frozen(tmp_path / "log", X, y)
-    fused = FusionTransformer([("a", FrozenEstimator(child), "a")], memory=str(tmp_path / "m"))
-    before = fused.fit_transform(X, y)
-    child.fit(X["a"], 5 * y)
-    assert (fused.transform(X) != before).any()
-
-
-def centred(X):
-    return X - X.mean(axis=0)
-
-
-@pytest.mark.parametrize("behind", [False, True])
-def test_what_rows_decide_together_is_not_kept_by_cell(tmp_path, behind):
-    X, y = three()
-    X = X.assign(a=TensorArray(np.stack(list(X["a"])).reshape(len(y), -1)))
-    child = FrozenEstimator(FunctionTransformer(centred).fit(np.zeros((1, 9))))
-    child = (
-        make_pipeline(child, FrozenEstimator(StandardScaler().fit(np.eye(9)))) if behind else child
-    )
-    for rows in (slice(0, 20), slice(10, 36), slice(0, 20)):
-        fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path))
-        expected = FusionTransformer([("a", child, "a")]).fit_transform(X[rows], y[rows])
-        np.testing.assert_array_equal(fused.fit_transform(X[rows], y[rows]), expected)
-
-
-def test_frozen_encoder_without_locks(tmp_path, monkeypatch):
-    """Another process may fill the place that a call is about to fill."""
-    X, y = three()
-    child = FrozenEstimator(frozen(tmp_path / "log", X, y))
-    expected = child.transform(X["a"])
-    monkeypatch.setattr(_store, "fcntl", None)
-
-    def told(rows):
-        fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory"))
-        return fused.fit_transform(X[rows], y[rows])
-
-    with monkeypatch.context() as patch:
-        ask = _calls._ask
-
-        def late(*args):
-            patch.setattr(_calls, "_ask", ask)
-            told(slice(20, 36))
-            return ask(*args)
-
-        patch.setattr(_calls, "_ask", late)
-        np.testing.assert_allclose(told(slice(0, 20)), expected[:20], rtol=1e-6)
-    np.testing.assert_allclose(told(slice(None)), expected, rtol=1e-6)
-
-
-def test_frozen_answers_are_read_no_further_than_needed(tmp_path, monkeypatch):
-    X, y = three()
-    child = FrozenEstimator(frozen(tmp_path / "log", X, y))
-    make = {"memory": str(tmp_path / "memory")}
-    for end in (10, 20, 36):
-        FusionTransformer([("a", child, "a")], **make).fit(X[:end], y[:end])
-    found = []
-    find = _store.Store.find
-    monkeypatch.setattr(_store.Store, "find", lambda s, key: found.append(key) or find(s, key))
-    monkeypatch.setattr(_store.Store, "lock", None)  # what is there is read without
-    FusionTransformer([("a", child, "a")], **make).fit(X[:10], y[:10])
-    assert len(found) == 1
-
-
-def test_frozen_answers_that_were_deleted_are_computed_again(tmp_path):
-    X, y = three()
-    child = FrozenEstimator(frozen(tmp_path / "log", X, y))
-    memory = Memory(tmp_path / "memory", verbose=0)
-    fused = FusionTransformer([("a", child, "a")], memory=memory).fit(X.iloc[:20], y[:20])
-    expected = fused.transform(X)
-    memory.reduce_size(items_limit=1)
-    np.testing.assert_array_equal(fused.transform(X), expected)
-    memory.reduce_size(bytes_limit=0)
-    np.testing.assert_array_equal(fused.transform(X), expected)
-    assert counts(tmp_path / "log")["cell frozen"] > 36

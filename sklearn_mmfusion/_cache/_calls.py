@@ -7,6 +7,7 @@ kept by cell.
 """
 
 import functools
+import inspect
 import warnings
 
 import numpy as np
@@ -16,16 +17,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
-from sklearn_mmfusion._cache._keys import (
-    INDIFFERENT,
-    NoKeyError,
-    UnseededError,
-    cell_digests,
-    data_key,
-    environment,
-    inside,
-    key_of,
-)
+from sklearn_mmfusion._cache._given import cell_digests, data_key, environment, inside
+from sklearn_mmfusion._cache._keys import INDIFFERENT, NoKeyError, UnseededError, key_of
 from sklearn_mmfusion._composition import gathered, is_encoder, wants_column
 from sklearn_mmfusion._sklearn import _safe_indexing
 
@@ -76,7 +69,7 @@ def fitted(estimator, data, call, store, *, what, told, who):
             estimator.memory = memory
 
     kept = indifferent(estimator)
-    learned, output = compute() if key is None else store.get(key, compute)
+    learned, output = compute() if key is None else store.get(key, compute, who)
     estimator = _with(estimator, learned)
     if kept != indifferent(estimator):
         estimator.set_params(**kept)
@@ -130,7 +123,7 @@ def _reason(error, owner):
         return f"{what} has no seed. Set random_state=0, or another number, there or in {owner}."
     return (
         f"{what} has no key ({error}). Use classes and functions that can be imported from a "
-        "module, and arrays without masks."
+        "module, and plain arrays."
     )
 
 
@@ -167,9 +160,16 @@ def n_frozen(estimator):
     for i, step in enumerate(steps, start=1):
         if isinstance(step, FrozenEstimator):
             frozen = i
-        elif not (step in (None, "passthrough") or not get_tags(step).requires_fit):
+        elif not (step in (None, "passthrough") or _learns_nothing(step)):
             break
     return frozen
+
+
+def _learns_nothing(step):
+    """Whether a step need not be fitted, nor is handed weights or the like in a fit."""
+    if get_tags(step).requires_fit or not hasattr(step, "fit"):
+        return False
+    return inspect.signature(step.fit).parameters.keys() <= {"X", "y"}
 
 
 def is_frozen(estimator):
@@ -311,12 +311,14 @@ def by_cell(cells, data, ask, store, key):
             known = {cell for shard, _ in shards for cell in shard}
             new = {cell: row for row, cell in enumerate(cells) if cell not in known}
             if new:
+                store.n_computed += 1
                 own = list(new), ask(data.iloc[list(new.values())])
                 if not _has_rows(own[1], len(new)):
                     return ask(data)
                 kept = store.get(_place(key, len(shards)), lambda: own)
                 # where there are no locks, another process may have filled the place
                 shards += [own] if kept is own else [kept, own]
+    store.n_read += 1
     places = {cell: row for row, cell in enumerate(c for shard, _ in shards for c in shard)}
     stacked = _stack([answers for _, answers in shards])
     return _safe_indexing(stacked, np.array([places[cell] for cell in cells]))

@@ -5,29 +5,29 @@ object or equal ones changes a pickle, and must not change a key.
 """
 
 import copyreg
+import dis
 import functools
 import hashlib
 import inspect
+import pickle
 import sys
+import threading
 import types
-from importlib import metadata
 from numbers import Integral
+from operator import attrgetter
 
+import joblib
 import numpy as np
 import pandas as pd
+from joblib.memory import MemorizedFunc, NotMemorizedFunc
 from scipy import sparse
-from sklearn import get_config
 from sklearn.frozen import FrozenEstimator
 
-from sklearn_mmfusion.containers import FileArray
 from sklearn_mmfusion.containers._base import RowViewArray
 
-FORMAT = 2  # of the cache: entries of another one are never found
-LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "skorch", "torch", "pillow", "soundfile")
-# What their code does is told by their version, which `environment` holds.
+# What the code of these does is told by their version, which `environment` holds.
 WITHOUT_TORCH = {"numpy", "scipy", "pandas", "sklearn", "joblib"}
 KNOWN = WITHOUT_TORCH | {"torch", "skorch", "sklearn_mmfusion"}
-SETTINGS = ("transform_output", "enable_metadata_routing", "array_api_dispatch")
 SCALARS = (type(None), bool, int, float, complex, str, bytes)
 # Of a class: what says nothing about what it computes, or differs from process to process.
 SKIPPED = {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__"}
@@ -36,6 +36,8 @@ SKIPPED |= {"_abc_impl", "__slotnames__"}
 # Of code, besides bytecode and constants: what it names and how it is called.
 CODE = ("co_names", "co_varnames", "co_freevars", "co_cellvars", "co_flags", "co_argcount")
 CODE += ("co_posonlyargcount", "co_kwonlyargcount")
+# Of bytecode: what reads a global. The other names are attributes.
+GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 # Of instances of known classes: parameters that change no result; a record of training, seconds
 # included; whose request it is.
 INDIFFERENT = {"verbose", "n_jobs"}
@@ -76,20 +78,24 @@ class _Walk:
     def __init__(self):
         self.codes = {}  # id -> digest, or None while being computed
         self.open = set()  # ids of what is being walked, to notice rings
+        self.met = None  # or id -> (number, object) of all that was met in a ring
         self.frozen = False
         self.by_code = False  # functions that cannot be imported will do: code refers to them
 
     def digest(self, obj):
         """16 bytes of anything."""
         if type(obj) in SCALARS or obj is Ellipsis:
-            return _blake(type(obj).__name__, repr(obj))
-        for kinds, names in OPENED:
+            return blake(type(obj).__name__, repr(obj))
+        for kinds, content in OPENED:
             if isinstance(obj, kinds):
-                parts = [self.digest(getattr(obj, name)) for name in names]
-                return _blake(type(obj).__name__, *parts)
+                return blake(type(obj).__name__, self.digest(content(obj)))
         if isinstance(obj, type) or inspect.isroutine(obj):
             return self.callable(obj)
-        if id(obj) in self.open:
+        if self.met is not None:
+            if id(obj) in self.met:
+                return blake("met", str(self.met[id(obj)][0]))
+            self.met[id(obj)] = len(self.met), obj  # kept, or another may get its id
+        elif id(obj) in self.open:
             raise RingError("it refers to itself")
         self.open.add(id(obj))
         try:
@@ -104,23 +110,21 @@ class _Walk:
     def compound(self, obj):
         if type(obj) in (list, tuple):
             parts = [self.at(f"[{i}]", item) for i, item in enumerate(obj)]
-            return _blake(type(obj).__name__, *parts)
+            return blake(type(obj).__name__, *parts)
         if type(obj) is dict:
             parts = [self.digest(k) + self.at(str(k), v) for k, v in obj.items()]
-            return _blake("dict", *sorted(parts))
+            return blake("dict", *parts)  # a function may go through them in order
         if isinstance(obj, set | frozenset):
-            return _blake(type(obj).__name__, *sorted(map(self.digest, obj)))
+            return blake(type(obj).__name__, *sorted(map(self.digest, obj)))
         if isinstance(obj, types.ModuleType):
-            return _blake("module", obj.__name__)
+            return blake("module", obj.__name__)
         for kinds, convert in CONVERSIONS:
             if isinstance(obj, kinds):
                 return convert(self, obj)
-        if hasattr(obj, "store_backend"):  # a joblib.Memory: where results lie changes none
-            return _blake("memory")
         if hasattr(obj, "detach") and type(obj).__module__.startswith("torch"):
             rows = obj.detach().cpu().contiguous().reshape(-1)
             numbers = rows.view(sys.modules["torch"].uint8).numpy()  # NumPy has no bfloat16
-            return _blake("tensor", repr(obj.dtype), repr(tuple(obj.shape)), numbers)
+            return blake("tensor", repr(obj.dtype), repr(tuple(obj.shape)), numbers)
         return self.instance(obj)
 
     def at(self, place, obj):
@@ -129,7 +133,7 @@ class _Walk:
             return self.digest(obj)
         except NoKeyError as error:
             if self.by_code and not isinstance(error, RingError):  # but not what stands beside it
-                return _blake(type(obj).__qualname__)
+                return blake(type(obj).__qualname__)
             joint = "" if error.path.startswith("[") or not error.path else "."
             error.path = f"{place}{joint}{error.path}"
             raise
@@ -150,13 +154,13 @@ class _Walk:
         except Exception as error:
             raise NoKeyError(f"{type(obj).__name__} objects cannot be pickled") from error
         if isinstance(reduced, str):  # a global, such as pandas.NA
-            return _blake("global", type(obj).__module__, reduced)
+            return blake("global", _module_of(obj, reduced), reduced)
         make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
         parts = [self.callable(type(obj)), self.digest(make), self.at("", arguments)]
         parts.append(self.state(obj, state))
         parts.append(b"" if items is None else self.digest(list(items)))
         parts.append(b"" if pairs is None else self.digest(dict(pairs)))
-        return _blake("object", *parts)
+        return blake("object", *parts)
 
     def state(self, obj, state):
         if type(state) is not dict:
@@ -167,25 +171,26 @@ class _Walk:
         if type(obj).__module__.partition(".")[0] in KNOWN:
             over = PASSED_OVER | (set() if "estimator" in _parameters(obj) else {"estimator"})
             state = {name: value for name, value in state.items() if name not in over}
-        return self.digest(state)
+        return self.digest(dict(sorted(state.items(), key=lambda item: str(item[0]))))
 
     # ------------------------------------------------------------------------ code
 
     def callable(self, obj):
         """A class or function: by name, and by its code where no version tells that."""
-        if isinstance(obj, types.MethodType) or (
-            inspect.isbuiltin(obj) and not isinstance(obj.__self__, types.ModuleType | type(None))
-        ):
-            return _blake("method", obj.__name__, self.digest(obj.__self__))
+        owner = None if isinstance(obj, type) else getattr(obj, "__self__", None)
+        if not isinstance(owner, types.ModuleType | None):
+            return blake("method", obj.__name__, self.digest(owner))
         module, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", "")
         if module is None:  # a method of a type written in C
-            return _blake("method", self.digest(obj.__objclass__), obj.__name__)
+            return blake("method", self.digest(obj.__objclass__), obj.__name__)
         if is_known(module) and "<" not in name:
-            return _blake("known", module, name)
+            return blake("known", module, name)
         known = "<" not in name and (module == "__main__" or _is_importable(obj, module, name))
         if not (known or self.by_code):
             raise NoKeyError(f"{name} cannot be imported from {module}")
-        return _blake("own", module, name, self.code_of(obj))
+        top = sys.modules.get(module.partition(".")[0])
+        version = str(getattr(top, "__version__", ""))
+        return blake("own", module, name, version, self.code_of(obj))
 
     def code_of(self, obj):
         """Digest of the code that runs: a file may have been edited since it was read."""
@@ -198,31 +203,34 @@ class _Walk:
             found = self.function_code(obj)
         else:  # a wrapper, such as scikit-learn's available_if
             inner = [self.member(getattr(obj, n, None)) for n in ("fn", "check", "__wrapped__")]
-            found = _blake("wrapper", type(obj).__qualname__, *inner)
+            found = blake("wrapper", type(obj).__qualname__, *inner)
         self.codes[id(obj)] = found
         return found
 
     def class_code(self, cls):
-        top = sys.modules.get(cls.__module__.partition(".")[0])
-        parts = [str(getattr(top, "__version__", ""))]
+        parts = [self.member(type(cls))]
         for base in cls.__mro__:
             if is_known(base.__module__):
-                parts.append(_blake(base.__module__, base.__qualname__))
+                parts.append(blake(base.__module__, base.__qualname__))
                 continue
             for name, member in sorted(vars(base).items()):
                 if name not in SKIPPED:
-                    parts.append(_blake(name, self.member(member)))
-        return _blake("class", *parts)
+                    parts.append(blake(name, self.member(member)))
+        return blake("class", *parts)
 
     def member(self, value):
         """What a class or function refers to: of what has no key, the kind must do."""
-        outside, self.by_code = self.by_code, True
+        outside = self.by_code, self.open, self.met
+        self.by_code = True
         try:
             return self.digest(value)
+        except RingError:  # once more, what is met again by its number
+            self.open, self.met = set(), {}
+            return self.member(value)
         except NoKeyError:
-            return _blake(type(value).__qualname__)
+            return blake(type(value).__qualname__)
         finally:
-            self.by_code = outside
+            self.by_code, self.open, self.met = outside
 
     def function_code(self, function):
         cells = [self.member(vars(function))]
@@ -234,18 +242,18 @@ class _Walk:
         defaults = self.member((function.__defaults__, function.__kwdefaults__))
         names = set()
         code = self.code(function.__code__, names)
-        globals_ = [_blake(n, self.member(function.__globals__.get(n))) for n in sorted(names)]
-        return _blake("function", code, defaults, *cells, *globals_)
+        globals_ = [blake(n, self.member(function.__globals__.get(n))) for n in sorted(names)]
+        return blake("function", code, defaults, *cells, *globals_)
 
     def code(self, code, names):
         """Bytecode and what it refers to, without the lines it was written on."""
-        names.update(code.co_names)
+        names.update(i.argval for i in dis.get_instructions(code) if i.opname in GLOBALS)
         consts = [
             self.code(c, names) if isinstance(c, types.CodeType) else self.digest(c)
             for c in code.co_consts
         ]
         told = repr([getattr(code, name) for name in CODE])
-        return _blake("code", code.co_code, code.co_exceptiontable, told, *consts)
+        return blake("code", code.co_code, code.co_exceptiontable, told, *consts)
 
 
 def is_known(module):
@@ -265,13 +273,25 @@ def _draws_nothing(obj):
 
 
 def _is_importable(obj, module, name):
+    """Whether an object is what a name leads to, or what is decorated there."""
     found = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    return found is obj
+    places = (found, *(getattr(found, n, None) for n in ("__wrapped__", "func")))
+    return any(place is obj for place in places)
 
 
-def _blake(*parts):
+def _module_of(obj, name):
+    """Where a global is that pickle knows by name only: `pandas.NA`, a dtype of torch, a ufunc."""
+    module = type(obj).__module__
+    if not _is_importable(obj, module, name):
+        module = pickle.whichmodule(obj, name)
+    if not _is_importable(obj, module, name):
+        raise NoKeyError(f"{name} cannot be imported from {module}")
+    return module
+
+
+def blake(*parts):
     hasher = hashlib.blake2b(digest_size=16)
     for part in parts:
         part = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
@@ -284,34 +304,37 @@ def _blake(*parts):
 
 
 def _array(walk, array):
-    if type(array) not in (np.ndarray, np.memmap):  # there may be more to it, such as a mask
+    if type(array) is np.ma.MaskedArray:
+        told = array.data, array.mask, array.fill_value, array.hardmask
+        return blake("masked", walk.digest(told))
+    if type(array) not in (np.ndarray, np.memmap):  # there may be more to it
         raise NoKeyError(f"{type(array).__name__} is not a plain array")
     if array.dtype.kind == "O":
-        return _blake("objects", repr(array.shape), walk.digest(array.ravel().tolist()))
+        return blake("objects", repr(array.shape), walk.digest(array.ravel().tolist()))
     if array.dtype.names:  # not as bytes: there may be chance ones between the fields
         fields = [_array(walk, array[name]) for name in array.dtype.names]
-        return _blake("record", repr(array.dtype.names), *fields)
+        return blake("record", repr(array.dtype.names), *fields)
     numbers = np.ascontiguousarray(array).reshape(-1).view(np.uint8) if array.size else b""
-    return _blake("array", repr(array.dtype), repr(array.shape), numbers)
+    return blake("array", repr(array.dtype), repr(array.shape), numbers)
 
 
 def _sparse(walk, matrix):
     rows = matrix.tocsr(copy=True)
     rows.sum_duplicates()
     parts = map(walk.digest, (rows.indptr, rows.indices, rows.data))
-    return _blake(type(matrix).__name__, repr(matrix.shape), *parts)
+    return blake(type(matrix).__name__, repr(matrix.shape), *parts)
 
 
 def _series(walk, series):
     index = walk.digest(series.index)
     told = walk.digest((series.name, series.attrs))
-    return _blake("series", told, index, walk.digest(series.array))
+    return blake("series", told, index, walk.digest(series.array))
 
 
 def _frame(walk, frame):
     names = walk.digest((frame.columns.tolist(), list(frame.columns.names), frame.attrs))
     columns = [walk.digest(frame.iloc[:, j].array) for j in range(frame.shape[1])]
-    return _blake("frame", names, walk.digest(frame.index), *columns)
+    return blake("frame", names, walk.digest(frame.index), *columns)
 
 
 def _index(walk, index):
@@ -320,21 +343,21 @@ def _index(walk, index):
         levels = [frame.iloc[:, j].array for j in range(frame.shape[1])]
     else:
         levels = [index.array]
-    return _blake("index", walk.digest(list(index.names)), *map(walk.digest, levels))
+    return blake("index", walk.digest(list(index.names)), *map(walk.digest, levels))
 
 
 def _cells(walk, array):
     """A column of pandas."""
     if isinstance(array, RowViewArray):
-        return _blake("cells", array.content_key())
+        return blake("cells", array.content_key())
     if isinstance(array, pd.arrays.NumpyExtensionArray):
         array = array.to_numpy()
     if isinstance(array.dtype, np.dtype) and array.dtype.kind != "O":
         return _array(walk, np.asarray(array))
     if isinstance(array.dtype, pd.CategoricalDtype):
         categories = walk.digest(array.categories.tolist())
-        return _blake(repr(array.ordered), categories, _array(walk, np.asarray(array.codes)))
-    return _blake(str(array.dtype), texts_key(array) or walk.digest(array.tolist()))
+        return blake(repr(array.ordered), categories, _array(walk, np.asarray(array.codes)))
+    return blake(str(array.dtype), texts_key(array) or walk.digest(array.tolist()))
 
 
 def texts_key(cells):
@@ -344,7 +367,7 @@ def texts_key(cells):
         return None
     encoded = [cell.encode("utf-8", "surrogatepass") for cell in cells]
     lengths = np.array([len(cell) for cell in encoded], np.int64)
-    return _blake("texts", lengths.tobytes(), b"".join(encoded))
+    return blake("texts", lengths.tobytes(), b"".join(encoded))
 
 
 def are_texts(cells):
@@ -352,149 +375,26 @@ def are_texts(cells):
     return all(type(cell) is str for cell in cells)
 
 
-def verified(array):
-    """A column whose recorded digests still hold: of all files, of a sample of arrays.
-
-    A file's digest is its size and time, which cost no more to check than to look up.
-    """
-    array.verify(n=None if isinstance(array, FileArray) else 16)
-    return array
-
-
 CONVERSIONS = [
     (np.ndarray, _array),
     (np.generic, lambda walk, number: _array(walk, np.asarray(number))),
-    (np.dtype, lambda walk, dtype: _blake("dtype", repr(dtype))),
+    (np.dtype, lambda walk, dtype: blake("dtype", repr(dtype))),
     (sparse.spmatrix | sparse.sparray, _sparse),
     (pd.Series, _series),
     (pd.DataFrame, _frame),
     (pd.api.extensions.ExtensionArray, _cells),
     (pd.Index, _index),
 ]
-# Of descriptors and other wrappers: where what they wrap is.
+# Of wrappers, descriptors among them: what they wrap, and what else decides what they do.
 OPENED = [
-    (staticmethod | classmethod, ("__func__",)),
-    (property, ("fget", "fset", "fdel")),
-    (functools.cached_property, ("func",)),
-    (functools._lru_cache_wrapper, ("__wrapped__",)),
+    (staticmethod | classmethod, attrgetter("__func__")),
+    (property, attrgetter("fget", "fset", "fdel")),
+    (functools.cached_property, attrgetter("func")),
+    (functools._lru_cache_wrapper, attrgetter("__wrapped__")),
+    (MemorizedFunc, attrgetter("func", "ignore")),
+    (NotMemorizedFunc, attrgetter("func")),
+    (joblib.Memory, lambda memory: None),  # where results lie changes none
+    (types.MappingProxyType, dict),
+    (type({}.keys()) | type({}.values()) | type({}.items()), list),
+    (threading.local, vars),
 ]
-
-
-# ------------------------------------------------------------------------ data, surroundings
-
-
-def data_key(data, reader):
-    """Key of what an estimator is given: a column, a table, an array.
-
-    O(rows) for columns of cells once their digests are known. Texts that an encoder inside
-    `reader` reads as paths are keyed by size and time of their files too. The index counts, of a
-    target too: some transformers read it, and it is the same for all candidates of a search.
-    """
-    parts = [data]
-    roots = path_roots(reader)
-    columns = [data] if isinstance(data, pd.Series) else []
-    if isinstance(data, pd.DataFrame):
-        columns = [data.iloc[:, j] for j in range(data.shape[1])]
-    for column in columns:
-        if isinstance(column.array, RowViewArray):
-            verified(column.array)
-        elif roots:
-            paths = [cell if type(cell) is str and cell else None for cell in column]
-            parts += [FileArray(paths, root=root).content_key() for root in roots]
-    return key_of(*parts)
-
-
-def cell_digests(column, reader):
-    """Digests (n, 16) of a Series of present cells; None where cells have none of their own."""
-    if not isinstance(column, pd.Series):
-        return None
-    if isinstance(column.array, RowViewArray):
-        return verified(column.array).digests()
-    cells = list(column)
-    if not are_texts(cells):
-        return None
-    digests = [np.frombuffer(_blake("text", cell), np.uint8) for cell in cells]
-    for root in path_roots(reader):
-        files = FileArray(cells, root=root).digests()
-        digests = [
-            np.frombuffer(_blake(*pair), np.uint8) for pair in zip(digests, files, strict=True)
-        ]
-    return np.stack(digests)
-
-
-def path_roots(estimator):
-    """Where relative paths start, for each encoder inside an estimator that reads texts as paths.
-
-    Returns
-    -------
-    roots : list of str or None
-    """
-    lone = [each for each in inside(estimator) if not isinstance(each, FrozenEstimator)]
-    readers = [each for each in lone if getattr(each, "_paths", None) is not None]
-    return [getattr(reader, "root", None) for reader in readers]
-
-
-def inside(estimator):
-    """Yield an estimator and all estimators, classes and functions among its parameters."""
-    left = [estimator]
-    while left:
-        each = left.pop()
-        if isinstance(each, list | tuple):
-            left += each
-        elif isinstance(each, dict):
-            left += each.values()
-        elif isinstance(each, functools.partial):
-            left += [each.func, *each.args, *each.keywords.values()]
-        elif hasattr(each, "get_params") and not isinstance(each, type):
-            yield each
-            is_frozen = isinstance(each, FrozenEstimator)
-            left += [each.estimator] if is_frozen else each.get_params(deep=False).values()
-        elif callable(each):
-            yield each
-
-
-def may_use_torch(each):
-    """Whether an estimator, class or function is of another library than those without torch."""
-    cls = each if isinstance(each, type) else type(each)
-    for one in [each] if inspect.isroutine(each) else cls.__mro__:
-        top = (getattr(one, "__module__", None) or "torch").partition(".")[0]
-        if top not in WITHOUT_TORCH and (top in KNOWN or not is_known(top)):
-            return True
-    return False
-
-
-def environment(estimator):
-    """What results depend on besides data and estimator: versions, settings, device, threads.
-
-    Of torch by what is inside, not by whether it is loaded, which differs between processes.
-    """
-    settings = get_config()
-    told = [FORMAT, _versions(), [str(settings[name]) for name in SETTINGS]]
-    return [*told, _torch_settings()] if any(map(may_use_torch, inside(estimator))) else told
-
-
-def _torch_settings():
-    import torch
-
-    return [
-        torch.get_num_threads(),
-        torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        torch.get_float32_matmul_precision(),
-        str(torch.get_default_dtype()),
-        torch.are_deterministic_algorithms_enabled(),
-        torch.backends.mkldnn.enabled,
-        torch.backends.cudnn.allow_tf32,
-    ]
-
-
-@functools.cache
-def _versions():
-    package = sys.modules[__name__.partition(".")[0]].__version__
-    return [package, sys.version_info[:2], *map(_version, LIBRARIES)]
-
-
-def _version(library):
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:  # an extra that is not installed
-        return None

@@ -1,8 +1,11 @@
 """Where results lie: a `joblib.Memory`, and one lock a key for processes that miss at once."""
 
 import hashlib
+import io
 import os
 import pickle
+import sys
+import types
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +14,7 @@ from timeit import default_timer
 import joblib
 from sklearn.utils.validation import check_memory
 
+from sklearn_mmfusion._cache._keys import NoKeyError, key_of
 from sklearn_mmfusion._sklearn import _message_with_time
 
 try:
@@ -32,17 +36,20 @@ class Store:
     Parameters
     ----------
     memory : joblib.Memory
+    is_kept : bool, default=True
+        Whether what is computed is kept; it is only read otherwise.
     """
 
-    def __init__(self, memory):
-        self.memory = memory
+    def __init__(self, memory, is_kept=True):
+        self.memory, self.is_kept = memory, is_kept
         self.n_read = self.n_computed = 0
 
-    def get(self, key, compute):
+    def get(self, key, compute, who=None):
         """The stored result, or that of ``compute()``, which then is stored.
 
         A stored result is read anew at every call. One that is damaged is computed again. Classes
-        of a script or notebook are stored with their code: workers cannot import them.
+        of a script or notebook are stored with their code, as workers cannot import them; where
+        there is one of equal code, it is taken. `who` is named if the result cannot be pickled.
         """
         found = self.find(key)
         if not found:
@@ -51,7 +58,8 @@ class Store:
                 if not found:
                     self.n_computed += 1
                     found = [compute()]
-                    self._write(key, *found)
+                    if self.is_kept:
+                        self._write(key, *found, who or "A result")
                     return found[0]
         self.n_read += 1
         return found[0]
@@ -68,12 +76,12 @@ class Store:
             pass
         return []
 
-    def _write(self, key, result):
+    def _write(self, key, result, who):
         try:
-            data = cloudpickle.dumps(result)
+            data = _dumps(result)
         except Exception as error:
             warnings.warn(
-                f"A result could not be stored, memory notwithstanding: {error}.",
+                f"{who} could not be stored, memory notwithstanding: {error}.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -117,6 +125,43 @@ class Store:
             os.close(descriptor)
 
 
+class _Pickler(cloudpickle.CloudPickler):
+    """Stores a class or function of `__main__` by value, to be taken by name where it is one's own.
+
+    What was loaded by value is another class than the script's: it is no instance of that, and
+    cannot be pickled.
+    """
+
+    def reducer_override(self, obj):
+        if isinstance(obj, type | types.FunctionType) and obj.__module__ == "__main__":
+            code = _code(obj)
+            if code is not None:
+                return _own, (obj.__qualname__, code, cloudpickle.dumps(obj))
+        return super().reducer_override(obj)
+
+
+def _dumps(result):
+    buffer = io.BytesIO()
+    _Pickler(buffer).dump(result)
+    return buffer.getvalue()
+
+
+def _own(name, code, by_value):
+    """The class or function of that name and code in `__main__`, else the stored one."""
+    found = sys.modules["__main__"]
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found if _code(found) == code else pickle.loads(by_value)
+
+
+def _code(obj):
+    """Key of a class or function, None where there is none."""
+    try:
+        return key_of(obj)
+    except NoKeyError:
+        return None
+
+
 def _digest(data):
     return hashlib.blake2b(data, digest_size=16).digest()
 
@@ -157,7 +202,8 @@ def open_store(memory, *, reading=False):
     ----------
     memory : str, os.PathLike, joblib.Memory or None
     reading : bool, default=False
-        Only if the folder is there: a model that was moved elsewhere makes none.
+        Only if the folder is there: a model that was moved elsewhere makes none, and one beside
+        a store that cannot be written to reads what it holds.
     """
     if memory is None:
         return None
@@ -173,6 +219,8 @@ def open_store(memory, *, reading=False):
     try:
         memory = check_memory(memory)
     except OSError as error:
+        if reading:
+            return None
         raise type(error)(
             f"memory={memory!r}: the folder cannot be made or written to ({error}). Name another, "
             "or None to keep nothing."
@@ -180,9 +228,11 @@ def open_store(memory, *, reading=False):
     location = getattr(memory, "location", None)
     if location is None:
         return None
-    if reading and isinstance(location, str | os.PathLike) and not os.path.isdir(location):
+    if not reading or not isinstance(location, str | os.PathLike):
+        return Store(memory)
+    if not os.path.isdir(location):
         return None
-    return Store(memory)
+    return Store(memory, os.access(memory.store_backend.location, os.W_OK))
 
 
 MEMORY = [str, os.PathLike, joblib.Memory, None]  # what the parameter may be

@@ -164,12 +164,12 @@ transformer, default="concat"
 
     With `memory`, the key of a column of cells takes time in proportion to its rows, not bytes. It
     holds parameters (but `verbose` and `n_jobs` of library classes), cells, index, target, weights
-    and groups, versions of libraries, and where torch may be used its threads, device and
-    settings; of classes and functions that are no library's also their code and what it refers to,
-    but not the code of modules they use. A class attribute or global that changes at every fit
-    makes every fit a new one. Files count by path, size and time in a
-    :class:`~sklearn_mmfusion.FileArray` and where an encoder reads texts as paths; texts that a
-    transformer of another kind reads as paths count as texts. A `random_state` of None in a
+    and groups, versions of libraries, and where torch may be used its threads, device and settings;
+    of classes and functions that are no library's also their code and what it refers to, but not
+    the code of modules they use; of what cannot be pickled, as a lock, the kind. A class attribute
+    or global that changes at every fit makes every fit a new one. Files count by path, size and
+    time in a :class:`~sklearn_mmfusion.FileArray` and where an encoder reads texts as paths; texts
+    that a transformer of another kind reads as paths count as texts. A `random_state` of None in a
     transformer means a new fit each time, with a warning; so does what has no key, as a lambda.
     What is trained through ``net_params={"accelerator": ...}`` is not kept.
 

@@ -14,14 +14,14 @@ from sklearn_mmfusion.containers._storage import RaggedStorage, array_digest, bl
 
 
 class FileStorage(RaggedStorage):
-    """Paths as flat bytes; a cell's digest covers its file's size and time of change."""
+    """Paths as flat bytes; a cell's digest covers its file's place, size and time of change."""
 
     def path(self, row):
         """Return path `row` as text."""
         return os.fsdecode(self.cell(row).tobytes())
 
     def _digest(self, row):
-        path = self.path(row)
+        path = os.path.abspath(self.path(row))  # a relative one is another file in another folder
         try:
             status = os.stat(path)
             state = f"{status.st_size} {status.st_mtime_ns}"
@@ -59,8 +59,8 @@ class FileArray(RowViewArray):
 
     Notes
     -----
-    A cell's digest is that of its path, the file's size and its time of change; it is taken
-    once per base and is not pickled, as it holds for one machine at one time.
+    A cell's digest is that of its absolute path, the file's size and its time of change; it is
+    taken once per base and is not pickled, as it holds for one machine at one time.
 
     Examples
     --------

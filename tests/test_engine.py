@@ -415,7 +415,7 @@ def test_what_watches_validation_is_left_out_of_the_refit():
 def test_a_single_group_is_told_of():
     X, y = make_data(n=60)
     model = NeuralClassifier((4,), max_epochs=2, early_stopping=True)
-    with pytest.warns(UserWarning, match="All rows are of one group"):
+    with pytest.warns(UserWarning, match="NeuralClassifier: all rows are of one group"):
         model.fit(X, y, groups=np.zeros(60))
     assert len(model.history_) == 2 and "valid_loss" not in model.history_[0]
 

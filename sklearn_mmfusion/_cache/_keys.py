@@ -13,6 +13,7 @@ import pickle
 import sys
 import threading
 import types
+import warnings
 from numbers import Integral
 from operator import attrgetter
 
@@ -283,8 +284,11 @@ def _is_importable(obj, module, name):
 
 def _module_of(obj, name):
     """Where a global is that pickle knows by name only: `pandas.NA`, a dtype of torch, a ufunc."""
-    module = type(obj).__module__
-    if not _is_importable(obj, module, name):
+    for module in (type(obj).__module__, "numpy", "scipy.special"):
+        if _is_importable(obj, module, name):
+            return module
+    with warnings.catch_warnings():  # it looks for the name in all modules there are
+        warnings.simplefilter("ignore")
         module = pickle.whichmodule(obj, name)
     if not _is_importable(obj, module, name):
         raise NoKeyError(f"{name} cannot be imported from {module}")

@@ -126,12 +126,6 @@ def validation_rows(target, groups, fraction, seed):
     rows = np.zeros(n)
     if groups is not None:
         if len(np.unique(groups)) < 2:
-            warnings.warn(
-                "All rows are of one group: there is none to validate on, so that training takes "
-                "all epochs (early_stopping=True notwithstanding).",
-                UserWarning,
-                stacklevel=2,
-            )
             return None
         train, valid = next(GroupShuffleSplit(**options).split(rows, groups=groups))
         return (train, valid) if len(train) > 1 else None
@@ -197,6 +191,13 @@ class NetworkMixin:
     def _split(self, target, groups, rows, seed):
         if groups is not None:
             groups = groups[rows]
+            if len(np.unique(groups)) == 1:
+                warnings.warn(
+                    f"{type(self).__name__}: all rows are of one group, so that there is none to "
+                    "validate on: training takes all epochs, early_stopping notwithstanding.",
+                    UserWarning,
+                    stacklevel=3,
+                )
         kept = replace(target, values=target.values[rows])
         split = validation_rows(kept, groups, self.validation_fraction, seed)
         return None if split is None else tuple(rows[part] for part in split)

@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sklearn_mmfusion import JointFusionClassifier, TensorArray, multimodal_frame
+from sklearn_mmfusion import JointFusionClassifier, multimodal_frame
 
 ROWS = 60
 
@@ -87,35 +87,6 @@ def test_own_encoder_is_trained_with_the_network(fusion):
     copy = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(copy.predict_proba(X), model.predict_proba(X))
     assert model.predict_one({"text": "aaab"}) == 1
-
-
-class ColumnEncoder(LetterEncoder):
-    """Numbers of each row, by what only a Series of a column has."""
-
-    def prepare(self, X):
-        self.letters_ = "abc"
-        return {"counts": X.array.gather(copy=False)[:, :3]}
-
-    def fit_prepare(self, X, y=None):
-        return self.prepare(X)
-
-
-@pytest.mark.parametrize("shape", [(3,), (3, 2)])
-@pytest.mark.parametrize("rate", [None, 8000])
-def test_one_row_is_a_series_too(shape, rate):
-    class Network(LetterNetwork):
-        def forward(self, counts):
-            return super().forward(counts.reshape(len(counts), 3, -1)[..., 0])
-
-    class Encoder(ColumnEncoder):
-        def build_module(self):
-            return Network(3, 2)
-
-    cells = np.random.default_rng(0).normal(size=(ROWS, *shape)).astype(np.float32)
-    X = multimodal_frame(rows=TensorArray(cells, sample_rate=rate))
-    model = JointFusionClassifier([("rows", Encoder(), "rows")], max_epochs=2, random_state=0)
-    expected = model.fit(X, np.arange(ROWS) % 2).predict_proba(X)[3]
-    np.testing.assert_allclose(model.predict_proba_one({"rows": cells[3]}), expected, 1e-5)
 
 
 class InPlaceEncoder(LetterEncoder):

@@ -38,7 +38,7 @@ class EncoderPart:
     takes_arrays = False  # a table of named columns is a frame to it
 
     def __init__(self, estimator):
-        self.wants_column, self.wants_series = wants(estimator)
+        self.wants_column = wants_column(estimator)
         steps = estimator.steps if isinstance(estimator, Pipeline) else [("", estimator)]
         self.alone = estimator[:-1] if len(steps) > 1 else None
         self.encoder = steps[-1][1]
@@ -70,12 +70,6 @@ class EncoderPart:
 
     def build_module(self):
         return self.encoder.build_module()
-
-
-def wants(estimator):
-    """Whether an estimator wants a column, and whether as a Series: cells will do for ours."""
-    column = wants_column(estimator)
-    return column, column and not type(estimator).__module__.startswith("sklearn_mmfusion.")
 
 
 def sample_rate(X):
@@ -131,7 +125,7 @@ class FeaturePart:
     """A transformer, fitted by itself: its features, standardized, behind one embedding."""
 
     def __init__(self, transformer, width, dropout):
-        self.wants_column, self.wants_series = wants(transformer)
+        self.wants_column = wants_column(transformer)
         self.takes_arrays = is_passthrough(transformer)
         self.alone = transformer
         self.arguments = {"out_features": width, "dropout": dropout}

@@ -41,8 +41,6 @@ def read_row(row, columns, selections, parts, owner):
     inputs = {}
     for selection, (name, part) in zip(selections, parts.items(), strict=True):
         data = _cell(row, selection, part)
-        if data is not None and part.wants_series:
-            data = _as_series(data, selection.labels[0])
         with noted(f"Raised while preparing modality {name!r} of {owner}."):
             prepared = None if data is None else part.prepare(data)
         inputs[name] = prepared, np.array([data is not None])
@@ -91,12 +89,6 @@ def _cell(row, selection, part):
     if not part.wants_column:  # a transformer of whatever kind may scale its input in place
         return np.array(cell)[None]
     return np.asarray(cell)[None] if np.ndim(cell) != 1 else [cell]
-
-
-def _as_series(cells, name):
-    is_text = isinstance(cells, list) and isinstance(cells[0], str)
-    values = cells if is_text or isinstance(cells, TensorArray) else TensorArray(cells)
-    return pd.Series(values, name=name, copy=False)
 
 
 def _is_absent(cell):

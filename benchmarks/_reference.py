@@ -5,6 +5,8 @@ Image CNN (32 and 64 channels, 512 features), mean of word embeddings (100), LST
 32 x 32 x 3, 32 tokens, 50 frames of 64; at FEAT the head alone on 740 features.
 """
 
+import numpy as np
+import pandas as pd
 import torch
 from _data import BATCH_SIZE, LR, N_CLASSES, N_FEATURES, N_WORDS, SIZES
 from sklearn.base import BaseEstimator
@@ -141,7 +143,8 @@ class ArrayEncoder(BaseEstimator):
         return self.prepare(X)
 
     def prepare(self, X):
-        return {"cells": X.array.gather(copy=False)}
+        is_column = isinstance(X, pd.Series)  # one row is an array, or a list of one
+        return {"cells": X.array.gather(copy=False) if is_column else np.asarray(X)}
 
     def build_module(self):
         return self.module(**(self.module_params or {}))

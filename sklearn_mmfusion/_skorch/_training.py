@@ -242,7 +242,9 @@ class NetworkMixin:
             params = {**self._part_rates(), **params}
         with noted(f"{type(self).__name__} has net_params={self.net_params} for skorch's net."):
             net = make_net(module, {**defaults, **params}).initialize()
-        self._check_callbacks(net, validated=len(parts) == 2)
+        if len(parts) == 1:
+            self._leave_out_validation(net)
+        self._check_callbacks(net)
         # What skorch's fit does, except that it would swallow the user's interrupt and carry on
         # with a half-trained network.
         net.stopped_by_callback_ = False
@@ -255,16 +257,19 @@ class NetworkMixin:
         net.notify("on_train_end", X=parts[0], y=None)
         return net, keep_best.epoch if len(parts) == 2 else None
 
-    def _check_callbacks(self, net, validated):
-        if not validated and self.early_stopping:  # as before, with nothing to look at
-            net.callbacks_ = [pair for pair in net.callbacks_ if not _watches_validation(pair[1])]
-        for name, callback in net.callbacks_:
-            if not validated and _watches_validation(callback):
+    def _leave_out_validation(self, net):
+        """Drop callbacks that watch a validation, as in the refit; refuse them if none is asked."""
+        for pair in [pair for pair in net.callbacks_ if _watches_validation(pair[1])]:
+            if not self.early_stopping:
                 raise ValueError(
-                    f"{type(self).__name__}: callback {name!r} has monitor={callback.monitor!r}, "
+                    f"{type(self).__name__}: callback {pair[0]!r} has monitor={pair[1].monitor!r}, "
                     "but nothing is validated. Set early_stopping=True, or have it watch "
                     "'train_loss'."
                 )
+            net.callbacks_.remove(pair)
+
+    def _check_callbacks(self, net):
+        for name, callback in net.callbacks_:
             if isinstance(callback, LRScheduler):
                 raise ValueError(
                     f"{type(self).__name__}: callback {name!r} is an LRScheduler, which would "

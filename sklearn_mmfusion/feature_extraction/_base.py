@@ -49,9 +49,10 @@ class BaseModalityEncoder(
         have ``tokens(**batch)``, which returns its features, the sequence it pooled (n, L,
         token_features) and which steps are valid (n, L), for fusions that read sequences.
 
-    X is a Series of the column where the tag ``input_tags.three_d_array`` says so, else a new array
-    of its cells. For ``predict_one``, where making a Series would take longer than most networks
-    do, `prepare` gets one cell in a list or an array.
+    X is a Series of the column where the tag ``input_tags.three_d_array`` says so (of which
+    ``X.array.gather(copy=False)`` gives the cells, without a copy where it can), else an array of
+    the cells. For ``predict_one``, where making a Series would take longer than most networks do,
+    `prepare` gets one cell in a list or an array.
 
     A subclass of this base writes instead, and can be fitted alone too:
 

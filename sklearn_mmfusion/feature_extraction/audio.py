@@ -64,10 +64,9 @@ class AudioEncoder(BaseModalityEncoder):
     module : type, default=None
         Class of a network to use in place of the default network; it is called with the
         keywords ``n_mels``, ``out_features`` and `module_params`, and its ``forward`` takes
-        ``frames`` of shape (all frames, n_mels) and ``frames_lengths``.
-        Frames come as they are computed; where it has
-        ``set_scale(mean, std)``, that is called with those of training, by which to standardize.
-        It says its width in the attribute ``out_features``.
+        ``frames`` of shape (all frames, n_mels) and ``frames_lengths``, as they are computed:
+        where it has ``set_scale(mean, std)``, that is called with those of training, by which to
+        standardize. It says its width in the attribute ``out_features``.
 
     module_params : dict, default=None
         Further arguments of the network's class.

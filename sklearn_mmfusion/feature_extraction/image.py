@@ -51,10 +51,10 @@ class ImageEncoder(BaseModalityEncoder):
     module : type, default=None
         Class of a network to use in place of the default CNN; it is called with the keywords
         ``in_channels``, ``image_size``, ``out_features`` and `module_params`, and its
-        ``forward`` takes ``pixels`` of shape (n, channels, height, width).
-        Pixels come as they are stored: uint8 from 0 to 255, floats as given; where it has
-        ``set_scale(mean, std)``, that is called with those of training, by which to standardize.
-        It says its width in the attribute ``out_features``.
+        ``forward`` takes ``pixels`` of shape (n, channels, height, width), as they are stored
+        (uint8 from 0 to 255, floats as given): where it has ``set_scale(mean, std)``, that is
+        called with those of training, by which to standardize. It says its width in the attribute
+        ``out_features``.
 
     module_params : dict, default=None
         Further arguments of the network's class.

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -33,15 +34,66 @@ def resolve_device(device):
     return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
 
 
+def place_fitted(module, device, owner):
+    """Move a fitted module to the device that its estimator has now, where it is not there yet.
+
+    The one rule for predictions, of batches and of single rows. A model that was fitted on a GPU
+    predicts on a machine without one.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    device : str
+        Parameter of the estimator.
+    owner : str
+        Name of the estimator, for the warning.
+
+    Returns
+    -------
+    device : str
+        Where the module is: the CPU, with a warning, where there is no such device.
+    """
+    try:
+        device = resolve_device(device)
+    except ValueError:
+        warnings.warn(
+            f"{owner}: device={device!r} is not available here, so the fitted model predicts on "
+            "the CPU. Set device='auto' or 'cpu' to silence this.",
+            UserWarning,
+            stacklevel=4,
+        )
+        device = "cpu"
+    first = next(module.parameters(), None)
+    if first is None or str(first.device) != device:
+        module.to(device)
+    return device
+
+
+@contextmanager
+def note_out_of_memory(note):
+    """Add a note to an error of a device that is out of memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        error.add_note(note)
+        raise
+
+
 @contextmanager
 def isolated_rng(seed, device):
     """Seed torch inside the block; give the caller's generators back after it.
 
     torch's generator is global to the process: the lock keeps threads that train at the same
     time from drawing from one another's stream. Of several GPUs only the one in use is seeded.
+
+    The default device is the CPU inside, whatever the caller has set: weights drawn on another
+    device would be other weights.
     """
     kind = torch.device(device).type
-    with _TRAINING_LOCK, torch.random.fork_rng(devices=[device] if kind == "cuda" else []):
+    # Entered only where it changes something: it adds a Python call to every torch function.
+    usual = torch.get_default_device().type == "cpu"
+    generators = torch.random.fork_rng(devices=[device] if kind == "cuda" else [])
+    with _TRAINING_LOCK, nullcontext() if usual else torch.device("cpu"), generators:
         if kind in ("cpu", "cuda"):
             torch.default_generator.manual_seed(seed)
         else:

@@ -8,15 +8,17 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mmfusion._losses import LOSSES
+from sklearn_mmfusion._losses import LOSSES, evidence_of
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
 from sklearn_mmfusion._skorch import (
     TRAINING_CONSTRAINTS,
-    NetworkMixin,
+    FittedNetworkMixin,
+    Trainer,
     check_module,
-    tells_evidence,
+    has_evidence,
+    training_config,
 )
-from sklearn_mmfusion._targets import encode_target, evidence_of
+from sklearn_mmfusion._targets import encode_target
 from sklearn_mmfusion._validation import (
     TARGET_TYPES,
     all_or_nothing,
@@ -30,7 +32,7 @@ from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 
 
 class BaseModalityEncoder(
-    ClassNamePrefixFeaturesOutMixin, NetworkMixin, TransformerMixin, BaseEstimator
+    ClassNamePrefixFeaturesOutMixin, FittedNetworkMixin, TransformerMixin, BaseEstimator
 ):
     """Base of the encoders: a column of one modality -> (n_samples, n_components) float32.
 
@@ -112,11 +114,15 @@ class BaseModalityEncoder(
         y, weight, groups = (None if v is None else v[rows] for v in (y, weight, groups))
         target = encode_target(y, len(rows), owner=owner, target_type=self.target_type)
         weight = combine_weights(weight, self.class_weight, y, owner=owner, kind=target.kind)
-        self._n_outputs = target.n_outputs
         self._n_features_out = self.n_components
         warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
         inputs = self._prepare(column, rows) if warm else self._learn(column, rows)
-        self._train(inputs, target, weight, groups)
+        weights = self._remember_target(target)
+        self._module_spec = self._describe_module()
+        trainer = Trainer(training_config(self, target, self._fitted_loss))
+        self.module_, self.history_, self.n_iter_ = trainer.train(
+            self._build_module, inputs, target, weight, groups, weights
+        )
         vars(self).pop("classes_", None)
         if target.classes is not None:
             self.classes_ = target.classes
@@ -173,7 +179,7 @@ class BaseModalityEncoder(
         outputs = self._compute(X, self.module_, self._n_outputs)
         return self._target.decode(outputs, self._fitted_loss)
 
-    @available_if(tells_evidence)
+    @available_if(has_evidence)
     def predict_evidence(self, X):
         """Evidence for each class, where the encoder was fitted with ``loss="evidential"``.
 
@@ -245,7 +251,9 @@ class BaseModalityEncoder(
         network, arguments = self._module_spec
         module = network(**arguments)
         if hasattr(module, "set_scale"):
-            module.set_scale(torch.tensor(self.mean_), torch.tensor(self.scale_))
+            module.set_scale(
+                torch.tensor(self.mean_, device="cpu"), torch.tensor(self.scale_, device="cpu")
+            )
         if not hasattr(module, "out_features"):
             raise TypeError(
                 f"{type(self).__name__}: module {network.__name__} has no attribute out_features; "
@@ -267,8 +275,8 @@ class BaseModalityEncoder(
         arguments = {**arguments, "out_features": self._n_features_out}
         return self.module or default, {**arguments, **(self.module_params or {})}
 
-    def _build_module(self, n_outputs):
-        return EncoderNetwork(self.build_module(), n_outputs)
+    def _build_module(self):
+        return EncoderNetwork(self.build_module(), self._n_outputs)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

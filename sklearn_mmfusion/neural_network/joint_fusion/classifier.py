@@ -5,8 +5,7 @@ from sklearn.base import ClassifierMixin
 from torch.optim import AdamW
 
 from sklearn_mmfusion._sklearn import StrOptions
-from sklearn_mmfusion._targets import MULTITASK
-from sklearn_mmfusion._validation import CLASSIFICATION
+from sklearn_mmfusion._validation import CLASSIFICATION, MULTITASK
 from sklearn_mmfusion.neural_network.joint_fusion.base import _JointFusion
 from sklearn_mmfusion.neural_network.joint_fusion.prediction import PredictionMixin
 

@@ -1,0 +1,170 @@
+"""Where fitted networks predict, what they keep, and what a device out of memory raises."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_mmfusion import JointFusionClassifier, NeuralClassifier, TextEncoder, multimodal_frame
+from sklearn_mmfusion._skorch import fitted_network
+from sklearn_mmfusion._torch import place_fitted
+
+N = 40
+WORDS = [" ".join(["ash", "elm"][i % 2] for _ in range(3)) for i in range(N)]
+
+
+def features():
+    return np.random.default_rng(0).normal(size=(N, 4)).astype(np.float32)
+
+
+def classifier(**params):
+    return NeuralClassifier((4,), **{"max_epochs": 1, "random_state": 0, **params})
+
+
+def joint(**params):
+    encoder = TextEncoder(n_components=4)
+    return JointFusionClassifier(
+        [("text", encoder, "text"), ("table", "passthrough", ["a"])],
+        **{"n_components": 4, "max_epochs": 1, "random_state": 0, **params},
+    )
+
+
+def frame():
+    return multimodal_frame(text=WORDS, a=features()[:, 0])
+
+
+Y = np.arange(N) % 2
+MODELS = {
+    "perceptron": (classifier, features),
+    "encoder": (lambda **p: TextEncoder(n_components=4, max_epochs=1, random_state=0, **p), None),
+    "joint": (joint, frame),
+    "pretrained joint": (lambda **p: joint(pretrain=True, fusion="logits", **p), frame),
+}
+
+
+def fit(name, **params):
+    make, data = MODELS[name]
+    X = WORDS if data is None else data()
+    return make(**params).fit(X, Y), X
+
+
+def output(model, X):
+    return model.predict_proba(X) if hasattr(model, "predict_proba") else model.transform(X)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_fitted_network_keeps_no_gradients(name, early_stopping):
+    model, _ = fit(name, early_stopping=early_stopping)
+    assert [n for n, p in model.module_.named_parameters() if p.grad is not None] == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_fit_inside_another_default_device_is_the_same(name):
+    model, X = fit(name, device="cpu")
+    with torch.device("meta"):
+        inside, _ = fit(name, device="cpu")
+        np.testing.assert_array_equal(output(inside, X), output(model, X))
+        again = pickle.loads(pickle.dumps(inside))
+        np.testing.assert_array_equal(output(again, X), output(model, X))
+    torch.set_default_device("meta")
+    try:
+        inside, _ = fit(name, device="cpu")
+    finally:
+        torch.set_default_device(None)
+    np.testing.assert_array_equal(output(inside, X), output(model, X))
+
+
+# ------------------------------------------------------------------------------ where it predicts
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device must be unavailable")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_of_a_gpu_predicts_without_one_and_warns_once(name):
+    model, X = fit(name)
+    again = pickle.loads(pickle.dumps(model.set_params(device="cuda")))
+    with pytest.warns(UserWarning, match=r"device='cuda' is not available here.*the CPU") as caught:
+        result = output(again, X)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(result, output(model.set_params(device="cpu"), X))
+    with pytest.raises(ValueError, match="device='cuda', but torch finds no GPU"):
+        again.fit(X, Y)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device must be unavailable")
+@pytest.mark.parametrize("name", ["perceptron", "joint"])
+def test_a_single_row_follows_the_rule_of_batches(name):
+    model, X = fit(name)
+    row = X[3] if name == "perceptron" else X.iloc[3].to_dict()
+    expected = model.predict_proba_one(row)
+    model.set_params(device="cuda")
+    with pytest.warns(UserWarning, match="device='cuda' is not available here") as caught:
+        np.testing.assert_array_equal(model.predict_proba_one(row), expected)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("name", ["perceptron", "joint"])
+def test_a_network_is_moved_to_the_device_of_the_estimator(name, monkeypatch):
+    # "meta" plays a GPU on which the model was fitted: the weights come from a copy.
+    model, X = fit(name, device="cpu")
+    row = X[3] if name == "perceptron" else X.iloc[3].to_dict()
+    placed = []
+
+    def place(module, device, owner):
+        placed.append((module, device))
+        return place_fitted(module, device, owner)
+
+    monkeypatch.setattr(fitted_network, "place_fitted", place)
+    model.predict_proba(X), model.predict_proba_one(row)
+    assert placed == [(model.module_, "cpu")] * 2
+
+
+def test_a_module_that_is_elsewhere_is_moved():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        moved = []
+        module = nn.Linear(2, 2)
+        module.to = moved.append
+        assert place_fitted(module, "cpu", "a model") == "cpu" and moved == []
+        assert place_fitted(module, "meta", "a model") == "meta" and moved == ["meta"]
+        assert place_fitted(nn.ReLU(), "cpu", "a model") == "cpu"  # has no parameters
+
+
+# ------------------------------------------------------------------------------ out of memory
+
+
+class Hungry(nn.Module):
+    """Raises what a full GPU does, in training or in evaluation mode."""
+
+    in_training = True
+
+    def __init__(self, in_features, n_outputs):
+        super().__init__()
+        self.layer = nn.Linear(in_features, n_outputs)
+
+    def forward(self, features):
+        if self.training == self.in_training:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return self.layer(features)
+
+
+class HungryLater(Hungry):
+    in_training = False
+
+
+def test_out_of_memory_in_fit_names_the_batch_size():
+    with pytest.raises(torch.OutOfMemoryError, match="out of memory") as caught:
+        classifier(module=Hungry, batch_size=16).fit(features(), Y)
+    (note,) = caught.value.__notes__
+    assert "NeuralClassifier trained on cpu with batch_size=16. Lower batch_size" in note
+
+
+def test_out_of_memory_in_predict_names_the_batch_size():
+    model = classifier(module=HungryLater).fit(features(), Y)
+    with pytest.raises(torch.OutOfMemoryError, match="out of memory") as caught:
+        model.predict(features())
+    (note,) = caught.value.__notes__
+    assert "batch_size=256 on cpu" in note

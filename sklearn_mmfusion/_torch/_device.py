@@ -2,7 +2,7 @@
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -39,9 +39,15 @@ def isolated_rng(seed, device):
 
     torch's generator is global to the process: the lock keeps threads that train at the same
     time from drawing from one another's stream. Of several GPUs only the one in use is seeded.
+
+    The default device is the CPU inside, whatever the caller has set: weights drawn on another
+    device would be other weights.
     """
     kind = torch.device(device).type
-    with _TRAINING_LOCK, torch.random.fork_rng(devices=[device] if kind == "cuda" else []):
+    # Entered only where it changes something: it adds a Python call to every torch function.
+    usual = torch.get_default_device().type == "cpu"
+    generators = torch.random.fork_rng(devices=[device] if kind == "cuda" else [])
+    with _TRAINING_LOCK, nullcontext() if usual else torch.device("cpu"), generators:
         if kind in ("cpu", "cuda"):
             torch.default_generator.manual_seed(seed)
         else:

@@ -37,7 +37,7 @@ class Plan:
 
 WHOLE = Plan(
     "cuda",
-    {"SMALL": (4096, 8192), "SEED": (256, 256), "FEAT": (16_384, 50_000)},
+    {"SMALL": (2048, 8192), "SEED": (256, 256), "FEAT": (8192, 50_000)},
     rounds=3,
     epochs=3,
     repeats=200,

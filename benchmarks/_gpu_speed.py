@@ -1,6 +1,8 @@
 """Sections of `gpu.py` that measure time: training, the step, prediction, where the data are."""
 
 import time
+from contextlib import nullcontext
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -34,19 +36,24 @@ from sklearn_mmfusion import (
 def machine(plan):
     """What the machine does by itself: launches, copies, products."""
     device, n = plan.device, 4096 if plan.on_gpu else 128
-    small = torch.ones(8, device=device)
-    yield {"what": "a tiny kernel", "value": 1e3 * median_ms(lambda: small + 1, plan), "unit": "us"}
-    large = torch.ones(n, n, device=device)
-    for name, x in {"float32": large, "bf16": large.bfloat16()}.items():
-        ms = median_ms(lambda x=x: x @ x, plan)
-        yield {"what": f"product, {name}", "value": 2 * n**3 / ms / 1e9, "unit": "TFLOP/s"}
-    ms = median_ms(lambda: large.clone(), plan)
-    yield {"what": "copy on the device", "value": 8 * n * n / ms / 1e6, "unit": "GB/s"}
-    host = torch.ones(n, n)
-    sources = {"pageable": host} | ({"pinned": host.pin_memory()} if plan.on_gpu else {})
-    for name, x in sources.items():
-        ms = median_ms(lambda x=x: large.copy_(x), plan)
-        yield {"what": f"host to device, {name}", "value": 4 * n * n / ms / 1e6, "unit": "GB/s"}
+    small, large = torch.ones(8, device=device), torch.ones(n, n, device=device)
+    low, host = large.bfloat16(), torch.ones(n, n)
+    calls = {  # what, unit, units in one call, call
+        "a tiny kernel": ("launches per ms", 1, lambda: small + 1),
+        "product, float32": ("TFLOP/s", 2 * n**3 / 1e9, lambda: large @ large),
+        "product, bf16": ("TFLOP/s", 2 * n**3 / 1e9, lambda: low @ low),
+        "copy on the device": ("GB/s", 8 * n * n / 1e6, lambda: large.clone()),
+        "host to device, pageable": ("GB/s", 4 * n * n / 1e6, lambda: large.copy_(host)),
+    }
+    if plan.on_gpu:
+        pinned = host.pin_memory()
+        calls["host to device, pinned"] = ("GB/s", 4 * n * n / 1e6, lambda: large.copy_(pinned))
+    for what, (unit, units, call) in calls.items():
+        yield {"what": what, "unit": unit}, partial(rate, call, units, plan)
+
+
+def rate(call, units, plan):
+    return {"value": units / median_ms(call, plan)}
 
 
 # ------------------------------------------------------------------------------ training
@@ -102,32 +109,48 @@ def training(plan):
     """Training at three sizes, beside loops by hand; rounds in turn."""
     for size, (n_rows, _) in plan.rows.items():
         arrays, y = make_data(size, n_rows, seed=5)
-        measured = {name: [] for name in CONTENDERS}
-        for _ in range(plan.rounds):
-            for name, work in CONTENDERS.items():
-                reset_peak()
-                measured[name].append((*work(size, arrays, y, plan), peak_mb()))
-        first = np.array([ms for ms, *_ in next(iter(measured.values()))])
-        for name, told in measured.items():
-            ms = np.array([ms for ms, *_ in told])
-            yield {
-                "size": size,
-                "contender": name,
-                "ms per step": float(np.median(ms)),
-                "this / captured": as_ratio(ms / first),
-                "loss": float(told[-1][1]),
-                "peak MB": told[-1][2],
-            }
+        rounds = [train_in_turn(size, arrays, y, plan) for _ in range(plan.rounds)]
+        for name in CONTENDERS:
+            yield {"size": size, "contender": name}, partial(summarize, name, rounds)
+
+
+def train_in_turn(size, arrays, y, plan):
+    """One round: ms per step, loss and peak by contender, or its error."""
+    results = {}
+    for name, work in CONTENDERS.items():
+        reset_peak()
+        try:
+            results[name] = (*work(size, arrays, y, plan), peak_mb())
+        except Exception as error:
+            results[name] = error
+    return results
+
+
+def summarize(name, rounds):
+    """Medians of one contender over the rounds; its error, if it had one."""
+    errors = [results[name] for results in rounds if isinstance(results[name], Exception)]
+    if errors:
+        raise errors[0]
+    ms = np.array([results[name][0] for results in rounds])
+    row = {"ms per step": float(np.median(ms))}
+    first = [results[next(iter(CONTENDERS))] for results in rounds]
+    if not any(isinstance(one, Exception) for one in first):
+        row["this / captured"] = as_ratio(ms / np.array([one[0] for one in first]))
+    return row | {"loss": float(rounds[-1][name][1]), "peak MB": rounds[-1][name][2]}
 
 
 def compiled(plan):
     """The loop with all levers under `torch.compile`: what it takes to get ready, and a step."""
     for size in ("SMALL", "FEAT"):
-        arrays, y = make_data(size, plan.rows[size][0], seed=5)
-        loop = HandLoop(size, arrays, y, plan.device, levers=True, compiled=True)
-        ready = seconds_of(loop.epoch, plan.device)
-        ms = [1e3 * seconds_of(loop.epoch, plan.device) / loop.n_steps for _ in range(plan.epochs)]
-        yield {"size": size, "first epoch s": ready, "ms per step": float(np.median(ms))}
+        yield {"size": size}, partial(compile_loop, size, plan)
+
+
+def compile_loop(size, plan):
+    arrays, y = make_data(size, plan.rows[size][0], seed=5)
+    loop = HandLoop(size, arrays, y, plan.device, levers=True, compiled=True)
+    ready = seconds_of(loop.epoch, plan.device)
+    ms = [1e3 * seconds_of(loop.epoch, plan.device) / loop.n_steps for _ in range(plan.epochs)]
+    return {"first epoch s": ready, "ms per step": float(np.median(ms))}
 
 
 # ------------------------------------------------------------------------------ one step
@@ -187,29 +210,42 @@ def count(profile, n_steps):
 def step(plan):
     """What one training step does, per step."""
     for size in ("SMALL", "FEAT"):
+        arrays, y = make_data(size, min(1024, plan.rows[size][0]), seed=5)
         for precision in ("float32", "bf16"):
-            arrays, y = make_data(size, min(1024, plan.rows[size][0]), seed=5)
-            profiled = ProfiledEpoch()
-            params = {"device": plan.device, "max_epochs": 2, "callbacks": [profiled]}
-            make_ours(size, precision=precision, **params).fit(as_ours(arrays), y)
-            counts = count(profiled.profile, -(-len(y) // BATCH_SIZE))
-            yield {"network": f"{size}, {precision}", **counts}
-        loop = CapturedLoop(size, arrays, y, plan.device)
+            labels = {"network": f"{size}, ours, {precision}"}
+            yield labels, partial(profile_ours, size, arrays, y, plan, precision)
+        yield (
+            {"network": f"{size}, by hand, captured"},
+            partial(profile_hand, size, arrays, y, plan),
+        )
+    for precision in ("float32", "bf16"):
+        labels = {"network": f"own encoders, gated, {precision}"}
+        yield labels, partial(profile_encoders, plan, precision)
+
+
+def profile_ours(size, arrays, y, plan, precision):
+    profiled = ProfiledEpoch()
+    params = {"device": plan.device, "max_epochs": 2, "callbacks": [profiled]}
+    make_ours(size, precision=precision, **params).fit(as_ours(arrays), y)
+    return count(profiled.profile, -(-len(y) // BATCH_SIZE))
+
+
+def profile_hand(size, arrays, y, plan):
+    loop = CapturedLoop(size, arrays, y, plan.device)
+    loop.epoch()
+    with torch.profiler.profile() as profile:
         loop.epoch()
-        with torch.profiler.profile() as profile:
-            loop.epoch()
-        yield {"network": f"{size}, captured by hand", **count(profile, loop.n_steps)}
+    return count(profile, loop.n_steps)
+
+
+def profile_encoders(plan, precision):
     clock, profiled = Clock(plan.device), ProfiledEpoch()
     for callback in (clock, profiled):  # a profiler would slow down what the clock measures
-        model, X, y = own_encoders(plan, callbacks=[callback])
+        model, X, y = own_encoders(plan, precision=precision, callbacks=[callback])
         model.fit(X, y)
     n_steps = -(-len(y) // BATCH_SIZE)
-    counts = count(profiled.profile, n_steps)
-    yield {
-        "network": "own encoders, gated, float32",
-        **counts,
-        "ms per step": 1e3 * clock.seconds[-1] / n_steps,
-    }
+    row = {"ms per step": 1e3 * clock.seconds[-1] / n_steps}
+    return row | count(profiled.profile, n_steps)
 
 
 # ------------------------------------------------------------------------------ prediction
@@ -227,16 +263,23 @@ def prediction(plan):
     for size in plan.rows:
         model, arrays = fitted(size, plan)
         X = as_ours(arrays)
-        for _ in range(2):  # the first warms up
-            seconds = seconds_of(lambda model=model, X=X: model.predict_proba(X), plan.device)
-        yield {"size": size, "contender": "ours", "rows per s": len(X) / seconds}
+        ours = partial(model.predict_proba, X)
+        yield {"size": size, "contender": "ours"}, partial(predict_all, ours, len(X), plan)
         for precision, batch in (("float32", 256), ("float32", 2048), ("bf16", 2048)):
             call = predict_by_hand(size, arrays, precision, batch, plan)
-            seconds = min(seconds_of(call, plan.device) for _ in range(3))
-            name = f"by hand, resident, {precision}, {batch} rows"
-            yield {"size": size, "contender": name, "rows per s": len(X) / seconds}
+            labels = {"size": size, "contender": f"by hand, resident, {precision}, {batch} rows"}
+            yield labels, partial(predict_all, call, len(X), plan)
         for name, call in one_row(size, model, arrays, X, plan).items():
-            yield {"size": size, "contender": name, "ms": median_ms(call, plan)}
+            yield {"size": size, "contender": name}, partial(predict_row, call, plan)
+
+
+def predict_all(call, n_rows, plan):
+    seconds = min(seconds_of(call, plan.device) for _ in range(3))  # the first warms up
+    return {"rows per s": n_rows / seconds}
+
+
+def predict_row(call, plan):
+    return {"ms": median_ms(call, plan)}
 
 
 def predict_by_hand(size, arrays, precision, batch, plan):
@@ -278,9 +321,17 @@ def one_row(size, model, arrays, X, plan):
 def data(plan):
     """Where the rows are: a loop by hand with the same levers, and ours, at SMALL."""
     arrays, y = make_data("SMALL", plan.rows["SMALL"][0], seed=5)
+    common = ("SMALL", arrays, y, plan)
     for source in SOURCES:
-        ms, _ = train_by_hand(HandLoop, "SMALL", arrays, y, plan, levers=True, source=source)
-        yield {"rows": f"by hand, {source}", "ms per step": ms}
-    yield {"rows": "ours, resident", "ms per step": train_ours("SMALL", arrays, y, plan)[0]}
-    with mock.patch("torch.cuda.mem_get_info", return_value=(0, 1 << 30)):  # nothing is free
-        yield {"rows": "ours, prefetched", "ms per step": train_ours("SMALL", arrays, y, plan)[0]}
+        train = partial(train_by_hand, HandLoop, *common, levers=True, source=source)
+        yield {"rows": f"by hand, {source}"}, partial(time_step, train)
+    ours = partial(train_ours, *common)
+    yield {"rows": "ours, resident"}, partial(time_step, ours)
+    yield {"rows": "ours, prefetched"}, partial(time_step, ours, free=0)
+
+
+def time_step(train, free=None):
+    """Milliseconds per step, on a device that is said to have so many bytes free."""
+    patch = mock.patch("torch.cuda.mem_get_info", return_value=(free, 1 << 30))
+    with nullcontext() if free is None else patch:
+        return {"ms per step": float(train()[0])}

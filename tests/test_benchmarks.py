@@ -128,7 +128,7 @@ def test_gpu_benchmark_runs_its_plan_on_a_cpu(tmp_path):
     ]  # fmt: skip
     assert all(section["rows"] and not section["skipped"] for section in sections)
     failed = [row for section in sections for row in section["rows"] if row.get("ok") is False]
-    assert {row["what"] for row in failed} <= PENDING, done.stdout
+    assert {row.get("what") for row in failed} <= PENDING, done.stdout
     assert done.returncode == bool(failed), done.stderr
     training = {(row["size"], row["contender"]): row for row in sections[2]["rows"]}
     # The captured step, eager here, is the plain loop with levers.
@@ -158,21 +158,22 @@ def gpu():
 def test_section_of_the_gpu_benchmark_keeps_its_rows_when_it_fails(gpu):
     def some_rows(plan):
         """A question. More words."""
-        yield {"what": plan, "value": 1.0, "ok": True}
-        yield {"what": "b | c", "ok": False}
+        yield {"what": plan}, lambda: {"value": 1.0, "ok": True}
+        yield {"what": "b | c"}, lambda: {"value": 1 / 0}
         raise ValueError("no more")
 
     section = gpu.run_section(some_rows, "a", seconds=60)
     assert section.name == "some rows"
     assert len(section.rows) == 2
     assert section.failures == section.rows[1:]
+    assert section.rows[1]["error"].startswith("ZeroDivisionError: division by zero (test_bench")
     assert "ValueError: no more" in section.error
     lines = gpu.as_markdown(section)
     assert lines[4:8] == [
-        "| what | value | ok |",
-        "| --- | --- | --- |",
-        "| a | 1 | True |",
-        "| b / c |  | False |",
+        "| what | value | ok | error |",
+        "| --- | --- | --- | --- |",
+        "| a | 1 | True |  |",
+        f"| b / c |  | False | {section.rows[1]['error']} |",
     ]
 
 
@@ -180,7 +181,7 @@ def test_section_of_the_gpu_benchmark_ends_with_its_time(gpu):
     def endless(plan):
         """A question."""
         while True:
-            yield {"what": plan}
+            yield {"what": plan}, dict
 
     section = gpu.run_section(endless, "a", seconds=0.0)
     assert section.skipped

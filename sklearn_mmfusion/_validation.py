@@ -1,15 +1,11 @@
 """Checks of targets, weights and groups, and the messages that go with them."""
 
-import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import wraps
 
 import numpy as np
-from scipy.special import expit, log_expit
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 CLASSIFICATION = ("binary", "multiclass", "multilabel-indicator")
 REGRESSION = ("continuous", "continuous-multioutput")
@@ -33,59 +29,13 @@ def all_or_nothing(fit):
 
 
 @contextmanager
-def noted(note):
+def add_error_note(note):
     """Add a note to whatever error leaves the block."""
     try:
         yield
     except Exception as error:
         error.add_note(note)
         raise
-
-
-@dataclass
-class Target:
-    """A target as networks see it.
-
-    ``values`` holds class codes (n,) int64, indicators (n, k) float32, or standardized numbers
-    (n, k) float32; ``classes`` the labels; ``mean`` and ``scale`` undo the standardization.
-    """
-
-    kind: str
-    values: np.ndarray
-    n_outputs: int
-    classes: np.ndarray | None = None
-    mean: np.ndarray | None = None
-    scale: np.ndarray | None = None
-
-    def decode(self, outputs, loss):
-        """What a network trained with a loss says: probabilities, or numbers in the units of y.
-
-        Parameters
-        ----------
-        outputs : ndarray of shape (n_samples, n_outputs)
-        loss : str
-            Its name, a key of `_skorch.LOSSES`.
-
-        Returns
-        -------
-        decoded : ndarray of shape (n_samples, n_outputs), dtype=float64
-        """
-        outputs = np.asarray(outputs, dtype=np.float64)
-        if self.kind in REGRESSION:
-            return outputs * self.scale + self.mean
-        if loss == "evidential":
-            alpha = evidence_of(outputs) + 1
-            return alpha / alpha.sum(axis=1, keepdims=True)
-        if loss == "binary_cross_entropy":
-            return expit(outputs)
-        # scipy's softmax takes as long as a layer does for one row
-        shares = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        return shares / shares.sum(axis=1, keepdims=True)
-
-
-def evidence_of(outputs):
-    """Evidence that outputs trained with the evidential loss stand for: their softplus."""
-    return -log_expit(-np.asarray(outputs, dtype=np.float64))
 
 
 def check_y(y, n_samples, *, owner):
@@ -122,72 +72,6 @@ def check_y(y, n_samples, *, owner):
             f"{n_samples} rows, y has {y.shape[0]}."
         )
     return y
-
-
-def encode_target(y, n_samples, *, owner, target_type="auto", rows=slice(None)):
-    """Check ``y`` and turn it into what a network is trained on.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-    n_samples : int
-        Number of rows of X.
-    owner : str
-        Name of the estimator, for messages.
-    target_type : str, default="auto"
-        One of ``TARGET_TYPES``, or "auto" to ask scikit-learn's ``type_of_target``.
-    rows : index, default=slice(None)
-        Rows whose mean and standard deviation numbers are standardized with.
-
-    Returns
-    -------
-    target : Target
-
-    Raises
-    ------
-    ValueError
-        Where y is None, of another length, not finite, of one class only, or of another type.
-    """
-    y = check_y(y, n_samples, owner=owner)
-    kind = type_of_target(y, input_name="y") if target_type == "auto" else target_type
-    if kind not in TARGET_TYPES:
-        raise ValueError(
-            f"{owner}: Unknown label type: {kind!r}. Expected y of one of {TARGET_TYPES}; "
-            "target_type= says which, where whole numbers are no classes."
-        )
-    return _encode_numbers(y, kind, rows) if kind in REGRESSION else _encode_labels(y, kind, owner)
-
-
-def _encode_labels(y, kind, owner):
-    if kind == "multilabel-indicator":
-        values = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float32)
-        return Target(kind, values, values.shape[1], classes=np.arange(values.shape[1]))
-    check_classification_targets(y)
-    classes, codes = np.unique(y, return_inverse=True)
-    if len(classes) < 2:
-        raise ValueError(
-            f"{owner}: y has 1 class, {classes[0]}, in the {len(y)} rows that are present and have "
-            "a sample_weight; at least two classes are needed to learn from. Set the modality to "
-            "'drop' if it occurs with one class only."
-        )
-    if classes.dtype.kind in "iuf" and len(classes) > max(20, len(y) / 5):
-        warnings.warn(
-            f"{owner}: y holds {len(classes)} different whole numbers in {len(y)} rows and is read "
-            "as so many classes. For a regression, use a regressor or, in an encoder, set "
-            "target_type='continuous'.",
-            UserWarning,
-            stacklevel=2,
-        )
-    return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
-
-
-def _encode_numbers(y, kind, rows):
-    values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-    values = values.reshape(len(values), -1)
-    mean, scale = values[rows].mean(0), values[rows].std(0)
-    scale[scale == 0] = 1.0
-    standardized = ((values - mean) / scale).astype(np.float32)
-    return Target(kind, standardized, values.shape[1], mean=mean, scale=scale)
 
 
 def check_weight(sample_weight, n_samples, *, owner):

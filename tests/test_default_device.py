@@ -16,9 +16,8 @@ from torch import nn
 import sklearn_mmfusion
 from sklearn_mmfusion._torch import isolated_rng
 from sklearn_mmfusion.modules.fusion import FUSIONS
-from sklearn_mmfusion.modules.losses import EvidentialLoss
-from sklearn_mmfusion.modules.objectives import JointLoss, MultiTaskLoss
-from sklearn_mmfusion.neural_network._network import build_network
+from sklearn_mmfusion.modules.fusion_network import build_network
+from sklearn_mmfusion.modules.objectives import EvidentialLoss, JointLoss, MultiTaskLoss
 from tests._registry import having
 from tests.modules._networks import NETWORKS, make_batch, make_network
 

@@ -19,8 +19,9 @@ from sklearn.utils import get_tags
 
 from sklearn_mmfusion._cache._given import cell_digests, data_key, environment, inside
 from sklearn_mmfusion._cache._keys import INDIFFERENT, NoKeyError, UnseededError, key_of
-from sklearn_mmfusion._composition import gathered, is_encoder, wants_column
+from sklearn_mmfusion._columns import gathered
 from sklearn_mmfusion._sklearn import _safe_indexing
+from sklearn_mmfusion._triples import is_encoder, wants_column
 
 ASKED = ("transform", "predict", "predict_proba", "predict_head", "predict_evidence")
 

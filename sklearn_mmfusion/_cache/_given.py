@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 
 from sklearn_mmfusion._cache._keys import KNOWN, WITHOUT_TORCH, are_texts, blake, is_known, key_of
 from sklearn_mmfusion.containers import FileArray
-from sklearn_mmfusion.containers._base import RowViewArray
+from sklearn_mmfusion.containers.row_view_array import RowViewArray
 
 FORMAT = 3  # of the cache: entries of another one are never found
 LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "skorch", "torch", "pillow", "soundfile")

@@ -24,7 +24,7 @@ from joblib.memory import MemorizedFunc, NotMemorizedFunc
 from scipy import sparse
 from sklearn.frozen import FrozenEstimator
 
-from sklearn_mmfusion.containers._base import RowViewArray
+from sklearn_mmfusion.containers.row_view_array import RowViewArray
 
 # What the code of these does is told by their version, which `environment` holds.
 WITHOUT_TORCH = {"numpy", "scipy", "pandas", "sklearn", "joblib"}

@@ -1,19 +1,15 @@
 """The engine that trains every network: the only room that imports skorch."""
 
-from sklearn_mmfusion._skorch._net import KeepBest, Net, schedule
-from sklearn_mmfusion._skorch._training import (
-    LOSSES,
-    SUITED,
+from sklearn_mmfusion._skorch.trainer import (
     TRAINING_CONSTRAINTS,
     NetworkMixin,
     check_module,
     tells_evidence,
     validation_rows,
 )
+from sklearn_mmfusion._skorch.training_step import KeepBest, Net, schedule
 
 __all__ = [
-    "LOSSES",
-    "SUITED",
     "TRAINING_CONSTRAINTS",
     "KeepBest",
     "Net",

@@ -1,6 +1,7 @@
 """Devices, seeds, memory, and batches gathered by row index."""
 
-from sklearn_mmfusion._torch._batches import (
+from sklearn_mmfusion._torch.allocator import keep_freed_memory
+from sklearn_mmfusion._torch.batches import (
     BatchIterator,
     n_batches,
     predict_batches,
@@ -8,9 +9,8 @@ from sklearn_mmfusion._torch._batches import (
     prefetched,
     resident,
 )
-from sklearn_mmfusion._torch._device import isolated_rng, resolve_device
-from sklearn_mmfusion._torch._memory import keep_freed_memory
-from sklearn_mmfusion._torch._rows import (
+from sklearn_mmfusion._torch.device import isolated_rng, resolve_device
+from sklearn_mmfusion._torch.row_dataset import (
     Batch,
     DenseRows,
     FusionInputs,

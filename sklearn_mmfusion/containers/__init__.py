@@ -1,10 +1,10 @@
 """Columns of images, waveforms, clips and files for an ordinary pandas DataFrame."""
 
-from sklearn_mmfusion.containers._accessor import ModalitiesAccessor
-from sklearn_mmfusion.containers._columns import as_column, as_frame, multimodal_frame
-from sklearn_mmfusion.containers._dtypes import FileDtype, TensorDtype
-from sklearn_mmfusion.containers._file import FileArray
-from sklearn_mmfusion.containers._tensor import TensorArray
+from sklearn_mmfusion.containers.accessor import ModalitiesAccessor
+from sklearn_mmfusion.containers.conversion import as_column, as_frame, multimodal_frame
+from sklearn_mmfusion.containers.dtypes import FileDtype, TensorDtype
+from sklearn_mmfusion.containers.file_array import FileArray
+from sklearn_mmfusion.containers.tensor_array import TensorArray
 
 __all__ = [
     "FileArray",

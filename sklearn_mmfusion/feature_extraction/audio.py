@@ -5,12 +5,12 @@ from numbers import Integral, Real
 import numpy as np
 from torch.optim import AdamW
 
-from sklearn_mmfusion._moments import mean_and_variance, row_slices
 from sklearn_mmfusion._sklearn import Interval, StrOptions
 from sklearn_mmfusion._torch import Inputs, RaggedRows
-from sklearn_mmfusion.feature_extraction._base import BaseModalityEncoder
+from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.audio import AudioCNN, AudioLSTM
 from sklearn_mmfusion.preprocessing import LogMelSpectrogram
+from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 
 __all__ = ["AudioEncoder"]
 

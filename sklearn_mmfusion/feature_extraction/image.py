@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from torch.optim import AdamW
 
-from sklearn_mmfusion._moments import mean_and_variance, row_slices
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRows
 from sklearn_mmfusion.containers import FileArray
-from sklearn_mmfusion.feature_extraction._base import BaseModalityEncoder
+from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.image import ImageCNN
+from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 
 __all__ = ["ImageEncoder"]
 

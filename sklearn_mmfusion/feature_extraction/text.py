@@ -6,10 +6,10 @@ from torch.optim import AdamW
 
 from sklearn_mmfusion._sklearn import Interval
 from sklearn_mmfusion._torch import Inputs, RaggedRows
-from sklearn_mmfusion.containers._check import check_column
-from sklearn_mmfusion.feature_extraction._base import BaseModalityEncoder
+from sklearn_mmfusion.containers.conversion import check_column
+from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.text import TextNetwork
-from sklearn_mmfusion.preprocessing._text import Tokenizer, as_texts, clean_texts
+from sklearn_mmfusion.preprocessing.text import Tokenizer, as_texts, clean_texts
 
 __all__ = ["TextEncoder"]
 

@@ -1,9 +1,8 @@
 """Neural networks: classifier and regressor on features, and of several modalities at once."""
 
-from sklearn_mmfusion.neural_network._classifier import NeuralClassifier
-from sklearn_mmfusion.neural_network._joint_classifier import JointFusionClassifier
-from sklearn_mmfusion.neural_network._joint_regressor import JointFusionRegressor
-from sklearn_mmfusion.neural_network._regressor import NeuralRegressor
+from sklearn_mmfusion.neural_network.joint_fusion.classifier import JointFusionClassifier
+from sklearn_mmfusion.neural_network.joint_fusion.regressor import JointFusionRegressor
+from sklearn_mmfusion.neural_network.perceptron import NeuralClassifier, NeuralRegressor
 
 __all__ = [
     "JointFusionClassifier",

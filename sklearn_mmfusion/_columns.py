@@ -1,0 +1,289 @@
+"""Columns of X: selected by a triple, located again at predict, their present rows taken."""
+
+import sys
+import warnings
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import check_array
+
+from sklearn_mmfusion._sklearn import (
+    _get_feature_names,
+)
+from sklearn_mmfusion.containers import TensorArray, as_column
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The columns of one triple, resolved against the training X.
+
+    `column` is the triple's own selection (a callable's answer in place of the callable),
+    `positions` index the training columns, `labels` name them for messages, and `single` says
+    that the selection is one column, whose absent rows make the modality absent.
+    """
+
+    name: str
+    column: object
+    positions: tuple
+    labels: tuple
+    single: bool
+
+
+def as_table(X):
+    """X as a pandas DataFrame or a 2-D ndarray.
+
+    polars frames become pandas frames column by column, lists and array-likes become arrays.
+    A frame must have a row and a column; anything else goes through scikit-learn's `check_array`.
+    """
+    first = X[0] if isinstance(X, list) and X else X
+    if isinstance(first, dict) and not hasattr(first, "toarray"):  # scipy's dok_array is a dict
+        kind = "dict" if isinstance(X, dict) else "list of dicts"
+        raise TypeError(
+            f"X is a {kind}; expected a DataFrame with one column a modality. Build it with "
+            "multimodal_frame(image=..., text=...)."
+        )
+    polars = sys.modules.get("polars")
+    if polars is not None and isinstance(X, (polars.DataFrame, polars.LazyFrame)):
+        X = _from_polars(X)
+    if not isinstance(X, pd.DataFrame):
+        array = check_array(X, dtype=None, ensure_all_finite=False)
+        if array.dtype.kind in "US" and not hasattr(X, "dtype"):
+            # a list of mixed rows: keep its numbers numbers
+            array = check_array(X, dtype=object, ensure_all_finite=False)
+        return array
+    for count, what in zip(X.shape, ("sample", "feature"), strict=True):
+        if count == 0:
+            raise ValueError(
+                f"Found a frame with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is "
+                "required."
+            )
+    if not X.columns.is_unique:
+        repeated = X.columns[X.columns.duplicated()].tolist()
+        raise ValueError(f"X has more than one column called {repeated}; names must be unique.")
+    return X
+
+
+def _from_polars(X):
+    X = X.collect() if hasattr(X, "collect") else X
+    return pd.DataFrame({column.name: _polars_column(column) for column in X.get_columns()})
+
+
+def _polars_column(column):
+    try:
+        return as_column(column, name=column.name)
+    except TypeError:  # dates, categories: a transformer of the user's knows them
+        return pd.array(column.to_list())
+
+
+def resolve(triple, X, names, owner, *, wants=False):
+    """The `Selection` a triple makes among the columns of X (a table of `as_table`)."""
+    name, _, column = triple
+    if callable(column):
+        column = column(X)
+    try:
+        positions, single = _positions(column, names, X.shape[1])
+    except (ValueError, TypeError) as error:
+        message = f"{type(owner).__name__}: modality {name!r}: {error}"
+        raise type(error)(message) from None
+    if wants and len(positions) == 1 and not _is_numeric(X, positions[0]):
+        single = True  # ["photo"], as a column selector gives it, is that modality
+    labels = tuple(positions if names is None else names[positions])
+    return Selection(name, column, tuple(positions), labels, single)
+
+
+def _is_numeric(X, position):
+    dtype = X.dtypes.iloc[position] if isinstance(X, pd.DataFrame) else X.dtype
+    return pd.api.types.is_numeric_dtype(dtype)
+
+
+def _positions(column, names, n_columns):
+    """Positions a column selection stands for, and whether it is a single column."""
+    if isinstance(column, (str, Integral)) and not isinstance(column, (bool, np.bool_)):
+        return [_position(column, names, n_columns)], True
+    if isinstance(column, slice):
+        return _slice_positions(column, names, n_columns), False
+    try:
+        keys = list(column)
+    except TypeError:
+        raise TypeError(
+            f"column is {column!r}; expected a string, an integer, a list of either, a slice, a "
+            "boolean mask or a callable giving one of these."
+        ) from None
+    if keys and all(isinstance(key, (bool, np.bool_)) for key in keys):
+        if len(keys) != n_columns:
+            raise ValueError(f"the mask has {len(keys)} entries, X has {n_columns} columns.")
+        return np.flatnonzero(keys).tolist(), False
+    return [_position(key, names, n_columns) for key in keys], False
+
+
+def _position(key, names, n_columns):
+    if isinstance(key, str):
+        if names is None:
+            raise ValueError(
+                f"column {key!r} is given by name, but X has no column names. Give its position: "
+                "some meta-estimators (BaggingClassifier) turn a frame into an array."
+            )
+        found = np.flatnonzero(names == key)
+        if len(found) == 0:
+            raise ValueError(f"column {key!r} is not in X, which has {list(names)}.")
+        return int(found[0])
+    if not isinstance(key, Integral):
+        raise TypeError(f"column {key!r} is neither a string nor an integer.")
+    if not -n_columns <= key < n_columns:
+        raise ValueError(f"column {key} is out of range: X has {n_columns} columns.")
+    return int(key) % n_columns
+
+
+def _slice_positions(column, names, n_columns):
+    start, stop = column.start, column.stop
+    if isinstance(start, str):
+        start = _position(start, names, n_columns)
+    if isinstance(stop, str):
+        stop = _position(stop, names, n_columns) + 1  # a label slice includes its end, as in pandas
+    return list(range(n_columns))[slice(start, stop, column.step)]
+
+
+def column_names(X):
+    """Names of the columns of X as an object array, or None where they are not strings."""
+    return _get_feature_names(X)
+
+
+def locate(X, names_in, n_features_in, owner):
+    """X as the table `owner` was fitted on knows it, and where each training column is in it.
+
+    Names decide when both have them, in any order and among any others; positions otherwise, and
+    then the number of columns must be the same, and scikit-learn's warning is given.
+
+    Returns
+    -------
+    table : DataFrame or ndarray
+        X, with names or without as in training, so that no transformer repeats the warning.
+    where : ndarray of shape (n_features_in,), dtype=int64
+        Position of each training column in the table, -1 for an absent one.
+    """
+    names, who = column_names(X), type(owner).__name__
+    if names_in is not None and names is not None:
+        found = {name: position for position, name in enumerate(names)}
+        return X, np.array([found.get(name, -1) for name in names_in], dtype=np.int64)
+    if X.shape[1] != n_features_in:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {who} is expecting {n_features_in} features as "
+            "input."
+        )
+    if names_in is not None:
+        message = f"X does not have valid feature names, but {who} was fitted with feature names"
+        warnings.warn(message, UserWarning, stacklevel=4)
+        X = pd.DataFrame(X).set_axis(names_in, axis=1).infer_objects()
+    elif names is not None:
+        message = f"X has feature names, but {who} was fitted without feature names"
+        warnings.warn(message, UserWarning, stacklevel=4)
+        X = X.set_axis(range(n_features_in), axis=1)
+    return X, np.arange(n_features_in)
+
+
+def warn_absent_columns(selections, where, owner):
+    """Warn of columns that were there in `fit` and are not now; they count as absent in all rows.
+
+    It may be meant, it may be a misspelling: the caller cannot tell from the result.
+    """
+    lost = {
+        selection.name: [
+            label
+            for label, position in zip(selection.labels, selection.positions, strict=True)
+            if where[position] < 0
+        ]
+        for selection in selections
+    }
+    lost = {name: labels for name, labels in lost.items() if labels}
+    if lost:
+        warnings.warn(
+            f"{type(owner).__name__}: X lacks columns seen in fit, all their rows count as absent, "
+            f"in a table of several columns as NaN (modality: columns): {lost}.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def select(X, selection, where=None, *, as_series=False):
+    """The data of one selection, and which rows are present.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray
+        A table made by `as_table`.
+    selection : Selection
+        What to take.
+    where : ndarray of int, default=None
+        What `locate` gave; None for the training X itself.
+    as_series : bool, default=False
+        Keep a single column of tensors a Series, which modality encoders want, rather than
+        an ndarray.
+
+    Returns
+    -------
+    data : DataFrame, Series, ndarray or None
+        The **present rows** of a single column, all rows of a list of columns, None if nothing
+        is present.
+    present : ndarray of shape (n_samples,), dtype=bool
+        Rows of X that `data` holds.
+
+    See Also
+    --------
+    select_rows : The same, cells never gathered.
+    """
+    data, present = select_rows(X, selection, where, as_series=as_series)
+    return (data if as_series else gathered(data)), present
+
+
+def select_rows(X, selection, where=None, *, as_series=False):
+    """What `select` gives, a single column always a Series, none of whose cells are copied.
+
+    `gathered` makes of it what `select` gives without `as_series`, which here only says whether
+    objects that are no cells raise.
+    """
+    positions = np.array(selection.positions, dtype=np.int64)
+    if where is not None:
+        positions = where[positions]
+    if len(positions) == 0 or (positions < 0).all():
+        return None, np.zeros(len(X), dtype=bool)
+    if not selection.single:
+        return _take_columns(X, positions, selection.labels), np.ones(len(X), dtype=bool)
+    column = _take_column(X, positions[0], selection.labels[0], strict=as_series)
+    present = ~np.asarray(column.isna(), dtype=bool)
+    if not present.any():
+        return None, present
+    if not present.all():
+        column = column.iloc[np.flatnonzero(present)]
+    return column, present
+
+
+def gathered(data):
+    """A column of present cells of one shape as an ndarray; anything else as it is."""
+    is_tensors = isinstance(data, pd.Series) and isinstance(data.array, TensorArray)
+    return data.array.gather() if is_tensors and not data.array.is_ragged else data
+
+
+def _take_columns(X, positions, labels):
+    if (positions >= 0).all():
+        return X.iloc[:, positions] if isinstance(X, pd.DataFrame) else X[:, positions]
+    absent = np.full(len(X), np.nan)
+    columns = [X.iloc[:, i] if i >= 0 else pd.Series(absent, index=X.index) for i in positions]
+    return pd.concat(columns, axis=1, keys=labels)
+
+
+def _take_column(X, position, label, *, strict):
+    """One column as a Series, its objects converted to an array of cells where they can be."""
+    if isinstance(X, pd.DataFrame):
+        column = X.iloc[:, position]
+    else:
+        column = pd.Series(X[:, position], name=label)
+    if column.dtype != object:
+        return column
+    try:
+        return pd.Series(as_column(column, name=label), index=column.index, name=label)
+    except (TypeError, ValueError):
+        if strict:
+            raise
+        return column  # objects of some other kind: a transformer of the user's knows them

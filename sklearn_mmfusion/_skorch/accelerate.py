@@ -1,0 +1,178 @@
+"""One network trained by several processes, each on its share of every batch.
+
+The processes come from Hugging Face Accelerate (``accelerate launch script.py``). All run the same
+script and hold all rows (a memory map costs them nothing). A batch is that of a single process;
+each computes every n-th row of it, and the sum of their gradients is the gradient of the batch.
+Losses are added up over the processes as well, so that the history, the epoch that is kept and the
+weights are the same in all of them, and those of a single process up to rounding, except that
+dropout draws other numbers, and that batch normalization, and objectives that compare the rows of a
+batch, see one share at a time. Running statistics are averaged before validation.
+
+This is written with ``Accelerator.reduce``, not its ``prepare``: a share may lack a modality that
+another has, and rows of a batch need not divide evenly. Accelerate's mixed precision, gradient
+accumulation, FSDP and DeepSpeed are not used.
+"""
+
+import zlib
+
+import numpy as np
+import torch
+
+from sklearn_mmfusion._skorch.training_step import Net
+from sklearn_mmfusion._torch import Rows
+
+
+def start_accelerator(net_params):
+    """Make the accelerator that ``net_params={"accelerator": class or function}`` asks for.
+
+    Accelerate shares the state of a process between its accelerators: another costs nothing.
+
+    Returns
+    -------
+    accelerator : accelerate.Accelerator or None
+    """
+    factory = (net_params or {}).get("accelerator")
+    if factory is None:
+        return None
+    if not callable(factory):
+        raise TypeError(
+            f"net_params['accelerator'] is an instance ({type(factory).__name__}); expected a "
+            "class or function that makes one, because a clone would copy it. Pass "
+            "accelerate.Accelerator or functools.partial(accelerate.Accelerator, ...)."
+        )
+    return factory()
+
+
+def speaks(net_params):
+    """Whether this process is the one that prints."""
+    accelerator = start_accelerator(net_params)
+    return accelerator is None or accelerator.is_main_process
+
+
+def agree(accelerator, seed, rows, target):
+    """Return the main process's seed; check that all processes train on the same rows.
+
+    By their numbers and targets, not by what they hold.
+
+    Raises
+    ------
+    ValueError
+        In every process, where one has other rows or targets than the main process.
+    """
+    checksum = zlib.crc32(np.ascontiguousarray(target)) ^ zlib.crc32(np.ascontiguousarray(rows))
+    own = torch.tensor([seed, checksum], device=accelerator.device)
+    main = _from_main(accelerator, own)
+    differ = int(accelerator.reduce((main[1:] != own[1:]).long()))
+    if differ:
+        raise ValueError(
+            f"{differ} of {accelerator.num_processes} processes have other rows or targets than "
+            "the main process. Give all of X and y to every process: each takes its own share of "
+            "every batch."
+        )
+    return int(main[0])
+
+
+def _from_main(accelerator, tensor):
+    """The main process's tensor, in every process."""
+    tensor = tensor.byte() if tensor.dtype == torch.bool else tensor  # which cannot be added up
+    return accelerator.reduce(tensor if accelerator.is_main_process else torch.zeros_like(tensor))
+
+
+class Share(Rows):
+    """Rows of which this process reads every n-th of a batch."""
+
+    def __init__(self, whole, accelerator):
+        super().__init__(whole.inputs, whole.target, whole.weight, whole.rows)
+        self.index, self.n = accelerator.process_index, accelerator.num_processes
+
+    def batch(self, positions, device):
+        own = positions[self.index :: self.n]
+        batch = super().batch(own, device)
+        batch.share = len(own) / len(positions)
+        return batch
+
+
+class AcceleratedNet(Net):
+    """A `Net` that steps together with those of the other processes (see the module's docstring).
+
+    Parameters
+    ----------
+    *args, **kwargs
+        Passed to `Net`.
+    accelerator : accelerate.Accelerator
+    """
+
+    def __init__(self, *args, accelerator, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.accelerator = accelerator
+
+    def initialize(self):
+        super().initialize()
+        with torch.no_grad():
+            for tensor in (*self._parameters(), *self.module_.buffers()):
+                tensor.copy_(_from_main(self.accelerator, tensor))
+        if self.accelerator.process_index:  # dropout: not the same units for each share
+            torch.manual_seed(torch.initial_seed() + self.accelerator.process_index)
+        return self
+
+    def get_iterator(self, dataset, training=False):
+        iterator = super().get_iterator(Share(dataset, self.accelerator), training)
+        smallest, n = len(dataset) // len(iterator), self.accelerator.num_processes
+        least = 2 if training else 1  # batch normalization needs two rows
+        if smallest < least * n:
+            raise ValueError(
+                f"a batch of {smallest} rows is too small for {n} processes: expected at least "
+                f"{least} for each. Raise batch_size, give more rows, or start fewer processes."
+            )
+        if training:
+            self.reached_ = None
+            # where cells are absent, one share may reach parameters that another does not
+            self.gaps_ = not np.all(getattr(dataset.inputs, "mask", True))
+        return iterator
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+        if training:
+            for buffer in self.module_.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.accelerator.reduce(buffer, "mean"))
+                else:
+                    buffer.copy_(_from_main(self.accelerator, buffer))
+
+    def _step(self, batch, training):
+        self.share_ = batch.share
+        return super()._step(batch, training)
+
+    def _backward(self, losses, shares):
+        losses.backward(shares * self.share_)
+        parameters = [p for p in self._parameters() if p.requires_grad]
+        flags = torch.tensor([p.grad is not None for p in parameters]).to(parameters[0])
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        # in one piece: a message for each parameter would cost more than what it carries
+        summed = self.accelerator.reduce(torch.cat([flags, *(g.flatten() for g in grads)]))
+        pieces = summed.split([len(flags), *(g.numel() for g in grads)])
+        if self.gaps_ or self.reached_ is None:  # not every step: the host waits for the device
+            self.reached_ = pieces[0].tolist()
+        for p, grad, piece, reached in zip(
+            parameters, grads, pieces[1:], self.reached_, strict=True
+        ):
+            # none, rather than zero: the optimizer is to pass over it, as in a single process
+            p.grad = grad.copy_(piece.view_as(grad)) if reached else None
+
+    def _over_processes(self, sums):
+        own = torch.tensor(sums, dtype=torch.float32, device=self.accelerator.device)
+        return self.accelerator.reduce(own).cpu().double().numpy()
+
+    def _parameters(self):
+        return [p for group in self.optimizer_.param_groups for p in group["params"]]
+
+
+def make_net(module, params):
+    """Make a net; one among several where the parameters have an accelerator."""
+    accelerator = start_accelerator(params)
+    params = {name: value for name, value in params.items() if name != "accelerator"}
+    if accelerator is None:
+        return Net(module, **params)
+    if not accelerator.is_main_process:
+        params["verbose"] = 0
+    return AcceleratedNet(module, **params, accelerator=accelerator)

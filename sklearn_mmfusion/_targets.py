@@ -1,0 +1,348 @@
+"""Targets as networks see them: one, or several named ones of mixed kinds."""
+
+import warnings
+from dataclasses import dataclass, replace
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import issparse
+from scipy.special import expit, log_expit
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import check_array
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+
+from sklearn_mmfusion._losses import LOSSES_FOR_TARGET
+from sklearn_mmfusion._validation import (
+    CLASSIFICATION,
+    REGRESSION,
+    TARGET_TYPES,
+    add_error_note,
+    check_y,
+)
+
+
+@dataclass
+class Target:
+    """A target as networks see it.
+
+    ``values`` holds class codes (n,) int64, indicators (n, k) float32, or standardized numbers
+    (n, k) float32; ``classes`` the labels; ``mean`` and ``scale`` undo the standardization.
+    """
+
+    kind: str
+    values: np.ndarray
+    n_outputs: int
+    classes: np.ndarray | None = None
+    mean: np.ndarray | None = None
+    scale: np.ndarray | None = None
+
+    def decode(self, outputs, loss):
+        """What a network trained with a loss says: probabilities, or numbers in the units of y.
+
+        Parameters
+        ----------
+        outputs : ndarray of shape (n_samples, n_outputs)
+        loss : str
+            Its name, a key of `_skorch.LOSSES`.
+
+        Returns
+        -------
+        decoded : ndarray of shape (n_samples, n_outputs), dtype=float64
+        """
+        outputs = np.asarray(outputs, dtype=np.float64)
+        if self.kind in REGRESSION:
+            return outputs * self.scale + self.mean
+        if loss == "evidential":
+            alpha = evidence_of(outputs) + 1
+            return alpha / alpha.sum(axis=1, keepdims=True)
+        if loss == "binary_cross_entropy":
+            return expit(outputs)
+        # scipy's softmax takes as long as a layer does for one row
+        shares = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        return shares / shares.sum(axis=1, keepdims=True)
+
+
+def evidence_of(outputs):
+    """Evidence that outputs trained with the evidential loss stand for: their softplus."""
+    return -log_expit(-np.asarray(outputs, dtype=np.float64))
+
+
+def encode_target(y, n_samples, *, owner, target_type="auto", rows=slice(None)):
+    """Check ``y`` and turn it into what a network is trained on.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+    n_samples : int
+        Number of rows of X.
+    owner : str
+        Name of the estimator, for messages.
+    target_type : str, default="auto"
+        One of ``TARGET_TYPES``, or "auto" to ask scikit-learn's ``type_of_target``.
+    rows : index, default=slice(None)
+        Rows whose mean and standard deviation numbers are standardized with.
+
+    Returns
+    -------
+    target : Target
+
+    Raises
+    ------
+    ValueError
+        Where y is None, of another length, not finite, of one class only, or of another type.
+    """
+    y = check_y(y, n_samples, owner=owner)
+    kind = type_of_target(y, input_name="y") if target_type == "auto" else target_type
+    if kind not in TARGET_TYPES:
+        raise ValueError(
+            f"{owner}: Unknown label type: {kind!r}. Expected y of one of {TARGET_TYPES}; "
+            "target_type= says which, where whole numbers are no classes."
+        )
+    return _encode_numbers(y, kind, rows) if kind in REGRESSION else _encode_labels(y, kind, owner)
+
+
+def _encode_labels(y, kind, owner):
+    if kind == "multilabel-indicator":
+        values = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float32)
+        return Target(kind, values, values.shape[1], classes=np.arange(values.shape[1]))
+    check_classification_targets(y)
+    classes, codes = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{owner}: y has 1 class, {classes[0]}, in the {len(y)} rows that are present and have "
+            "a sample_weight; at least two classes are needed to learn from. Set the modality to "
+            "'drop' if it occurs with one class only."
+        )
+    if classes.dtype.kind in "iuf" and len(classes) > max(20, len(y) / 5):
+        warnings.warn(
+            f"{owner}: y holds {len(classes)} different whole numbers in {len(y)} rows and is read "
+            "as so many classes. For a regression, use a regressor or, in an encoder, set "
+            "target_type='continuous'.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
+
+
+def _encode_numbers(y, kind, rows):
+    values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    values = values.reshape(len(values), -1)
+    mean, scale = values[rows].mean(0), values[rows].std(0)
+    scale[scale == 0] = 1.0
+    standardized = ((values - mean) / scale).astype(np.float32)
+    return Target(kind, standardized, values.shape[1], mean=mean, scale=scale)
+
+
+MULTITASK = "multitask"
+KINDS = ("binary", "multiclass", "continuous")  # that one of several targets may have
+
+
+@dataclass
+class MultiTarget:
+    """Several targets as one network sees them.
+
+    ``values`` (n, n_columns) float32 holds for each its code of the class or its standardized
+    number, NaN where it is not known; ``targets`` by name undo that; ``known`` is the share of
+    rows in which each is; ``outputs`` are the slices of the network's output.
+    """
+
+    kind: str
+    values: np.ndarray
+    n_outputs: int
+    targets: dict
+    known: list
+
+    @property
+    def classes(self):
+        return {name: t.classes for name, t in self.targets.items() if t.classes is not None}
+
+    @property
+    def outputs(self):
+        ends = np.cumsum([t.n_outputs for t in self.targets.values()])
+        widths = [t.n_outputs for t in self.targets.values()]
+        return [slice(int(e - w), int(e)) for e, w in zip(ends, widths, strict=True)]
+
+
+def each_target(target):
+    """The single targets that a target consists of."""
+    return list(target.targets.values()) if target.kind == MULTITASK else [target]
+
+
+def loss_of(target):
+    """Name of the loss that one of several targets has."""
+    return LOSSES_FOR_TARGET[target.kind][0]
+
+
+def is_number(target):
+    """Whether a single target holds numbers."""
+    return target.kind in REGRESSION
+
+
+def decode(target, outputs, loss):
+    """What outputs (n_samples, n_outputs) say of each target: a list of (n_samples, k) arrays."""
+    if target.kind != MULTITASK:
+        return [target.decode(outputs, loss)]
+    return [
+        single.decode(outputs[:, part], loss_of(single))
+        for single, part in zip(each_target(target), target.outputs, strict=True)
+    ]
+
+
+def priors(target, weight):
+    """What is known of each target where nothing else is: shares of classes, means of numbers."""
+    found = []
+    for t, single in enumerate(each_target(target)):
+        values = target.values[:, [t]] if target.kind == MULTITASK else target.values
+        values = values.reshape(len(values), -1).astype(np.float64)
+        known = ~np.isnan(values).any(axis=1)
+        values, w = values[known], None if weight is None else weight[known]
+        if is_number(single):
+            found.append(np.average(values * single.scale + single.mean, axis=0, weights=w))
+        elif single.kind == "multilabel-indicator":
+            found.append(np.average(values, axis=0, weights=w))
+        else:
+            counts = np.bincount(values[:, 0].astype(int), w, single.n_outputs)
+            found.append(counts / counts.sum())
+    return found
+
+
+def label(single, decoded):
+    """Labels or numbers of one target, of which `decoded` holds probabilities or numbers."""
+    if is_number(single):
+        return decoded[:, 0] if single.kind == "continuous" else decoded
+    if single.kind == "multilabel-indicator":
+        return (decoded > 0.5).astype(int)
+    return single.classes[decoded.argmax(axis=1)]
+
+
+def as_targets(y, whole_numbers_are_classes, named):
+    """`y` as a frame of several named targets, or None where it is one target.
+
+    A frame of two columns or more holds several, whatever is in it, so that folds agree; so does
+    one of a single column whose kind is given by name (`named`). An array does whose columns are
+    neither an indicator nor all numbers.
+    """
+    if hasattr(y, "to_pandas") and hasattr(y, "columns"):  # a polars frame
+        y = y.to_pandas()
+    if issparse(y):
+        return None
+    if isinstance(y, pd.DataFrame):
+        several = y.shape[1] > 1 or named
+        return y.set_axis([str(name) for name in y.columns], axis=1) if several else None
+    values = np.asarray(y)
+    if values.dtype.kind in "US" and not hasattr(y, "dtype"):
+        values = np.asarray(y, dtype=object)  # a list of mixed rows: keep its numbers numbers
+    if values.ndim != 2 or values.shape[1] < 2:
+        return None
+    if whole_numbers_are_classes and is_indicator(values):
+        return None
+    names = [f"y{i}" for i in range(values.shape[1])]
+    frame = pd.DataFrame(values, columns=names).infer_objects()
+    kinds = {kind_of_column(frame[name], whole_numbers_are_classes) for name in frame}
+    return None if kinds == {"continuous"} else frame
+
+
+def is_indicator(values):
+    """Whether an array holds a multilabel indicator: 0 and 1, all known."""
+    numbers = pd.DataFrame(values).infer_objects()
+    if numbers.isna().any(axis=None) or numbers.select_dtypes(["number", "bool"]).shape[1] == 0:
+        return False
+    if numbers.select_dtypes(["number", "bool"]).shape != numbers.shape:
+        return False
+    return type_of_target(numbers.to_numpy()) == "multilabel-indicator"
+
+
+def known_values(column):
+    """The cells of a column of `y` that are known, as plain booleans, numbers or strings."""
+    return np.array(column.dropna().tolist())
+
+
+def kind_of_column(column, whole_numbers_are_classes):
+    """Whether a column of `y` holds "continuous" numbers or classes ("multiclass")."""
+    values = known_values(column)
+    if values.dtype.kind not in "iuf":
+        return "multiclass"
+    if not whole_numbers_are_classes:
+        return "continuous"
+    return "multiclass" if np.array_equal(values, np.round(values)) else "continuous"
+
+
+def encode_targets(frame, kinds, *, owner, whole_numbers_are_classes):
+    """Encode a frame of targets, whose cells may be absent, as a `MultiTarget`.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    kinds : dict
+        Kind of a target, by name, where it is not to be inferred.
+    owner : str
+        Name of the estimator, for messages.
+    whole_numbers_are_classes : bool
+    """
+    check_names(frame, kinds, owner)
+    columns, targets = [], {}
+    for name in frame.columns:
+        known = frame[name].notna().to_numpy()
+        with add_error_note(f"Raised for target {name!r}, which is known in {known.sum()} rows."):
+            kind = kinds.get(name) or kind_of_column(frame[name], whole_numbers_are_classes)
+            values = known_values(frame[name])
+            target = encode_target(values, len(values), owner=owner, target_type=kind)
+        column = np.full(len(frame), np.nan, dtype=np.float32)
+        column[known] = target.values.reshape(len(values), -1)[:, 0]
+        columns.append(column)
+        targets[name] = replace(target, values=None)
+    n_outputs = sum(target.n_outputs for target in targets.values())
+    values = np.stack(columns, axis=1)
+    known = (~np.isnan(values)).mean(axis=0).tolist()
+    return MultiTarget(MULTITASK, values, n_outputs, targets, known)
+
+
+def check_names(frame, kinds, owner):
+    """Raise unless targets have unique names and `kinds` names them and kinds of one column."""
+    names = list(frame.columns)
+    if len(set(names)) < len(names):
+        raise ValueError(f"{owner}: y has the columns {names}; names must be unique.")
+    for name, kind in kinds.items():
+        if name not in names:
+            raise ValueError(f"{owner}: target_type names {name!r}; y has the columns {names}.")
+        if kind not in KINDS:
+            raise ValueError(
+                f"{owner}: target_type of {name!r} is {kind!r}; expected one of {list(KINDS)}."
+            )
+
+
+def check_target_weights(weights, frame, owner):
+    """Raise unless `weights` are finite numbers of 0 or more for columns of y."""
+    names = list(frame.columns)
+    for name, weight in weights.items():
+        if name not in names:
+            raise ValueError(f"{owner}: target_weights names {name!r}; y has the columns {names}.")
+        if not isinstance(weight, Real) or not 0 <= weight < np.inf:
+            raise ValueError(
+                f"{owner}: target_weights of {name!r} is {weight!r}; expected a finite number of 0 "
+                "or more."
+            )
+
+
+def score_targets(y, predicted, targets, owner, sample_weight=None):
+    """Mean of accuracy (classes) or R2 (numbers) over the targets, on the rows that know them."""
+    y = y if isinstance(y, pd.DataFrame) else pd.DataFrame(np.asarray(y, dtype=object))
+    if y.shape[1] != len(targets):
+        raise ValueError(f"{owner}: y has {y.shape[1]} columns; expected {list(targets)}.")
+    scores = []
+    for position, (name, target) in enumerate(targets.items()):
+        column = y[name] if name in y.columns else y.iloc[:, position]
+        known = column.notna().to_numpy()
+        if not known.any():
+            continue
+        guess = predicted[name].to_numpy()[known]
+        true = known_values(column)
+        if target.classes is not None and target.classes.dtype.kind == "U":
+            true = true.astype(str)  # as `fit` read a column of strings and numbers
+        score = accuracy_score if target.kind in CLASSIFICATION else r2_score
+        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
+        scores.append(score(true, guess, sample_weight=weight))
+    if not scores:
+        raise ValueError(f"{owner}: y knows none of the targets {list(targets)} in any row.")
+    return float(np.mean(scores))

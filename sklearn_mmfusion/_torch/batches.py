@@ -1,0 +1,146 @@
+"""Which rows meet in a batch, and a module run over all of them."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+
+import numpy as np
+import torch
+
+from sklearn_mmfusion._torch.allocator import keep_freed_memory
+
+PREDICT_BATCH, LARGE_BATCH, LARGE_ROW = 256, 32, 1 << 16  # rows, rows, bytes
+BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by length
+
+
+def n_batches(n_rows, batch_size):
+    """How many batches of nearly equal size: none of one row, unless `batch_size` is one."""
+    least = 1 if batch_size == 1 else 2
+    return max(1, min(-(-n_rows // batch_size), n_rows // least))
+
+
+class BatchIterator:
+    """Batches of nearly equal size, gathered by index; rows of similar length share one.
+
+    Equal sizes, rather than full batches and a rest, keep a batch of a single row from reaching
+    batch normalization. For a GPU they are made ahead, while it computes.
+    """
+
+    def __init__(self, dataset, batch_size, device, shuffle=False, seed=0):
+        self.dataset, self.batch_size, self.device = dataset, batch_size, device
+        self.rng = np.random.default_rng(seed) if shuffle else None
+        self.stream = None
+        if torch.device(device).type == "cuda":
+            self.stream = torch.cuda.current_stream(device)
+        lengths = dataset.inputs.lengths()
+        self.lengths = None if lengths is None else lengths[dataset.rows]
+
+    def __len__(self):
+        return n_batches(len(self.dataset), self.batch_size)
+
+    def __iter__(self):
+        order = np.arange(len(self.dataset))
+        if self.rng is not None:
+            self.rng.shuffle(order)
+        if self.lengths is not None:
+            n_buckets = max(1, len(self) // BUCKET) if self.rng is not None else 1
+            order = np.concatenate(
+                [
+                    b[np.argsort(self.lengths[b], kind="stable")]
+                    for b in np.array_split(order, n_buckets)
+                ]
+            )
+        batches = np.array_split(order, len(self))
+        if self.rng is not None:
+            self.rng.shuffle(turns := np.arange(len(batches)))
+            batches = [batches[i] for i in turns]
+        made = (self.dataset.batch(positions, self.device) for positions in batches)
+        if self.stream is None:
+            return iter(made)
+        # A thread has a current device and stream of its own.
+        return prefetched(made, within=partial(torch.cuda.stream, self.stream))
+
+
+def prefetched(batches, depth=2, within=nullcontext):
+    """Make batches in a thread, inside a context, `depth` of them ahead of their use."""
+
+    def make():
+        with within():
+            return next(batches, None)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(make) for _ in range(depth))
+        while (batch := waiting.popleft().result()) is not None:
+            waiting.append(pool.submit(make))
+            yield batch
+
+
+def resident(inputs, device):
+    """Inputs moved to the GPU where they take less than half of its free memory, else as they are.
+
+    Their batches then are gathered there.
+    """
+    if torch.device(device).type != "cuda":
+        return inputs
+    free, _ = torch.cuda.mem_get_info(device)
+    if inputs.nbytes > free / 2:
+        return inputs
+    try:
+        return inputs.to(device)
+    except torch.cuda.OutOfMemoryError:  # the rows were not all like the first
+        return inputs
+
+
+def predict_batches(module, inputs, *, device, batch_size=None, method="forward"):
+    """Run a module, or another `method` of it, over all rows without gradients.
+
+    Rows go through in order of length, so that a batch holds little padding, and come back in
+    their own order.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        On `device`.
+    inputs : Inputs or FusionInputs
+    device : str
+    batch_size : int, default=None
+        None takes 256 rows, 32 where a row takes more than 64 KiB.
+    method : str, default="forward"
+
+    Returns
+    -------
+    outputs : ndarray of shape (n_samples, ...), dtype=float32
+    """
+    lengths = inputs.lengths()
+    order = None if lengths is None else np.argsort(lengths, kind="stable")
+    if batch_size is None:
+        batch_size = LARGE_BATCH if inputs.nbytes > LARGE_ROW * len(inputs) else PREDICT_BATCH
+    edges = np.linspace(0, len(inputs), max(1, -(-len(inputs) // batch_size)) + 1).astype(int)
+    was_training = module.training
+    call, result = getattr(module.eval(), method), None
+    keep = keep_freed_memory(device) if len(edges) > 2 else nullcontext()
+    with torch.inference_mode(), keep:
+        for start, stop in zip(edges, edges[1:], strict=False):
+            rows = slice(start, stop) if order is None else order[start:stop]
+            outputs = call(**inputs.batch(rows, device)).float().cpu().numpy()
+            if result is None:
+                result = np.empty((len(inputs), *outputs.shape[1:]), dtype=np.float32)
+            result[rows] = outputs
+    module.train(was_training)
+    return result
+
+
+def predict_row(module, inputs):
+    """Run a module, which is in evaluation mode, over inputs of one row, on the device it is on.
+
+    What `predict_batches` does around a batch (moving the module, its mode) costs more than the
+    network does for a single row.
+
+    Returns
+    -------
+    outputs : ndarray of shape (1, ...), dtype=float32
+    """
+    device = next(module.parameters()).device
+    with torch.inference_mode():
+        return module(**inputs.batch(np.zeros(1, dtype=np.int64), device)).float().cpu().numpy()

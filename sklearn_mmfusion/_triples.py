@@ -1,0 +1,234 @@
+"""``(name, estimator, column)`` triples: their checks, names, parameters and seeds."""
+
+import hashlib
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import check_random_state, get_tags
+
+from sklearn_mmfusion._sklearn import (
+    _BaseComposition,
+    _set_random_states,
+    _VisualBlock,
+)
+from sklearn_mmfusion.containers import TensorArray
+
+KEYWORDS = ("passthrough", "drop")
+
+
+class TripleComposition(_BaseComposition):
+    """Parameters and picture of an estimator holding ``(name, estimator, column)`` triples.
+
+    A subclass names the constructor parameter that holds them in `_triples_parameter`.
+    """
+
+    _triples_parameter = "transformers"
+
+    @property
+    def _pairs(self):
+        """The triples without their columns: what `_BaseComposition` reads."""
+        triples = getattr(self, self._triples_parameter)
+        try:
+            return [(name, estimator) for name, estimator, _ in triples]
+        except (TypeError, ValueError):  # malformed: `fit` says so, `get_params` must not
+            return triples
+
+    @_pairs.setter
+    def _pairs(self, pairs):
+        triples = getattr(self, self._triples_parameter)
+        replaced = [
+            (name, estimator, column)
+            for (name, estimator), (_, _, column) in zip(pairs, triples, strict=True)
+        ]
+        setattr(self, self._triples_parameter, replaced)
+
+    def get_params(self, deep=True):
+        """Get the parameters of this estimator and of those in its triples.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the estimators by name, and their parameters as
+            ``name__parameter``.
+
+        Returns
+        -------
+        params : dict
+            Parameter names mapped to their values.
+        """
+        return self._get_params("_pairs", deep=deep)
+
+    def set_params(self, **params):
+        """Set parameters of this estimator and of those in its triples.
+
+        ``set_params(image=NewEncoder())`` replaces the estimator called ``image``,
+        ``set_params(image="drop")`` takes it out, ``set_params(image__lr=0.1)`` reaches inside.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameter names mapped to their new values.
+
+        Returns
+        -------
+        self : object
+            This estimator.
+        """
+        if self._triples_parameter in params:  # first: the other names refer to the new triples
+            setattr(self, self._triples_parameter, params.pop(self._triples_parameter))
+        self._set_params("_pairs", **params)
+        return self
+
+    def _sk_visual_block_(self):
+        names, estimators, columns = zip(*self._displayed_triples(), strict=True)
+        return _VisualBlock("parallel", estimators, names=names, name_details=columns)
+
+    def _displayed_triples(self):
+        return getattr(self, self._triples_parameter)
+
+
+def check_triples(
+    triples, owner, *, methods=("fit", "transform"), keywords=KEYWORDS, parameter="transformers"
+):
+    """Raise unless `triples` are well formed, uniquely named and hold usable estimators.
+
+    `methods` are those every estimator must have, `keywords` the strings accepted in its place.
+    """
+    who = type(owner).__name__
+    if not isinstance(triples, (list, tuple)) or len(triples) == 0:
+        raise ValueError(
+            f"{who}: {parameter} must be a non-empty list of (name, estimator, column) triples, "
+            f"got {triples!r}."
+        )
+    for triple in triples:
+        if not isinstance(triple, (list, tuple)) or len(triple) != 3:
+            raise ValueError(
+                f"{who}: every element of {parameter} must be a (name, estimator, column) triple, "
+                f"got {triple!r}."
+            )
+    _check_names([name for name, _, _ in triples], owner, parameter)
+    for name, estimator, _ in triples:
+        _check_child(name, estimator, who, methods, keywords)
+
+
+def _check_names(names, owner, parameter):
+    who = type(owner).__name__
+    reserved = owner.get_params(deep=False)
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier() or "__" in name:
+            raise ValueError(
+                f"{who}: {parameter} has the name {name!r}; a name must be an identifier "
+                "(letters, digits, single underscores). The column may be called anything."
+            )
+        if name in reserved:
+            raise ValueError(
+                f"{who}: the name {name!r} is a parameter of {who} itself; choose another."
+            )
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{who}: names must be unique, got {repeated} more than once.")
+
+
+def _check_child(name, estimator, who, methods, keywords):
+    if isinstance(estimator, str):
+        if estimator in keywords:
+            return
+        expected = " or ".join(["an estimator", *map(repr, keywords)])
+        raise ValueError(f"{who}: modality {name!r} has {estimator!r}; expected {expected}.")
+    if isinstance(estimator, type):
+        raise TypeError(
+            f"{who}: modality {name!r} has the class {estimator.__name__}; expected an instance, "
+            f"{estimator.__name__}()."
+        )
+    lacking = [method for method in methods if not hasattr(estimator, method)]
+    if lacking:
+        raise TypeError(
+            f"{who}: modality {name!r} has {estimator!r}, which does not implement "
+            f"{' and '.join(lacking)}."
+        )
+
+
+def wants_column(estimator):
+    """Whether an estimator wants one column of cells as a Series (all modality encoders do).
+
+    They say so with the tag ``input_tags.three_d_array``; the first step of a Pipeline and the
+    inside of a FrozenEstimator are looked at.
+    """
+    while isinstance(estimator, (Pipeline, FrozenEstimator)):
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        else:
+            steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
+            if not steps:
+                return False
+            estimator = steps[0]
+    if estimator is None or isinstance(estimator, str):
+        return False
+    return bool(get_tags(estimator).input_tags.three_d_array)
+
+
+def is_encoder(estimator):
+    """Whether an estimator follows the encoder protocol (`BaseModalityEncoder` tells it)."""
+    return all(hasattr(estimator, name) for name in ("fit_prepare", "prepare", "build_module"))
+
+
+def as_transformer(transformer):
+    """The transformer itself, or what ``"passthrough"`` stands for."""
+    is_name = isinstance(transformer, str) and transformer == "passthrough"
+    return FunctionTransformer(as_numbers) if is_name else transformer
+
+
+def is_passthrough(child):
+    """Whether a child is what `as_transformer` made of ``"passthrough"``."""
+    return isinstance(child, FunctionTransformer) and child.func is as_numbers
+
+
+def as_numbers(data):
+    """A column or a table as a 2-D array of numbers, cells of tensors flattened."""
+    if isinstance(data, pd.DataFrame):
+        return np.hstack([as_numbers(data.iloc[:, j]) for j in range(data.shape[1])])
+    if isinstance(data, pd.Series):
+        return _series_numbers(data)
+    data = np.asarray(data)
+    return data.reshape(len(data), -1)
+
+
+def _series_numbers(series):
+    if isinstance(series.array, TensorArray) and not series.array.is_ragged:
+        present = ~np.asarray(series.isna())
+        cells = series.array.gather(np.flatnonzero(present))
+        numbers = np.full((len(series), *cells.shape[1:]), np.nan)
+        numbers[present] = cells
+        return numbers.reshape(len(series), -1)
+    if not pd.api.types.is_numeric_dtype(series.dtype):
+        raise ValueError(
+            f"'passthrough' needs numbers or cells of one shape; column {series.name!r} has dtype "
+            f"{series.dtype}. Give it a transformer, or 'drop'."
+        )
+    return series.to_numpy(dtype=np.float64, na_value=np.nan)[:, None]
+
+
+def root_seed(random_state):
+    """None, or the integer all children's seeds derive from."""
+    if random_state is None or isinstance(random_state, Integral):
+        return random_state
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def child_seed(seed, name):
+    """A seed that depends on (seed, name) only, equal in every process and on every machine."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return int.from_bytes(digest[:4], "little") & 0x7FFFFFFF
+
+
+def seeded_clone(estimator, seed, name):
+    """A clone whose every `random_state` derives from (seed, name); left alone if seed is None."""
+    child = clone(estimator)
+    if seed is not None and hasattr(child, "get_params"):
+        _set_random_states(child, child_seed(seed, name))
+    return child

@@ -1,0 +1,812 @@
+"""Feature-level fusion in one transformer."""
+
+import warnings
+from collections import Counter
+from dataclasses import replace
+from itertools import chain
+from numbers import Integral
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import TransformerMixin
+from sklearn.utils import Bunch, check_consistent_length, get_tags
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_mmfusion._cache import MEMORY, open_store
+from sklearn_mmfusion._columns import (
+    as_table,
+    column_names,
+    locate,
+    resolve,
+    select_rows,
+    warn_absent_columns,
+)
+from sklearn_mmfusion._routing import accepted_fit_params, take_params, take_rows
+from sklearn_mmfusion._sklearn import (
+    HasMethods,
+    Hidden,
+    MetadataRouter,
+    MethodMapping,
+    StrOptions,
+    _check_feature_names_in,
+    _fit_context,
+    _name_estimators,
+    _raise_for_params,
+    _routing_enabled,
+    process_routing,
+)
+from sklearn_mmfusion._triples import (
+    KEYWORDS,
+    TripleComposition,
+    as_transformer,
+    check_triples,
+    is_passthrough,
+    root_seed,
+    seeded_clone,
+    wants_column,
+)
+from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion.compose.blocks import (
+    append_indicators,
+    as_block,
+    concatenate,
+    fit_child,
+    mean_features,
+    refuse_sparse,
+    transform_child,
+)
+from sklearn_mmfusion.cross_decomposition import (
+    GCCA,
+    MCCA,
+    MFA,
+    BlockImputer,
+    BlockPooling,
+    BlockWeighting,
+    BlockWhitening,
+)
+from sklearn_mmfusion.cross_decomposition.block_transformer import (
+    BlockTransformer,
+    block_frame,
+    side_by_side,
+)
+
+# name -> the transformer over blocks that does it and what its name stands for; concat, which
+# alone keeps sparse blocks sparse and tables' gaps open, needs none
+FUSIONS = {
+    "concat": (None, {}),
+    "weighted": (BlockWeighting, {}),
+    "whitened": (BlockWhitening, {}),
+    "sum": (BlockPooling, {"method": "sum"}),
+    "mean": (BlockPooling, {"method": "mean"}),
+    "max": (BlockPooling, {"method": "max"}),
+    "mfa": (MFA, {}),
+    "mcca": (MCCA, {}),
+    "gcca": (GCCA, {}),
+}
+
+
+class FusionMixin:
+    """The fusing half of a `FusionTransformer`: from blocks to one matrix."""
+
+    def _check_absent(self, blocks):
+        """Raise where ``missing="error"`` says so; warn of rows that have nothing."""
+        who = type(self).__name__
+        for block in blocks:
+            if self.missing == "error" and not block.present.all():
+                rows = np.flatnonzero(~block.present)
+                raise ValueError(
+                    f"{who}(missing='error'): modality {block.name!r} is absent in {len(rows)} of "
+                    f"{len(block.present)} rows (first {rows[:5].tolist()}). Drop these rows, or "
+                    "set missing='mean'."
+                )
+        empty = ~np.any([block.present for block in blocks], axis=0)
+        if empty.any():
+            warnings.warn(
+                f"{who}: {empty.sum()} of {len(empty)} rows have no modality present (first "
+                f"{np.flatnonzero(empty)[:5].tolist()}); what stands for absent modalities "
+                "(parameter missing) is all their features say.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _impute(self, blocks, *, fit=False):
+        """The blocks with nothing absent if ``missing="impute"``, else as they are."""
+        if fit:
+            self.imputer_ = BlockImputer() if self.missing == "impute" else None
+        if self.imputer_ is None:
+            return blocks
+        refuse_sparse(blocks, "missing='impute'", "missing='mean'")
+        with add_error_note(
+            "Raised by missing='impute', which reads the features of every modality."
+        ):
+            frame = block_frame(blocks)
+            impute = self.imputer_.fit_transform if fit else self.imputer_.transform
+            filled = impute(frame)
+        where, present = self.imputer_.output_indices_, np.ones(len(filled), dtype=bool)
+        return [replace(b, values=filled[:, where[b.name]], present=present) for b in blocks]
+
+    def _build_fusion(self, seed):
+        params = self.fusion_params or {}
+        who = f"{type(self).__name__}(fusion={self.fusion!r})"
+        if not isinstance(self.fusion, str):
+            if params:
+                raise ValueError(
+                    f"{who}: fusion_params={params} is for a fusion given by name; set the "
+                    "parameters of the fusion object itself."
+                )
+            return seeded_clone(self.fusion, seed, "fusion")
+        kind, fixed = FUSIONS[self.fusion]
+        allowed = set() if kind is None else set(kind().get_params()) - {"missing", *fixed}
+        unknown = sorted(set(params) - allowed)
+        if unknown:
+            takes = sorted(allowed) or "no parameters"
+            raise ValueError(f"{who} takes {takes}, got fusion_params with {unknown}.")
+        if kind is None:
+            return None
+        return kind(missing="zero" if self.missing == "zero" else "mean", **fixed, **params)
+
+    def _fit_fusion(self, blocks, y, seed):
+        """Fit the fusion on the training blocks; return the fused features."""
+        self._sparse = any(sparse.issparse(block.values) for block in blocks)
+        self.fusion_ = self._build_fusion(seed)
+        if self.fusion_ is None:
+            return self._concat(blocks)
+        refuse_sparse(blocks, f"fusion={self.fusion!r}", "fusion='concat'")
+        with add_error_note(
+            f"Raised by fusion={self.fusion!r}, given one column of 1-D cells a modality."
+        ):
+            self.fusion_.fit(block_frame(blocks), y)
+        return self._fuse(blocks)
+
+    def _fuse(self, blocks):
+        if self.fusion_ is None:
+            return self._concat(blocks)
+        with add_error_note(
+            f"Raised by fusion={self.fusion!r}, given one column of 1-D cells a modality."
+        ):
+            fused = np.asarray(self.fusion_.transform(block_frame(blocks)))
+        n = len(blocks[0].present)
+        if fused.ndim != 2 or len(fused) != n:
+            raise ValueError(
+                f"{type(self).__name__}: fusion={self.fusion!r} returned shape {fused.shape}; "
+                f"expected ({n}, n_features)."
+            )
+        if np.isnan(fused).any():
+            raise ValueError(
+                f"{type(self).__name__}: fusion={self.fusion!r} returned NaN in "
+                f"{np.isnan(fused).any(axis=1).sum()} of {n} rows; a fusion must decide what "
+                "stands for absent blocks."
+            )
+        return fused.astype(np.float32, copy=False)
+
+    def _concat(self, blocks):
+        return concatenate(blocks, self.fill_values_, as_sparse=self._sparse)
+
+    def _assemble(self, blocks, fused):
+        """The fused features with their indicators."""
+        return append_indicators(fused, blocks) if self.add_indicator else fused
+
+    def _record_outputs(self, blocks, fused):
+        if self.fusion_ is None:
+            where = side_by_side({block.name: block.width for block in blocks})
+        else:
+            whole = {block.name: slice(0, fused.shape[1]) for block in blocks}
+            where = {**whole, **getattr(self.fusion_, "output_indices_", {})}
+        nothing = {name: slice(0, 0) for name, *_ in self.transformers_}
+        indicators = [f"missingindicator_{block.name}" for block in blocks]
+        flags = {name: slice(j, j + 1) for j, name in enumerate(indicators, fused.shape[1])}
+        self.output_indices_ = {**nothing, **where, **(flags if self.add_indicator else {})}
+        self._n_fused = fused.shape[1]
+
+
+class FeatureNamesMixin:
+    """`get_feature_names_out` of a fitted `FusionTransformer`."""
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the fused features.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Names of the columns of X; must equal `feature_names_in_` where that is defined.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str objects
+            ``modality__feature`` where a feature belongs to one modality, ``sum0`` and so on where
+            a fusion has mixed them.
+        """
+        check_is_fitted(self)
+        names = self._fused_names(_check_feature_names_in(self, input_features))
+        if self.add_indicator:
+            names += [f"missingindicator_{selection.name}" for _, selection in self._active]
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+        if repeated:
+            raise ValueError(
+                f"{type(self).__name__}: output feature names {repeated[:5]} are not unique; set "
+                "verbose_feature_names_out=True to begin them with the modality's name."
+            )
+        return np.asarray(names, dtype=object)
+
+    def _fused_names(self, names_in):
+        fusion = self.fusion_
+        if fusion is None or getattr(fusion, "_keeps_features", False):
+            groups = [(s.name, self._child_names(c, s, names_in)) for c, s in self._active]
+            return self._prefixed(groups)
+        if isinstance(fusion, BlockTransformer) and not fusion._shares_output:
+            if self.verbose_feature_names_out is False:  # unique by number alone
+                return [f"{fusion._feature_name}{i}" for i in range(self._n_fused)]
+            return self._prefixed(fusion._names_by_block().items())
+        if hasattr(fusion, "get_feature_names_out"):
+            return [str(name) for name in fusion.get_feature_names_out()]
+        kind = type(fusion).__name__.lower()
+        return [f"{kind}{i}" for i in range(self._n_fused)]
+
+    def _child_names(self, child, selection, names_in):
+        """Names that a transformer gives its features, numbers where it gives none."""
+        width = self._widths[selection.name]
+        numbers = [str(i) for i in range(width)]
+        columns = names_in[list(selection.positions)]
+        if is_passthrough(child):
+            return list(columns) if len(columns) == width else numbers
+        if wants_column(child) and self.verbose_feature_names_out is not False:
+            return numbers  # image__0 says all that image__imageencoder0 does
+        if self._frame_columns[selection.name] is not None:
+            return self._frame_columns[selection.name]
+        if not hasattr(child, "get_feature_names_out"):
+            return numbers
+        names = child.get_feature_names_out(None if selection.single else columns)
+        return [str(name) for name in names]
+
+    def _prefixed(self, groups):
+        how = self.verbose_feature_names_out
+        if how is False:
+            return [feature for _, features in groups for feature in features]
+        if how is True:
+            how = "{transformer_name}__{feature_name}"
+        if isinstance(how, str):
+            template = how
+
+            def how(name, feature):
+                return template.format(transformer_name=name, feature_name=feature)
+
+        return [how(name, feature) for name, features in groups for feature in features]
+
+
+class FusionTransformer(FusionMixin, FeatureNamesMixin, TransformerMixin, TripleComposition):
+    """Send every modality through its own transformer and fuse their features.
+
+    The feature-level counterpart of scikit-learn's `ColumnTransformer` for rows that hold images,
+    text, sound and tables, any of which may be absent. What a transformer learns comes from the
+    rows that have its modality; `fusion` says how the features meet, `missing` what stands for
+    those that are not there.
+
+    Parameters
+    ----------
+    transformers : list of (str, transformer, column) triples
+        As in `ColumnTransformer`. The name must be an identifier; ``set_params(name=...)`` and
+        ``name__parameter`` reach the transformer by it. The transformer is an estimator with `fit`
+        and `transform`, ``"passthrough"`` or ``"drop"``. The column is a string or an integer (one
+        column: the modality is absent where the cell is NA), or a list of either, a slice, a
+        boolean mask, or a callable that answers X with one of these (a table: NA is a gap for an
+        imputer, the modality counts as present).
+    fusion : {"concat", "weighted", "whitened", "sum", "mean", "max", "mfa", "mcca", "gcca"} or \
+transformer, default="concat"
+        How features are fused.
+
+        - ``"concat"``: side by side.
+        - ``"weighted"``: side by side, each block scaled to unit total variance, times given
+          weights (:class:`BlockWeighting`: ``weights``, ``scale``).
+        - ``"whitened"``: side by side, each block whitened (:class:`BlockWhitening`:
+          ``n_components``).
+        - ``"sum"``, ``"mean"``, ``"max"``: pooled over the present blocks, which must be of equal
+          width (:class:`BlockPooling`).
+        - ``"mfa"``: principal components of the blocks, each scaled to unit leading variance
+          (:class:`MFA`: ``n_components``).
+        - ``"mcca"``, ``"gcca"``: what blocks have in common, side by side or averaged over the
+          present ones (:class:`MCCA`, :class:`GCCA`: ``n_components``, ``shrinkage``,
+          ``average``).
+        - a transformer: fitted on a DataFrame that has a column of 1-D cells for each modality, NA
+          where absent. It alone decides what becomes of absent rows, and may return no NaN.
+          ``BlockImputer(alpha=1.0)`` is ``"concat"`` with imputation of another penalty.
+    fusion_params : dict or None, default=None
+        Parameters of a fusion given by name, such as ``{"n_components": 32}``.
+    missing : {"mean", "zero", "impute", "error"}, default="mean"
+        What stands for an absent modality: its mean features in training, zeros, what the present
+        ones predict by ridge regression (:class:`BlockImputer`), or nothing, which raises an error.
+        Pooled and averaged fusions leave it out of the pool instead, unless it is imputed: to
+        every fusion, imputed features are as good as present ones.
+    add_indicator : bool, default=False
+        Whether to append one column per modality, 1.0 where it is absent.
+    remainder : {"drop", "passthrough"} or transformer, default="drop"
+        What becomes of columns that no triple names; a transformer gets them as one table.
+    n_jobs : int or None, default=None
+        Transformers to fit or apply at once. None means 1 unless in a joblib context, -1 all cores.
+    memory : str, pathlib.Path, joblib.Memory or None, default=None
+        Where to keep fitted transformers and their output: a folder, or an object that has one. A
+        transformer with equal parameters that meets equal rows again, such as in the other
+        candidates of a search, is read from there. None keeps nothing. See Notes.
+    random_state : int, RandomState instance or None, default=None
+        Every `random_state` inside each transformer is set from this and the transformer's name, so
+        that adding a modality changes no other. None leaves them as they are.
+    verbose : bool, default=False
+        Whether to print the time each transformer took to fit.
+    verbose_feature_names_out : bool, str or callable, default=True
+        Whether feature names begin with the name of their modality. A format string such as
+        ``"{transformer_name}.{feature_name}"`` or a callable of these two writes them otherwise.
+
+    Attributes
+    ----------
+    transformers_ : list of (str, transformer, column) triples
+        The fitted transformers, with ``remainder`` last where there is one.
+    named_transformers_ : :class:`~sklearn.utils.Bunch`
+        The fitted transformers by name.
+    output_indices_ : dict of {str: slice}
+        Columns of the output that each modality fills. Mixed modalities share theirs; indicators
+        are named ``missingindicator_<name>``.
+    fill_values_ : dict of {str: ndarray of shape (width,)}
+        Features that stand for each modality where it is absent, and with ``missing="impute"``
+        where all are.
+    imputer_ : BlockImputer or None
+        Fills absent modalities before the fusion, None unless ``missing="impute"``.
+    fusion_ : transformer or None
+        The fitted fusion over blocks, None for ``"concat"``.
+    n_features_in_ : int
+        Number of columns of X in `fit`.
+    feature_names_in_ : ndarray of str
+        Names of the columns of X in `fit`, when all are strings.
+
+    Raises
+    ------
+    ValueError
+        If a column is not in the training X, has no present row there, widths do not fit the
+        fusion, or a modality is absent and ``missing="error"``. Errors raised by a transformer
+        carry a note that names its modality.
+
+    Warns
+    -----
+    UserWarning
+        If rows have no modality at all (they get what stands for their absent modalities), or a
+        column seen in `fit` is absent from X (all its rows count as absent).
+
+    See Also
+    --------
+    make_fusion_transformer : Name the triples by their transformers.
+    sklearn.compose.ColumnTransformer : The same for complete tables.
+
+    Notes
+    -----
+    One-dimensional cells of equal length reach a transformer as a 2-D array, other single columns
+    as a Series, several columns as a DataFrame (or an array, where X is one). Columns are found by
+    name in a DataFrame, whatever their order and whatever else it holds. Features are computed at
+    the transformers' own precision and come out float32; if a block is sparse, ``"concat"`` gives
+    a CSR matrix and other fusions raise, as ``missing="impute"`` does. NaN that a transformer
+    leaves in a *table* passes through ``"concat"`` only: impute it there.
+
+    `fit` passes `sample_weight` and `groups` to the transformers that take them; with metadata
+    routing enabled, it follows their requests. A failed `fit` leaves an earlier one in place.
+
+    With `memory`, the key of a column of cells takes time in proportion to its rows, not bytes. It
+    holds parameters (but `verbose` and `n_jobs` of library classes), cells, index, target, weights
+    and groups, versions of libraries, and where torch may be used its threads, device and settings;
+    of classes and functions that are no library's also their code and what it refers to, but not
+    the code of modules they use; of what cannot be pickled, as a lock, the kind. A class attribute
+    or global that changes at every fit makes every fit a new one. Files count by path, size and
+    time in a :class:`~sklearn_mmfusion.FileArray` and where an encoder reads texts as paths; texts
+    that a transformer of another kind reads as paths count as texts. A `random_state` of None in a
+    transformer means a new fit each time, with a warning; so does what has no key, as a lambda.
+    What is trained through ``net_params={"accelerator": ...}`` is not kept.
+
+    A fit that is read repeats no warnings. It is bit for bit what was computed, but for frozen
+    networks: an encoder in a :class:`~sklearn.frozen.FrozenEstimator`, also first in a pipeline,
+    sees each cell once whatever the splits, in another batch than without `memory`, and its
+    features are equal within 1e-5 (relative). Processes that want new cells of one frozen encoder
+    wait for each other.
+
+    Columns must not change underneath: a sample of cells and all files are checked. A fitted
+    transformer that is changed by hand is not noticed. Nothing is ever deleted;
+    ``joblib.Memory.reduce_size`` does that. After a search, ``set_params(memory=None)`` keeps
+    predictions from being stored.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklearn_mmfusion import FusionTransformer, multimodal_frame
+    >>> rng = np.random.default_rng(0)
+    >>> X = multimodal_frame(
+    ...     spectrum=[*rng.normal(size=(3, 6)), None],
+    ...     title=["one", None, "two", "one two"],
+    ...     age=[31.0, 25.0, 58.0, 44.0],
+    ... )
+    >>> fusion = FusionTransformer(
+    ...     [
+    ...         ("spectrum", PCA(n_components=2), "spectrum"),
+    ...         ("title", TfidfVectorizer(), "title"),
+    ...         ("table", StandardScaler(), ["age"]),
+    ...     ]
+    ... )
+    >>> fusion.fit_transform(X).shape
+    (4, 5)
+    >>> fusion.get_feature_names_out()
+    array(['spectrum__pca0', 'spectrum__pca1', 'title__one', 'title__two',
+           'table__age'], dtype=object)
+    """
+
+    _parameter_constraints: dict = {
+        "transformers": [list, Hidden(tuple)],
+        "fusion": [StrOptions(set(FUSIONS)), HasMethods(["fit", "transform"])],
+        "fusion_params": [dict, None],
+        "missing": [StrOptions({"mean", "zero", "impute", "error"})],
+        "add_indicator": ["boolean"],
+        "remainder": [StrOptions(set(KEYWORDS)), HasMethods(["fit", "transform"])],
+        "n_jobs": [Integral, None],
+        "memory": MEMORY,
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "verbose_feature_names_out": ["boolean", str, callable],
+    }
+
+    def __init__(
+        self,
+        transformers,
+        *,
+        fusion="concat",
+        fusion_params=None,
+        missing="mean",
+        add_indicator=False,
+        remainder="drop",
+        n_jobs=None,
+        memory=None,
+        random_state=None,
+        verbose=False,
+        verbose_feature_names_out=True,
+    ):
+        self.transformers = transformers
+        self.fusion = fusion
+        self.fusion_params = fusion_params
+        self.missing = missing
+        self.add_indicator = add_indicator
+        self.remainder = remainder
+        self.n_jobs = n_jobs
+        self.memory = memory
+        self.random_state = random_state
+        self.verbose = verbose
+        self.verbose_feature_names_out = verbose_feature_names_out
+
+    # -------------------------------------------------------------------------- fit, transform
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, **params):
+        """Fit every transformer on the rows that have its modality, then the fusion.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities: a pandas or polars frame, or a 2-D array (of objects too).
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            Targets for the transformers that learn from them.
+        **params : dict
+            ``sample_weight`` and ``groups``, one value per row, for the transformers that take
+            them; with metadata routing enabled, whatever they request.
+
+        Returns
+        -------
+        self : object
+            Fitted transformer.
+        """
+        self._fit(X, y, params, "fit")
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit_transform(self, X, y=None, **params):
+        """Fit, and return the fused features of X.
+
+        Equal to ``fit(X, y).transform(X)``, at the cost of one pass.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities, as in `fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            Targets for the transformers that learn from them.
+        **params : dict
+            As in `fit`.
+
+        Returns
+        -------
+        X_t : ndarray or CSR matrix of shape (n_samples, n_features_out), dtype=float32
+            The fused features.
+        """
+        return self._fit(X, y, params, "fit_transform")
+
+    def transform(self, X, **params):
+        """Compute and fuse the features of X.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities. In a DataFrame, columns are found by name: an absent one counts as
+            absent in all rows, unknown ones are ignored.
+        **params : dict
+            Metadata for the transformers, only with metadata routing enabled.
+
+        Returns
+        -------
+        X_t : ndarray or CSR matrix of shape (n_samples, n_features_out), dtype=float32
+            The fused features.
+        """
+        check_is_fitted(self)
+        routed = self._routed(params, "transform")
+        table, where = self._locate(as_table(X))
+        store = open_store(self.memory, reading=True)
+        jobs = [
+            (child, selection, *self._select(table, selection, child, where))
+            for child, selection in self._active
+        ]
+        outputs = Parallel(n_jobs=self.n_jobs)(
+            delayed(transform_child)(
+                child,
+                data,
+                selection,
+                routed.get(selection.name, {}),
+                store,
+                self._fit_keys[selection.name],
+            )
+            for child, selection, data, _ in jobs
+        )
+        blocks = []
+        for (child, selection, _, present), output in zip(jobs, outputs, strict=True):
+            width = self._widths[selection.name]
+            blocks.append(as_block(selection, child, output, present, width)[0])
+        self._check_absent(blocks)
+        return self._assemble(blocks, self._fuse(self._impute(blocks)))
+
+    def _fit(self, X, y, params, caller):
+        check_triples(self.transformers, self)
+        table = as_table(X)
+        check_consistent_length(table, y)
+        routed = self._routed(params, caller)
+        # learn on a twin: a fit that fails half-way must not leave half of its state behind
+        twin = object.__new__(type(self))
+        twin.__dict__ = {key: v for key, v in vars(self).items() if not key.endswith("_")}
+        fused = twin._learn(table, y, routed)
+        self.__dict__ = twin.__dict__
+        return fused
+
+    def _learn(self, table, y, routed):
+        """Everything `fit` does, on an unfitted self; return the fused features."""
+        names = column_names(table)
+        self.n_features_in_ = table.shape[1]
+        if names is not None:
+            self.feature_names_in_ = names
+        selections = self._resolve(table, names)
+        seed = root_seed(self.random_state)
+        children, blocks = self._fit_children(table, y, routed, selections, seed)
+        self._check_absent(blocks)
+        self._active = [(children[b.name], selections[b.name][1]) for b in blocks]
+        self._widths = {block.name: block.width for block in blocks}
+        self.transformers_ = [
+            (name, children.get(name, transformer), selection.column)
+            for name, (transformer, selection) in selections.items()
+        ]
+        zero = self.missing == "zero"
+        self.fill_values_ = {
+            b.name: np.zeros(b.width) if zero else mean_features(b.values) for b in blocks
+        }
+        fused = self._fit_fusion(self._impute(blocks, fit=True), y, seed)
+        self._record_outputs(blocks, fused)
+        return self._assemble(blocks, fused)
+
+    # -------------------------------------------------------------------------- children
+
+    def _resolve(self, table, names):
+        """{name: (transformer, Selection)} of the triples and, where columns remain, the rest."""
+        resolved = {}
+        for triple in self.transformers:
+            name, transformer, _ = triple
+            selection = resolve(triple, table, names, self, wants=wants_column(transformer))
+            resolved[name] = transformer, selection
+        used = set(chain.from_iterable(selection.positions for _, selection in resolved.values()))
+        rest = [i for i in range(table.shape[1]) if i not in used]
+        if rest:
+            triple = ("remainder", self.remainder, rest)
+            wants = wants_column(self.remainder)
+            resolved["remainder"] = self.remainder, resolve(triple, table, names, self, wants=wants)
+        return resolved
+
+    def _select(self, table, selection, child, where=None):
+        return select_rows(table, selection, where, as_series=wants_column(child))
+
+    def _locate(self, table):
+        names_in = getattr(self, "feature_names_in_", None)
+        table, where = locate(table, names_in, self.n_features_in_, self)
+        warn_absent_columns([selection for _, selection in self._active], where, self)
+        return table, where
+
+    def _fit_children(self, table, y, routed, selections, seed):
+        """Fit the transformers; return them by name, and the block each made."""
+        active = [(t, s) for t, s in selections.values() if t != "drop" and s.positions]
+        if not active:
+            raise ValueError(
+                f"{type(self).__name__}: every transformer is 'drop' or selects no column; "
+                "there is nothing to fuse."
+            )
+        jobs, presence, store = [], [], open_store(self.memory)
+        for i, (transformer, selection) in enumerate(active, start=1):
+            child = seeded_clone(as_transformer(transformer), seed, selection.name)
+            data, present = self._select(table, selection, child)
+            if data is None:
+                raise ValueError(
+                    f"{type(self).__name__}: modality {selection.name!r} (column "
+                    f"{selection.labels[0]!r}) has no present row among {len(table)}; nothing can "
+                    "be learnt from it. Set it to 'drop'."
+                )
+            message = f"({i} of {len(active)}) Fitting {selection.name}" if self.verbose else None
+            params = {k: take_params(v, present) for k, v in routed.get(selection.name, {}).items()}
+            args = (child, data, take_rows(y, present), selection, params, message, store)
+            jobs.append(delayed(fit_child)(*args))
+            presence.append(present)
+        fitted = Parallel(n_jobs=self.n_jobs)(jobs)
+        children, blocks, self._frame_columns, self._fit_keys = {}, [], {}, {}
+        results = zip(active, fitted, presence, strict=True)
+        for (_, selection), (child, output, fit_key), present in results:
+            name = selection.name
+            self._fit_keys[name] = fit_key
+            block, self._frame_columns[name] = as_block(selection, child, output, present)
+            children[name] = child
+            blocks.append(block)
+        return children, blocks
+
+    def _routed(self, params, caller):
+        """{name: {method: parameters}} for every transformer."""
+        params = {key: value for key, value in params.items() if value is not None}
+        if _routing_enabled():
+            return process_routing(self, caller, **params)
+        allow = None if caller == "transform" else ["sample_weight", "groups"]
+        _raise_for_params(params, self, caller, allow=allow)
+        routed = {}
+        for name, transformer in [*self._pairs, ("remainder", self.remainder)]:
+            accepted = accepted_fit_params(transformer, params)
+            routed[name] = Bunch(fit=accepted, fit_transform=accepted, transform={})
+        return routed
+
+    # -------------------------------------------------------------------------- protocol
+
+    @property
+    def named_transformers_(self):
+        """The fitted transformers by name."""
+        return Bunch(**{name: transformer for name, transformer, _ in self.transformers_})
+
+    def _displayed_triples(self):
+        if hasattr(self, "transformers_"):
+            return [t for t in self.transformers_ if t[0] != "remainder" or t[1] != "drop"]
+        rest = [] if isinstance(self.remainder, str) else [("remainder", self.remainder, [])]
+        return [*self.transformers, *rest]
+
+    def get_metadata_routing(self):
+        """Get the metadata routing of this object.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            What each transformer requests.
+        """
+        router = MetadataRouter(owner=self)
+        for name, transformer in [*self._pairs, ("remainder", self.remainder)]:
+            if isinstance(transformer, str):
+                continue
+            mapping = MethodMapping().add(caller="transform", callee="transform")
+            fits = ["fit_transform"] if hasattr(transformer, "fit_transform") else None
+            for caller in ("fit", "fit_transform"):
+                for callee in fits or ["fit", "transform"]:
+                    mapping.add(caller=caller, callee=callee)
+            router.add(method_mapping=mapping, **{name: transformer})
+        return router
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # float32 whatever comes in
+        try:
+            children = [get_tags(t) for _, t in self._pairs if not isinstance(t, str)]
+        except (TypeError, ValueError):  # malformed triples: `fit` says so
+            return tags
+        tags.target_tags.required = any(child.target_tags.required for child in children)
+        # of a plain table; a cell that is NA is welcome always
+        is_concat = isinstance(self.fusion, str) and self.fusion == "concat"
+        passes = is_concat and self.missing != "impute"
+        gaps = passes and all(child.input_tags.allow_nan for child in children)
+        tags.input_tags.allow_nan = gaps
+        return tags
+
+
+def make_fusion_transformer(
+    *transformers,
+    fusion="concat",
+    fusion_params=None,
+    missing="mean",
+    add_indicator=False,
+    remainder="drop",
+    n_jobs=None,
+    memory=None,
+    random_state=None,
+    verbose=False,
+    verbose_feature_names_out=True,
+):
+    """Make a `FusionTransformer` whose modalities are named by their transformers.
+
+    Parameters
+    ----------
+    *transformers : (transformer, column) pairs
+        What to apply to which column, as in `FusionTransformer`.
+    fusion : str or transformer, default="concat"
+        See `FusionTransformer`, as for all that follows.
+    fusion_params : dict or None, default=None
+        Parameters of a fusion given by name.
+    missing : {"mean", "zero", "impute", "error"}, default="mean"
+        What stands for an absent modality.
+    add_indicator : bool, default=False
+        Whether to append one column per modality, 1.0 where it is absent.
+    remainder : {"drop", "passthrough"} or transformer, default="drop"
+        What becomes of columns that no pair names.
+    n_jobs : int or None, default=None
+        Transformers to fit or apply at once.
+    memory : str, pathlib.Path, joblib.Memory or None, default=None
+        Where to keep fitted transformers and their output.
+    random_state : int, RandomState instance or None, default=None
+        Root of all transformers' seeds.
+    verbose : bool, default=False
+        Whether to print the time each transformer took to fit.
+    verbose_feature_names_out : bool, str or callable, default=True
+        How feature names are written.
+
+    Returns
+    -------
+    fusion_transformer : FusionTransformer
+        Its triples carry the lower-case class names, numbered (``_1``, ``_2``) where one repeats.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not a pair.
+
+    See Also
+    --------
+    FusionTransformer : Takes names of your own.
+
+    Examples
+    --------
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn_mmfusion import make_fusion_transformer
+    >>> fusion = make_fusion_transformer((PCA(), "image"), (PCA(), "sound"), ("passthrough", "age"))
+    >>> [name for name, _, _ in fusion.transformers]
+    ['pca_1', 'pca_2', 'passthrough']
+    """
+    for pair in transformers:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise ValueError(
+                "make_fusion_transformer: every argument must be a (transformer, column) pair, "
+                f"got {pair!r}."
+            )
+    # a triple's name must be an identifier: pca_1, not pca-1
+    named = _name_estimators([transformer for transformer, _ in transformers])
+    triples = [
+        (name.replace("-", "_"), transformer, column)
+        for (name, _), (transformer, column) in zip(named, transformers, strict=True)
+    ]
+    return FusionTransformer(
+        triples,
+        fusion=fusion,
+        fusion_params=fusion_params,
+        missing=missing,
+        add_indicator=add_indicator,
+        remainder=remainder,
+        n_jobs=n_jobs,
+        memory=memory,
+        random_state=random_state,
+        verbose=verbose,
+        verbose_feature_names_out=verbose_feature_names_out,
+    )

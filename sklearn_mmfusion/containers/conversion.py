@@ -1,0 +1,524 @@
+"""Every accepted form of input, converted to columns and frames, and checked for an encoder."""
+
+import numbers
+import os
+
+import numpy as np
+import pandas as pd
+from pandas.api.extensions import ExtensionArray
+from sklearn.utils import check_array
+
+from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
+from sklearn_mmfusion.containers.dtypes import FileDtype, TensorDtype
+from sklearn_mmfusion.containers.file_array import FileArray
+from sklearn_mmfusion.containers.storage import is_absent
+from sklearn_mmfusion.containers.tensor_array import TensorArray
+
+_ACCEPTED = (
+    "expected numeric arrays (or nested lists, PIL images, torch tensors) of one dtype kind and "
+    "number of axes, or text, or pathlib paths, or numbers; None marks an absent cell"
+)
+
+
+def as_column(values, *, name=None, sample_rate=None):
+    """Convert anything a column can be made of, once.
+
+    Parameters
+    ----------
+    values : array-like of n cells
+        Series and Index give their array. An ndarray (or torch tensor) of two or more axes
+        becomes a TensorArray over it, without a copy; a sequence or object array of arrays,
+        nested lists, PIL images or tensors becomes a TensorArray; of text a str array; of
+        `pathlib` paths a FileArray; numbers stay a 1-D array. polars Series of lists, arrays,
+        text and numbers are accepted.
+    name : str or None, default=None
+        Name of the column, for messages.
+    sample_rate : float or None, default=None
+        Samples per second, in Hz; only for arrays and files.
+
+    Returns
+    -------
+    column : TensorArray, FileArray, str ExtensionArray, or 1-D ndarray or ExtensionArray
+        A column of absent cells alone becomes an all-absent TensorArray.
+
+    Raises
+    ------
+    TypeError
+        If a cell is none of these, or cells of several kinds are mixed; the message names
+        column, row and type.
+    ValueError
+        If cells differ in their number of axes, or the sample rate contradicts the column's.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from sklearn_mmfusion.containers import as_column
+    >>> as_column([[1, 2, 3], None, [4, 5]]).dtype
+    tensor[int64, ?]
+    >>> as_column([Path("a.png"), None]).dtype
+    file
+    """
+    try:
+        column = _convert(values, sample_rate)
+        if len(column) and np.ndim(column) != 1:
+            raise TypeError(f"got an array of shape {np.shape(column)}; {_ACCEPTED}")
+        return _with_rate(column, sample_rate)
+    except (TypeError, ValueError) as error:
+        if name is None:
+            raise
+        raise type(error)(f"column {name!r}: {error}") from error
+
+
+def _convert(values, sample_rate):
+    if isinstance(values, pd.Series | pd.Index):
+        values = values.array
+    if isinstance(values, pd.arrays.NumpyExtensionArray):
+        values = values.to_numpy()
+    if isinstance(values, ExtensionArray):
+        return _from_arrow(values, sample_rate)
+    if _is_polars(values):
+        return _from_polars(values, sample_rate)
+    if isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
+        raise TypeError(f"got {type(values).__name__}; {_ACCEPTED}")
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    if isinstance(values, np.ndarray) and values.dtype != object:
+        return _from_ndarray(values, sample_rate)
+    if isinstance(values, np.ndarray) and values.ndim > 1:
+        raise TypeError(
+            f"got an object array of shape {values.shape}; a column has one axis. An object "
+            "array of rows and columns is a frame: see `as_frame`."
+        )
+    return _from_cells(list(values), sample_rate)
+
+
+def _from_ndarray(values, sample_rate):
+    if values.ndim == 0:
+        raise TypeError(f"got a single {values.dtype} value; {_ACCEPTED}")
+    if values.dtype.kind == "U":
+        return _text(values.tolist())
+    if values.ndim > 1:
+        return TensorArray(values, sample_rate=sample_rate)
+    if values.dtype.kind not in "biufcMm":
+        raise TypeError(f"got an array of {values.dtype}; {_ACCEPTED}")
+    return values
+
+
+def _from_arrow(values, sample_rate):
+    """Turn list columns of pyarrow into cells; leave every other extension array alone."""
+    name = str(values.dtype)
+    if name.endswith("[pyarrow]") and "list" in name.split("<")[0]:
+        return _from_cells(values.astype(object).tolist(), sample_rate)
+    return values
+
+
+def _is_polars(values):
+    return type(values).__module__.split(".")[0] == "polars"
+
+
+def _from_polars(values, sample_rate):
+    if str(values.dtype) in ("String", "Object"):
+        return _from_cells(values.to_list(), sample_rate)
+    if not values.dtype.is_nested():
+        return _convert(values.to_numpy(), sample_rate)
+    inner = getattr(values.dtype, "inner", None)
+    if inner is None:
+        raise TypeError(f"got a polars column of {values.dtype}; {_ACCEPTED}")
+    if not inner.is_nested():
+        cells = [None if cell is None else _numpy_list(cell) for cell in values]
+        return _from_cells(cells, sample_rate)
+    while inner.is_nested():
+        inner = inner.inner
+    numbers_as = type(values)([], dtype=inner).to_numpy().dtype  # to_list would widen them
+    cells = [None if cell is None else np.asarray(cell, numbers_as) for cell in values.to_list()]
+    return _from_cells(cells, sample_rate)
+
+
+def _numpy_list(cell):
+    """Return one cell of a polars list column as an array of its own dtype."""
+    return cell.to_numpy() if hasattr(cell, "to_numpy") else np.asarray(cell)
+
+
+def _kind(cell):
+    """Return which sort of column `cell` belongs to, None for no sort."""
+    if isinstance(cell, str):
+        return "text"
+    if isinstance(cell, os.PathLike):
+        return "path"
+    if isinstance(cell, numbers.Number | np.generic) and not isinstance(cell, np.bytes_):
+        return "number"
+    if isinstance(cell, list | tuple) or hasattr(cell, "__array__"):
+        return "array"
+    return "array" if hasattr(cell, "__array_interface__") else None
+
+
+def _from_cells(cells, sample_rate):
+    """Build the column of a list of cells, whose kind is that of the first present one."""
+    rows = [row for row, cell in enumerate(cells) if not is_absent(cell)]
+    kinds = [_kind(cells[row]) for row in rows]
+    for row, kind in zip(rows, kinds, strict=True):
+        if kind is None:
+            raise TypeError(f"row {row}: got {type(cells[row]).__name__}; {_ACCEPTED}")
+        if kind != kinds[0]:
+            raise TypeError(
+                f"row {row}: got {type(cells[row]).__name__} ({kind}) in a column whose first "
+                f"present cell, row {rows[0]}, is {type(cells[rows[0]]).__name__} ({kinds[0]}); "
+                f"{_ACCEPTED}"
+            )
+    if kinds and kinds[0] == "text":
+        return _text(cells)
+    if kinds and kinds[0] == "path":
+        return FileArray(cells, sample_rate=sample_rate)
+    if kinds and kinds[0] == "number":
+        return _numbers(cells)
+    return TensorArray(cells, sample_rate=sample_rate)
+
+
+def _text(cells):
+    """Return a str array; kept in Python objects, whose joblib.hash follows from content.
+
+    Arrow-backed text hashes differently after slicing, so equal frames would miss caches.
+    """
+    cells = [np.nan if is_absent(cell) else str(cell) for cell in cells]
+    try:
+        dtype = pd.StringDtype(storage="python", na_value=np.nan)
+    except TypeError:  # pandas before 2.3
+        dtype = pd.StringDtype(storage="python")
+    return pd.array(cells, dtype=dtype)
+
+
+def _numbers(cells):
+    if any(is_absent(cell) for cell in cells):
+        cells = [np.nan if is_absent(cell) else cell for cell in cells]
+    column = np.asarray(cells)
+    if column.dtype.kind not in "biufc":
+        column = pd.array(cells)  # timestamps, decimals: what pandas makes of them
+    return column
+
+
+def _with_rate(column, sample_rate):
+    """State `sample_rate` on a column, or raise where it has none or another."""
+    if sample_rate is None:
+        return column
+    if isinstance(column, TensorArray):
+        wanted = TensorDtype(column.dtype.value_dtype, column.dtype.cell_shape, sample_rate)
+    elif isinstance(column, FileArray):
+        wanted = FileDtype(sample_rate)
+        if column.dtype.sample_rate not in (None, wanted.sample_rate):
+            raise ValueError(
+                f"sample_rate={sample_rate} contradicts the column's {column.dtype.sample_rate}"
+            )
+    else:
+        raise TypeError(
+            f"sample_rate={sample_rate} was given for a column of {column.dtype}; only arrays "
+            "and files have a rate"
+        )
+    return column.astype(wanted)
+
+
+def multimodal_frame(*, index=None, **columns):
+    """Build an ordinary DataFrame whose columns are modalities.
+
+    Parameters
+    ----------
+    index : array-like of shape (n,) or pandas.Index, default=None
+        Row labels; by default those of the first Series given, else 0, 1, ....
+    **columns : array-like of n cells
+        Name and contents of each column, as `as_column` takes them.
+
+    Returns
+    -------
+    X : pandas.DataFrame of shape (n, n_columns)
+        Absent cells are NA. Series are taken by position, not aligned on their labels.
+
+    Raises
+    ------
+    ValueError
+        If no column is given, or columns differ in their number of rows.
+    TypeError
+        If a column cannot be converted; the message names column, row and type.
+
+    See Also
+    --------
+    as_column : What a column can be made of.
+
+    Notes
+    -----
+    Arrays are not copied: they are the base of their column and must not be modified while the
+    frame is in use.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mmfusion import multimodal_frame
+    >>> X = multimodal_frame(
+    ...     image=np.zeros((2, 8, 8), np.uint8), text=["a cat", None], audio=[[0.1, 0.2], [0.3]]
+    ... )
+    >>> X
+               image   text        audio
+    0  <uint8 8x8>  a cat  <float64 2>
+    1  <uint8 8x8>    NaN  <float64 1>
+    """
+    if not columns:
+        raise ValueError("multimodal_frame needs at least one column, as name=values")
+    made = {name: as_column(values, name=name) for name, values in columns.items()}
+    return _frame(made, index, columns.values())
+
+
+def _frame(made, index, sources):
+    """Assemble converted columns; `sources` may bring labels."""
+    counts = {name: len(column) for name, column in made.items()}
+    if len(set(counts.values())) > 1:
+        listing = ", ".join(f"{name!r}: {count}" for name, count in counts.items())
+        raise ValueError(f"columns must have equal numbers of rows; got {listing}")
+    n_rows = next(iter(counts.values()))
+    if index is None:
+        index = next((v.index for v in sources if isinstance(v, pd.Series)), None)
+    if index is not None and len(index) != n_rows:
+        raise ValueError(f"index has {len(index)} labels; the columns have {n_rows} rows")
+    index = pd.RangeIndex(n_rows) if index is None else index
+    return pd.DataFrame(
+        {name: pd.Series(column, index=index, copy=False) for name, column in made.items()},
+        index=index,
+        copy=False,
+    )
+
+
+def as_frame(X):
+    """Turn the tables estimators are given into a DataFrame of columns, at their boundary.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame, polars.DataFrame, or object ndarray of shape (n, m)
+        pandas frames pass through; only their object columns are converted. Columns of an
+        ndarray are named x0, x1, ....
+
+    Returns
+    -------
+    X : pandas.DataFrame of shape (n, m)
+        The given frame itself where nothing is converted; it is never modified.
+
+    Raises
+    ------
+    TypeError
+        If X is a dict or another type, or its column names are not str.
+    ValueError
+        If two columns have one name.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_mmfusion.containers import as_frame
+    >>> as_frame(pd.DataFrame({"audio": [[0.1, 0.2], [0.3]]})).dtypes["audio"]
+    tensor[float64, ?]
+    """
+    if isinstance(X, dict):
+        raise TypeError(
+            "X is a dict, whose length is its number of columns, not rows, so it cannot be "
+            "split. Build a frame with multimodal_frame(**X)."
+        )
+    if isinstance(X, pd.DataFrame):
+        return _convert_objects(X)
+    if _is_polars(X) and hasattr(X, "get_columns"):
+        made = {s.name: as_column(s, name=s.name) for s in X.get_columns()}
+        return _frame(made, None, ())
+    if isinstance(X, np.ndarray) and X.dtype.kind == "O" and X.ndim == 2:
+        names = [f"x{j}" for j in range(X.shape[1])]
+        made = {name: as_column(X[:, j], name=name) for j, name in enumerate(names)}
+        return _frame(made, pd.RangeIndex(len(X)), ())
+    raise TypeError(
+        f"X must be a pandas or polars DataFrame or an object array of shape (n, m); got "
+        f"{type(X).__name__}. Build a frame with multimodal_frame(name=values, ...)."
+    )
+
+
+def _convert_objects(X):
+    for name in X.columns:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"column names must be str; got {name!r} of type {type(name).__name__}. "
+                "Rename with X.columns = X.columns.astype(str)."
+            )
+    if not X.columns.is_unique:
+        twice = X.columns[X.columns.duplicated()][0]
+        raise ValueError(f"column names must be distinct; got {twice!r} twice. Rename one.")
+    objects = [
+        name
+        for name, dtype in X.dtypes.items()
+        if dtype.kind == "O" and isinstance(dtype, np.dtype)
+    ]
+    if not objects:
+        return X
+    made = {name: as_column(X[name], name=name) for name in objects}
+    return X.assign(**{n: pd.Series(c, index=X.index, copy=False) for n, c in made.items()})
+
+
+def check_column(estimator, X, *, reset, paths=None):
+    """Turn X into one column and keep ``n_features_in_`` as scikit-learn would.
+
+    A table of numbers (2-D array, list of rows of numbers, numeric frame) goes through
+    scikit-learn's own ``validate_data``; each row then is a 1-D cell. Anything else is a column
+    of cells: a series, a frame of one column, an array with more axes, a list of cells.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Takes ``n_features_in_``; its ``root`` parameter is where relative paths start.
+    X : object
+    reset : bool
+        True in ``fit``.
+    paths : str, default=None
+        Kind of the files that str cells are read as; None leaves text as it is.
+
+    Returns
+    -------
+    column : TensorArray, FileArray, or pandas ExtensionArray of str
+    """
+    _check_kind(estimator, X)
+    cells = _as_cells(X)
+    if cells is None:
+        table = _check_table(estimator, X, reset)
+        given = np.asarray(X)
+        # Whole numbers keep their type, which says how loud a sample or how bright a pixel is.
+        return TensorArray(given if given.dtype.kind in "iub" else table)
+    column = as_column(cells, name=getattr(cells, "name", None))
+    if paths is not None and not isinstance(column, TensorArray | FileArray):
+        column = _read_as_paths(column, estimator, paths)
+    if isinstance(column, np.ndarray):
+        column = pd.array(column)
+    if len(column) == 0:
+        raise ValueError(
+            f"{type(estimator).__name__}: Found array with 0 sample(s); a minimum of 1 is required."
+        )
+    # Cells may differ in size from those in fit: whoever reads them says whether that is right.
+    if reset:
+        _set_width(estimator, column)
+    return column
+
+
+def _check_table(estimator, X, reset):
+    if reset:
+        estimator._cells_in = False
+    if estimator._cells_in:  # of any size, so that the width of a table has nothing to equal
+        return check_array(X, dtype=np.float32, estimator=estimator, input_name="X")
+    return validate_data(estimator, X, reset=reset, dtype=np.float32, ensure_min_samples=1)
+
+
+def _check_kind(estimator, X):
+    """Refuse what is no column, where the message would otherwise speak of numbers."""
+    who = type(estimator).__name__
+    # scipy's dok_array is a dict; what is sparse goes on to scikit-learn's own message.
+    if X is None or (isinstance(X, dict | str | bytes) and not hasattr(X, "toarray")):
+        raise TypeError(
+            f"{who}: X is a {type(X).__name__}; expected a column of cells (list, array, Series) "
+            "or a 2-D array of numbers."
+        )
+    if isinstance(X, pd.DataFrame) and X.shape[1] > 1:
+        columns = [str(n) for n, d in X.dtypes.items() if not pd.api.types.is_numeric_dtype(d)]
+        if columns:
+            raise ValueError(
+                f"{who}: X is a frame of {X.shape[1]} columns, among them {columns}, which do not "
+                f"hold numbers; expected one column, such as X[{columns[0]!r}]. FusionTransformer "
+                "sends each column to an encoder of its own."
+            )
+    dtype = getattr(getattr(X, "dtype", None), "value_dtype", getattr(X, "dtype", None))
+    if getattr(dtype, "kind", None) == "c" and np.ndim(X) != 2:
+        raise ValueError(f"{who}: Complex data not supported; X holds cells of {dtype}.")
+
+
+def is_table(X):
+    """Whether `check_column` reads X as a table of numbers, each row a 1-D cell."""
+    return _as_cells(X) is None
+
+
+def _as_cells(X):
+    """The cells of X, or None where X is a table of numbers."""
+    if isinstance(X, pd.DataFrame):
+        if X.shape[1] != 1 or pd.api.types.is_numeric_dtype(X.dtypes.iloc[0]):
+            return None
+        return X.iloc[:, 0]
+    if isinstance(X, pd.Series):
+        return None if pd.api.types.is_numeric_dtype(X.dtype) else X
+    if isinstance(X, pd.api.extensions.ExtensionArray):
+        return X
+    if hasattr(X, "to_pandas") and hasattr(X, "columns"):  # a polars frame
+        return _as_cells(X.to_pandas())
+    if hasattr(X, "detach"):  # a torch tensor
+        X = X.detach().cpu().numpy()
+    if isinstance(X, np.ndarray):
+        return _array_cells(X)
+    if isinstance(X, list | tuple):
+        return X if _holds_cells(X) else None
+    return None
+
+
+def _array_cells(X):
+    if X.dtype.kind not in "OUS":
+        return X if X.ndim > 2 else None
+    if X.ndim == 2 and X.shape[1] == 1 and _holds_cells(X[:, 0]):
+        return X[:, 0]
+    return X if X.ndim == 1 and _holds_cells(X) else None
+
+
+def _holds_cells(values):
+    """Whether a sequence holds cells rather than numbers or rows of numbers."""
+    present = [
+        v for v in values if not (v is None or (isinstance(v, float) and v != v) or v is pd.NA)
+    ]
+    if not present:
+        return len(values) > 0
+    first = present[0]
+    if isinstance(first, list | tuple):
+        # Rows of numbers are equally long and hold only scalars.
+        return any(np.ndim(v) for v in first) or len({len(v) for v in present}) > 1
+    if isinstance(first, np.ndarray):
+        # A list of equally long 1-D arrays is a table of numbers as well as a column of signals:
+        # both readings give the same cells, and the table is what scikit-learn checks.
+        return first.ndim > 0
+    return not np.isscalar(first) or isinstance(first, str | bytes)
+
+
+def _read_as_paths(column, estimator, paths):
+    if isinstance(getattr(column, "dtype", None), pd.CategoricalDtype):
+        column = column.astype(column.categories.dtype)
+    if isinstance(column, np.ndarray) or not pd.api.types.is_string_dtype(column.dtype):
+        raise TypeError(
+            f"{type(estimator).__name__}: X holds cells of type {column.dtype}; expected arrays "
+            f"or paths of {paths} files."
+        )
+    return FileArray(column, root=getattr(estimator, "root", None))
+
+
+def _set_width(estimator, column):
+    shape = getattr(column.dtype, "cell_shape", (None,))
+    estimator._cells_in = True
+    estimator.n_features_in_ = 1 if None in shape else int(np.prod(shape))
+    _check_feature_names(estimator, [[0.0]], reset=True)
+
+
+def join_cells(values, lengths, present):
+    """Make a column of cells that stand end to end.
+
+    Parameters
+    ----------
+    values : ndarray of shape (total, ...)
+    lengths : ndarray of int of shape (n_present,)
+        Length of each cell along the first axis.
+    present : ndarray of shape (n_samples,), dtype=bool
+        Where the cells belong; the others are absent.
+
+    Returns
+    -------
+    column : TensorArray of length n_samples
+        Dense where all cells are equally long; nothing is copied.
+    """
+    inner = values.shape[1:]
+    if len(lengths) and (lengths == lengths[0]).all():
+        cells = TensorArray(values.reshape(len(lengths), lengths[0], *inner))
+    else:
+        shapes = np.column_stack([lengths, np.tile(inner, (len(lengths), 1))])
+        cells = TensorArray.from_flat(values.reshape(-1), shapes)
+        cells = cells.astype(TensorDtype(values.dtype, (None, *inner)))
+    if present.all():
+        return cells
+    return cells.take(np.where(present, np.cumsum(present) - 1, -1), allow_fill=True)

@@ -1,0 +1,363 @@
+"""Cells of a column in one base array, or in values and offsets; how cells are read and stored."""
+
+import hashlib
+import threading
+from itertools import accumulate
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_scalar
+
+from sklearn_mmfusion._decoders import pil_pixels
+from sklearn_mmfusion.containers.dtypes import (
+    TensorDtype,
+    check_value_dtype,
+    common_value_dtype,
+    native,
+)
+
+DIGEST_SIZE = 16  # bytes a cell
+_LOCK = threading.Lock()
+
+
+def is_absent(cell):
+    """Whether `cell` is one of None, NaN, pandas.NA, NaT."""
+    return cell is None or (is_scalar(cell) and bool(pd.isna(cell)))
+
+
+def read_only(array):
+    """Return a plain, read-only ndarray view (of a memmap too) of `array`."""
+    view = np.asarray(array).view()
+    if view.dtype.isnative:
+        view = view.view(native(view.dtype))
+    view.flags.writeable = False
+    return view
+
+
+def blake(*parts):
+    """Return the 16-byte blake2b digest of the concatenated `parts`."""
+    hasher = hashlib.blake2b(digest_size=DIGEST_SIZE)
+    for part in parts:
+        hasher.update(part)
+    return hasher.digest()
+
+
+def array_digest(cell):
+    """Digest one cell: dtype, shape and bytes, whatever its layout or byte order."""
+    dtype = native(cell.dtype)
+    cell = np.ascontiguousarray(cell, dtype=dtype)
+    return blake(f"{dtype.str}{cell.shape}".encode(), cell)
+
+
+def _canonical(values):
+    """Return `values` itself if native, C-contiguous and of standard strides, else a copy."""
+    dtype = native(values.dtype)
+    if values.size == 0:
+        return np.empty(values.shape, dtype)
+    values = np.ascontiguousarray(values, dtype=dtype)
+    steps = list(accumulate(reversed(values.shape[1:]), lambda a, b: a * b, initial=1))
+    if values.strides != tuple(step * dtype.itemsize for step in reversed(steps)):
+        # numpy lets axes of length 0 or 1 carry any stride; joblib.hash reads the strides
+        values = values.reshape(-1).reshape(values.shape)
+    return values
+
+
+def is_identity(rows, n):
+    """Whether `rows` is exactly 0, 1, ..., n - 1."""
+    return len(rows) == n and bool((rows == np.arange(n)).all())
+
+
+class Storage:
+    """Cells of one base, shared by every view on it; never written after construction.
+
+    Attributes
+    ----------
+    values : ndarray
+        The cells' numbers, read-only.
+    n : int
+        Number of cells.
+    """
+
+    def __init__(self, n, digests, known):
+        self.n = n
+        self._known = np.ones(n, bool) if known is None and digests is not None else known
+        self._digests = digests
+        self._sealed = None
+
+    def _digest(self, row):
+        return array_digest(self.cell(row))
+
+    def keys(self, rows):
+        """Return the (len(rows), 16) keys that are equal where the cells are."""
+        return self.digests(rows)
+
+    def digests(self, rows):
+        """Return the (len(rows), 16) digests of `rows`; each cell is read once per base."""
+        with _LOCK:
+            if self._digests is None:
+                self._known = np.zeros(self.n, bool)
+                self._digests = np.zeros((self.n, DIGEST_SIZE), np.uint8)
+        if not self._known.all():
+            for row in np.unique(rows[~self._known[rows]]):
+                self._digests[row] = np.frombuffer(self._digest(row), np.uint8)
+                self._known[row] = True
+        return self._digests[rows]
+
+    def _all_digests(self):
+        """Return the digests of every cell, as the same array each time."""
+        if self._sealed is None:
+            self._sealed = read_only(_canonical(self.digests(np.arange(self.n))))
+        return self._sealed
+
+    def known(self, rows):
+        """Return (digests, mask) already computed for `rows`, or (None, None)."""
+        if self._digests is None:
+            return None, None
+        return self._digests[rows], self._known[rows]
+
+    def changed(self, rows):
+        """Return those of `rows` whose bytes no longer give their recorded digest."""
+        if self._known is None:
+            return np.empty(0, np.int64)
+        now = (np.frombuffer(self._digest(r), np.uint8) for r in rows)
+        pairs = zip(rows, now, strict=True)
+        return np.array([r for r, d in pairs if self._known[r] and (d != self._digests[r]).any()])
+
+
+class DenseStorage(Storage):
+    """Cells of one shape: an ndarray or memmap (n, *cell_shape) of any layout."""
+
+    is_ragged = False
+
+    def __init__(self, values, digests=None, known=None):
+        self.values = read_only(values)
+        super().__init__(len(self.values), digests, known)
+        self.value_dtype = native(self.values.dtype)
+
+    def cell(self, row):
+        """Return cell `row`, read-only."""
+        cell = self.values[row]
+        return cell if cell.dtype == self.value_dtype else read_only(cell.astype(self.value_dtype))
+
+    def shapes(self, rows):
+        """Return the (len(rows), ndim) cell shapes."""
+        return np.tile(np.array(self.values.shape[1:], np.int64), (len(rows), 1))
+
+    def gather(self, rows, *, copy=True):
+        """Return a (len(rows), *cell_shape) array of the cells, a new one if not told otherwise."""
+        # np.take would first copy the whole of a base that is not C-contiguous
+        take = self.values.flags.c_contiguous
+        if not copy and take and self.values.dtype.isnative and is_identity(rows, self.n):
+            return self.values
+        cells = self.values.take(rows, axis=0) if take else self.values[rows]
+        return np.ascontiguousarray(cells, dtype=self.value_dtype)
+
+    def compact(self, rows):
+        """Return a storage of exactly `rows` in canonical layout; itself where it is one."""
+        if is_identity(rows, self.n):
+            values = _canonical(self.values)
+            return self if values is self.values else DenseStorage(values, *self.known(rows))
+        return DenseStorage(_canonical(self.gather(rows)), *self.known(rows))
+
+    def to_ragged(self):
+        """Return the same cells as a ragged storage; no copy where the base is canonical."""
+        shapes = self.shapes(np.arange(self.n))
+        return RaggedStorage(_canonical(self.values).reshape(-1), shapes, *self.known(slice(None)))
+
+    def astype(self, dtype):
+        """Return the cells cast to `dtype`."""
+        return self if dtype == self.value_dtype else DenseStorage(self.values.astype(dtype))
+
+    def state(self):
+        """Return the plain arrays that rebuild this storage, digests included."""
+        return self.values, self._all_digests()
+
+    @classmethod
+    def concat(cls, parts):
+        """Return one storage of the cells of all `parts`."""
+        return cls(np.concatenate([part.values for part in parts]), *_join_known(parts))
+
+
+class RaggedStorage(Storage):
+    """Cells of one number of axes and any lengths: flat values and one shape a cell."""
+
+    is_ragged = True
+
+    def __init__(self, values, shapes, digests=None, known=None):
+        self.values = read_only(values)
+        self._shapes = read_only(_canonical(np.asarray(shapes, np.int64)))
+        super().__init__(len(self._shapes), digests, known)
+        self.value_dtype = native(self.values.dtype)
+        self.offsets = np.zeros(self.n + 1, np.int64)
+        np.cumsum(self._shapes.prod(axis=1), out=self.offsets[1:])
+
+    def cell(self, row):
+        """Return cell `row`, read-only."""
+        cell = self.values[self.offsets[row] : self.offsets[row + 1]].reshape(self._shapes[row])
+        return cell if cell.dtype == self.value_dtype else read_only(cell.astype(self.value_dtype))
+
+    def shapes(self, rows):
+        """Return the (len(rows), ndim) cell shapes."""
+        return self._shapes[rows]
+
+    def gather(self, rows, *, copy=True):
+        """Return a list of read-only views of the cells."""
+        return [self.cell(row) for row in rows]
+
+    def compact(self, rows):
+        """Return a storage of exactly `rows` in canonical layout; itself where it is one."""
+        if is_identity(rows, self.n):
+            values = _canonical(self.values)
+            same = values is self.values
+            return self if same else type(self)(values, self._shapes, *self.known(rows))
+        shapes = self._shapes[rows]
+        values = np.empty(int(shapes.prod(axis=1).sum()), self.value_dtype)
+        start = 0
+        for row in rows:
+            cell = self.values[self.offsets[row] : self.offsets[row + 1]]
+            values[start : start + len(cell)] = cell
+            start += len(cell)
+        return type(self)(values, shapes, *self.known(rows))
+
+    def to_ragged(self):
+        """Return itself."""
+        return self
+
+    def astype(self, dtype):
+        """Return the cells cast to `dtype`."""
+        if dtype == self.value_dtype:
+            return self
+        return RaggedStorage(self.values.astype(dtype), self._shapes)
+
+    def plain(self):
+        """Return the plain arrays that hold the cells."""
+        return self.values, self._shapes
+
+    def state(self):
+        """Return the plain arrays that rebuild this storage, digests included."""
+        return *self.plain(), self._all_digests()
+
+    @classmethod
+    def concat(cls, parts):
+        """Return one storage of the cells of all `parts`."""
+        values = np.concatenate([part.values for part in parts])
+        shapes = np.concatenate([part._shapes for part in parts])
+        return cls(values, shapes, *_join_known(parts))
+
+
+def _join_known(parts):
+    """Concatenate what digests of `parts` are known; (None, None) where none is."""
+    if all(part._digests is None for part in parts):
+        return None, None
+    blank = [(np.zeros((p.n, DIGEST_SIZE), np.uint8), np.zeros(p.n, bool)) for p in parts]
+    pairs = [
+        z if p._digests is None else (p._digests, p._known)
+        for p, z in zip(parts, blank, strict=True)
+    ]
+    return tuple(np.concatenate(each) for each in zip(*pairs, strict=True))
+
+
+def format_cell(cell):
+    """Return a cell's dtype and shape as text, never its numbers."""
+    return f"<{cell.dtype} {'x'.join(map(str, cell.shape))}>"
+
+
+def as_cell(value):
+    """Return one cell as a numeric array of at least one axis.
+
+    Raises
+    ------
+    TypeError
+        If `value` is text, a scalar, or no numeric array.
+    """
+    if isinstance(value, str | bytes | dict | set):
+        raise TypeError(f"got {type(value).__name__}")
+    if hasattr(value, "detach"):  # a torch tensor, wherever it is
+        value = value.detach().cpu()
+    if hasattr(value, "getbands"):  # a PIL image
+        value = pil_pixels(value)
+    try:
+        cell = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"got {type(value).__name__} that is no array: {error}") from error
+    if cell.ndim == 0 and cell.dtype.kind in "biufc":
+        raise TypeError(f"got the scalar {value!r}; a column of scalars is a numeric column")
+    if cell.dtype.kind not in "biufc":
+        raise TypeError(f"got {type(value).__name__} of dtype {cell.dtype}")
+    check_value_dtype(cell.dtype)
+    return cell
+
+
+def store_cells(values, dtype, sample_rate):
+    """Return (storage, rows, dtype) of a list of cells, of `dtype` where it is given."""
+    absent = np.array([is_absent(value) for value in values], bool)
+    present = np.flatnonzero(~absent)
+    cells = []
+    for row in present:
+        try:
+            cells.append(as_cell(values[row]))
+        except TypeError as error:
+            raise TypeError(f"row {row}: expected a numeric array; {error}") from error
+    if any(
+        cell.size and cell.dtype.kind == "f" for cell in cells
+    ):  # [1, 2] beside [0.5]: plain Python numbers
+        weak = [isinstance(values[row], list | tuple) for row in present]
+        cells = [
+            cell.astype(float) if is_list and cell.dtype.kind in "iu" else cell
+            for cell, is_list in zip(cells, weak, strict=True)
+        ]
+    if dtype is None:
+        dtype = _infer_dtype(cells, present, sample_rate)
+    storage = _store(cells, present, dtype)
+    rows = np.full(len(values), -1, np.int64)
+    rows[present] = np.arange(len(present))
+    return storage, rows, dtype
+
+
+def _infer_dtype(cells, rows, sample_rate):
+    """Return the narrowest dtype of `cells`, which came from `rows`."""
+    if not cells:  # nothing says what the cells would be: the weakest claim that can be joined
+        return TensorDtype(np.float32, (None,), sample_rate)
+    for row, cell in zip(rows, cells, strict=True):
+        if cell.ndim != cells[0].ndim:
+            raise ValueError(
+                f"row {row}: cell of shape {cell.shape}; the cell of row {rows[0]} has shape "
+                f"{cells[0].shape}. Cells of one column have the same number of axes."
+            )
+    # np.asarray([]) is float whatever was meant: cells with numbers in them decide
+    sized = [cell for cell in cells if cell.size] or cells
+    common = common_value_dtype(list({native(cell.dtype) for cell in sized}))
+    if common is None:
+        odd = next(
+            (row, cell)
+            for row, cell in zip(rows, cells, strict=True)
+            if cell.size and common_value_dtype([cell.dtype, sized[0].dtype]) is None
+        )
+        raise TypeError(
+            f"row {odd[0]}: cell of {odd[1].dtype} beside cells of {sized[0].dtype}. Cells of one "
+            "column hold one kind of number; convert them first."
+        )
+    axes = zip(*(cell.shape for cell in cells), strict=True)
+    shape = tuple(lengths[0] if len(set(lengths)) == 1 else None for lengths in axes)
+    return TensorDtype(common, shape, sample_rate)
+
+
+def _store(cells, rows, dtype):
+    """Copy `cells` into one storage of `dtype`; raise where one does not fit."""
+    shape, values = dtype.cell_shape, dtype.value_dtype
+    for row, cell in zip(rows, cells, strict=True):
+        fits = len(cell.shape) == len(shape) and all(
+            want in (None, got) for want, got in zip(shape, cell.shape, strict=True)
+        )
+        if not fits or (cell.size and not np.can_cast(cell.dtype, values, "same_kind")):
+            raise ValueError(
+                f"row {row}: cell of {cell.dtype} and shape {cell.shape} does not fit {dtype}"
+            )
+    if not dtype.is_ragged:
+        base = np.empty((len(cells), *shape), values)
+        for i, cell in enumerate(cells):
+            base[i] = cell
+        return DenseStorage(base)
+    shapes = np.array([cell.shape for cell in cells], np.int64).reshape(len(cells), len(shape))
+    flat = [np.ascontiguousarray(cell, dtype=values).reshape(-1) for cell in cells]
+    return RaggedStorage(np.concatenate(flat) if flat else np.empty(0, values), shapes)

@@ -1,0 +1,232 @@
+"""Blocks of features, and the base of the transformers that fuse them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_mmfusion._sklearn import (
+    StrOptions,
+    _check_feature_names_in,
+    _fit_context,
+    validate_data,
+)
+from sklearn_mmfusion.containers import TensorArray, TensorDtype, as_column
+
+_ONE_BLOCK = "x"  # the name of the block that a plain array is
+
+
+# ------------------------------------------------------------------------------ blocks
+
+
+@dataclass(frozen=True)
+class Block:
+    """Features of one modality: its present rows, and which rows those are.
+
+    `values` is an ndarray (or, before fusion, a sparse matrix) of shape (n_present, width) and
+    `present` a boolean ndarray of shape (n_samples,).
+    """
+
+    name: str
+    values: object
+    present: np.ndarray
+
+    @property
+    def width(self):
+        """Number of features."""
+        return self.values.shape[1]
+
+    def dense(self, fill, dtype=None):
+        """All rows as an ndarray, absent ones equal to `fill`."""
+        if self.present.all():
+            return self.values if dtype is None else self.values.astype(dtype, copy=False)
+        full = np.empty((len(self.present), self.width), dtype=dtype or self.values.dtype)
+        full[self.present] = self.values
+        full[~self.present] = fill
+        return full
+
+
+def block_mean(values):
+    """Mean of the present rows in float64, ignoring the gaps a table may have."""
+    finite = ~np.isnan(values)
+    total = np.sum(values, axis=0, dtype=np.float64, where=finite)
+    return total / np.maximum(finite.sum(axis=0), 1)
+
+
+def block_frame(blocks):
+    """Blocks as a DataFrame with one `TensorArray` column each, NA in absent rows."""
+    return pd.DataFrame({block.name: _block_column(block) for block in blocks})
+
+
+def _block_column(block):
+    rows = np.cumsum(block.present) - 1
+    rows[~block.present] = -1
+    values = block.values if len(block.values) else np.zeros((1, block.width), np.float32)
+    return TensorArray(values).take(rows, allow_fill=True)
+
+
+def _is_block_frame(X):
+    return isinstance(X, pd.DataFrame) and any(
+        isinstance(dtype, TensorDtype) or pd.api.types.is_object_dtype(dtype) for dtype in X.dtypes
+    )
+
+
+def _read_blocks(X, owner, *, reset):
+    """X, a frame of blocks or one plain block, as a list of `Block`."""
+    if not _is_block_frame(X):
+        values = validate_data(owner, X, reset=reset, dtype=[np.float64, np.float32])
+        return [Block(_ONE_BLOCK, values, np.ones(len(values), dtype=bool))]
+    validate_data(owner, X, reset=reset, skip_check_array=True)
+    return [_read_block(str(name), X[name], type(owner).__name__) for name in X.columns]
+
+
+def _read_block(name, series, who):
+    column = as_column(series, name=name)
+    if isinstance(column, TensorArray):
+        if column.is_ragged or len(column.dtype.cell_shape) != 1:
+            raise ValueError(
+                f"{who}: block {name!r} has cells of shape {column.dtype.cell_shape}; expected "
+                "1-D cells of one length. Turn them into features with an encoder first."
+            )
+        present = ~np.asarray(column.isna())
+        values = np.asarray(column.gather(np.flatnonzero(present)))
+    else:
+        if not pd.api.types.is_numeric_dtype(column.dtype):
+            raise ValueError(f"{who}: block {name!r} has dtype {column.dtype}; expected numbers.")
+        present = ~np.asarray(pd.isna(column))
+        values = np.asarray(column[present])[:, None]
+    if values.dtype != np.float32:
+        values = values.astype(np.float64, copy=False)
+    if not np.isfinite(values).all():
+        row = np.flatnonzero(present)[~np.isfinite(values).all(axis=1)][0]
+        raise ValueError(
+            f"{who}: block {name!r} contains NaN or infinity in row {row}. Impute the gaps in its "
+            "table first, or make the whole cell NA to mark the block absent."
+        )
+    return Block(name, values, present)
+
+
+# ------------------------------------------------------------------------------ fusions
+
+
+class BlockTransformer(TransformerMixin, BaseEstimator):
+    """Reading, filling and checking of blocks; subclasses learn from and map one block each.
+
+    What they say of their output gives its features their names, here and in `FusionTransformer`.
+    """
+
+    _parameter_constraints: dict = {"missing": [StrOptions({"mean", "zero"})]}
+    _feature_name = ""  # what a feature of the output is called, before its number
+    _shares_output = False  # whether blocks are mixed into the same features, not side by side
+    _keeps_features = False  # whether feature j of a block is still its feature j afterwards
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn from the present rows of every block.
+
+        Parameters
+        ----------
+        X : DataFrame of `TensorArray` columns, or array-like of shape (n_samples, n_features)
+            The blocks: a column each, 1-D cells, NA where absent. A plain array is one block.
+        y : None
+            Ignored, present for API consistency.
+
+        Returns
+        -------
+        self : object
+            Fitted transformer.
+        """
+        plain = not _is_block_frame(X)
+        blocks = _read_blocks(X, self, reset=True)
+        for block in blocks:
+            if not block.present.any():
+                raise ValueError(
+                    f"{type(self).__name__}: block {block.name!r} has no present row among "
+                    f"{len(block.present)}; nothing can be learnt from it. Leave it out."
+                )
+        self._fit_blocks(blocks)
+        self._plain = plain
+        self._widths = {block.name: block.width for block in blocks}
+        means = {block.name: block_mean(block.values) for block in blocks}
+        zero = getattr(self, "missing", "mean") == "zero"
+        self.fill_values_ = {k: np.zeros_like(m) if zero else m for k, m in means.items()}
+        return self
+
+    def transform(self, X):
+        """Fuse the blocks.
+
+        Parameters
+        ----------
+        X : DataFrame of `TensorArray` columns, or array-like of shape (n_samples, n_features)
+            The blocks, as in `fit`.
+
+        Returns
+        -------
+        X_t : ndarray of shape (n_samples, n_features_out), dtype=float32 or float64
+            The fused features, float32 if every block is float32. Computed in float64.
+        """
+        check_is_fitted(self)
+        blocks = _read_blocks(X, self, reset=False)
+        for block in blocks:
+            if block.width != self._widths.get(block.name):
+                raise ValueError(
+                    f"{type(self).__name__}: block {block.name!r} has {block.width} features, "
+                    f"fitted with {self._widths.get(block.name)}."
+                )
+        return self._fuse(blocks).astype(_common_dtype(blocks), copy=False)
+
+    def _fuse(self, blocks):
+        return np.hstack(self._mapped(blocks))
+
+    def _mapped(self, blocks):
+        fills = self.fill_values_
+        return [self._map(block.name, block.dense(fills[block.name])) for block in blocks]
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the fused features.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Names of the input columns; checked against those seen in `fit`.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str objects
+            One name per column of the output.
+        """
+        check_is_fitted(self)
+        names = _check_feature_names_in(self, input_features)
+        if self._plain and self._keeps_features:
+            return np.asarray(names, dtype=object)
+        groups = self._names_by_block()
+        if self._shares_output:
+            return np.asarray(next(iter(groups.values())), dtype=object)
+        prefixed = [
+            own if self._plain else f"{block}__{own}" for block in groups for own in groups[block]
+        ]
+        return np.asarray(prefixed, dtype=object)
+
+    def _names_by_block(self):
+        """{block: what its features of the output are called, without its own name}."""
+        return {
+            name: [f"{self._feature_name}{i}" for i in range(slot.stop - slot.start)]
+            for name, slot in self.output_indices_.items()
+        }
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _common_dtype(blocks):
+    return np.result_type(*(block.values.dtype for block in blocks))
+
+
+def side_by_side(widths):
+    """{block name: slice over the output} of blocks side by side."""
+    ends = np.cumsum([0, *widths.values()]).tolist()
+    return {name: slice(a, b) for name, a, b in zip(widths, ends[:-1], ends[1:], strict=True)}

@@ -1,0 +1,528 @@
+"""Late fusion of classifiers."""
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.utils.metaestimators import available_if
+
+from sklearn_mmfusion._sklearn import StrOptions, _fit_context, _routing_enabled
+from sklearn_mmfusion._targets import encode_target
+from sklearn_mmfusion._validation import CLASSIFICATION, all_or_nothing, check_y
+from sklearn_mmfusion.ensemble import rules
+from sklearn_mmfusion.ensemble.late_fusion.base import _LateFusion
+from sklearn_mmfusion.ensemble.members import (
+    AskEvidence,
+    AskProbabilities,
+    align,
+    can,
+    has_head,
+    label_distributions,
+    last_step,
+)
+from sklearn_mmfusion.ensemble.temperature import calibrate, fit_calibrator
+from sklearn_mmfusion.neural_network import NeuralClassifier
+
+# name -> what makes distributions of the members' answers
+RULES = {
+    "product": rules.product,
+    "mean": rules.mean,
+    "vote": rules.vote,
+    "max": rules.maximum,
+    "evidence": rules.dempster,
+}
+FUSIONS = (*RULES, "stacking")
+WEIGHTED, LEARNED = ("product", "mean", "vote"), ("product", "mean")
+SURE = ("vote", "stacking")  # what needs no probabilities
+
+
+def _tells_probabilities(self):
+    final = getattr(self, "final_estimator_", self.final_estimator)
+    rule = getattr(self, "_rule", self.fusion)
+    return rule != "stacking" or final is None or hasattr(final, "predict_proba")
+
+
+def _tells_evidence(self):
+    return getattr(self, "_rule", self.fusion) == "evidence"
+
+
+class LateFusionClassifier(ClassifierMixin, _LateFusion):
+    """Classify every modality on its own and join the decisions.
+
+    The decision-level counterpart of a `FusionTransformer` and a classifier, from the same
+    triples. On small data the product of separately trained classifiers is hard to beat, and it is
+    exact where a modality is absent: its factor drops out.
+
+    Parameters
+    ----------
+    estimators : list of (str, estimator, column) triples
+        The name must be an identifier; ``set_params(name=...)`` and ``name__parameter`` reach the
+        estimator by it. The estimator is a classifier (any pipeline that ends in one), an encoder
+        or another transformer (see `head`), ``"passthrough"`` (numbers, for the head) or
+        ``"drop"``. The column is a string or an integer
+        (one column: the modality is absent where the cell is NA), or a list of either, a slice, a
+        boolean mask, or a callable that answers X with one of these (a table: NA is a gap for an
+        imputer, the modality counts as present).
+    fusion : {"product", "mean", "vote", "max", "stacking", "evidence"}, default="product"
+        The rule that joins the classifiers' probabilities :math:`p_m`.
+
+        - ``"product"``: log-opinion pool [1]_, softmax of :math:`\\sum_m w_m \\log p_m`.
+        - ``"mean"``: linear opinion pool, :math:`\\sum_m w_m p_m / \\sum_m w_m`.
+        - ``"vote"``: share of the modalities (of their weights) whose favorite a class is. Ties go
+          to the first class.
+        - ``"max"``: largest :math:`p_m` of each class, scaled to sum to one [1]_.
+        - ``"stacking"``: `final_estimator` on out-of-fold probabilities [2]_.
+        - ``"evidence"``: Dempster's rule on the evidence for each class [3]_; `predict_uncertainty`
+          then tells how little there was. Encoders and neural classifiers that leave their
+          ``loss="auto"`` are trained with the evidential loss.
+    weights : dict of {str: float}, "auto" or None, default=None
+        Weight of each modality in ``"product"`` (an exponent), ``"mean"`` and ``"vote"``; those
+        not named weigh 1, as all do with None; 0 leaves a modality out. "auto" learns those of
+        ``"product"`` and ``"mean"`` on out-of-fold probabilities, by log loss.
+    calibration : {"sigmoid", "isotonic", "temperature"} or None, default=None
+        Calibrate each modality's log-probabilities, on out-of-fold ones, by a method of
+        :class:`~sklearn.calibration.CalibratedClassifierCV`; "sigmoid" and "isotonic" do so class
+        by class.
+    head : classifier or None, default=None
+        What comes behind an estimator that only transforms. None asks an encoder's own head, the
+        one it is trained with (`predict_head`), and puts a :class:`NeuralClassifier` behind other
+        transformers.
+    final_estimator : classifier or None, default=None
+        Classifier of ``"stacking"``; None is :class:`~sklearn.linear_model.LogisticRegression`,
+        for multilabel targets one for each label.
+    cv : int, splitter, iterable or None, default=None
+        Folds for out-of-fold probabilities, used by ``"stacking"``, ``weights="auto"`` and
+        `calibration` only. None takes 5, fewer where a class has fewer rows; integers make
+        stratified folds that keep `groups` apart where these are given. Splits need not cover all
+        rows, as those of :class:`~sklearn.model_selection.ShuffleSplit` do not.
+    n_jobs : int or None, default=None
+        Fits (modalities times folds) to run at once. None means 1 unless in a joblib context, -1
+        all cores.
+    memory : str, pathlib.Path, joblib.Memory or None, default=None
+        Where to keep fitted estimators and their answers: a folder, or an object that has one. An
+        estimator with equal parameters that meets equal rows again, such as in the other
+        candidates of a search, is read from there, as :class:`FusionTransformer` tells. None
+        keeps nothing.
+    random_state : int, RandomState instance or None, default=None
+        Every `random_state` inside each estimator is set from this and the modality's name, so
+        that adding a modality changes no other. None leaves them as they are.
+    verbose : bool, default=False
+        Whether to print the time each fit took.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels; for multilabel targets the numbers of the labels.
+    class_prior_ : ndarray of shape (n_classes,)
+        Share (of sample weight) of each class or label in training: the answer for a row that has
+        no modality.
+    estimators_ : list of estimators
+        The fitted estimators, without those dropped.
+    named_estimators_ : :class:`~sklearn.utils.Bunch`
+        The same by name.
+    weights_ : dict of {str: float}
+        Weight of each modality.
+    calibrators_ : dict of {str: CalibratedClassifierCV}
+        The calibration of each modality, empty without `calibration`.
+    final_estimator_ : classifier
+        The fitted final estimator, with ``fusion="stacking"``.
+    n_features_in_ : int
+        Number of columns of X in `fit`.
+    feature_names_in_ : ndarray of str
+        Names of the columns of X in `fit`, when all are strings.
+
+    Raises
+    ------
+    ValueError
+        If a column is not in the training X or has no present row there, or parameters do not fit
+        together. Errors raised by an estimator carry a note that names its modality.
+    TypeError
+        If an estimator cannot tell what the rule needs.
+
+    Warns
+    -----
+    UserWarning
+        If rows have no modality at all (they get the class prior), a column seen in `fit` is absent
+        from X (all its rows count as absent), or an estimator answers NaN (the modality counts as
+        absent there).
+
+    See Also
+    --------
+    LateFusionRegressor : The same for numbers.
+    FusionTransformer : Fuses features in place of decisions.
+    sklearn.ensemble.VotingClassifier : Mean and vote of classifiers that share one X.
+
+    Notes
+    -----
+    An absent modality leaves the rule: the result is that of the modalities that are there.
+    ``"stacking"`` fills in the class prior and, where a modality was absent in `fit`, appends a
+    column that says so. Of a class that an estimator has not seen it says nothing: the class keeps
+    its prior. With one modality, ``"product"`` and ``"mean"`` are its classifier.
+
+    The product takes the modalities for independent given the class, and counts the class prior
+    once for each: with classes of very different size, use ``"mean"`` or ``class_weight`` of the
+    estimators. Overconfident members (unregularized classifiers behind an encoder, which has seen
+    the training rows) spoil the product, and those that answer with zeros (trees, nearest
+    neighbors) have a veto in it: temper them by ``weights="auto"`` or `calibration`.
+
+    Equal weights are the default because learned ones were not better on rows of unseen speakers:
+    what a modality is worth on fold models was not what it was worth later
+    (``benchmarks/README.md``).
+
+    `fit` passes `sample_weight` and `groups` to the estimators that take them; with metadata
+    routing enabled, it follows their requests. `sample_weight` counts in learned weights and
+    calibration too. A `FrozenEstimator` is not fitted again, on folds neither: give it other
+    training rows. A failed `fit` leaves an earlier one in place.
+
+    Cost: one fit of each estimator, and with out-of-fold probabilities another for each fold.
+
+    References
+    ----------
+    .. [1] Kittler, Hatef, Duin, Matas (1998). "On combining classifiers." IEEE TPAMI 20(3).
+       doi:10.1109/34.667881
+    .. [2] Wolpert (1992). "Stacked generalization." Neural Networks 5(2).
+       doi:10.1016/S0893-6080(05)80023-1
+    .. [3] Han, Zhang, Fu, Zhou (2021). "Trusted multi-view classification." ICLR.
+       arXiv:2102.02051
+
+    Examples
+    --------
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_mmfusion import LateFusionClassifier, multimodal_frame
+    >>> X = multimodal_frame(
+    ...     title=["red wine", "warm red", "blue sky", None],
+    ...     color=[[0.9, 0.1], None, [0.2, 0.8], [0.1, 0.9]],
+    ... )
+    >>> y = ["wine", "wine", "sky", "sky"]
+    >>> classifier = LateFusionClassifier(
+    ...     [
+    ...         ("title", make_pipeline(TfidfVectorizer(), LogisticRegression()), "title"),
+    ...         ("color", LogisticRegression(), "color"),
+    ...     ]
+    ... )
+    >>> classifier.fit(X, y).predict(X)
+    array(['wine', 'wine', 'sky', 'sky'], dtype='<U4')
+    >>> classifier.predict_proba(X.iloc[[3]]).argmax()  # from the color alone
+    np.int64(0)
+    """
+
+    _parameter_constraints: dict = {
+        **_LateFusion._parameter_constraints,
+        "fusion": [StrOptions(set(FUSIONS))],
+        "calibration": [StrOptions({"sigmoid", "isotonic", "temperature"}), None],
+    }
+
+    _nothing = "the class prior"
+
+    def __init__(
+        self,
+        estimators,
+        *,
+        fusion="product",
+        weights=None,
+        calibration=None,
+        head=None,
+        final_estimator=None,
+        cv=None,
+        n_jobs=None,
+        memory=None,
+        random_state=None,
+        verbose=False,
+    ):
+        self.estimators = estimators
+        self.fusion = fusion
+        self.weights = weights
+        self.calibration = calibration
+        self.head = head
+        self.final_estimator = final_estimator
+        self.cv = cv
+        self.n_jobs = n_jobs
+        self.memory = memory
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    @all_or_nothing
+    def fit(self, X, y, **params):
+        """Fit a classifier for each modality on the rows that have it, then the rule.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities: a pandas or polars frame, or a 2-D array (of objects too).
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Classes, or a multilabel indicator.
+        **params : dict
+            ``sample_weight`` and ``groups``, one value per row, for the estimators that take them;
+            with metadata routing enabled, whatever they request.
+
+        Returns
+        -------
+        self : object
+            Fitted classifier.
+        """
+        return self._fit(X, y, params)
+
+    @available_if(_tells_probabilities)
+    def predict_proba(self, X):
+        """Estimate class probabilities.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities. In a DataFrame, columns are found by name: an absent one counts as
+            absent in all rows, unknown ones are ignored.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes), dtype=float64
+            Columns in the order of `classes_`; rows sum to one. For multilabel targets, the
+            probability of each label. Shares of votes with ``fusion="vote"``.
+        """
+        pooled = self._pool(*self._answers(X))
+        return pooled[:, :, 1] if self._multilabel else pooled[:, 0]
+
+    @available_if(_tells_probabilities)
+    def predict_log_proba(self, X):
+        """Estimate the logarithm of the class probabilities.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities, as in `predict_proba`.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes), dtype=float64
+            Minus infinity where a probability is zero.
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def predict(self, X):
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities, as in `predict_proba`.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Labels as given to `fit`; an indicator matrix for multilabel targets.
+        """
+        answers, mask = self._answers(X)
+        if self._rule != "stacking":
+            return self._decide(self._pool(answers, mask))
+        y = self.final_estimator_.predict(self._stack(answers, mask))
+        nothing = ~mask.any(axis=0)
+        if nothing.any():
+            y[nothing] = self._decide(self._prior[None])[0]
+        return y
+
+    @available_if(_tells_evidence)
+    def predict_evidence(self, X):
+        """Tell the joint evidence for each class, with ``fusion="evidence"``.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities, as in `predict_proba`.
+
+        Returns
+        -------
+        evidence : ndarray of shape (n_samples, n_classes), dtype=float64
+            0 or more, in the order of `classes_`; zeros where a row has no modality.
+        """
+        return rules.dempster(*self._answers(X), None)[:, 0]
+
+    @available_if(_tells_evidence)
+    def predict_uncertainty(self, X):
+        """Tell how little evidence there is for any class, with ``fusion="evidence"``.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities, as in `predict_proba`.
+
+        Returns
+        -------
+        uncertainty : ndarray of shape (n_samples,), dtype=float64
+            ``n_classes / S`` in (0, 1], S being the sum of the joint ``evidence + 1``: 1 where a
+            row has no modality, near 0 where much speaks for some class.
+        """
+        return len(self.classes_) / (self.predict_evidence(X) + 1).sum(axis=1)
+
+    # ------------------------------------------------------------------------------ target
+
+    def _read_target(self, y, n_samples):
+        who = type(self).__name__
+        y = check_y(y, n_samples, owner=who)
+        if y.ndim == 1 and len(np.unique(y)) == 1:
+            raise ValueError(f"{who}: y has 1 class, {y[0]}; at least two classes are needed.")
+        target = encode_target(y, n_samples, owner=who)
+        if target.kind not in CLASSIFICATION:
+            raise ValueError(
+                f"Unknown label type: {target.kind}. {who} expects classes or a multilabel "
+                "indicator; use LateFusionRegressor for numbers."
+            )
+        self._multilabel, self.classes_ = target.values.ndim == 2, target.classes
+        codes = target.values.astype(np.int64)
+        return (codes, codes) if self._multilabel else (y, codes[:, None])
+
+    def _learn_prior(self, target, weight):
+        n_classes = 2 if self._multilabel else len(self.classes_)
+        share = np.eye(n_classes)[target]  # (n_samples, n_targets, n_classes)
+        self._prior = np.average(share, axis=0, weights=weight)
+        self.class_prior_ = self._prior[:, 1] if self._multilabel else self._prior[0]
+
+    def _prior_answer(self):
+        return np.zeros_like(self._prior) if self._rule == "evidence" else self._prior
+
+    def _answer_shape(self):
+        return self._prior.shape
+
+    def _is_finite(self, answer):
+        return np.isfinite(answer).all(axis=(1, 2))
+
+    def _learnable(self, y):
+        """Whether rows with this target are enough to fit a fold's classifier."""
+        return len(y) > 1 and (self._multilabel or len(np.unique(y)) > 1)
+
+    # ------------------------------------------------------------------------------ members
+
+    def _default_head(self):
+        head = NeuralClassifier()
+        if _routing_enabled():
+            head.set_fit_request(sample_weight=True, groups=True)
+        return head
+
+    def _default_final(self):
+        final = LogisticRegression()
+        if _routing_enabled():
+            final.set_fit_request(sample_weight=True)
+        return OneVsRestClassifier(final) if getattr(self, "_multilabel", False) else final
+
+    def _told(self, y):
+        return {"loss": "evidential"} if self.fusion == "evidence" else {}
+
+    def _ask(self, member):
+        if self._rule == "evidence":
+            return AskEvidence(self.classes_)
+        return AskProbabilities(self.classes_, self._prior, self._multilabel)
+
+    def _check_member(self, name, member, *, fitted=False):
+        """Raise unless a member can tell what the rule needs; once fitted, for certain."""
+        who = f"{type(self).__name__}(fusion={self.fusion!r}): modality {name!r} has {member!r}"
+        has = hasattr if fitted else can
+        if self.fusion == "evidence":
+            if not has(last_step(member), "predict_evidence"):
+                raise TypeError(
+                    f"{who}, which tells no evidence; encoders and NeuralClassifier with "
+                    "loss='auto' or 'evidential' do. Use one of them, or fusion='product'."
+                )
+        elif self.fusion not in SURE and not (has_head(member) or has(member, "predict_proba")):
+            raise TypeError(
+                f"{who}, which has no predict_proba. Wrap it in CalibratedClassifierCV, or use "
+                "fusion='vote' or 'stacking'."
+            )
+        known = getattr(last_step(member), "classes_", None)
+        if not fitted or (self._multilabel and known is not None):
+            return
+        if known is None or not np.isin(known, self.classes_).any():
+            raise ValueError(
+                f"{who}, which knows the classes {known}; y has {self.classes_}. An encoder needs "
+                "target_type='auto', a frozen estimator the same classes."
+            )
+
+    # ------------------------------------------------------------------------------ rule
+
+    def _check_parameters(self):
+        who = f"{type(self).__name__}(fusion={self.fusion!r})"
+        self._check_weights(WEIGHTED, LEARNED)
+        if self.calibration is not None and (self.fusion == "evidence" or self._multilabel):
+            what = "multilabel targets" if self._multilabel else "evidence"
+            raise ValueError(f"{who}: calibration={self.calibration!r} does not go with {what}.")
+        if self.fusion == "evidence" and self._multilabel:
+            raise ValueError(f"{who} needs classes, y is a multilabel indicator; use 'product'.")
+
+    def _needs_folds(self, members):
+        learns = isinstance(self.weights, str) or self.calibration is not None
+        return learns or self.fusion == "stacking"
+
+    def _learn_rule(self, answers, mask, y, target, weight, params):
+        vars(self).pop("final_estimator_", None)
+        self.calibrators_ = {}
+        if self.calibration is not None:
+            for m, selection in enumerate(self._selections):
+                self.calibrators_[selection.name] = fit_calibrator(
+                    self.calibration,
+                    *(answers[m, mask[m]], target[mask[m], 0], weight[mask[m]]),
+                    n_classes=len(self.classes_),
+                    where=f"{type(self).__name__}: modality {selection.name!r}",
+                )
+            answers = calibrate(self.calibrators_.values(), answers, mask)
+        learn = None
+        if isinstance(self.weights, str):
+
+            def learn(n):
+                return rules.fit_weights(RULES[self.fusion], answers, mask, target, weight, n)
+
+        self.weights_ = self._weights(learn)
+        if self.fusion == "stacking":
+            self._fit_final(answers, mask, y, params)
+
+    def _answers(self, X):
+        answers, mask = super()._answers(X)
+        if self.calibrators_:
+            answers = calibrate(self.calibrators_.values(), answers, mask)
+        return answers, mask
+
+    def _pool(self, answers, mask):
+        """Joint distributions of shape (n_samples, n_targets, n_classes)."""
+        if self._rule == "stacking":
+            pooled = self._final_proba(self._stack(answers, mask))
+        else:
+            pooled = RULES[self._rule](answers, mask, self._weight_array())
+        if self._rule == "evidence":
+            pooled = rules.belief(pooled)
+        nothing = ~mask[self._weight_array() > 0].any(axis=0)
+        pooled[nothing] = self._prior
+        return pooled
+
+    def _final_proba(self, columns):
+        proba, known = self.final_estimator_.predict_proba(columns), self.final_estimator_.classes_
+        if self._multilabel:
+            return label_distributions(proba, known)
+        return align(proba, known, self.classes_)[:, None]
+
+    def _decide(self, pooled):
+        if self._multilabel:
+            return (pooled[:, :, 1] > 0.5).astype(int)
+        return self.classes_[pooled[:, 0].argmax(axis=1)]
+
+    # ------------------------------------------------------------------------------ stacking
+
+    def _is_one_column(self):
+        """Whether a distribution of two classes is told by its second column."""
+        return self._prior.shape[-1] == 2 and self._rule != "evidence"
+
+    def _columns(self, answers):
+        return answers[..., 1] if self._is_one_column() else answers.reshape(*answers.shape[:2], -1)
+
+    def _column_names(self):
+        one = self._is_one_column() and not self._multilabel
+        return self.classes_[1:] if one else self.classes_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        # encoders, which are no classifiers by their tags, know labels
+        tags.classifier_tags.multi_label = (
+            self.fusion != "evidence"
+            and self.calibration is None
+            and all(t.classifier_tags.multi_label for t in self._member_tags() if t.classifier_tags)
+        )
+        return tags

@@ -1,0 +1,385 @@
+"""Late fusion of regressors."""
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.linear_model import RidgeCV
+from sklearn.utils import check_array
+
+from sklearn_mmfusion._sklearn import StrOptions, _fit_context, _routing_enabled
+from sklearn_mmfusion._validation import all_or_nothing, check_y
+from sklearn_mmfusion.ensemble import rules
+from sklearn_mmfusion.ensemble.late_fusion.base import _LateFusion
+from sklearn_mmfusion.ensemble.members import (
+    AskNumbers,
+    as_columns,
+    has_head,
+    last_step,
+    tells_deviation,
+)
+from sklearn_mmfusion.neural_network import NeuralRegressor
+
+RULES = {"mean": rules.mean, "median": rules.median}
+FUSIONS = (*RULES, "inverse_variance", "stacking")
+LEAST = 1e-12  # no variance is taken to be less than this share of the target's
+
+
+class LateFusionRegressor(RegressorMixin, _LateFusion):
+    """Predict numbers from every modality on its own and join the predictions.
+
+    The decision-level counterpart of a `FusionTransformer` and a regressor, from the same triples.
+    An absent modality leaves the rule; nothing is filled in for it.
+
+    Parameters
+    ----------
+    estimators : list of (str, estimator, column) triples
+        The name must be an identifier; ``set_params(name=...)`` and ``name__parameter`` reach the
+        estimator by it. The estimator is a regressor (any pipeline that ends in one), an encoder or
+        another transformer (see `head`), ``"passthrough"`` (numbers, for the head) or ``"drop"``.
+        The column is a string or an integer (one
+        column: the modality is absent where the cell is NA), or a list of either, a slice, a
+        boolean mask, or a callable that answers X with one of these (a table: NA is a gap for an
+        imputer, the modality counts as present).
+    fusion : {"mean", "median", "inverse_variance", "stacking"}, default="mean"
+        The rule that joins the predictions.
+
+        - ``"mean"``: their weighted mean.
+        - ``"median"``: their median.
+        - ``"inverse_variance"``: their mean weighted by 1 / variance, as for independent normal
+          errors [1]_. The variance is what the regressor tells of each row (``predict(X,
+          return_std=True)``, as :class:`~sklearn.linear_model.BayesianRidge` and
+          :class:`~sklearn.gaussian_process.GaussianProcessRegressor` do), else its mean squared
+          error on out-of-fold rows (folds are fitted if any regressor does not tell).
+        - ``"stacking"``: `final_estimator` on out-of-fold predictions [2]_.
+    weights : dict of {str: float}, "auto" or None, default=None
+        Weight of each modality in ``"mean"``; those not named weigh 1, as all do with None. "auto"
+        learns them on out-of-fold predictions, by squared error.
+    head : regressor or None, default=None
+        What comes behind an estimator that only transforms. None asks an encoder's own head, the
+        one it is trained with (`predict_head`), and puts a :class:`NeuralRegressor` behind other
+        transformers.
+    final_estimator : regressor or None, default=None
+        Regressor of ``"stacking"``; None is :class:`~sklearn.linear_model.RidgeCV`.
+    cv : int, splitter, iterable or None, default=None
+        Folds for out-of-fold predictions, used by ``"stacking"``, ``"inverse_variance"`` and
+        ``weights="auto"`` only. None takes 5; integers make folds that keep `groups` apart where
+        these are given. Splits need not cover all rows.
+    n_jobs : int or None, default=None
+        Fits (modalities times folds) to run at once. None means 1 unless in a joblib context, -1
+        all cores.
+    memory : str, pathlib.Path, joblib.Memory or None, default=None
+        Where to keep fitted estimators and their answers: a folder, or an object that has one. An
+        estimator with equal parameters that meets equal rows again, such as in the other
+        candidates of a search, is read from there, as :class:`FusionTransformer` tells. None
+        keeps nothing.
+    random_state : int, RandomState instance or None, default=None
+        Every `random_state` inside each estimator is set from this and the modality's name, so
+        that adding a modality changes no other. None leaves them as they are.
+    verbose : bool, default=False
+        Whether to print the time each fit took.
+
+    Attributes
+    ----------
+    target_mean_ : ndarray of shape (n_targets,)
+        Mean (by sample weight) of each target in training: the answer for a row that has no
+        modality.
+    estimators_ : list of estimators
+        The fitted estimators, without those dropped.
+    named_estimators_ : :class:`~sklearn.utils.Bunch`
+        The same by name.
+    weights_ : dict of {str: float}
+        Weight of each modality.
+    variances_ : dict of {str: ndarray of shape (n_targets,)}
+        Mean squared error of each modality's out-of-fold predictions (the variance of the target
+        if there was no need of any), with ``fusion="inverse_variance"``.
+    final_estimator_ : regressor
+        The fitted final estimator, with ``fusion="stacking"``.
+    n_features_in_ : int
+        Number of columns of X in `fit`.
+    feature_names_in_ : ndarray of str
+        Names of the columns of X in `fit`, when all are strings.
+
+    Raises
+    ------
+    ValueError
+        If a column is not in the training X or has no present row there, or parameters do not fit
+        together. Errors raised by an estimator carry a note that names its modality.
+    TypeError
+        If an estimator is not a regressor and does not transform.
+
+    Warns
+    -----
+    UserWarning
+        If rows have no modality at all (they get the mean target), a column seen in `fit` is absent
+        from X (all its rows count as absent), or an estimator answers NaN (the modality counts as
+        absent there).
+
+    See Also
+    --------
+    LateFusionClassifier : The same for classes.
+    FusionTransformer : Fuses features in place of predictions.
+    sklearn.ensemble.VotingRegressor : Mean of regressors that share one X.
+
+    Notes
+    -----
+    ``"stacking"`` fills in the mean target for an absent modality and, where one was absent in
+    `fit`, appends a column that says so. Encoders that leave ``target_type="auto"`` are told that
+    the target is a number, whole or not.
+
+    `fit` passes `sample_weight` and `groups` to the estimators that take them; with metadata
+    routing enabled, it follows their requests. `sample_weight` counts in learned weights and
+    variances too. A `FrozenEstimator` is not fitted again, on folds neither: give it other
+    training rows. A failed `fit` leaves an earlier one in place.
+
+    Cost: one fit of each estimator, and with out-of-fold predictions another for each fold.
+
+    References
+    ----------
+    .. [1] Cochran (1954). "The combination of estimates from different experiments." Biometrics
+       10(1). doi:10.2307/3001666
+    .. [2] Wolpert (1992). "Stacked generalization." Neural Networks 5(2).
+       doi:10.1016/S0893-6080(05)80023-1
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import BayesianRidge
+    >>> from sklearn_mmfusion import LateFusionRegressor, multimodal_frame
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.normal(size=60)
+    >>> X = multimodal_frame(
+    ...     scale=(y + 0.1 * rng.normal(size=60))[:, None], ruler=(y + rng.normal(size=60))[:, None]
+    ... )
+    >>> regressor = LateFusionRegressor(
+    ...     [("scale", BayesianRidge(), "scale"), ("ruler", BayesianRidge(), "ruler")],
+    ...     fusion="inverse_variance",
+    ... )
+    >>> regressor.fit(X, y).score(X, y) > 0.98
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **_LateFusion._parameter_constraints,
+        "fusion": [StrOptions(set(FUSIONS))],
+    }
+
+    _nothing = "the mean target"
+
+    def __init__(
+        self,
+        estimators,
+        *,
+        fusion="mean",
+        weights=None,
+        head=None,
+        final_estimator=None,
+        cv=None,
+        n_jobs=None,
+        memory=None,
+        random_state=None,
+        verbose=False,
+    ):
+        self.estimators = estimators
+        self.fusion = fusion
+        self.weights = weights
+        self.head = head
+        self.final_estimator = final_estimator
+        self.cv = cv
+        self.n_jobs = n_jobs
+        self.memory = memory
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    @all_or_nothing
+    def fit(self, X, y, **params):
+        """Fit a regressor for each modality on the rows that have it, then the rule.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities: a pandas or polars frame, or a 2-D array (of objects too).
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Numbers.
+        **params : dict
+            ``sample_weight`` and ``groups``, one value per row, for the estimators that take them;
+            with metadata routing enabled, whatever they request.
+
+        Returns
+        -------
+        self : object
+            Fitted regressor.
+        """
+        return self._fit(X, y, params)
+
+    def predict(self, X, return_std=False):
+        """Predict numbers.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities. In a DataFrame, columns are found by name: an absent one counts as
+            absent in all rows, unknown ones are ignored.
+        return_std : bool, default=False
+            Whether to return the standard deviation of the joint prediction too; with
+            ``fusion="inverse_variance"`` only.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets), dtype=float64
+            Predictions.
+        y_std : ndarray of the same shape
+            Their standard deviations, that of the training target where a row has no modality.
+            Only with `return_std`.
+
+        Raises
+        ------
+        ValueError
+            If `return_std` is set and the rule tells no deviation.
+        """
+        if return_std and getattr(self, "_rule", self.fusion) != "inverse_variance":
+            raise ValueError(
+                f"{type(self).__name__}(fusion={self.fusion!r}) tells no standard deviation; "
+                "return_std=True needs fusion='inverse_variance'."
+            )
+        answers, mask = self._answers(X)
+        y, variance = self._pool(answers, mask)
+        if not return_std:
+            return self._shaped(y)
+        return self._shaped(y), self._shaped(np.sqrt(variance))
+
+    # ------------------------------------------------------------------------------ target
+
+    def _read_target(self, y, n_samples):
+        y = check_y(y, n_samples, owner=type(self).__name__)
+        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        self._flat = y.ndim == 1
+        return y, y.reshape(len(y), -1)
+
+    def _learn_prior(self, target, weight):
+        self.target_mean_ = np.average(target, axis=0, weights=weight)
+        spread = np.average((target - self.target_mean_) ** 2, axis=0, weights=weight)
+        self._target_variance = np.where(spread > 0, spread, 1.0)
+
+    def _prior_answer(self):
+        return self._with_deviation(self.target_mean_)
+
+    def _with_deviation(self, mean):
+        """An answer of the shape members give: with its deviation where the rule wants one."""
+        if self._rule != "inverse_variance":
+            return mean
+        return np.stack([mean, np.sqrt(self._target_variance)], axis=-1)
+
+    def _answer_shape(self):
+        return np.shape(self._prior_answer())
+
+    def _is_finite(self, answer):
+        numbers = answer[..., 0] if self._rule == "inverse_variance" else answer
+        return np.isfinite(numbers).all(axis=1)
+
+    def _learnable(self, y):
+        return len(y) > 1
+
+    # ------------------------------------------------------------------------------ members
+
+    def _default_head(self):
+        head = NeuralRegressor()
+        if _routing_enabled():
+            head.set_fit_request(sample_weight=True, groups=True)
+        return head
+
+    def _default_final(self):
+        final = RidgeCV()
+        if _routing_enabled():
+            final.set_fit_request(sample_weight=True)
+        return final
+
+    def _told(self, y):
+        return {"target_type": "continuous" if y.ndim == 1 else "continuous-multioutput"}
+
+    def _ask(self, member):
+        return AskNumbers(deviation=self._rule == "inverse_variance")
+
+    def _check_member(self, name, member, *, fitted=False):
+        """Raise if an encoder has been trained on classes."""
+        if fitted and has_head(member) and hasattr(last_step(member), "classes_"):
+            raise ValueError(
+                f"{type(self).__name__}: modality {name!r} has {member!r}, an encoder of classes; "
+                "expected one of numbers. Set target_type='auto' or fit a frozen one to numbers."
+            )
+
+    # ------------------------------------------------------------------------------ rule
+
+    def _check_parameters(self):
+        self._check_weights(("mean",), ("mean",))
+
+    def _needs_folds(self, members):
+        if self.fusion == "inverse_variance":
+            return not all(tells_deviation(member) for member in members)
+        return isinstance(self.weights, str) or self.fusion == "stacking"
+
+    def _learn_rule(self, answers, mask, y, target, weight, params):
+        for name in ("final_estimator_", "variances_"):
+            vars(self).pop(name, None)
+        learn = None
+        if isinstance(self.weights, str):
+
+            def learn(n):
+                return rules.fit_weights(rules.mean, answers, mask, target, weight, n)
+
+        self.weights_ = self._weights(learn)
+        if self.fusion == "inverse_variance":
+            self.variances_ = {
+                selection.name: self._mean_squared_error(
+                    answers[m, :, :, 0], mask[m], target, weight
+                )
+                for m, selection in enumerate(self._selections)
+            }
+        if self.fusion == "stacking":
+            self._fit_final(answers, mask, y, params)
+
+    def _mean_squared_error(self, answers, mask, target, weight):
+        """Of one modality out of fold; the target's variance where there was no fold to tell."""
+        if not weight[mask].any():
+            return self._target_variance
+        error = np.average((answers - target)[mask] ** 2, axis=0, weights=weight[mask])
+        return np.maximum(error, LEAST * self._target_variance)
+
+    def _pool(self, answers, mask):
+        """Joint predictions and (else None) their variances, (n_samples, n_targets) each."""
+        variance = None
+        if self._rule == "inverse_variance":
+            y, variance = rules.inverse_variance(answers[..., 0], mask, self._precision(answers))
+        elif self._rule == "stacking":
+            y = as_columns(self.final_estimator_.predict(self._stack(answers, mask)))
+        else:
+            y = RULES[self._rule](answers, mask, self._weight_array())
+        nothing = ~mask[self._weight_array() > 0].any(axis=0)
+        y[nothing] = self.target_mean_
+        if variance is not None:
+            variance[nothing] = self._target_variance
+        return y, variance
+
+    def _precision(self, answers):
+        known = np.stack([self.variances_[selection.name] for selection in self._selections])
+        told = np.maximum(answers[..., 1] ** 2, LEAST * self._target_variance)
+        return 1 / np.where(np.isnan(told), known[:, None], told)
+
+    def _shaped(self, values):
+        return values[:, 0] if self._flat else values
+
+    # ------------------------------------------------------------------------------ stacking
+
+    def _columns(self, answers):
+        return answers[..., 0] if self._rule == "inverse_variance" else answers
+
+    def _column_names(self):
+        n_targets = len(self.target_mean_)
+        return ["prediction"] if n_targets == 1 else [f"prediction{i}" for i in range(n_targets)]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        # encoders, which are no regressors by their tags, know several targets
+        tags.target_tags.multi_output = all(
+            t.target_tags.multi_output for t in self._member_tags() if t.regressor_tags
+        )
+        return tags

@@ -1,0 +1,47 @@
+"""scikit-learn's calibration on probabilities that are told, one calibrator a modality."""
+
+import numpy as np
+from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+
+from sklearn_mmfusion.ensemble.rules import log
+
+
+class _PrecomputedClassifier(ClassifierMixin, BaseEstimator):
+    """A classifier whose data are the log-probabilities it answers with."""
+
+    def fit(self, X, y, sample_weight=None):
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, X):
+        return X[:, 1] - X[:, 0] if X.shape[1] == 2 else X
+
+    def predict(self, X):
+        return self.classes_[X.argmax(axis=1)]
+
+
+def fit_calibrator(method, answers, target, weight, *, n_classes, where):
+    """A calibrator fitted to out-of-fold distributions (n_samples, 1, n_classes)."""
+    found = len(np.unique(target))
+    if found < n_classes:
+        raise ValueError(
+            f"{where}: calibration={method!r} needs rows of every class in the folds (cv) that "
+            f"have the modality; they have {found} of {n_classes} classes. Set calibration=None."
+        )
+    rows = np.arange(len(target))
+    calibrator = CalibratedClassifierCV(
+        _PrecomputedClassifier(), method=method, cv=[(rows, rows)], ensemble=False
+    )
+    with config_context(enable_metadata_routing=False):  # nothing in here is the user's
+        return calibrator.fit(log(answers[:, 0]), target, weight)
+
+
+def calibrate(calibrators, answers, mask):
+    """The answers (n_modalities, n_samples, 1, n_classes), calibrated where they are there."""
+    answers = answers.copy()
+    for m, calibrator in enumerate(calibrators):
+        if mask[m].any():
+            answers[m, mask[m], 0] = calibrator.predict_proba(log(answers[m, mask[m], 0]))
+    return answers

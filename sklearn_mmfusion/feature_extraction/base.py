@@ -1,0 +1,278 @@
+"""What all modality encoders share: check, prepare, train, encode."""
+
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_mmfusion._losses import LOSSES
+from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
+from sklearn_mmfusion._skorch import (
+    TRAINING_CONSTRAINTS,
+    NetworkMixin,
+    check_module,
+    tells_evidence,
+)
+from sklearn_mmfusion._targets import encode_target, evidence_of
+from sklearn_mmfusion._validation import (
+    TARGET_TYPES,
+    all_or_nothing,
+    check_groups,
+    check_weight,
+    check_y,
+    combine_weights,
+)
+from sklearn_mmfusion.containers.conversion import check_column
+from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
+
+
+class BaseModalityEncoder(
+    ClassNamePrefixFeaturesOutMixin, NetworkMixin, TransformerMixin, BaseEstimator
+):
+    """Base of the encoders: a column of one modality -> (n_samples, n_components) float32.
+
+    The encoder protocol, by which a joint network takes in an encoder, also one of your own, which
+    beside ``fit``, as every estimator has, needs:
+
+    ``fit_prepare(X, y=None)``
+        Learn vocabulary, scaling or sizes from cells; set fitted attributes; return the `Inputs`
+        of those cells.
+    ``prepare(X)``
+        The `Inputs` of cells: their batches are the keywords of the module's ``forward``. A dict of
+        arrays, one row a cell, will do.
+    ``build_module()``
+        An untrained module, from fitted attributes; ``module.out_features`` is its width. It may
+        have ``tokens(**batch)``, which returns its features, the sequence it pooled (n, L,
+        token_features) and which steps are valid (n, L), for fusions that read sequences.
+
+    X is a Series of the column where the tag ``input_tags.three_d_array`` says so (of which
+    ``X.array.gather(copy=False)`` gives the cells, without a copy where it can), else an array of
+    the cells. For ``predict_one``, where making a Series would take longer than most networks do,
+    `prepare` gets one cell in a list or an array.
+
+    A subclass of this base writes instead, and can be fitted alone too:
+
+    ``_learn(column, rows)``
+        Learn vocabulary, scaling or sizes from the present rows; set fitted attributes; return
+        what ``_prepare`` returns for the same rows.
+    ``_prepare(column, rows)``
+        Present rows -> ``Inputs``, whose batches are the keywords of the module's ``forward``.
+    ``_module()``
+        The class of the default module and its arguments, from fitted attributes.
+    """
+
+    _paths = None  # decoder a str cell is read with as a path; None: a str cell is text
+
+    _parameter_constraints = {
+        **TRAINING_CONSTRAINTS,
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "target_type": [StrOptions({"auto", *TARGET_TYPES})],
+        "loss": [StrOptions({"auto", *LOSSES})],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    }
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
+    def fit(self, X, y, sample_weight=None, groups=None):
+        """Learn features that predict ``y``.
+
+        Parameters
+        ----------
+        X : column of cells or array-like of shape (n_samples, n_features)
+            See the class's docstring; NA, None or NaN where absent.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target: binary, multiclass, multilabel-indicator, continuous or
+            continuous-multioutput.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss. Rows of weight zero are left out.
+        groups : array-like of shape (n_samples,), default=None
+            Rows of one group (speaker, patient) stay on one side of the validation split.
+
+        Returns
+        -------
+        self : object
+        """
+        check_module(self)
+        column = check_column(self, X, reset=True, paths=self._paths)
+        owner = type(self).__name__
+        y = check_y(y, len(column), owner=owner)
+        groups = check_groups(groups, len(column), owner=owner)
+        weight = check_weight(sample_weight, len(column), owner=owner)
+        # An absent row, or one of weight zero, takes part in nothing that is learned.
+        taken = ~np.asarray(column.isna())
+        rows = np.flatnonzero(taken if weight is None else taken & (weight > 0))
+        if len(rows) < 2:
+            raise ValueError(
+                f"{owner}: X has n_samples={len(column)}, of which {len(rows)} are present and "
+                "have a weight; a minimum of 2 such rows is required."
+            )
+        y, weight, groups = (None if v is None else v[rows] for v in (y, weight, groups))
+        target = encode_target(y, len(rows), owner=owner, target_type=self.target_type)
+        weight = combine_weights(weight, self.class_weight, y, owner=owner, kind=target.kind)
+        self._n_outputs = target.n_outputs
+        self._n_features_out = self.n_components
+        warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
+        inputs = self._prepare(column, rows) if warm else self._learn(column, rows)
+        self._train(inputs, target, weight, groups)
+        vars(self).pop("classes_", None)
+        if target.classes is not None:
+            self.classes_ = target.classes
+        return self
+
+    def fit_transform(self, X, y=None, sample_weight=None, groups=None):
+        """Fit, then encode the same rows: equal to ``fit(X, y).transform(X)``.
+
+        Parameters
+        ----------
+        X : column of cells or array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+        groups : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        X_t : ndarray of shape (n_samples, n_components), dtype=float32
+        """
+        return self.fit(X, y, sample_weight=sample_weight, groups=groups).transform(X)
+
+    def transform(self, X):
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : column of cells or array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        X_t : ndarray of shape (n_samples, n_components), dtype=float32
+            NaN rows where the cell is absent.
+        """
+        check_is_fitted(self)
+        return self._compute(X, self.module_.encoder, self._n_features_out)
+
+    def predict_head(self, X):
+        """What the head that trained the encoder predicts from its features.
+
+        Late fusion asks an encoder this. A head of your own behind `transform` may know better,
+        but has seen features that the encoder fitted to the same rows.
+
+        Parameters
+        ----------
+        X : column of cells or array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples, n_outputs), dtype=float64
+            Probabilities of the classes (in the order of `classes_`) or labels, or numbers in the
+            units of the target; NaN rows where the cell is absent.
+        """
+        check_is_fitted(self)
+        outputs = self._compute(X, self.module_, self._n_outputs)
+        return self._target.decode(outputs, self._fitted_loss)
+
+    @available_if(tells_evidence)
+    def predict_evidence(self, X):
+        """Evidence for each class, where the encoder was fitted with ``loss="evidential"``.
+
+        Parameters
+        ----------
+        X : column of cells or array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        evidence : ndarray of shape (n_samples, n_classes), dtype=float64
+            0 or more, in the order of `classes_`; NaN rows where the cell is absent.
+        """
+        check_is_fitted(self)
+        return evidence_of(self._compute(X, self.module_, self._n_outputs))
+
+    @all_or_nothing
+    def fit_prepare(self, X, y=None):
+        """Learn what preparing cells needs, without training, and prepare them.
+
+        The encoder then is not fitted: a joint network trains the module it builds.
+
+        Parameters
+        ----------
+        X : column of cells
+            None of them absent.
+        y : Ignored
+
+        Returns
+        -------
+        inputs : Inputs
+            See `prepare`.
+        """
+        check_module(self)
+        self._validate_params()
+        column = check_column(self, X, reset=True, paths=self._paths)
+        inputs = self._learn(column, np.arange(len(column)))
+        self._n_features_out = self.n_components
+        self._module_spec = self._describe_module()
+        for name in ("module_", "classes_", "history_", "n_iter_"):  # of another vocabulary
+            vars(self).pop(name, None)
+        return inputs
+
+    def prepare(self, X):
+        """Turn cells into what the network reads.
+
+        Parameters
+        ----------
+        X : column of cells
+            None of them absent.
+
+        Returns
+        -------
+        inputs : Inputs
+            For the network alone: ``inputs.batch(rows, device)`` gathers some of ``len(inputs)``
+            rows as a dict of tensors, the keywords of its ``forward``. (An encoder of one's own
+            gives a dict of arrays in its place.)
+        """
+        column = check_column(self, X, reset=False, paths=self._paths)
+        return self._prepare(column, np.arange(len(column)))
+
+    def build_module(self):
+        """Build an untrained network for the cells that `fit_prepare` or `fit` has seen.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            Its attribute ``out_features`` is the width of what it returns.
+        """
+        network, arguments = self._module_spec
+        module = network(**arguments)
+        if hasattr(module, "set_scale"):
+            module.set_scale(torch.tensor(self.mean_), torch.tensor(self.scale_))
+        if not hasattr(module, "out_features"):
+            raise TypeError(
+                f"{type(self).__name__}: module {network.__name__} has no attribute out_features; "
+                "expected the number of features that its forward returns."
+            )
+        return module
+
+    def _compute(self, X, module, width):
+        """Outputs of a module for all rows, NaN where absent."""
+        column = check_column(self, X, reset=False, paths=self._paths)
+        present = np.flatnonzero(~np.asarray(column.isna()))
+        outputs = np.full((len(column), width), np.nan, dtype=np.float32)
+        if len(present):
+            outputs[present] = self._outputs(module, self._prepare(column, present))
+        return outputs
+
+    def _describe_module(self):
+        default, arguments = self._module()
+        arguments = {**arguments, "out_features": self._n_features_out}
+        return self.module or default, {**arguments, **(self.module_params or {})}
+
+    def _build_module(self, n_outputs):
+        return EncoderNetwork(self.build_module(), n_outputs)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags

@@ -1,0 +1,313 @@
+"""Networks made of encoders, a fusion and heads."""
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_mmfusion.modules.fusion import LogitFusion, Projections
+from sklearn_mmfusion.modules.layers import Embedding, running_statistics
+from sklearn_mmfusion.modules.objectives import ALIGNMENTS
+
+
+class EncoderNetwork(nn.Module):
+    """One encoder and the linear head that trains it.
+
+    Shape: forward(**batch) -> (N, n_outputs) logits or means.
+    """
+
+    def __init__(self, encoder: nn.Module, n_outputs: int):
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.out_features, n_outputs)
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        return self.head(self.encoder(**batch))
+
+
+class FeatureNetwork(nn.Module):
+    """A perceptron on standardized features: what a table is to a joint network.
+
+    One hidden layer of twice the output's width; no dropout before it, which would take away
+    features of which a table may have few.
+
+    Shape: features (N, in_features) -> (N, out_features).
+    """
+
+    def __init__(self, in_features: int, out_features: int, dropout: float = 0.3):
+        super().__init__()
+        self.out_features = out_features
+        self.register_buffer("mean", torch.zeros(in_features))
+        self.register_buffer("std", torch.ones(in_features))
+        width = 2 * out_features
+        self.hidden = Embedding(in_features, width, dropout=0.0)
+        self.embedding = Embedding(width, out_features, dropout)
+
+    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+        """Take over the mean and standard deviation of each feature, (in_features,) each."""
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.embedding(self.hidden((features - self.mean) / self.std))
+
+
+class FusionNetwork(nn.Module):
+    """Encoders of several modalities, a fusion and a head, one network.
+
+    Absent modalities never enter their encoder: the rows that have the modality are computed,
+    and scattered back. In training each modality of a row is hidden from the fusion with
+    probability `modality_dropout`, never all of them.
+
+    Shape: forward(mask, **batch) with mask (N, M) bool, on the CPU, and, for each modality that
+    some row has, the keywords of its encoder as ``name.keyword``, present rows only
+    -> (N, n_outputs). In training mode a tuple: that; the outputs of the modalities' own heads, M
+    times (N, n_outputs); the weighted sum of the alignments' losses (N,); mask.
+
+    Parameters of the constructor: ``encoders`` by name; ``fusion`` (see `modules.fusion`);
+    ``head``, from the fused features to the outputs, or None where the fusion reads the outputs
+    of the modalities' own ``heads``; ``alignments``, pairs of a weight and a module (see
+    `modules.objectives`); ``common``, which projects features into the space they are aligned in.
+    """
+
+    def __init__(
+        self,
+        encoders: dict[str, nn.Module],
+        fusion: nn.Module,
+        head: nn.Module | None,
+        heads: list[nn.Module] = (),
+        alignments: list[tuple[float, nn.Module]] = (),
+        common: nn.Module | None = None,
+        modality_dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.names = list(encoders)  # not the keys of a ModuleDict, which refuses some names
+        self.encoders = nn.ModuleList(encoders.values())
+        self.fusion = fusion
+        self.head = head
+        self.heads = nn.ModuleList(heads)
+        self.strengths = [weight for weight, _ in alignments]
+        self.alignments = nn.ModuleList(module for _, module in alignments)
+        self.common = common
+        self.modality_dropout = modality_dropout
+        self.reads_tokens = getattr(fusion, "reads_tokens", False)
+
+    def forward(self, mask: Tensor, **batch: Tensor):
+        features, tokens = self.encode(mask, batch)
+        here, mask = mask, _follow(mask, features[0])
+        if not self.training:
+            return self.fuse(features, tokens, mask)
+        seen = self._hide(mask) if self.modality_dropout else mask
+        output = self.fuse(features, tokens, seen)
+        penalty = output.new_zeros(len(mask))
+        if len(self.alignments):
+            aligned = (self.common or self.fusion.project)(features)
+            for strength, alignment in zip(self.strengths, self.alignments, strict=True):
+                penalty = penalty + strength * alignment(aligned, here)
+        return output, self._own_outputs(features), penalty, mask
+
+    def fuse(self, features: list[Tensor], tokens: list | None, mask: Tensor) -> Tensor:
+        """Prediction from what `encode` gave: (N, n_outputs)."""
+        if self.head is None:
+            return self.fusion(self._own_outputs(features), mask)
+        fused = self.fusion(features, mask, *([tokens] if tokens else []))
+        expected = (len(mask), getattr(self.fusion, "out_features", fused.shape[-1]))
+        if fused.shape != expected:
+            raise ValueError(
+                f"{type(self.fusion).__name__}.forward returned shape {tuple(fused.shape)}; "
+                f"expected {expected}, a row of width out_features for each row of mask."
+            )
+        return self.head(fused)
+
+    def _own_outputs(self, features: list[Tensor]) -> list[Tensor]:
+        """What each modality's own head says: M times (N, n_outputs)."""
+        return [head(x) for head, x in zip(self.heads, features, strict=False)]
+
+    def encode(self, mask: Tensor, batch: dict[str, Tensor]):
+        """Features of each modality, M times (N, d_m), and the tokens a fusion reads or None."""
+        features, tokens = [], []
+        for m, (name, encoder) in enumerate(zip(self.names, self.encoders, strict=True)):
+            prefix = f"{name}."  # no identifier has a dot
+            own = {k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)}
+            rows = mask[:, m].nonzero()[:, 0]
+            x, values, valid = self._run(encoder, own, len(rows))
+            rows, valid = _follow(rows, x), _follow(valid, x)
+            features.append(scatter(x, rows, len(mask)))
+            if self.reads_tokens:
+                tokens.append((scatter(values, rows, len(mask)), scatter(valid, rows, len(mask))))
+        return features, tokens or None
+
+    def _run(self, encoder: nn.Module, batch: dict[str, Tensor], n_rows: int):
+        """Features and tokens of the present rows: (n, d), (n, L, e), (n, L)."""
+        if n_rows == 0:
+            like = next(self.parameters())
+            valid = torch.zeros(0, 1, dtype=torch.bool, device=like.device)
+            values = like.new_zeros(0, 1, token_width(encoder))
+            return like.new_zeros(0, encoder.out_features), values, valid
+        # A single row has no spread to normalize by.
+        with running_statistics(encoder) if self.training and n_rows == 1 else nullcontext():
+            if self.reads_tokens and hasattr(encoder, "tokens"):
+                return encoder.tokens(**batch)
+            x = encoder(**batch)
+        return x, x[:, None], torch.ones(n_rows, 1, dtype=torch.bool, device=x.device)
+
+    def weights(self, mask: Tensor, **batch: Tensor) -> Tensor:
+        """Share of each modality in the fused features, (N, M), where the fusion tells it."""
+        features, tokens = self.encode(mask, batch)
+        mask = _follow(mask, features[0])
+        return self.fusion.weights(features, mask, *([tokens] if tokens else []))
+
+    def modality_outputs(self, mask: Tensor, **batch: Tensor) -> Tensor:
+        """What each modality's own head says: (N, M, n_outputs)."""
+        return torch.stack(self._own_outputs(self.encode(mask, batch)[0]), 1)
+
+    def _hide(self, mask: Tensor) -> Tensor:
+        chance = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1.0)
+        seen = chance >= self.modality_dropout
+        # never all: the one that had the best chance stays (Neverova et al. 2016)
+        best = torch.zeros_like(mask).scatter(1, chance.argmax(1, keepdim=True), True)
+        return mask & (seen | (best & ~seen.any(1, keepdim=True)))
+
+
+def _follow(tensor: Tensor, other: Tensor) -> Tensor:
+    """A tensor on the device of another."""
+    return tensor.to(other.device, non_blocking=True)
+
+
+def token_width(encoder: nn.Module) -> int:
+    """Width of an encoder's tokens: of its features where it makes no sequence."""
+    return encoder.token_features if hasattr(encoder, "tokens") else encoder.out_features
+
+
+def scatter(x: Tensor, rows: Tensor, n_rows: int) -> Tensor:
+    """Put rows where they belong among `n_rows`, zeros elsewhere: (n, ...) -> (n_rows, ...)."""
+    if len(rows) == n_rows:
+        return x
+    return x.new_zeros(n_rows, *x.shape[1:]).index_copy(0, rows, x)
+
+
+class MLP(nn.Module):
+    """Multilayer perceptron on standardized features, beside a linear path.
+
+    Training starts from what a linear model finds: the linear path at its solution
+    (`fit_linear`), the last layer of the perceptron at zero.
+
+    Shape: features (N, in_features) -> (N, n_outputs).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        n_outputs: int,
+        hidden_layer_sizes: tuple[int, ...] = (256, 128),
+        dropout: float = 0.3,
+    ):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(in_features))
+        self.register_buffer("std", torch.ones(in_features))
+        sizes = [in_features, *hidden_layer_sizes]
+        layers: list[nn.Module] = []
+        for i, o in zip(sizes, sizes[1:], strict=False):
+            layers += [nn.Dropout(dropout), nn.Linear(i, o), nn.BatchNorm1d(o), nn.ReLU()]
+        self.hidden = nn.Sequential(*layers, nn.Dropout(dropout))
+        self.output = nn.Linear(sizes[-1], n_outputs, bias=False)
+        nn.init.zeros_(self.output.weight)
+        self.linear = nn.Linear(in_features, n_outputs)
+
+    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+        """Take over the mean and standard deviation of each feature, (in_features,) each."""
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = (features - self.mean) / self.std
+        return self.linear(x) + self.output(self.hidden(x))
+
+    def fit_linear(
+        self, features: Tensor, target: Tensor, weight: Tensor | None, criterion, alpha: float
+    ) -> None:
+        """Start the linear path at the minimum of loss + alpha / (2 N) ||W||^2, by L-BFGS.
+
+        features (N, in_features), target as ``criterion`` takes it, weight (N,) with mean one.
+        """
+        x = (features - self.mean) / self.std
+        nn.init.zeros_(self.linear.weight)
+        optimizer = torch.optim.LBFGS(
+            self.linear.parameters(), max_iter=100, line_search_fn="strong_wolfe"
+        )
+
+        def closure():
+            optimizer.zero_grad()
+            loss = criterion(self.linear(x), target)
+            loss = loss.flatten(1).mean(1) if loss.ndim > 1 else loss
+            loss = (loss if weight is None else loss * weight).mean()
+            loss = loss + 0.5 * alpha / len(x) * self.linear.weight.square().sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        optimizer.zero_grad()
+
+
+def build_network(
+    encoders,
+    n_outputs,
+    *,
+    fusion,
+    fusion_params,
+    width,
+    dropout,
+    objectives,
+    modality_dropout,
+    averaged,
+):
+    """Build an untrained `FusionNetwork`.
+
+    Parameters
+    ----------
+    encoders : dict of str to torch.nn.Module
+    n_outputs : int
+    fusion : type
+        Class of the fusion (see `modules.fusion`), made with `fusion_params`.
+    fusion_params : dict
+    width : int
+        Width of the fused features, and of the space in which modalities are aligned.
+    dropout : float
+        Dropout before the last layer.
+    objectives : dict of str to float
+    modality_dropout : float
+    averaged : list of bool
+        Which outputs are numbers.
+
+    Returns
+    -------
+    network : FusionNetwork
+    """
+    widths = [encoder.out_features for encoder in encoders.values()]
+    sums_heads = fusion is LogitFusion
+    heads, head = [], None
+    if sums_heads or objectives.get("auxiliary"):
+        heads = [nn.Linear(own, n_outputs) for own in widths]
+    if sums_heads:
+        fusion = LogitFusion(averaged, **fusion_params)
+    else:
+        tokens = {}
+        if getattr(fusion, "reads_tokens", False):
+            tokens["token_features"] = [token_width(encoder) for encoder in encoders.values()]
+        fusion = fusion(in_features=widths, out_features=width, **tokens, **fusion_params)
+        if not hasattr(fusion, "out_features"):  # a user's own that has not kept it
+            fusion.out_features = width
+        head = make_head(fusion.out_features, n_outputs, dropout)
+    aligned = {name: w for name, w in objectives.items() if name in ALIGNMENTS and w}
+    common, space = None, getattr(fusion, "out_features", width)
+    if aligned and not hasattr(fusion, "project"):
+        common, space = Projections(widths, width), width
+    alignments = [(w, ALIGNMENTS[name](space, len(widths))) for name, w in aligned.items()]
+    return FusionNetwork(encoders, fusion, head, heads, alignments, common, modality_dropout)
+
+
+def make_head(in_features, n_outputs, dropout):
+    """From fused features to outputs."""
+    return nn.Sequential(
+        nn.LayerNorm(in_features), nn.ReLU(), nn.Dropout(dropout), nn.Linear(in_features, n_outputs)
+    )

@@ -1,0 +1,210 @@
+"""The predicting half of a joint fusion: from modalities to answers."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_mmfusion._cache import open_store
+from sklearn_mmfusion._columns import as_table, locate, select_rows, warn_absent_columns
+from sklearn_mmfusion._targets import (
+    MULTITASK,
+    decode,
+    each_target,
+    label,
+    score_targets,
+)
+from sklearn_mmfusion._torch import FusionInputs, predict_row
+from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion.modules.fusion import FUSIONS
+from sklearn_mmfusion.neural_network.single_row import read_row
+
+
+def _fusion_tells(estimator):
+    spec = getattr(estimator, "_module_spec", None)
+    cls = spec["fusion"] if spec else estimator._named_fusion()[0]
+    if hasattr(cls, "weights"):
+        return True
+    telling = [name for name, (cls, _) in FUSIONS.items() if hasattr(cls, "weights")]
+    raise AttributeError(
+        f"{type(estimator).__name__}: fusion={estimator.fusion!r} has no weights of modalities; "
+        f"{telling} have. `predict_modalities` tells what each modality says."
+    )
+
+
+def _heads_tell(estimator):
+    if hasattr(estimator, "module_"):
+        told = len(estimator.module_.heads)
+    else:
+        told = estimator.fusion == "logits" or estimator._objectives().get("auxiliary")
+    if told:
+        return True
+    raise AttributeError(
+        f"{type(estimator).__name__}: the modalities have no heads of their own; fusion='logits' "
+        "or objectives={'auxiliary': 0.3} give them some."
+    )
+
+
+class PredictionMixin:
+    """The predicting half of a `JointFusionClassifier` or `JointFusionRegressor`."""
+
+    def _read(self, X):
+        """Prepare X for the network."""
+        check_is_fitted(self)
+        table, where = locate(
+            as_table(X), getattr(self, "feature_names_in_", None), self.n_features_in_, self
+        )
+        warn_absent_columns(self._selections, where, self)
+        inputs, store = {}, open_store(self.memory, reading=True)
+        for selection, (name, part) in zip(self._selections, self._parts.items(), strict=True):
+            data, present = select_rows(table, selection, where, as_series=part.wants_column)
+            with add_error_note(
+                f"Raised while preparing modality {name!r} of {type(self).__name__}. Rows are "
+                "counted among those where the modality is present."
+            ):
+                inputs[name] = None if data is None else part.prepare(data, store), present
+        return FusionInputs(inputs)
+
+    def _decoded(self, X):
+        """Probabilities or numbers of each target; the prior where nothing is present."""
+        inputs = self._read(X)
+        return self._decode(inputs, self._outputs(self.module_, inputs))
+
+    def _decoded_one(self, row):
+        """The same of one row, given as a dict."""
+        if not hasattr(self, "module_"):  # the check itself takes half as long as the network
+            check_is_fitted(self)
+        columns = getattr(self, "feature_names_in_", range(self.n_features_in_))
+        inputs = read_row(row, columns, self._selections, self._parts, type(self).__name__)
+        return self._decode(inputs, predict_row(self.module_, inputs))
+
+    def _decode(self, inputs, outputs):
+        nothing = ~inputs.mask.any(axis=1)
+        if nothing.any():
+            warnings.warn(
+                f"{type(self).__name__}: {nothing.sum()} of {len(nothing)} rows have no modality "
+                f"present (first {np.flatnonzero(nothing)[:5].tolist()}); they get the share of "
+                "each class, the mean of numbers in training.",
+                UserWarning,
+                stacklevel=5,
+            )
+        decoded = decode(self._target, outputs, self._fitted_loss)
+        for values, prior in zip(decoded, self._priors, strict=True):
+            values[nothing] = prior
+        return decoded
+
+    def _labels(self, decoded):
+        """Labels or numbers of each target."""
+        pairs = zip(each_target(self._target), decoded, strict=True)
+        return [label(single, values) for single, values in pairs]
+
+    def _answer(self, X):
+        """Labels or numbers; of several targets a frame."""
+        answers = self._labels(self._decoded(X))
+        if self._target.kind != MULTITASK:
+            return answers[0]
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(self._by_target(answers), index=index)
+
+    def predict_one(self, row):
+        """Predict one row as it comes, without building a frame: for use in real time.
+
+        Parameters
+        ----------
+        row : dict of {str or int: cell}
+            Cells by the columns of `fit` (by position where those had no names): an array, a text,
+            a number. A modality of one column is absent where its cell is left out, None or NA; a
+            table where all its cells are left out. A waveform has the sample rate of the column of
+            `fit`; paths are those of files, whatever root that column had.
+
+        Returns
+        -------
+        y : label or number
+            An array for multilabel and several outputs; of several targets a dict by name.
+        """
+        answers = self._labels(self._decoded_one(row))
+        return self._by_target([answer[0] for answer in answers])
+
+    def _by_target(self, values):
+        """One array a target: alone, or by name."""
+        if self._target.kind != MULTITASK:
+            return values[0]
+        return dict(zip(self._target.targets, values, strict=True))
+
+    def score(self, X, y, sample_weight=None):
+        """Score predictions: mean accuracy of classes, R2 of numbers, the mean over targets.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities, as in `fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), or DataFrame
+            True values; of several targets only the known ones count.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        score : float
+        """
+        check_is_fitted(self)
+        if self._target.kind != MULTITASK:
+            return super().score(X, y, sample_weight)
+        return score_targets(
+            y, self.predict(X), self._target.targets, type(self).__name__, sample_weight
+        )
+
+    # ------------------------------------------------------------------------------ modalities
+
+    @available_if(_fusion_tells)
+    def modality_weights(self, X):
+        """Tell the share that each modality has in the fused features.
+
+        For fusions "weighted", "gated", "attention" and "graph", and classes of your own that
+        have ``weights``: how much the fusion lets through (of "attention" and "graph", in the last
+        round and beside what each modality says itself), not how much the prediction would change:
+        that is what :func:`~sklearn.inspection.permutation_importance` tells, on the frame.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities, as in `fit`.
+
+        Returns
+        -------
+        weights : DataFrame of shape (n_samples, n_modalities)
+            Rows sum to one, 0 where a modality is absent (all 0 where all are).
+        """
+        inputs = self._read(X)  # first: it says if nothing is fitted
+        weights = self._outputs(self.module_, inputs, method="weights")
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(weights.astype(np.float64), columns=list(self._parts), index=index)
+
+    @available_if(_heads_tell)
+    def predict_modalities(self, X):
+        """Tell what each modality's own head predicts, as probabilities or numbers.
+
+        With fusion "logits" or the objective "auxiliary". The entropy of these probabilities is
+        the uncertainty of each modality.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_columns)
+            The modalities, as in `fit`.
+
+        Returns
+        -------
+        predictions : dict of str to ndarray of shape (n_samples, n_classes) or (n_samples, n)
+            By modality, probabilities or numbers in the units of `y`; NaN rows where it is
+            absent. Of several targets a dict by target for each modality.
+        """
+        inputs = self._read(X)
+        outputs = self._outputs(self.module_, inputs, method="modality_outputs")
+        told = {}
+        for m, name in enumerate(self._parts):
+            decoded = decode(self._target, outputs[:, m], self._fitted_loss)
+            for values in decoded:
+                values[~inputs.mask[:, m]] = np.nan
+            told[name] = self._by_target(decoded)
+        return told

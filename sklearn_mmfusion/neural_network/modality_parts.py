@@ -1,0 +1,154 @@
+"""What a joint network takes in from a triple: an encoder, or a transformer's features.
+
+All parts follow the encoder protocol (see `feature_extraction._base`), with fit parameters for
+what is fitted alone, the attribute ``alone``: ``fit_prepare(X, y, params)``, ``prepare(X)``,
+``build_module()``. X is what `select_rows` gives. What is fitted and prepared goes through a store
+where there is one.
+"""
+
+import numpy as np
+import torch
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_array
+
+from sklearn_mmfusion._cache import asked, fit_transform, fitted, read
+from sklearn_mmfusion._torch import DenseRows, Inputs, LazyRows
+from sklearn_mmfusion._triples import as_transformer, is_encoder, is_passthrough, wants_column
+from sklearn_mmfusion.modules.fusion_network import FeatureNetwork
+from sklearn_mmfusion.preprocessing.scaling import mean_and_scale
+
+
+def as_part(estimator, width, dropout):
+    """The part of a joint network that an (unfitted) estimator of a triple stands for.
+
+    Encoders, and pipelines that end in one, are trained with the network; what else transforms
+    joins as features, frozen encoders among them.
+    """
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if not isinstance(last, FrozenEstimator) and is_encoder(last):
+        return EncoderPart(estimator)
+    return FeaturePart(as_transformer(estimator), width, dropout)
+
+
+class EncoderPart:
+    """An encoder, trained with the network, and the steps that come before it in a pipeline."""
+
+    takes_arrays = False  # a table of named columns is a frame to it
+
+    def __init__(self, estimator):
+        self.wants_column = wants_column(estimator)
+        steps = estimator.steps if isinstance(estimator, Pipeline) else [("", estimator)]
+        self.alone = estimator[:-1] if len(steps) > 1 else None
+        self.encoder = steps[-1][1]
+        self.fit_keys = None, None  # of both
+
+    def fit_prepare(self, X, y, params, store=None, who=""):
+        self.sample_rate = sample_rate(X)
+        alone_key = None
+        if self.alone is not None:
+            self.alone, X, alone_key = fit_alone(self.alone, X, y, params, store, who)
+
+        def call(encoder, X):
+            inputs = as_inputs(encoder.fit_prepare(X, y))
+            return None if is_lazy(inputs) else inputs
+
+        self.encoder, inputs, key = fitted(
+            self.encoder, X, call, store, what="fit_prepare", told=y, who=who
+        )
+        self.fit_keys = alone_key, key if inputs is not None else None
+        return prepare(self.encoder, read(self.encoder, X)) if inputs is None else inputs
+
+    def prepare(self, X, store=None):
+        alone_key, key = self.fit_keys
+        if self.alone is not None:
+            X = asked(self.alone, X, transform, store, alone_key, what="transform")
+        # inputs that are read from the column when a batch is drawn are not stored
+        store = None if key is None else store
+        return asked(self.encoder, X, prepare, store, key, what="prepare")
+
+    def build_module(self):
+        return self.encoder.build_module()
+
+
+def sample_rate(X):
+    """Of a column that says it, in Hz; else None."""
+    return getattr(getattr(X, "dtype", None), "sample_rate", None)
+
+
+def as_small(rows):
+    """An array; of floats, one of float32, as the network computes."""
+    rows = np.asarray(rows)
+    return rows.astype(np.float32, copy=False) if rows.dtype.kind == "f" else rows
+
+
+def as_inputs(prepared):
+    """What an encoder prepared, of which one of a user's own may give a dict of arrays."""
+    if isinstance(prepared, dict):
+        return Inputs(**{key: DenseRows(as_small(rows)) for key, rows in prepared.items()})
+    return prepared
+
+
+def is_lazy(inputs):
+    """Whether inputs are read from the column when a batch is drawn."""
+    return any(isinstance(source, LazyRows) for source in inputs.sources.values())
+
+
+def prepare(encoder, X):
+    """What an encoder prepares of a column."""
+    return as_inputs(encoder.prepare(X))
+
+
+def transform(transformer, X):
+    """What a transformer makes of a column."""
+    return transformer.transform(X)
+
+
+def fit_alone(transformer, X, y, params, store, who):
+    """Fit a transformer with its fit parameters, and transform the same rows.
+
+    Returns
+    -------
+    transformer, features, key
+        As `fitted` gives them.
+    """
+
+    def call(transformer, X):
+        return fit_transform(transformer, X, y, {"fit": params, "fit_transform": params})
+
+    told = y, params
+    return fitted(transformer, X, call, store, what="fit_transform", told=told, who=who)
+
+
+class FeaturePart:
+    """A transformer, fitted by itself: its features, standardized, behind one embedding."""
+
+    def __init__(self, transformer, width, dropout):
+        self.wants_column = wants_column(transformer)
+        self.takes_arrays = is_passthrough(transformer)
+        self.alone = transformer
+        self.arguments = {"out_features": width, "dropout": dropout}
+        self.fit_key = None
+
+    def fit_prepare(self, X, y, params, store=None, who=""):
+        self.sample_rate = sample_rate(X)
+        self.alone, features, self.fit_key = fit_alone(self.alone, X, y, params, store, who)
+        features = self._check(features)
+        self.mean, self.scale = mean_and_scale(features)
+        return Inputs(features=DenseRows(features))
+
+    def prepare(self, X, store=None):
+        features = asked(self.alone, X, transform, store, self.fit_key, what="transform")
+        return Inputs(features=DenseRows(self._check(features)))
+
+    def build_module(self):
+        module = FeatureNetwork(len(self.mean), **self.arguments)
+        module.set_scale(torch.tensor(self.mean), torch.tensor(self.scale))
+        return module
+
+    def _check(self, features):
+        try:
+            return check_array(features, accept_sparse="csr", dtype="float32", input_name="X")
+        except ValueError as error:
+            error.add_note("Gaps in a table need an imputer: make_pipeline(SimpleImputer(), ...).")
+            raise

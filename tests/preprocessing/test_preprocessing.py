@@ -1,0 +1,375 @@
+"""Front ends against librosa, scipy and scikit-learn's CountVectorizer."""
+
+import pickle
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import signal
+from scipy.io import wavfile
+from sklearn.feature_extraction.text import CountVectorizer
+
+from sklearn_mmfusion.containers import FileArray, TensorArray
+from sklearn_mmfusion.preprocessing.audio import LogMelSpectrogram, mel_filters
+from sklearn_mmfusion.preprocessing.text import Tokenizer, normalize_text, split_words
+
+RATE = 8000
+WORDS = st.text(alphabet="abcdefgxyz", min_size=1, max_size=6)
+TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=6).map(" ".join), min_size=1, max_size=6)
+
+
+def waves(lengths, seed=0, amplitude=0.3):
+    """Chirps in noise, loud enough that no band falls under the floor of the logarithm."""
+    rng = np.random.default_rng(seed)
+    return [
+        (
+            amplitude * signal.chirp(np.arange(n) / RATE, 200, max(n, 2) / RATE, 3000)
+            + 0.1 * rng.standard_normal(n)
+        ).astype(np.float32)
+        for n in lengths
+    ]
+
+
+def cells(column):
+    return [np.asarray(cell) for cell in column]
+
+
+# ------------------------------------------------------------------------------ log-mel
+
+
+@pytest.mark.parametrize(
+    ("sample_rate", "n_fft", "n_mels", "fmin", "fmax"),
+    [(8000, 256, 40, 0.0, 4000.0), (16000, 512, 64, 60.0, 7600.0), (22050, 1024, 20, 0.0, 11025.0)],
+)
+@pytest.mark.filterwarnings("ignore:Empty filters detected:UserWarning")
+def test_mel_filters_equal_librosa(sample_rate, n_fft, n_mels, fmin, fmax):
+    librosa = pytest.importorskip("librosa", reason="librosa is the oracle of the mel filters")
+    expected = librosa.filters.mel(
+        sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, norm="slaney"
+    )
+    filters = mel_filters(sample_rate, n_fft, n_mels, fmin, fmax)
+    np.testing.assert_allclose(filters.T, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("n_samples", [100, 1999, 4000])
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(None, None), (400, 160)])
+@pytest.mark.filterwarnings("ignore:n_fft=.* is too large for input signal:UserWarning")
+def test_log_mel_equals_librosa(n_samples, n_fft, hop_length):
+    librosa = pytest.importorskip("librosa", reason="librosa is the oracle of the spectrogram")
+    (wave,) = waves([n_samples])
+    front = LogMelSpectrogram(RATE, n_fft=n_fft, hop_length=hop_length, remove_mean=False)
+    (frames,) = cells(front.fit_transform([wave]))
+    power = librosa.feature.melspectrogram(
+        y=wave,
+        sr=RATE,
+        n_fft=front.n_fft_,
+        hop_length=front.hop_length_,
+        n_mels=40,
+        center=True,
+        pad_mode="constant",
+        power=2.0,
+    )
+    np.testing.assert_allclose(frames, np.log(np.maximum(power.T, 1e-6)), atol=1e-3)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.integers(1, 900), min_size=1, max_size=5),
+    st.sampled_from([None, 128, 255]),
+    st.sampled_from([None, 33]),
+)
+def test_batching_and_ragged_lengths_change_no_bit(lengths, n_fft, hop_length):
+    front = LogMelSpectrogram(RATE, n_fft=n_fft, hop_length=hop_length, n_mels=12)
+    together = cells(front.fit(waves(lengths)).transform(TensorArray(waves(lengths))))
+    assert [len(f) for f in together] == [1 + n // front.hop_length_ for n in lengths]
+    assert {f.dtype for f in together} == {np.dtype(np.float32)}
+    for wave, frames in zip(waves(lengths), together, strict=True):
+        np.testing.assert_array_equal(cells(front.transform(TensorArray([wave])))[0], frames)
+
+
+def test_many_recordings_equal_one_at_a_time():
+    lengths = np.random.default_rng(0).integers(80, 1200, size=70)
+    front = LogMelSpectrogram(RATE).fit(waves(lengths))
+    together = cells(front.transform(TensorArray(waves(lengths))))
+    for i in range(0, 70, 9):
+        alone = cells(front.transform(TensorArray([waves(lengths)[i]])))[0]
+        np.testing.assert_array_equal(alone, together[i])
+
+
+def test_recordings_of_several_blocks_equal_one_block(monkeypatch):
+    lengths = np.random.default_rng(0).integers(80, 1200, size=12)
+    front = LogMelSpectrogram(RATE).fit(waves(lengths))
+    whole = cells(front.transform(waves(lengths)))
+    monkeypatch.setattr("sklearn_mmfusion.preprocessing.audio.BLOCK", 2000)
+    for a, b in zip(whole, front.transform(waves(lengths)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("hop_length", [40, 900])  # 900: no window holds the last samples
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_recording_that_is_not_finite_is_refused_by_row(hop_length, value):
+    recordings = waves([850, 890])
+    recordings[1][-1] = value
+    front = LogMelSpectrogram(RATE, hop_length=hop_length)
+    with pytest.raises(ValueError, match="Recording in row 1 contains NaN or infinity"):
+        front.fit_transform(recordings)
+
+
+def test_equal_lengths_as_a_table_equal_a_ragged_column():
+    table = np.stack(waves([500] * 4))
+    front = LogMelSpectrogram(RATE).fit(table)
+    assert front.n_features_in_ == 500
+    column = TensorArray([*waves([500] * 4), np.zeros(3, np.float32)])[:4]
+    for a, b in zip(front.transform(table), front.transform(column), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.int16, 2**15), (np.int32, 2**31)])
+def test_whole_numbers_equal_their_floats(dtype, scale):
+    whole = [np.round(w * 2**14).astype(dtype) * dtype(scale // 2**15) for w in waves([700, 900])]
+    floats = [w.astype(np.float64) / scale for w in whole]
+    front = LogMelSpectrogram(RATE)
+    for a, b in zip(front.fit_transform(whole), front.fit_transform(floats), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_unsigned_samples_swing_about_the_middle():
+    signed = [np.round(w * 100).astype(np.int8) for w in waves([700])]
+    unsigned = [(w.astype(np.int16) + 128).astype(np.uint8) for w in signed]
+    front = LogMelSpectrogram(RATE)
+    (a,), (b,) = cells(front.fit_transform(signed)), cells(front.fit_transform(unsigned))
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32])
+def test_wav_files_equal_arrays(tmp_path, dtype):
+    arrays = waves([700, 900])
+    if dtype != np.float32:
+        half = 2 ** (8 * np.dtype(dtype).itemsize - 1)
+        arrays = [np.round(w * half / 2 + half * (dtype == np.uint8)).astype(dtype) for w in arrays]
+    paths = [tmp_path / f"{i}.wav" for i in range(2)]
+    for path, wave in zip(paths, arrays, strict=True):
+        wavfile.write(path, RATE, wave)
+    front = LogMelSpectrogram(RATE).fit(arrays)
+    expected = cells(front.transform(arrays))
+    for column in (FileArray(paths), [str(p) for p in paths], pd.Series(paths)):
+        for a, b in zip(front.transform(column), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("rate", [16000, 6000, 11025.0])
+def test_resampling_equals_scipy(rate):
+    (wave,) = waves([1600])
+    divisor = np.gcd(int(rate), RATE)
+    expected = signal.resample_poly(wave, RATE // divisor, int(rate) // divisor)
+    front = LogMelSpectrogram(RATE, resample=True).fit(waves([300, 400]))
+    (a,) = cells(front.transform(TensorArray([wave], sample_rate=rate)))
+    (b,) = cells(front.transform(TensorArray([expected], sample_rate=RATE)))
+    np.testing.assert_allclose(a, b, atol=1e-4)
+    refusing = LogMelSpectrogram(RATE).fit(waves([300, 400]))
+    with pytest.raises(ValueError, match=r"row 0 has sample_rate=.* Hz; expected 8000.*resample"):
+        refusing.transform(TensorArray([wave], sample_rate=rate))
+
+
+def test_remove_mean_takes_off_each_band_and_with_it_the_loudness():
+    plain = LogMelSpectrogram(RATE, remove_mean=False).fit_transform(waves([900, 500]))
+    centered = LogMelSpectrogram(RATE).fit_transform(waves([900, 500]))
+    louder = LogMelSpectrogram(RATE).fit_transform([2 * w for w in waves([900, 500])])
+    for raw, a, b in zip(plain, centered, louder, strict=True):
+        np.testing.assert_allclose(a, raw - raw.mean(0), atol=1e-5)
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_absent_recordings_stay_absent():
+    column = TensorArray([waves([300])[0], None, waves([400])[0]])
+    front = LogMelSpectrogram(RATE)
+    frames = front.fit_transform(column)
+    assert frames.isna().tolist() == [False, True, False]
+    alone = front.transform(column[[1]])
+    assert alone.isna().all() and alone.dtype.cell_shape[-1] == 40
+    np.testing.assert_array_equal(frames[2], front.transform(column[[2]])[0])
+
+
+def test_frequency_limits_are_checked():
+    with pytest.raises(ValueError, match=r"fmin=0.0 and fmax=5000 must satisfy.*4000"):
+        LogMelSpectrogram(RATE, fmax=5000).fit(waves([300]))
+    with pytest.raises(ValueError, match="fmin=3000 and fmax=2000"):
+        LogMelSpectrogram(RATE, fmin=3000, fmax=2000).fit(waves([300]))
+
+
+def test_stereo_recordings_are_refused_by_row():
+    stereo = TensorArray([np.ones((300, 2), np.float32)] * 2)
+    with pytest.raises(ValueError, match=r"row 0 has shape \(300, 2\); expected.*channels"):
+        LogMelSpectrogram(RATE).fit(stereo).transform(stereo)
+
+
+# ------------------------------------------------------------------------------ tokenizer
+
+
+def bags(tokenizer, texts):
+    """One Counter of n-grams a text, read back from the ids; 0 is None."""
+    tokens = {i: token for token, i in tokenizer.vocabulary_.items()}
+    return [Counter(tokens.get(int(i)) for i in cell) for cell in tokenizer.transform(texts)]
+
+
+def counted(vectorizer, texts):
+    names = vectorizer.get_feature_names_out()
+    rows = vectorizer.transform(texts).toarray()
+    return [Counter({names[j]: int(row[j]) for j in row.nonzero()[0]}) for row in rows]
+
+
+@settings(max_examples=30, deadline=None)
+@given(TEXTS, st.sampled_from([(1, 1), (1, 2), (2, 3)]))
+def test_word_bags_equal_count_vectorizer(texts, ngram_range):
+    if ngram_range[0] > 1:
+        texts = [f"{t} a b c" for t in texts]  # scikit-learn refuses an empty vocabulary
+    pattern = r"(?u)\b\w+\b"
+    vectorizer = CountVectorizer(ngram_range=ngram_range, token_pattern=pattern).fit(texts)
+    tokenizer = Tokenizer(ngram_range=ngram_range).fit(texts)
+    assert set(tokenizer.vocabulary_) == set(vectorizer.vocabulary_)
+    assert bags(tokenizer, texts) == counted(vectorizer, texts)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    # Longer than the n-grams: scikit-learn counts a shorter word as if it were one.
+    st.lists(st.text(alphabet="abcxyz", min_size=3, max_size=9), min_size=1, max_size=6),
+    st.sampled_from([(1, 1), (2, 2), (1, 4), (3, 4)]),
+)
+def test_character_ngrams_of_a_word_equal_count_vectorizer(words, ngram_range):
+    vectorizer = CountVectorizer(analyzer="char_wb", ngram_range=ngram_range).fit(words)
+    tokenizer = Tokenizer("char", ngram_range=ngram_range).fit(words)
+    assert set(tokenizer.vocabulary_) == set(vectorizer.vocabulary_)
+    assert bags(tokenizer, words) == counted(vectorizer, words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Red, green & blue-ish!", ["red", "green", "blue", "ish"]),
+        ("我喜欢猫 cats", ["我", "喜", "欢", "猫", "cats"]),
+        ("ねこ好きcat2", ["ね", "こ", "好", "き", "cat2"]),
+        ("한국어 문장", ["한국어", "문장"]),
+        ("हिन्दी में शब्द", ["हिन्दी", "में", "शब्द"]),  # vowel signs are combining marks
+        ("ภาษาไทย ดี", ["ภาษาไทย", "ดี"]),
+        ("السَّلامُ عليكم، نعم", ["السَّلامُ", "عليكم", "نعم"]),
+        ("Straße STRASSE", ["strasse", "strasse"]),
+        ("привет, МИР", ["привет", "мир"]),
+        ("e\u0301te\u0301 \u00e9t\u00e9", ["\u00e9t\u00e9", "\u00e9t\u00e9"]),
+        ("ﬁne ＡＢＣ １２ ｶﾞ", ["fine", "abc", "12", "ガ"]),
+        ("", []),
+        (" \t\n…!?", []),
+        ("👍🏽 ok!", ["👍", "🏽", "ok"]),
+    ],
+)
+def test_words_of_many_scripts(text, words):
+    assert split_words(normalize_text(text)) == words
+
+
+@given(st.text(alphabet="aB1_ .-\u00e9\u0431\u2776", max_size=12))
+def test_words_do_not_depend_on_other_words_of_a_text(text):
+    # An ideograph in the text sends all of it through the pattern for every script.
+    assert split_words(f"{text} 猫") == [*split_words(text), "猫"]
+
+
+@pytest.mark.parametrize("ngram_range", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("texts", [["ab cd", "ef gh"], ["ab", "猫 cd e"], ["…", ""], [None, None]])
+def test_ids_of_many_texts_equal_those_of_each(texts, ngram_range):
+    tokenizer = Tokenizer(ngram_range=ngram_range).fit(["ab cd", "猫 cd e ef"])
+    ids = tokenizer.transform(pd.Series(texts, dtype=object))
+    assert ids.dtype.value_dtype == np.int32
+    for text, own in zip(texts, ids, strict=True):
+        if text is not None:
+            np.testing.assert_array_equal(own, tokenizer.encode(text))
+    assert ids.isna().tolist() == [text is None for text in texts]
+
+
+def test_composed_and_decomposed_text_get_the_same_ids():
+    tokenizer = Tokenizer("char", ngram_range=(1, 3)).fit(["\u00e9t\u00e9", "über"])
+    a, b = tokenizer.transform(["e\u0301te\u0301", "\u00e9t\u00e9"])
+    np.testing.assert_array_equal(a, b)
+    assert (a > 0).all()
+
+
+def test_case_is_kept_if_asked():
+    assert set(Tokenizer(lowercase=False).fit(["Red red"]).vocabulary_) == {"Red", "red"}
+    assert set(Tokenizer().fit(["Red red"]).vocabulary_) == {"red"}
+
+
+def test_min_df_and_max_features_keep_what_most_texts_hold():
+    texts = ["a a a b", "b c", "b c d", "e"]
+    ranked = ["b", "c", "a", "d", "e"]  # by texts, then by the alphabet
+    assert Tokenizer().fit(texts).vocabulary_ == {w: i for i, w in enumerate(ranked, start=1)}
+    assert Tokenizer(max_features=3).fit(texts).vocabulary_ == {"b": 1, "c": 2, "a": 3}
+    tokenizer = Tokenizer(min_df=2).fit(texts)
+    assert tokenizer.vocabulary_ == {"b": 1, "c": 2}
+    assert tokenizer.n_tokens_ == 3
+    assert set(CountVectorizer(token_pattern=r"\w+", min_df=2).fit(texts).vocabulary_) == {"b", "c"}
+
+
+def test_unknown_empty_and_absent_texts():
+    tokenizer = Tokenizer().fit(["one two", None, "two"])
+    ids = tokenizer.transform(["two six", "", None, "…"])
+    assert ids.isna().tolist() == [False, False, True, False]
+    assert [ids[i].tolist() for i in (0, 1, 3)] == [[1, 0], [], []]
+    assert ids[0].dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.array(["one two", "two"]),
+        pd.Series(["one two", "two"]),
+        np.array(["one two", "two"], dtype=object),
+        pd.DataFrame({"t": ["one two", "two"]}),
+    ],
+)
+def test_texts_come_in_any_container(column):
+    expected = Tokenizer().fit(["one two", "two"])
+    tokenizer = Tokenizer().fit(column)
+    assert tokenizer.vocabulary_ == expected.vocabulary_
+    assert [c.tolist() for c in tokenizer.transform(column)] == [[2, 1], [1]]
+
+
+def test_numbers_are_read_as_their_digits():
+    tokenizer = Tokenizer().fit(np.array([[1.0, 25.0], [3.0, 1.0]]))
+    assert set(tokenizer.vocabulary_) == {"1", "25", "3"}
+
+
+def test_pickled_tokenizer_gives_the_same_ids():
+    texts = ["one two", "हिन्दी 猫"]
+    tokenizer = Tokenizer("char", ngram_range=(1, 2)).fit(texts)
+    again = pickle.loads(pickle.dumps(tokenizer))
+    for a, b in zip(tokenizer.transform(texts), again.transform(texts), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_paths_are_no_texts(tmp_path):
+    with pytest.raises(TypeError, match="file paths; expected texts"):
+        Tokenizer().fit(FileArray([tmp_path / "a.png", tmp_path / "b.png"]))
+
+
+def test_integer_samples_of_wide_types_sound_like_the_others():
+    samples = (3000 * np.sin(np.arange(4000) / 5)).astype(np.int16)
+    expected = LogMelSpectrogram(RATE).fit_transform([samples])[0]
+    for dtype in (np.int64, np.float64):
+        scale = 1 if dtype is np.int64 else 2.0**15
+        got = LogMelSpectrogram(RATE).fit_transform([(samples / scale).astype(dtype)])[0]
+        np.testing.assert_allclose(got, expected, atol=1e-3)
+
+
+def test_unsigned_samples_do_not_depend_on_the_container():
+    samples = np.random.default_rng(0).integers(100, 156, (2, 1000), dtype=np.uint8)
+    table = LogMelSpectrogram(RATE).fit_transform(samples)
+    column = LogMelSpectrogram(RATE).fit_transform(TensorArray(samples))
+    assert all(np.array_equal(a, b) for a, b in zip(table, column, strict=True))
+
+
+def test_ngram_range_is_checked():
+    tokenizer = Tokenizer(ngram_range=(3, 1))
+    with pytest.raises(ValueError, match=r"ngram_range=\(3, 1\); expected two whole numbers"):
+        tokenizer.fit(["a"])
+    assert not hasattr(tokenizer, "n_features_in_")

@@ -1,0 +1,60 @@
+"""Mean and variance in chunks, against numpy over all rows at once."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from sklearn_mmfusion import ImageEncoder
+from sklearn_mmfusion.preprocessing.scaling import (
+    CHUNK,
+    mean_and_scale,
+    mean_and_variance,
+    row_slices,
+)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1000, 7), (CHUNK + 5, 1), (3, CHUNK + 1), (400, 2000)])
+def test_slices_cover_all_rows_once(shape):
+    slices = row_slices(*shape)
+    rows = np.concatenate([np.arange(shape[0])[part] for part in slices])
+    np.testing.assert_array_equal(rows, np.arange(shape[0]))
+    assert len(slices) == 1 or (slices[0].stop * shape[1] <= max(CHUNK, shape[1]))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_chunks_equal_all_rows_at_once(offset, dtype):
+    X = (50 * np.random.default_rng(0).random((1000, 4)) + offset).astype(dtype)
+    mean, variance = mean_and_variance(np.split(X, [1, 10, 700]))
+    np.testing.assert_allclose(mean, X.mean(0, dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(variance, X.var(0, dtype=np.float64), rtol=1e-9)
+
+
+def test_constant_columns_have_no_spread():
+    _, variance = mean_and_variance([np.full((7, 2), 0.1, np.float32)] * 3)
+    np.testing.assert_array_equal(variance, 0)
+
+
+@pytest.mark.parametrize("rows", [slice(None), np.arange(20_000) % 3 > 0])
+def test_scales_of_features_need_no_float64_copy(rows):
+    X = np.random.default_rng(0).random((20_000, 100), dtype=np.float32)
+    tracemalloc.start()
+    mean, scale = mean_and_scale(X, rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(mean, X[rows].mean(0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(scale, X[rows].std(0, dtype=np.float64), rtol=1e-6)
+    assert peak < X.nbytes
+
+
+def test_scales_of_images_need_no_float64_copy():
+    images = np.random.default_rng(0).integers(0, 256, (200, 128, 128, 3), np.uint8)
+    tracemalloc.start()
+    encoder = ImageEncoder()
+    encoder.fit_prepare(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(encoder.mean_, images.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(encoder.scale_, images.std((0, 1, 2)), rtol=1e-6)
+    assert peak < images.nbytes

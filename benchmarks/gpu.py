@@ -69,8 +69,10 @@ def make_sections():
 
 def run_section(function, plan, seconds):
     """All rows of a section, or as many as its time allowed."""
-    name = function.__name__.replace("_", " ")
-    section = Section(name, function.__doc__.strip().splitlines()[0])
+    section = Section(function.__name__.replace("_", " "), function.__doc__.strip().splitlines()[0])
+    if seconds <= 0:
+        section.skipped = True
+        return section
     start = time.perf_counter()
     try:
         for labels, measure in function(plan):
@@ -114,8 +116,8 @@ def describe():
 def write(folder, environment, sections):
     """JSON for programs, Markdown for people."""
     folder.mkdir(parents=True, exist_ok=True)
-    told = [vars(section) for section in sections]
-    content = json.dumps({"environment": environment, "sections": told}, indent=1, default=str)
+    contents = [vars(section) for section in sections]
+    content = json.dumps({"environment": environment, "sections": contents}, indent=1, default=str)
     (folder / "gpu.json").write_text(content, encoding="utf-8")
     lines = [", ".join(f"{name} {value}" for name, value in environment.items()), ""]
     for section in sections:
@@ -151,10 +153,7 @@ def run(plan, folder, quick):
     environment, done = describe(), []
     for function, whole, short in make_sections():
         seconds = min(short if quick else whole, deadline - time.perf_counter())
-        if seconds <= 0:
-            section = Section(function.__name__, function.__doc__.splitlines()[0], skipped=True)
-        else:
-            section = run_section(function, plan, seconds)
+        section = run_section(function, plan, seconds)
         done.append(section)
         write(folder, environment, done)
         print("\n".join(as_markdown(section)), flush=True)

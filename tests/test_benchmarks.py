@@ -183,9 +183,10 @@ def test_section_of_the_gpu_benchmark_ends_with_its_time(gpu):
         while True:
             yield {"what": plan}, dict
 
-    section = gpu.run_section(endless, "a", seconds=0.0)
+    section = gpu.run_section(endless, "a", seconds=1e-9)
     assert section.skipped
     assert len(section.rows) == 1
+    assert gpu.run_section(endless, "a", seconds=-1.0).rows == []  # no time at all
     assert "skipped" in "\n".join(gpu.as_markdown(section))
 
 

@@ -280,7 +280,7 @@ def select_rows(X, selection, where=None):
 def gathered(data):
     """A column of present cells of one shape as an ndarray; anything else as it is."""
     is_tensors = isinstance(data, pd.Series) and isinstance(data.array, TensorArray)
-    return data.array.gather() if is_tensors and not data.array.is_ragged else data
+    return data.array.gather() if is_tensors and not data.dtype.is_ragged else data
 
 
 def _take_columns(X, positions, labels):

@@ -362,9 +362,15 @@ transformer, default="concat"
         resolved = self._resolve(table)
         seed = root_seed(self.random_state)
         active = [(t, s) for t, s in resolved if t != "drop" and s.positions]
-        jobs, presence = self._fit_jobs(active, table, y, routed, seed)
+        if not active:
+            raise ValueError(
+                f"{type(self).__name__}: every transformer is 'drop' or selects no column; there "
+                "is nothing to fuse."
+            )
+        selected = select_for_fit(table, [s for _, s in active], type(self).__name__)
+        jobs = self._fit_jobs(active, selected, y, routed, seed)
         results = Parallel(n_jobs=self.n_jobs)(jobs)
-        blocks = self._keep_children(resolved, active, results, presence)
+        blocks = self._keep_children(resolved, active, selected, results)
         check_absent(blocks, self.missing)
         zero = self.missing == "zero"
         self.fill_values_ = {
@@ -387,16 +393,9 @@ transformer, default="concat"
             selections += resolve_triples(triples[-1:], table, names, estimator_name)
         return [(t, selection) for (_, t, _), selection in zip(triples, selections, strict=True)]
 
-    def _fit_jobs(self, active, table, y, routed, seed):
-        """One call of `fit_child` per transformer, and the rows where each is present."""
-        estimator_name = type(self).__name__
-        if not active:
-            raise ValueError(
-                f"{estimator_name}: every transformer is 'drop' or selects no column; there is "
-                "nothing to fuse."
-            )
+    def _fit_jobs(self, active, selected, y, routed, seed):
+        """One call of `fit_child` per transformer, on the rows where its modality is present."""
         jobs, store = [], open_store(self.memory)
-        selected = select_for_fit(table, [selection for _, selection in active], estimator_name)
         for i, (transformer, selection) in enumerate(active):
             child = seeded_clone(as_transformer(transformer), seed, selection.name)
             data, present = selected[i]
@@ -404,14 +403,14 @@ transformer, default="concat"
             params = {k: take_params(v, present) for k, v in routed.get(selection.name, {}).items()}
             args = (child, data, take_rows(y, present), selection, params)
             jobs.append(delayed(fit_child)(*args, message if self.verbose else None, store))
-        return jobs, [present for _, present in selected]
+        return jobs
 
-    def _keep_children(self, resolved, active, results, presence):
+    def _keep_children(self, resolved, active, selected, results):
         """Keep the fitted transformers; return the block of each."""
         children, blocks = {}, []
         self._active, self._widths, self._frame_columns, self._fit_keys = [], {}, {}, {}
-        for (_, selection), (child, output, fit_key), present in zip(
-            active, results, presence, strict=True
+        for (_, selection), (_, present), (child, output, fit_key) in zip(
+            active, selected, results, strict=True
         ):
             name = selection.name
             block, self._frame_columns[name] = as_block(selection, child, output, present)

@@ -110,11 +110,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         present = np.array([present for _, present in selected])
         self._absent = (~present.all(axis=1)).tolist()
         tests = [test for _, test in splits]
-        outputs, mask = self._out_of_fold(present, [row[1:] for row in done], tests)
-        rows = np.concatenate([np.zeros(0, dtype=int), *tests])
-        # where a fold could not be fitted there is nothing to learn the rule from
-        complete = (mask == present[:, rows]).all(axis=0)
-        rows, outputs, mask = rows[complete], outputs[:, complete], mask[:, complete]
+        outputs, mask, rows = self._out_of_fold(present, [row[1:] for row in done], tests)
         final = routed.get("final_estimator", Bunch(fit={})).fit
         final = _check_method_params(table, final, indices=rows)
         self._learn_rule(outputs, mask, y[rows], target[rows], weight[rows], final)
@@ -203,16 +199,19 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return (StratifiedGroupKFold if stratified else GroupKFold)(n_folds), groups
 
     def _out_of_fold(self, present, outputs, tests):
-        """Out-of-fold outputs of shape (n_modalities, n_rows, ...) and which are present.
+        """Out-of-fold outputs (n_modalities, n_rows, ...), which are present, and which rows.
 
-        `outputs` holds those of each modality and split, None where no row was there.
+        `outputs` holds those of each modality and split, None where no row was present. Rows of
+        folds in which a member could not be fitted are left out.
         """
+        rows = np.concatenate([np.zeros(0, dtype=int), *tests])
         starts = np.cumsum([0, *map(len, tests)])
         joined, mask = self._no_outputs(len(outputs), starts[-1])
         for m, of_modality in enumerate(outputs):
             for test, start, output in zip(tests, starts[:-1], of_modality, strict=True):
                 self._enter(joined, mask, m, start + np.flatnonzero(present[m, test]), output)
-        return joined, mask
+        complete = (mask == present[:, rows]).all(axis=0)
+        return joined[:, complete], mask[:, complete], rows[complete]
 
     def _no_outputs(self, n_modalities, n_rows):
         """Outputs of which none are there, to enter those of members in, and their mask."""

@@ -137,12 +137,9 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
                 args = take_rows(y, kept), self._child_params(routed, name, present, rows)
                 label = f"{estimator_name}: modality {name!r}"
                 inputs[name] = part.fit_inputs(data, *args, store, label), kept
+        class_weight = getattr(self, "class_weight", None)
         weight = combine_weights(
-            weight,
-            getattr(self, "class_weight", None),
-            y,
-            estimator_name=estimator_name,
-            kind=target.kind,
+            weight, class_weight, y, estimator_name=estimator_name, kind=target.kind
         )
         self._n_outputs = target.n_outputs
         self._priors = priors(target, weight)

@@ -269,3 +269,27 @@ def test_rows_that_turn_out_wider_than_the_first_are_kept_whole(monkeypatch):
     pixels = [np.uint8([7]), np.uint8([8]), np.float32([0.5])]
     inputs = Inputs(x=LazyRows(3, lambda rows: np.stack([pixels[row] for row in rows])))
     assert inputs.to("cpu").batch(np.arange(3))["x"].ravel().tolist() == [7.0, 8.0, 0.5]
+
+
+def test_batches_of_a_joint_network_have_one_layout():
+    # no row of the batch has "files" or "steps", of which other rows have some
+    decoded = []
+
+    def read(rows):
+        decoded.extend(rows.tolist())
+        return np.ones((len(rows), 2, 2), np.uint8)
+
+    lengths = np.array([2, 1])
+    parts = {
+        "table": (Inputs(x=DenseRows(np.zeros((4, 3), np.float32))), np.ones(4, bool)),
+        "files": (Inputs(x=LazyRows(2, read)), np.array([False, False, True, True])),
+        "steps": (Inputs(x=RaggedRows(np.zeros((3, 5)), lengths)), np.array([0, 0, 1, 1], bool)),
+    }
+    inputs = FusionInputs(parts)
+    none, all_ = inputs.batch(np.array([0, 1])), inputs.batch(np.array([2, 3]))
+    assert none.keys() == all_.keys()
+    for key, tensor in all_.items():
+        assert none[key].dtype == tensor.dtype and none[key].shape[1:] == tensor.shape[1:]
+    assert [len(none[key]) for key in ("files.x", "steps.x", "steps.x_lengths")] == [0, 0, 0]
+    inputs.batch(np.array([0, 1]))
+    assert decoded == [0, 0, 1]  # the shape of a file is read once

@@ -1,10 +1,12 @@
 """Networks made of encoders, a fusion and heads."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
 from sklearn_mmfusion.modules.fusion import LogitFusion, Projections
-from sklearn_mmfusion.modules.layers import Embedding
+from sklearn_mmfusion.modules.layers import Embedding, running_statistics
 from sklearn_mmfusion.modules.objectives import ALIGNMENTS
 
 
@@ -142,18 +144,12 @@ class FusionNetwork(nn.Module):
             valid = torch.zeros(0, 1, dtype=torch.bool, device=like.device)
             values = like.new_zeros(0, 1, token_width(encoder))
             return like.new_zeros(0, encoder.out_features), values, valid
-        # A single row has no spread: batch norm takes its running statistics and leaves them alone.
-        alone = self.training and n_rows == 1
-        if alone:
-            encoder.eval()
-        if self.reads_tokens and hasattr(encoder, "tokens"):
-            told = encoder.tokens(**batch)
-        else:
+        # A single row has no spread to normalize by.
+        with running_statistics(encoder) if self.training and n_rows == 1 else nullcontext():
+            if self.reads_tokens and hasattr(encoder, "tokens"):
+                return encoder.tokens(**batch)
             x = encoder(**batch)
-            told = x, x[:, None], torch.ones(n_rows, 1, dtype=torch.bool, device=x.device)
-        if alone:
-            encoder.train()
-        return told
+        return x, x[:, None], torch.ones(n_rows, 1, dtype=torch.bool, device=x.device)
 
     def weights(self, mask: Tensor, **batch: Tensor) -> Tensor:
         """Share of each modality in the fused features, (N, M), where the fusion tells it."""

@@ -45,6 +45,7 @@ class ImageCNN(nn.Module):
             height, width = height // pool[0], width // pool[1]
             self.pools.append(pool)
         self.grid = (min(height, 4), min(width, 4))
+        self.pool_to_grid = GridPool((height, width), self.grid)
         self.to(memory_format=torch.channels_last)
         self.embedding = Embedding(
             channels[-1] * self.grid[0] * self.grid[1], out_features, dropout
@@ -74,7 +75,55 @@ class ImageCNN(nn.Module):
             # Pooling first is the same as ReLU first (both are monotone) and four times cheaper.
             # Only what is pooled is nobody else's to read, a hook's say: it is written over.
             x = functional.relu(x) if pool == (1, 1) else functional.relu_(max_pool(x, pool))
-        return functional.adaptive_avg_pool2d(x, self.grid)  # (N, C, H', W') -> (N, C, g, g)
+        return self.pool_to_grid(x)  # (N, C, H', W') -> (N, C, g, g)
+
+
+class GridPool(nn.Module):
+    """Average over the cells of a grid, as `nn.AdaptiveAvgPool2d`, with deterministic gradients.
+
+    torch's own layer has none on a GPU and raises under ``torch.use_deterministic_algorithms``.
+
+    Shape: (N, C, H, W) -> (N, C, *grid).
+
+    Parameters of the constructor: ``size``, the (H, W) that are expected; others take longer.
+    """
+
+    def __init__(self, size: tuple[int, int], grid: tuple[int, int]):
+        super().__init__()
+        self.size, self.grid = size, grid
+        cells = None if self._is_even(size) else grid_cells(size, grid)
+        self.register_buffer("cells", cells, persistent=False)
+
+    def _is_even(self, size):
+        return size[0] % self.grid[0] == 0 and size[1] % self.grid[1] == 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = size = x.shape[2:]
+        if size == self.grid:
+            return x
+        if self._is_even(size):
+            return functional.avg_pool2d(x, (height // self.grid[0], width // self.grid[1]))
+        cells = self.cells if size == self.size else grid_cells(size, self.grid, x.device)
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, H W, C): no copy if channels-last
+        sums = torch.bmm(cells.to(x.dtype).expand(len(x), -1, -1), pixels)  # (N, g g, C)
+        means = (sums / cells.sum(1, keepdim=True)).to(x.dtype)
+        return means.unflatten(1, self.grid).permute(0, 3, 1, 2)
+
+
+def grid_cells(size: tuple[int, int], grid: tuple[int, int], device=None) -> Tensor:
+    """Which pixels belong to each cell of a grid, 0 or 1: (cells, pixels), both row by row.
+
+    Cells overlap where the size is no multiple of the grid: cell i of g reaches from
+    floor(i H / g) to ceil((i + 1) H / g).
+    """
+    axes = []
+    for length, n_cells in zip(size, grid, strict=True):
+        first = torch.arange(n_cells, device=device)[:, None] * length
+        steps = torch.arange(length, device=device)
+        axes.append((steps >= first // n_cells) & (steps * n_cells < first + length))
+    rows, columns = axes
+    both = rows[:, None, :, None] & columns[None, :, None, :]  # (g, g, H, W)
+    return both.flatten(2).flatten(0, 1).float()
 
 
 def max_pool(x: Tensor, pool: tuple[int, int]) -> Tensor:

@@ -7,6 +7,8 @@ Shape legend: ``N`` batch, ``C`` channels, ``F`` frequency bands, ``L`` padded l
 ``V`` all valid steps of a batch laid end to end.
 """
 
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,7 +20,8 @@ def pad(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     values : (V, ...), lengths : (N,) int64 on the CPU
     -> (N, L, ...) zero padded, mask (N, L) bool on the CPU
     """
-    mask = torch.arange(max(int(lengths.max()), 1)) < lengths[:, None]
+    steps = torch.arange(max(int(lengths.max()), 1), device=lengths.device)
+    mask = steps < lengths[:, None]
     out = values.new_zeros((mask.numel(), *values.shape[1:]))
     out = out.index_copy(0, valid_steps(mask, values.device), values)
     return out.unflatten(0, mask.shape), mask
@@ -27,6 +30,28 @@ def pad(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 def valid_steps(mask: Tensor, device: torch.device) -> Tensor:
     """Positions of the valid steps of a mask (N, L) among all N L of them: (V,) int64."""
     return mask.flatten().nonzero()[:, 0].to(device, non_blocking=True)
+
+
+@contextmanager
+def running_statistics(module: nn.Module):
+    """Let normalization layers use their running statistics inside the block, and keep them.
+
+    Other layers stay in training mode: cuDNN computes no gradients of a recurrent layer in
+    evaluation mode, and dropout goes on.
+    """
+    norms = [layer for layer in module.modules() if layer.training and _has_statistics(layer)]
+    try:
+        for layer in norms:
+            layer.training = False  # `eval` would reach the layers inside it too
+        yield
+    finally:
+        for layer in norms:
+            layer.training = True
+
+
+def _has_statistics(layer):
+    """Whether a layer is a batch normalization, torch's or one that names its buffers alike."""
+    return hasattr(layer, "running_mean") or hasattr(layer, "running_var")
 
 
 class MaskedBatchNorm(nn.Module):

@@ -178,6 +178,7 @@ class EvidentialLoss(nn.Module):
 
 def kl_from_uniform(alpha: Tensor) -> Tensor:
     """KL(Dir(alpha) || Dir(1)): alpha (N, n_classes) -> (N,)."""
-    total, n_classes = alpha.sum(1, keepdim=True), alpha.new_tensor(float(alpha.shape[1]))
+    # `new_full` writes the number on the device; `new_tensor` would copy it from the host.
+    total, n_classes = alpha.sum(1, keepdim=True), alpha.new_full((), alpha.shape[1])
     normalizer = torch.lgamma(total[:, 0]) - torch.lgamma(n_classes) - torch.lgamma(alpha).sum(1)
     return normalizer + ((alpha - 1) * (torch.digamma(alpha) - torch.digamma(total))).sum(1)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sklearn_mmfusion.modules.image import ImageCNN, max_pool, shift, standardize
+from sklearn_mmfusion.modules.image import GridPool, ImageCNN, max_pool, shift, standardize
 from tests.modules._networks import make_batch, make_network
 
 
@@ -112,3 +112,46 @@ def test_what_a_hook_is_told_stays_as_it_was(size):
     (output, copy), _ = told
     torch.testing.assert_close(output, copy)
     assert (output < 0).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.booleans(),
+)
+def test_grid_pool_is_adaptive_average_pooling(size, grid, dtype, expected_size):
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    x = x.to(memory_format=torch.channels_last)
+    pool = GridPool(size if expected_size else (7, 11), grid).to(dtype)
+    ours, torchs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    result, expected = pool(ours), functional.adaptive_avg_pool2d(torchs, grid)
+    torch.testing.assert_close(result, expected)
+    weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    (result * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(ours.grad, torchs.grad)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (3, 2), (8, 4), (16, 28)])
+def test_grid_pool_has_the_bits_of_torch_where_the_grid_divides_the_size(size):
+    grid = tuple(min(length, 4) for length in size)
+    x = torch.randn(5, 3, *size, generator=torch.Generator().manual_seed(0))
+    x = x.to(memory_format=torch.channels_last)
+    assert torch.equal(GridPool(size, grid)(x), functional.adaptive_avg_pool2d(x, grid))
+
+
+@pytest.mark.parametrize("size", [16, 32, 44])  # the grid itself, a multiple, no multiple
+def test_nothing_in_the_network_has_random_gradients_on_a_gpu(size):
+    # Operations that raise on a GPU under `torch.use_deterministic_algorithms`.
+    network = ImageCNN(1, (size, size), 2, channels=(3, 4))
+    with torch.profiler.profile() as profile:
+        network(torch.rand(4, 1, size, size)).sum().backward()
+    names = {event.key for event in profile.key_averages()}
+    assert "aten::max_pool2d_with_indices_backward" in names  # the backward pass was seen
+    assert not any("adaptive" in name or "upsample" in name for name in names)
+
+
+def test_pooling_weights_are_no_state():
+    assert not [name for name in ImageCNN(1, (20, 20), 2).state_dict() if "cells" in name]

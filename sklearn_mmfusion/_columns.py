@@ -1,27 +1,25 @@
 """Columns of X: selected by a triple, located again at predict, their present rows taken."""
 
-import sys
-import warnings
 from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
-from sklearn.utils import check_array
 
-from sklearn_mmfusion._sklearn import (
-    _get_feature_names,
-)
+from sklearn_mmfusion._sklearn import _get_feature_names
+from sklearn_mmfusion._validation import warn
 from sklearn_mmfusion.containers import TensorArray, as_column
+from sklearn_mmfusion.containers.conversion import as_table
 
 
 @dataclass(frozen=True)
 class Selection:
     """The columns of one triple, resolved against the training X.
 
-    `column` is the triple's own selection (a callable's answer in place of the callable),
-    `positions` index the training columns, `labels` name them for messages, and `single` says
-    that the selection is one column, whose absent rows make the modality absent.
+    `column` is the triple's own selection (the result of a callable instead of the callable),
+    `positions` index the training columns, `labels` name them for messages, `single` means that
+    the selection is one column, whose absent rows make the modality absent, and `as_series` that
+    it is kept a column of cells, as encoders read it: objects that are no cells then raise.
     """
 
     name: str
@@ -29,55 +27,38 @@ class Selection:
     positions: tuple
     labels: tuple
     single: bool
+    as_series: bool = False
+
+    def describe(self):
+        """The columns by name, for messages."""
+        unit = "column" if self.single else "columns"
+        return f"{unit} {', '.join(repr(label) for label in self.labels[:5])}"
 
 
-def as_table(X):
-    """X as a pandas DataFrame or a 2-D ndarray.
+# ------------------------------------------------------------------------------ fit
 
-    polars frames become pandas frames column by column, lists and array-likes become arrays.
-    A frame must have a row and a column; anything else goes through scikit-learn's `check_array`.
+
+def column_names(X):
+    """Names of the columns of X as an object array, or None where they are not strings."""
+    return _get_feature_names(X)
+
+
+def remember_columns(estimator, table):
+    """Set ``n_features_in_`` and, where all columns have names, ``feature_names_in_``.
+
+    Returns
+    -------
+    names : ndarray of str or None
     """
-    first = X[0] if isinstance(X, list) and X else X
-    if isinstance(first, dict) and not hasattr(first, "toarray"):  # scipy's dok_array is a dict
-        kind = "dict" if isinstance(X, dict) else "list of dicts"
-        raise TypeError(
-            f"X is a {kind}; expected a DataFrame with one column a modality. Build it with "
-            "multimodal_frame(image=..., text=...)."
-        )
-    polars = sys.modules.get("polars")
-    if polars is not None and isinstance(X, (polars.DataFrame, polars.LazyFrame)):
-        X = _from_polars(X)
-    if not isinstance(X, pd.DataFrame):
-        array = check_array(X, dtype=None, ensure_all_finite=False)
-        if array.dtype.kind in "US" and not hasattr(X, "dtype"):
-            # a list of mixed rows: keep its numbers numbers
-            array = check_array(X, dtype=object, ensure_all_finite=False)
-        return array
-    for count, what in zip(X.shape, ("sample", "feature"), strict=True):
-        if count == 0:
-            raise ValueError(
-                f"Found a frame with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is "
-                "required."
-            )
-    if not X.columns.is_unique:
-        repeated = X.columns[X.columns.duplicated()].tolist()
-        raise ValueError(f"X has more than one column called {repeated}; names must be unique.")
-    return X
+    names = column_names(table)
+    estimator.n_features_in_ = table.shape[1]
+    vars(estimator).pop("feature_names_in_", None)
+    if names is not None:
+        estimator.feature_names_in_ = names
+    return names
 
 
-def _from_polars(X):
-    X = X.collect() if hasattr(X, "collect") else X
-    return pd.DataFrame({column.name: _polars_column(column) for column in X.get_columns()})
-
-
-def _polars_column(column):
-    try:
-        return as_column(column, name=column.name)
-    except TypeError:  # dates, categories: a transformer of the user's knows them
-        return pd.array(column.to_list())
-
-
-def resolve(triple, X, names, owner, *, wants=False):
+def resolve(triple, X, names, estimator_name, *, as_series=False):
     """The `Selection` a triple makes among the columns of X (a table of `as_table`)."""
     name, _, column = triple
     if callable(column):
@@ -85,12 +66,30 @@ def resolve(triple, X, names, owner, *, wants=False):
     try:
         positions, single = _positions(column, names, X.shape[1])
     except (ValueError, TypeError) as error:
-        message = f"{type(owner).__name__}: modality {name!r}: {error}"
-        raise type(error)(message) from None
-    if wants and len(positions) == 1 and not _is_numeric(X, positions[0]):
+        raise type(error)(f"{estimator_name}: modality {name!r}: {error}") from None
+    if as_series and len(positions) == 1 and not _is_numeric(X, positions[0]):
         single = True  # ["photo"], as a column selector gives it, is that modality
     labels = tuple(positions if names is None else names[positions])
-    return Selection(name, column, tuple(positions), labels, single)
+    return Selection(name, column, tuple(positions), labels, single, as_series)
+
+
+def select_for_fit(table, selections, estimator_name):
+    """What `select_rows` returns for each selection of the training table, which all need rows.
+
+    Raises
+    ------
+    ValueError
+        If a modality has no present row.
+    """
+    selected = [select_rows(table, selection) for selection in selections]
+    for selection, (data, _) in zip(selections, selected, strict=True):
+        if data is None:
+            raise ValueError(
+                f"{estimator_name}: modality {selection.name!r} ({selection.describe()}) has no "
+                f"present row among {len(table)}; nothing can be learned from it. Set it to "
+                "'drop'."
+            )
+    return selected
 
 
 def _is_numeric(X, position):
@@ -99,7 +98,7 @@ def _is_numeric(X, position):
 
 
 def _positions(column, names, n_columns):
-    """Positions a column selection stands for, and whether it is a single column."""
+    """Positions of the columns of a selection, and whether it is a single column."""
     if isinstance(column, (str, Integral)) and not isinstance(column, (bool, np.bool_)):
         return [_position(column, names, n_columns)], True
     if isinstance(column, slice):
@@ -145,13 +144,23 @@ def _slice_positions(column, names, n_columns):
     return list(range(n_columns))[slice(start, stop, column.step)]
 
 
-def column_names(X):
-    """Names of the columns of X as an object array, or None where they are not strings."""
-    return _get_feature_names(X)
+# ------------------------------------------------------------------------------ predict
 
 
-def locate(X, names_in, n_features_in, owner):
-    """X as the table `owner` was fitted on knows it, and where each training column is in it.
+def select_for_predict(estimator, X, selections):
+    """What `select_rows` returns for each selection of X, located by a fitted estimator.
+
+    Columns that were there in `fit` and are absent now count as absent in all rows, with a warning.
+    """
+    estimator_name = type(estimator).__name__
+    names_in = getattr(estimator, "feature_names_in_", None)
+    table, where = locate(as_table(X), names_in, estimator.n_features_in_, estimator_name)
+    warn_absent_columns(selections, where, estimator_name)
+    return [select_rows(table, selection, where) for selection in selections]
+
+
+def locate(X, names_in, n_features_in, estimator_name):
+    """X as the table the estimator was fitted on, and where each training column is in it.
 
     Names decide when both have them, in any order and among any others; positions otherwise, and
     then the number of columns must be the same, and scikit-learn's warning is given.
@@ -163,32 +172,33 @@ def locate(X, names_in, n_features_in, owner):
     where : ndarray of shape (n_features_in,), dtype=int64
         Position of each training column in the table, -1 for an absent one.
     """
-    names, who = column_names(X), type(owner).__name__
+    names = column_names(X)
     if names_in is not None and names is not None:
         found = {name: position for position, name in enumerate(names)}
         return X, np.array([found.get(name, -1) for name in names_in], dtype=np.int64)
     if X.shape[1] != n_features_in:
         raise ValueError(
-            f"X has {X.shape[1]} features, but {who} is expecting {n_features_in} features as "
-            "input."
+            f"X has {X.shape[1]} features, but {estimator_name} is expecting {n_features_in} "
+            "features as input."
         )
     if names_in is not None:
-        message = f"X does not have valid feature names, but {who} was fitted with feature names"
-        warnings.warn(message, UserWarning, stacklevel=4)
+        warn(
+            f"X does not have valid feature names, but {estimator_name} was fitted with feature "
+            "names"
+        )
         X = pd.DataFrame(X).set_axis(names_in, axis=1).infer_objects()
     elif names is not None:
-        message = f"X has feature names, but {who} was fitted without feature names"
-        warnings.warn(message, UserWarning, stacklevel=4)
+        warn(f"X has feature names, but {estimator_name} was fitted without feature names")
         X = X.set_axis(range(n_features_in), axis=1)
     return X, np.arange(n_features_in)
 
 
-def warn_absent_columns(selections, where, owner):
-    """Warn of columns that were there in `fit` and are not now; they count as absent in all rows.
+def warn_absent_columns(selections, where, estimator_name):
+    """Warn of columns that were there in `fit` and are absent now.
 
-    It may be meant, it may be a misspelling: the caller cannot tell from the result.
+    That may be intended or a misspelling: the result does not show which.
     """
-    lost = {
+    absent = {
         selection.name: [
             label
             for label, position in zip(selection.labels, selection.positions, strict=True)
@@ -196,17 +206,42 @@ def warn_absent_columns(selections, where, owner):
         ]
         for selection in selections
     }
-    lost = {name: labels for name, labels in lost.items() if labels}
-    if lost:
-        warnings.warn(
-            f"{type(owner).__name__}: X lacks columns seen in fit, all their rows count as absent, "
-            f"in a table of several columns as NaN (modality: columns): {lost}.",
-            UserWarning,
-            stacklevel=4,
+    absent = {name: labels for name, labels in absent.items() if labels}
+    if absent:
+        warn(
+            f"{estimator_name}: X lacks columns seen in fit, all their rows count as absent, "
+            f"in a table of several columns as NaN (modality: columns): {absent}."
         )
 
 
-def select(X, selection, where=None, *, as_series=False):
+def warn_empty_rows(present, estimator_name, consequence):
+    """Warn of rows in which no modality is present.
+
+    Parameters
+    ----------
+    present : array-like of shape (n_modalities, n_samples), dtype=bool
+    estimator_name : str
+    consequence : str
+        What becomes of these rows, to complete the message.
+
+    Returns
+    -------
+    empty : ndarray of shape (n_samples,), dtype=bool
+        Which rows those are.
+    """
+    empty = ~np.any(present, axis=0)
+    if empty.any():
+        warn(
+            f"{estimator_name}: {empty.sum()} of {len(empty)} rows have no modality present "
+            f"(first {np.flatnonzero(empty)[:5].tolist()}); {consequence}."
+        )
+    return empty
+
+
+# ------------------------------------------------------------------------------ present rows
+
+
+def select_rows(X, selection, where=None):
     """The data of one selection, and which rows are present.
 
     Parameters
@@ -216,32 +251,15 @@ def select(X, selection, where=None, *, as_series=False):
     selection : Selection
         What to take.
     where : ndarray of int, default=None
-        What `locate` gave; None for the training X itself.
-    as_series : bool, default=False
-        Keep a single column of tensors a Series, which modality encoders want, rather than
-        an ndarray.
+        As `locate` returns it; None for the training X itself.
 
     Returns
     -------
     data : DataFrame, Series, ndarray or None
-        The **present rows** of a single column, all rows of a list of columns, None if nothing
-        is present.
+        The **present rows** of a single column, a Series whose cells are not copied (see
+        `gathered`), all rows of a list of columns, None if nothing is present.
     present : ndarray of shape (n_samples,), dtype=bool
         Rows of X that `data` holds.
-
-    See Also
-    --------
-    select_rows : The same, cells never gathered.
-    """
-    data, present = select_rows(X, selection, where, as_series=as_series)
-    return (data if as_series else gathered(data)), present
-
-
-def select_rows(X, selection, where=None, *, as_series=False):
-    """What `select` gives, a single column always a Series, none of whose cells are copied.
-
-    `gathered` makes of it what `select` gives without `as_series`, which here only says whether
-    objects that are no cells raise.
     """
     positions = np.array(selection.positions, dtype=np.int64)
     if where is not None:
@@ -250,7 +268,7 @@ def select_rows(X, selection, where=None, *, as_series=False):
         return None, np.zeros(len(X), dtype=bool)
     if not selection.single:
         return _take_columns(X, positions, selection.labels), np.ones(len(X), dtype=bool)
-    column = _take_column(X, positions[0], selection.labels[0], strict=as_series)
+    column = _take_column(X, positions[0], selection)
     present = ~np.asarray(column.isna(), dtype=bool)
     if not present.any():
         return None, present
@@ -262,7 +280,7 @@ def select_rows(X, selection, where=None, *, as_series=False):
 def gathered(data):
     """A column of present cells of one shape as an ndarray; anything else as it is."""
     is_tensors = isinstance(data, pd.Series) and isinstance(data.array, TensorArray)
-    return data.array.gather() if is_tensors and not data.array.is_ragged else data
+    return data.array.gather() if is_tensors and not data.dtype.is_ragged else data
 
 
 def _take_columns(X, positions, labels):
@@ -273,8 +291,9 @@ def _take_columns(X, positions, labels):
     return pd.concat(columns, axis=1, keys=labels)
 
 
-def _take_column(X, position, label, *, strict):
+def _take_column(X, position, selection):
     """One column as a Series, its objects converted to an array of cells where they can be."""
+    label = selection.labels[0]
     if isinstance(X, pd.DataFrame):
         column = X.iloc[:, position]
     else:
@@ -284,6 +303,6 @@ def _take_column(X, position, label, *, strict):
     try:
         return pd.Series(as_column(column, name=label), index=column.index, name=label)
     except (TypeError, ValueError):
-        if strict:
+        if selection.as_series:
             raise
-        return column  # objects of some other kind: a transformer of the user's knows them
+        return column  # objects of another kind: a custom transformer may take them

@@ -75,7 +75,7 @@ def losses_for(*kinds):
     return [name for name, loss in LOSSES.items() if set(kinds) & set(loss.kinds)]
 
 
-def resolve_loss(loss, kind, owner):
+def resolve_loss(loss, kind, estimator_name):
     """Name of the loss for a kind of target, where ``loss`` is a name or "auto".
 
     Raises
@@ -86,15 +86,15 @@ def resolve_loss(loss, kind, owner):
     if kind == MULTITASK:
         if loss != "auto":
             raise ValueError(
-                f"{owner}: loss={loss!r}, but y has several targets, each with the loss of its "
-                "kind. Set loss='auto'."
+                f"{estimator_name}: loss={loss!r}, but y has several targets, each with the loss "
+                "of its kind. Set loss='auto'."
             )
         return loss
     suited = losses_for(kind)
     if loss != "auto" and loss not in suited:
         raise ValueError(
-            f"{owner}: loss={loss!r} does not fit: the target is {kind}, for which it must be "
-            f"{' or '.join(map(repr, suited))}. Set loss='auto'."
+            f"{estimator_name}: loss={loss!r} does not fit: the target is {kind}, for which it must "
+            f"be {' or '.join(map(repr, suited))}. Set loss='auto'."
         )
     return suited[0] if loss == "auto" else loss
 

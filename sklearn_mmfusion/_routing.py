@@ -1,19 +1,63 @@
-"""Fit parameters for the estimators of a composition."""
+"""Fit parameters for the children of a composition, with metadata routing or without."""
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils import Bunch
 from sklearn.utils.validation import has_fit_parameter
 
 from sklearn_mmfusion._sklearn import (
     BaseSearchCV,
+    MethodMapping,
     _check_method_params,
+    _raise_for_params,
+    _routing_enabled,
     _safe_indexing,
+    process_routing,
 )
 
 
+def route_params(composition, children, params, caller="fit"):
+    """Fit parameters for each child by method, as scikit-learn's `process_routing` gives them.
+
+    Parameters
+    ----------
+    composition : estimator
+        Asks for the routing; names itself in messages.
+    children : dict of {str: estimator}
+        Who may take `sample_weight` and `groups` where metadata routing is disabled.
+    params : dict
+        As passed to the method `caller`; None counts as not passed.
+    caller : str, default="fit"
+
+    Returns
+    -------
+    routed : mapping of {str: {str: dict}}
+        By child and method ("fit", "fit_transform", "transform").
+    """
+    params = {key: value for key, value in params.items() if value is not None}
+    if _routing_enabled():
+        return process_routing(composition, caller, **params)
+    allow = None if caller == "transform" else ["sample_weight", "groups"]
+    _raise_for_params(params, composition, caller, allow=allow)
+    accepted = {name: accepted_fit_params(child, params) for name, child in children.items()}
+    return Bunch(
+        **{n: Bunch(fit=taken, fit_transform=taken, transform={}) for n, taken in accepted.items()}
+    )
+
+
+def transformer_mapping(transformer, callers):
+    """Which methods of a child transformer the fitting methods `callers` of its owner call."""
+    one_pass = hasattr(transformer, "fit_transform")
+    mapping = MethodMapping()
+    for caller in callers:
+        for callee in ["fit_transform"] if one_pass else ["fit", "transform"]:
+            mapping.add(caller=caller, callee=callee)
+    return mapping
+
+
 def accepted_fit_params(estimator, params):
-    """Those of `params` that the `fit` of an estimator takes, spelt for it.
+    """Those of `params` that the `fit` of an estimator takes, under the names it takes them by.
 
     Used without metadata routing. A Pipeline gets ``step__parameter`` for each of its steps.
     """
@@ -23,7 +67,7 @@ def accepted_fit_params(estimator, params):
             for name, step in estimator.steps
             for key, value in accepted_fit_params(step, params).items()
         }
-    if hasattr(type(estimator), "_triples_parameter"):  # hands them on in its turn
+    if hasattr(type(estimator), "_triples_parameter"):  # routes them itself
         return params
     if estimator is None or isinstance(estimator, (str, FrozenEstimator)):
         return {}
@@ -44,7 +88,9 @@ def take_params(params, present):
     """Fit parameters with those of one value per row restricted to the present rows."""
     for name, value in params.items():
         if name in ("sample_weight", "groups") and np.ndim(value) and len(value) != len(present):
-            raise ValueError(f"{name} has {len(value)} values; expected {len(present)}, one a row.")
+            raise ValueError(
+                f"{name} has {len(value)} values; expected {len(present)}, one per row."
+            )
     if present.all():
         return params
     return _check_method_params(present, params, indices=np.flatnonzero(present))

@@ -1,6 +1,5 @@
 """Targets as networks see them: one, or several named ones of mixed kinds."""
 
-import warnings
 from dataclasses import dataclass, replace
 from numbers import Real
 
@@ -23,6 +22,7 @@ from sklearn_mmfusion._validation import (
     TARGET_TYPES,
     add_error_note,
     check_y,
+    warn,
 )
 
 
@@ -58,7 +58,7 @@ class Target:
         return decoded if self.scale is None else decoded * self.scale + self.mean
 
 
-def encode_target(y, n_samples, *, owner, target_type="auto", rows=slice(None)):
+def encode_target(y, n_samples, *, estimator_name, target_type="auto", rows=slice(None)):
     """Check ``y`` and turn it into what a network is trained on.
 
     Parameters
@@ -66,8 +66,8 @@ def encode_target(y, n_samples, *, owner, target_type="auto", rows=slice(None)):
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
     n_samples : int
         Number of rows of X.
-    owner : str
-        Name of the estimator, for messages.
+    estimator_name : str
+        For messages.
     target_type : str, default="auto"
         One of ``TARGET_TYPES``, or "auto" to ask scikit-learn's ``type_of_target``.
     rows : index, default=slice(None)
@@ -82,17 +82,21 @@ def encode_target(y, n_samples, *, owner, target_type="auto", rows=slice(None)):
     ValueError
         Where y is None, of another length, not finite, of one class only, or of another type.
     """
-    y = check_y(y, n_samples, owner=owner)
+    y = check_y(y, n_samples, estimator_name=estimator_name)
     kind = type_of_target(y, input_name="y") if target_type == "auto" else target_type
     if kind not in TARGET_TYPES:
         raise ValueError(
-            f"{owner}: Unknown label type: {kind!r}. Expected y of one of {TARGET_TYPES}; "
+            f"{estimator_name}: Unknown label type: {kind!r}. Expected y of one of {TARGET_TYPES}; "
             "target_type= says which, where whole numbers are no classes."
         )
-    return _encode_numbers(y, kind, rows) if kind in REGRESSION else _encode_labels(y, kind, owner)
+    return (
+        _encode_numbers(y, kind, rows)
+        if kind in REGRESSION
+        else _encode_labels(y, kind, estimator_name)
+    )
 
 
-def _encode_labels(y, kind, owner):
+def _encode_labels(y, kind, estimator_name):
     if kind == MULTILABEL:
         values = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float32)
         return Target(kind, values, values.shape[1], classes=np.arange(values.shape[1]))
@@ -100,17 +104,15 @@ def _encode_labels(y, kind, owner):
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"{owner}: y has 1 class, {classes[0]}, in the {len(y)} rows that are present and have "
-            "a sample_weight; at least two classes are needed to learn from. Set the modality to "
-            "'drop' if it occurs with one class only."
+            f"{estimator_name}: y has 1 class, {classes[0]}, in the {len(y)} rows that are "
+            "present and have a sample_weight; at least two classes are needed to learn from. Set "
+            "the modality to 'drop' if it occurs with one class only."
         )
     if classes.dtype.kind in "iuf" and len(classes) > max(20, len(y) / 5):
-        warnings.warn(
-            f"{owner}: y holds {len(classes)} different whole numbers in {len(y)} rows and is read "
-            "as so many classes. For a regression, use a regressor or, in an encoder, set "
-            "target_type='continuous'.",
-            UserWarning,
-            stacklevel=2,
+        warn(
+            f"{estimator_name}: y holds {len(classes)} different whole numbers in {len(y)} rows "
+            "and is read as so many classes. For a regression, use a regressor or, in an encoder, "
+            "set target_type='continuous'."
         )
     return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
 
@@ -254,7 +256,7 @@ def kind_of_column(column, whole_numbers_are_classes):
     return MULTICLASS if np.array_equal(values, np.round(values)) else CONTINUOUS
 
 
-def encode_targets(frame, kinds, *, owner, whole_numbers_are_classes):
+def encode_targets(frame, kinds, *, estimator_name, whole_numbers_are_classes):
     """Encode a frame of targets, whose cells may be absent, as a `MultiTarget`.
 
     Parameters
@@ -262,18 +264,20 @@ def encode_targets(frame, kinds, *, owner, whole_numbers_are_classes):
     frame : DataFrame
     kinds : dict
         Kind of a target, by name, where it is not to be inferred.
-    owner : str
-        Name of the estimator, for messages.
+    estimator_name : str
+        For messages.
     whole_numbers_are_classes : bool
     """
-    check_names(frame, kinds, owner)
+    check_names(frame, kinds, estimator_name)
     columns, targets = [], {}
     for name in frame.columns:
         known = frame[name].notna().to_numpy()
         with add_error_note(f"Raised for target {name!r}, which is known in {known.sum()} rows."):
             kind = kinds.get(name) or kind_of_column(frame[name], whole_numbers_are_classes)
             values = known_values(frame[name])
-            target = encode_target(values, len(values), owner=owner, target_type=kind)
+            target = encode_target(
+                values, len(values), estimator_name=estimator_name, target_type=kind
+            )
         column = np.full(len(frame), np.nan, dtype=np.float32)
         column[known] = target.values.reshape(len(values), -1)[:, 0]
         columns.append(column)
@@ -284,39 +288,43 @@ def encode_targets(frame, kinds, *, owner, whole_numbers_are_classes):
     return MultiTarget(MULTITASK, values, n_outputs, targets, known)
 
 
-def check_names(frame, kinds, owner):
+def check_names(frame, kinds, estimator_name):
     """Raise unless targets have unique names and `kinds` names them and kinds of one column."""
     names = list(frame.columns)
     if len(set(names)) < len(names):
-        raise ValueError(f"{owner}: y has the columns {names}; names must be unique.")
+        raise ValueError(f"{estimator_name}: y has the columns {names}; names must be unique.")
     for name, kind in kinds.items():
         if name not in names:
-            raise ValueError(f"{owner}: target_type names {name!r}; y has the columns {names}.")
+            raise ValueError(
+                f"{estimator_name}: target_type names {name!r}; y has the columns {names}."
+            )
         if kind not in COLUMN_TYPES:
             raise ValueError(
-                f"{owner}: target_type of {name!r} is {kind!r}; expected one of "
+                f"{estimator_name}: target_type of {name!r} is {kind!r}; expected one of "
                 f"{list(COLUMN_TYPES)}."
             )
 
 
-def check_target_weights(weights, frame, owner):
+def check_target_weights(weights, frame, estimator_name):
     """Raise unless `weights` are finite numbers of 0 or more for columns of y."""
     names = list(frame.columns)
     for name, weight in weights.items():
         if name not in names:
-            raise ValueError(f"{owner}: target_weights names {name!r}; y has the columns {names}.")
+            raise ValueError(
+                f"{estimator_name}: target_weights names {name!r}; y has the columns {names}."
+            )
         if not isinstance(weight, Real) or not 0 <= weight < np.inf:
             raise ValueError(
-                f"{owner}: target_weights of {name!r} is {weight!r}; expected a finite number of 0 "
-                "or more."
+                f"{estimator_name}: target_weights of {name!r} is {weight!r}; expected a finite "
+                "number of 0 or more."
             )
 
 
-def score_targets(y, predicted, targets, owner, sample_weight=None):
+def score_targets(y, predicted, targets, estimator_name, sample_weight=None):
     """Mean of accuracy (classes) or R2 (numbers) over the targets, on the rows that know them."""
     y = y if isinstance(y, pd.DataFrame) else pd.DataFrame(np.asarray(y, dtype=object))
     if y.shape[1] != len(targets):
-        raise ValueError(f"{owner}: y has {y.shape[1]} columns; expected {list(targets)}.")
+        raise ValueError(f"{estimator_name}: y has {y.shape[1]} columns; expected {list(targets)}.")
     scores = []
     for position, (name, target) in enumerate(targets.items()):
         column = y[name] if name in y.columns else y.iloc[:, position]
@@ -331,5 +339,7 @@ def score_targets(y, predicted, targets, owner, sample_weight=None):
         weight = None if sample_weight is None else np.asarray(sample_weight)[known]
         scores.append(score(true, guess, sample_weight=weight))
     if not scores:
-        raise ValueError(f"{owner}: y knows none of the targets {list(targets)} in any row.")
+        raise ValueError(
+            f"{estimator_name}: y knows none of the targets {list(targets)} in any row."
+        )
     return float(np.mean(scores))

@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state, get_tags
 
+from sklearn_mmfusion._columns import resolve
 from sklearn_mmfusion._sklearn import (
     _BaseComposition,
     _set_random_states,
@@ -35,7 +36,7 @@ class TripleComposition(_BaseComposition):
         triples = getattr(self, self._triples_parameter)
         try:
             return [(name, estimator) for name, estimator, _ in triples]
-        except (TypeError, ValueError):  # malformed: `fit` says so, `get_params` must not
+        except (TypeError, ValueError):  # malformed: `fit` raises, `get_params` must not
             return triples
 
     @_pairs.setter
@@ -93,71 +94,81 @@ class TripleComposition(_BaseComposition):
 
 
 def check_triples(
-    triples, owner, *, methods=("fit", "transform"), keywords=KEYWORDS, parameter="transformers"
+    triples, estimator, *, methods=("fit", "transform"), keywords=KEYWORDS, parameter="transformers"
 ):
-    """Raise unless `triples` are well formed, uniquely named and hold usable estimators.
+    """Raise unless `triples` are well formed, uniquely named and hold usable children.
 
-    `methods` are those every estimator must have, `keywords` the strings accepted in its place.
+    `methods` are those every child must have, `keywords` the strings accepted instead of one.
     """
-    who = type(owner).__name__
+    estimator_name = type(estimator).__name__
     if not isinstance(triples, (list, tuple)) or len(triples) == 0:
         raise ValueError(
-            f"{who}: {parameter} must be a non-empty list of (name, estimator, column) triples, "
-            f"got {triples!r}."
+            f"{estimator_name}: {parameter} must be a non-empty list of (name, estimator, column) "
+            f"triples, got {triples!r}."
         )
     for triple in triples:
         if not isinstance(triple, (list, tuple)) or len(triple) != 3:
             raise ValueError(
-                f"{who}: every element of {parameter} must be a (name, estimator, column) triple, "
-                f"got {triple!r}."
+                f"{estimator_name}: every element of {parameter} must be a (name, estimator, "
+                f"column) triple, got {triple!r}."
             )
-    _check_names([name for name, _, _ in triples], owner, parameter)
-    for name, estimator, _ in triples:
-        _check_child(name, estimator, who, methods, keywords)
+    reserved = estimator.get_params(deep=False)
+    _check_names([name for name, _, _ in triples], reserved, estimator_name, parameter)
+    for name, child, _ in triples:
+        _check_child(child, f"{estimator_name}: modality {name!r}", methods, keywords)
 
 
-def _check_names(names, owner, parameter):
-    who = type(owner).__name__
-    reserved = owner.get_params(deep=False)
+def _check_names(names, reserved, estimator_name, parameter):
     for name in names:
         if not isinstance(name, str) or not name.isidentifier() or "__" in name:
             raise ValueError(
-                f"{who}: {parameter} has the name {name!r}; a name must be an identifier "
-                "(letters, digits, single underscores). The column may be called anything."
+                f"{estimator_name}: {parameter} has the name {name!r}; a name must be an "
+                "identifier (letters, digits, single underscores). The column may be called "
+                "anything."
             )
         if name in reserved:
             raise ValueError(
-                f"{who}: the name {name!r} is a parameter of {who} itself; choose another."
+                f"{estimator_name}: the name {name!r} is a parameter of {estimator_name} itself; "
+                "choose another."
             )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ValueError(f"{who}: names must be unique, got {repeated} more than once.")
+        raise ValueError(f"{estimator_name}: names must be unique, got {repeated} more than once.")
 
 
-def _check_child(name, estimator, who, methods, keywords):
-    if isinstance(estimator, str):
-        if estimator in keywords:
+def _check_child(child, label, methods, keywords):
+    if isinstance(child, str):
+        if child in keywords:
             return
         expected = " or ".join(["an estimator", *map(repr, keywords)])
-        raise ValueError(f"{who}: modality {name!r} has {estimator!r}; expected {expected}.")
-    if isinstance(estimator, type):
+        raise ValueError(f"{label} has {child!r}; expected {expected}.")
+    if isinstance(child, type):
         raise TypeError(
-            f"{who}: modality {name!r} has the class {estimator.__name__}; expected an instance, "
-            f"{estimator.__name__}()."
+            f"{label} has the class {child.__name__}; expected an instance, {child.__name__}()."
         )
-    lacking = [method for method in methods if not hasattr(estimator, method)]
+    lacking = [method for method in methods if not hasattr(child, method)]
     if lacking:
-        raise TypeError(
-            f"{who}: modality {name!r} has {estimator!r}, which does not implement "
-            f"{' and '.join(lacking)}."
-        )
+        raise TypeError(f"{label} has {child!r}, which does not implement {' and '.join(lacking)}.")
+
+
+def kept_triples(triples):
+    """The triples whose child is not ``"drop"``."""
+    return [t for t in triples if not (isinstance(t[1], str) and t[1] == "drop")]
+
+
+def resolve_triples(triples, table, names, estimator_name):
+    """The `Selection` of each triple among the columns of a table of `as_table`."""
+    return [
+        resolve(triple, table, names, estimator_name, as_series=wants_column(triple[1]))
+        for triple in triples
+    ]
 
 
 def wants_column(estimator):
     """Whether an estimator wants one column of cells as a Series (all modality encoders do).
 
-    They say so with the tag ``input_tags.three_d_array``; the first step of a Pipeline and the
-    inside of a FrozenEstimator are looked at.
+    Read from the tag ``input_tags.three_d_array``, of the first step of a Pipeline and of the
+    estimator inside a FrozenEstimator.
     """
     while isinstance(estimator, (Pipeline, FrozenEstimator)):
         if isinstance(estimator, FrozenEstimator):
@@ -173,18 +184,18 @@ def wants_column(estimator):
 
 
 def is_encoder(estimator):
-    """Whether an estimator follows the encoder protocol (`BaseModalityEncoder` tells it)."""
+    """Whether an estimator follows the encoder protocol (see `BaseModalityEncoder`)."""
     return all(hasattr(estimator, name) for name in ("fit_prepare", "prepare", "build_module"))
 
 
 def as_transformer(transformer):
-    """The transformer itself, or what ``"passthrough"`` stands for."""
+    """The transformer itself, or the one that ``"passthrough"`` names."""
     is_name = isinstance(transformer, str) and transformer == "passthrough"
     return FunctionTransformer(as_numbers) if is_name else transformer
 
 
 def is_passthrough(child):
-    """Whether a child is what `as_transformer` made of ``"passthrough"``."""
+    """Whether a child is the transformer that ``"passthrough"`` names."""
     return isinstance(child, FunctionTransformer) and child.func is as_numbers
 
 

@@ -1,5 +1,7 @@
-"""Checks of targets, weights and groups, and the messages that go with them."""
+"""Checks of targets, weights and groups; warnings, error notes and fits that may fail."""
 
+import sys
+import warnings
 from contextlib import contextmanager
 from functools import wraps
 
@@ -15,6 +17,8 @@ CLASSIFICATION = (BINARY, MULTICLASS, MULTILABEL)
 REGRESSION = (CONTINUOUS, MULTIOUTPUT)
 TARGET_TYPES = (*CLASSIFICATION, *REGRESSION)
 COLUMN_TYPES = (BINARY, MULTICLASS, CONTINUOUS)  # of one among several targets
+# frames of these packages stand between the user's line and the place that warns
+INNER_PACKAGES = ("sklearn_mmfusion", "sklearn", "joblib")
 
 
 def all_or_nothing(fit):
@@ -43,7 +47,19 @@ def add_error_note(note):
         raise
 
 
-def check_y(y, n_samples, *, owner):
+def warn(message, category=UserWarning):
+    """Warn at the line of the user's code that led here.
+
+    The first frame outside the package, scikit-learn and joblib: a `Pipeline`, a search or the
+    wrappers of `fit` may come between. In a worker process, where none is outside, the outermost.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in INNER_PACKAGES:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def check_y(y, n_samples, *, estimator_name):
     """Check that ``y`` is finite and has one value (or row) for each row of X.
 
     Parameters
@@ -52,8 +68,8 @@ def check_y(y, n_samples, *, owner):
         A sparse indicator matrix is accepted.
     n_samples : int
         Number of rows of X.
-    owner : str
-        Name of the estimator, for messages.
+    estimator_name : str
+        For messages.
 
     Returns
     -------
@@ -66,21 +82,21 @@ def check_y(y, n_samples, *, owner):
     """
     if y is None:
         raise ValueError(
-            f"This {owner} estimator requires y to be passed, but the target y is None."
+            f"This {estimator_name} estimator requires y to be passed, but the target y is None."
         )
     y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y")
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     if y.shape[0] != n_samples:
         raise ValueError(
-            f"{owner}: Found input variables with inconsistent numbers of samples: X has "
+            f"{estimator_name}: Found input variables with inconsistent numbers of samples: X has "
             f"{n_samples} rows, y has {y.shape[0]}."
         )
     return y
 
 
-def check_weight(sample_weight, n_samples, *, owner):
-    """Check sample weights; one value a row.
+def check_weight(sample_weight, n_samples, *, estimator_name):
+    """Check sample weights; one value per row.
 
     Returns
     -------
@@ -92,35 +108,35 @@ def check_weight(sample_weight, n_samples, *, owner):
     if weight.ndim == 0:
         weight = np.full(n_samples, float(weight))
     if weight.ndim != 1:
-        raise ValueError(f"{owner}: Sample weights must be 1D array or scalar.")
+        raise ValueError(f"{estimator_name}: Sample weights must be 1D array or scalar.")
     if len(weight) != n_samples:
         raise ValueError(
-            f"{owner}: sample_weight.shape == {weight.shape}, expected {(n_samples,)}!"
+            f"{estimator_name}: sample_weight.shape == {weight.shape}, expected {(n_samples,)}!"
         )
     wrong = ~np.isfinite(weight) | (weight < 0)
     if wrong.any() or not weight.any():
         row = int(np.argmax(wrong))
         got = f"row {row} has {weight[row]}" if wrong.any() else "all are zero"
         raise ValueError(
-            f"{owner}: sample_weight must be finite, not negative and not all zero; {got}."
+            f"{estimator_name}: sample_weight must be finite, not negative and not all zero; {got}."
         )
     return weight
 
 
-def combine_weights(weight, class_weight, y, *, owner, kind):
+def combine_weights(weight, class_weight, y, *, estimator_name, kind):
     """Multiply row and class weights; scale those that are not zero to a mean of one.
 
-    Rows of weight zero count neither in the mean nor in the balance of the classes, so that
-    they are as good as left out.
+    Rows of weight zero count neither in the mean nor in the balance of the classes, as if they
+    were left out.
 
     Parameters
     ----------
     weight : ndarray of shape (n_samples,) or None
-        What `check_weight` gave.
+        As `check_weight` returns it.
     class_weight : dict, list of dict, "balanced" or None
     y : ndarray or CSR matrix of shape (n_samples,) or (n_samples, n_outputs)
-    owner : str
-        Name of the estimator, for messages.
+    estimator_name : str
+        For messages.
     kind : str
         Type of the target.
 
@@ -130,8 +146,8 @@ def combine_weights(weight, class_weight, y, *, owner, kind):
     """
     if class_weight is not None and kind not in CLASSIFICATION:
         raise ValueError(
-            f"{owner}: class_weight={class_weight!r} needs classes; the target is {kind}. Set "
-            "class_weight=None, or pass sample_weight to fit."
+            f"{estimator_name}: class_weight={class_weight!r} needs classes; the target is {kind}. "
+            "Set class_weight=None, or pass sample_weight to fit."
         )
     if weight is None and class_weight is None:
         return None
@@ -142,8 +158,8 @@ def combine_weights(weight, class_weight, y, *, owner, kind):
     return (weight / weight[kept].mean()).astype(np.float32)
 
 
-def check_groups(groups, n_samples, *, owner):
-    """Check group labels; one value a row.
+def check_groups(groups, n_samples, *, estimator_name):
+    """Check group labels; one value per row.
 
     Returns
     -------
@@ -153,5 +169,7 @@ def check_groups(groups, n_samples, *, owner):
         return None
     groups = column_or_1d(groups)
     if len(groups) != n_samples:
-        raise ValueError(f"{owner}: groups has {len(groups)} values, X has {n_samples} rows.")
+        raise ValueError(
+            f"{estimator_name}: groups has {len(groups)} values, X has {n_samples} rows."
+        )
     return groups

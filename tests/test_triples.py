@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_mmfusion._columns import as_table, column_names, locate, resolve, select
+from sklearn_mmfusion._columns import column_names, gathered, locate, resolve, select_rows
 from sklearn_mmfusion._routing import accepted_fit_params, take_params, take_rows
 from sklearn_mmfusion._triples import (
     TripleComposition,
@@ -23,6 +23,7 @@ from sklearn_mmfusion._triples import (
     wants_column,
 )
 from sklearn_mmfusion.containers import TensorArray, multimodal_frame
+from sklearn_mmfusion.containers.conversion import as_table
 
 
 class Owner(TripleComposition):
@@ -44,8 +45,13 @@ class CellEncoder(TransformerMixin, BaseEstimator):
         return tags
 
 
-def resolved(column, X, *, wants=False):
-    return resolve(("m", None, column), X, column_names(X), Owner(), wants=wants)
+def resolved(column, X, *, as_series=False):
+    return resolve(("m", None, column), X, column_names(X), "Owner", as_series=as_series)
+
+
+def select(X, selection, where=None):
+    data, present = select_rows(X, selection, where)
+    return gathered(data), present
 
 
 @pytest.fixture
@@ -131,9 +137,9 @@ def test_columns_resolve(frame, column, positions, single):
 
 
 def test_a_list_of_one_column_of_cells_is_that_modality_for_an_encoder(frame):
-    assert resolved(["image"], frame, wants=True).single
-    assert not resolved(["image"], frame, wants=False).single
-    assert not resolved(["age"], frame, wants=True).single
+    assert resolved(["image"], frame, as_series=True).single
+    assert not resolved(["image"], frame, as_series=False).single
+    assert not resolved(["age"], frame, as_series=True).single
 
 
 @pytest.mark.parametrize(
@@ -184,21 +190,21 @@ def test_bad_tables_are_refused(X, match):
 
 def test_columns_are_located_by_name_in_any_order_among_others(frame):
     other = frame.assign(new=1)[["new", "age", "image", "text"]]
-    table, where = locate(other, frame.columns.to_numpy(), 4, Owner())
+    table, where = locate(other, frame.columns.to_numpy(), 4, "Owner")
     assert table is other
     assert where.tolist() == [2, -1, 3, 1]
 
 
 def test_columns_are_located_by_position_without_names(frame):
     with pytest.warns(UserWarning, match="X does not have valid feature names, but Owner was"):
-        table, where = locate(frame.to_numpy(), frame.columns.to_numpy(), 4, Owner())
+        table, where = locate(frame.to_numpy(), frame.columns.to_numpy(), 4, "Owner")
     assert where.tolist() == [0, 1, 2, 3]
     assert list(table.columns) == list(frame.columns)
     with pytest.warns(UserWarning, match="X has feature names, but Owner was fitted without"):
-        table, where = locate(frame, None, 4, Owner())
+        table, where = locate(frame, None, 4, "Owner")
     assert column_names(table) is None
     with pytest.raises(ValueError, match="X has 3 features, but Owner is expecting 4 features"):
-        locate(np.eye(3), None, 4, Owner())
+        locate(np.eye(3), None, 4, "Owner")
 
 
 # ------------------------------------------------------------------------------ presence
@@ -214,7 +220,7 @@ def test_a_single_column_gives_its_present_rows(frame):
 
 
 def test_an_encoder_gets_the_series_with_its_dtype(frame):
-    data, _ = select(frame, resolved("image", frame), as_series=True)
+    data, _ = select_rows(frame, resolved("image", frame, as_series=True))
     assert isinstance(data.array, TensorArray)
     assert data.dtype == frame["image"].dtype
     assert data.index.tolist() == [0, 1, 2]
@@ -239,12 +245,12 @@ def test_objects_of_other_kinds_are_left_to_the_transformer():
     assert data.tolist() == [{"a": 1}, {"b": 2}]
     assert present.tolist() == [True, False, True]
     with pytest.raises(TypeError, match="column 'd'"):
-        select(X, resolved("d", X), as_series=True)
+        select_rows(X, resolved("d", X, as_series=True))
 
 
 def test_absent_columns_select_nothing_and_gaps(frame):
     there = frame[["text"]]
-    _, where = locate(there, frame.columns.to_numpy(), 4, Owner())
+    _, where = locate(there, frame.columns.to_numpy(), 4, "Owner")
     data, present = select(there, resolved("image", frame), where)
     assert data is None
     assert not present.any()

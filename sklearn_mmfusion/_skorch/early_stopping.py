@@ -1,12 +1,13 @@
 """Which rows are held out to validate a training, and which epoch is kept."""
 
 import math
-import warnings
 from dataclasses import replace
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 from skorch.callbacks import Callback
+
+from sklearn_mmfusion._validation import warn
 
 
 class KeepBest(Callback):
@@ -35,7 +36,7 @@ class KeepBest(Callback):
             net.module_.load_state_dict(self.weights)
 
 
-def split_rows(target, groups, rows, fraction, seed, owner):
+def split_rows(target, groups, rows, fraction, seed, estimator_name):
     """Split some rows of a target into a training and a validation part.
 
     Returns
@@ -45,11 +46,10 @@ def split_rows(target, groups, rows, fraction, seed, owner):
     if groups is not None:
         groups = groups[rows]
         if len(np.unique(groups)) == 1:
-            warnings.warn(
-                f"{owner}: all rows are of one group, so none can be held out for validation: "
-                "training takes all its epochs. Pass several groups, or set early_stopping=False.",
-                UserWarning,
-                stacklevel=3,
+            warn(
+                f"{estimator_name}: all rows are of one group, so none can be held out for "
+                "validation: training takes all its epochs. Pass several groups, or set "
+                "early_stopping=False."
             )
     split = validation_rows(replace(target, values=target.values[rows]), groups, fraction, seed)
     return None if split is None else tuple(rows[part] for part in split)
@@ -93,7 +93,7 @@ def drop_validation_callbacks(net, refuse):
             continue
         if refuse:
             raise ValueError(
-                f"{net.owner}: callback {name!r} has monitor={callback.monitor!r}, but nothing is "
-                "validated. Set early_stopping=True, or have it watch 'train_loss'."
+                f"{net.estimator_name}: callback {name!r} has monitor={callback.monitor!r}, but "
+                "nothing is validated. Set early_stopping=True, or have it watch 'train_loss'."
             )
         net.callbacks_.remove((name, callback))

@@ -38,7 +38,7 @@ def refuse_schedulers(net):
     for name, callback in net.callbacks_:
         if isinstance(callback, LRScheduler):
             raise ValueError(
-                f"{net.owner}: callback {name!r} is an LRScheduler, which would change nothing: "
-                "the learning rate follows a fixed schedule (warm-up, then a half cosine from "
+                f"{net.estimator_name}: callback {name!r} is an LRScheduler, which would change "
+                "nothing: the learning rate follows a fixed schedule (warm-up, then a half cosine from "
                 "`lr`). Remove it from `callbacks`."
             )

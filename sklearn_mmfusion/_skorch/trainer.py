@@ -87,7 +87,7 @@ class TrainingConfig:
     precision: str
     verbose: int
 
-    owner: str  # name of the estimator, for messages
+    estimator_name: str  # name of the estimator, for messages
     seed: int
     kind: str  # of the target
     n_outputs: int
@@ -131,14 +131,14 @@ def training_config(
     """
     parameters = estimator.get_params(deep=False)
     shared = {f.name: parameters[f.name] for f in fields(TrainingConfig) if f.name in parameters}
-    owner = type(estimator).__name__
-    check_optimizer(estimator.optimizer, owner)
-    check_net_params(estimator.net_params or {}, max_norm, owner)
+    estimator_name = type(estimator).__name__
+    check_optimizer(estimator.optimizer, estimator_name)
+    check_net_params(estimator.net_params or {}, max_norm, estimator_name)
     seed = int(check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max))
     criterion = criterion or criterion_for(loss, parameters.get("label_smoothing", 0.0))
     return TrainingConfig(
         **shared,
-        owner=owner,
+        estimator_name=estimator_name,
         seed=seed,
         kind=target.kind,
         n_outputs=target.n_outputs,
@@ -151,30 +151,30 @@ def training_config(
     )
 
 
-def check_optimizer(optimizer, owner):
+def check_optimizer(optimizer, estimator_name):
     """Refuse an optimizer that evaluates the loss several times per step."""
     optimizer = getattr(optimizer, "func", optimizer)  # of a partial
     step = getattr(optimizer, "step", None)
     closure = signature(step).parameters.get("closure") if step is not None else None
     if closure is not None and closure.default is Parameter.empty:
         raise ValueError(
-            f"{owner}: optimizer={optimizer.__name__} evaluates the loss several times a step, by "
+            f"{estimator_name}: optimizer={optimizer.__name__} evaluates the loss several times a step, by "
             "a closure; expected one that takes a step from the gradients, such as "
             "torch.optim.AdamW."
         )
 
 
-def check_net_params(net_params, max_norm, owner):
+def check_net_params(net_params, max_norm, estimator_name):
     """Refuse what is not skorch's to decide here, and a norm that is not positive."""
     max_norm = net_params.get("max_norm", max_norm)
     if not isinstance(max_norm, Real) or not max_norm > 0:
         raise ValueError(
-            f"{owner}: net_params has max_norm={max_norm!r}; expected a number above 0, to which "
+            f"{estimator_name}: net_params has max_norm={max_norm!r}; expected a number above 0, to which "
             "the norm of gradients is clipped, or math.inf for no clipping."
         )
     for name in REFUSED.keys() & net_params:
         raise ValueError(
-            f"{owner}: net_params has {name!r}, which is not skorch's to decide here. "
+            f"{estimator_name}: net_params has {name!r}, which is not skorch's to decide here. "
             f"{REFUSED[name]}"
         )
 
@@ -259,7 +259,7 @@ class Trainer:
             module.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(
-                f"{self.config.owner}: warm_start=True, but X and y need a network of another "
+                f"{self.config.estimator_name}: warm_start=True, but X and y need a network of another "
                 "shape than the fitted one (other classes, sizes or vocabulary). Set "
                 "warm_start=False."
             ) from error
@@ -286,7 +286,7 @@ class Trainer:
         """Print what comes next, in one process, where the estimator is verbose."""
         if self.config.verbose and (self.accelerator is None or self.accelerator.is_main_process):
             sizes = " + ".join(str(len(part)) for part in parts)
-            print(f"[{self.config.owner}] {stage}: {sizes} rows, {epochs} epochs")
+            print(f"[{self.config.estimator_name}] {stage}: {sizes} rows, {epochs} epochs")
 
     def make_net(self, module, parts, epochs, param_groups=None):
         """Make a net that trains a module on the first part, and watches the second.
@@ -300,7 +300,9 @@ class Trainer:
             params = {"optimizer__param_groups": param_groups, **params}
         steps_per_epoch = n_batches(len(parts[0]), params["batch_size"])
         params = {"total_steps": params["max_epochs"] * steps_per_epoch, **params}
-        with add_error_note(f"{config.owner} has net_params={config.net_params} for skorch's net."):
+        with add_error_note(
+            f"{config.estimator_name} has net_params={config.net_params} for skorch's net."
+        ):
             net = make_net(module, params, self.accelerator).initialize()
         if len(parts) == 1:
             drop_validation_callbacks(net, refuse=not config.early_stopping)
@@ -311,7 +313,7 @@ class Trainer:
         """Parameters of skorch's net; the user's `net_params` come last."""
         config = self.config
         params = {
-            "owner": config.owner,
+            "estimator_name": config.estimator_name,
             "kind": config.kind,
             "n_outputs": config.n_outputs,
             "device": self.device,
@@ -342,10 +344,12 @@ class Trainer:
     def _memory_hint(self, n_rows):
         size = batch_rows(self.config.batch_size, n_rows)
         return (
-            f"Raised while {self.config.owner} trained on {self.device} with batch_size={size}. "
+            f"Raised while {self.config.estimator_name} trained on {self.device} with batch_size={size}. "
             "Lower batch_size, or free memory of the device."
         )
 
     def _split(self, target, groups, rows):
         config = self.config
-        return split_rows(target, groups, rows, config.validation_fraction, self.seed, config.owner)
+        return split_rows(
+            target, groups, rows, config.validation_fraction, self.seed, config.estimator_name
+        )

@@ -78,7 +78,7 @@ class Net(NeuralNet):
         Width of the output.
     max_norm : float, default=1.0
         Gradients of a larger norm are scaled down to this one; ``inf`` leaves them.
-    owner : str, default="a net"
+    estimator_name : str, default="a net"
         Name of the estimator, for messages.
     """
 
@@ -90,7 +90,7 @@ class Net(NeuralNet):
         kind=CONTINUOUS,
         n_outputs=1,
         max_norm=1.0,
-        owner="a net",
+        estimator_name="a net",
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
@@ -99,7 +99,7 @@ class Net(NeuralNet):
         self.kind = kind
         self.n_outputs = n_outputs
         self.max_norm = max_norm
-        self.owner = owner
+        self.estimator_name = estimator_name
 
     # For scikit-learn's scorers in skorch's `EpochScoring`: both sides hold codes in place of
     # class labels, and standardized numbers in place of numbers.
@@ -186,7 +186,7 @@ class Net(NeuralNet):
         self.history.record(f"{prefix}_batch_count", len(sizes))
         if prefix == "train" and not np.isfinite(sums).all():
             raise ValueError(
-                f"Training of {self.owner} diverged: in epoch {len(self.history)} its loss is no "
+                f"Training of {self.estimator_name} diverged: in epoch {len(self.history)} its loss is no "
                 f"longer finite. Lower lr ({self.lr:g} now), or look for infinite or very large "
                 "numbers in X and in what the network makes of them."
             )

@@ -2,10 +2,11 @@
 
 import os
 import threading
-import warnings
 from contextlib import contextmanager, nullcontext
 
 import torch
+
+from sklearn_mmfusion._validation import warn
 
 _TRAINING_LOCK = threading.RLock()
 
@@ -34,7 +35,7 @@ def resolve_device(device):
     return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
 
 
-def place_fitted(module, device, owner):
+def place_fitted(module, device, estimator_name):
     """Move a fitted module to the device that its estimator has now, where it is not there yet.
 
     The one rule for predictions, of batches and of single rows. A model that was fitted on a GPU
@@ -45,7 +46,7 @@ def place_fitted(module, device, owner):
     module : torch.nn.Module
     device : str
         Parameter of the estimator.
-    owner : str
+    estimator_name : str
         Name of the estimator, for the warning.
 
     Returns
@@ -56,11 +57,9 @@ def place_fitted(module, device, owner):
     try:
         device = resolve_device(device)
     except ValueError:
-        warnings.warn(
-            f"{owner}: device={device!r} is not available here, so the fitted model predicts on "
-            "the CPU. Set device='auto' or 'cpu' to silence this.",
-            UserWarning,
-            stacklevel=4,
+        warn(
+            f"{estimator_name}: device={device!r} is not available here, so the fitted model "
+            "predicts on the CPU. Set device='auto' or 'cpu' to silence this."
         )
         device = "cpu"
     first = next(module.parameters(), None)

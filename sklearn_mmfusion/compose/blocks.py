@@ -1,21 +1,50 @@
-"""One modality: its transformer called, and its output as a `Block`."""
+"""From children to one matrix: transformers called, their outputs as blocks, blocks fused."""
+
+from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
 
 from sklearn_mmfusion._cache import asked, fit_transform, fitted, telling
+from sklearn_mmfusion._columns import warn_empty_rows
+from sklearn_mmfusion._triples import seeded_clone
 from sklearn_mmfusion._validation import add_error_note
-from sklearn_mmfusion.cross_decomposition.block_transformer import Block, block_mean, side_by_side
+from sklearn_mmfusion.cross_decomposition import (
+    GCCA,
+    MCCA,
+    MFA,
+    BlockPooling,
+    BlockWeighting,
+    BlockWhitening,
+)
+from sklearn_mmfusion.cross_decomposition.block_transformer import (
+    Block,
+    block_frame,
+    block_mean,
+    side_by_side,
+)
+
+# name -> transformer over blocks and its fixed parameters; concat needs none, and alone keeps
+# sparse blocks sparse and NaN in tables
+FEATURE_FUSIONS = {
+    "concat": (None, {}),
+    "weighted": (BlockWeighting, {}),
+    "whitened": (BlockWhitening, {}),
+    "sum": (BlockPooling, {"method": "sum"}),
+    "mean": (BlockPooling, {"method": "mean"}),
+    "max": (BlockPooling, {"method": "max"}),
+    "mfa": (MFA, {}),
+    "mcca": (MCCA, {}),
+    "gcca": (GCCA, {}),
+}
 
 # ------------------------------------------------------------------------------ children
 
 
 def _note(child, selection, doing):
-    what = "column" if selection.single else "columns"
-    labels = ", ".join(repr(label) for label in selection.labels[:5])
     return (
         f"Raised while {doing} modality {selection.name!r} of FusionTransformer "
-        f"({type(child).__name__}, {what} {labels}). Rows are counted among those where the "
+        f"({type(child).__name__}, {selection.describe()}). Rows are counted among those where the "
         "modality is present."
     )
 
@@ -60,20 +89,20 @@ def as_block(selection, child, output, present, width=None):
         columns = [str(name) for name in output.columns]
         output = output.to_numpy()
     values = output.tocsr() if sparse.issparse(output) else np.asarray(output)
-    what = f"modality {selection.name!r}: {type(child).__name__} returned"
+    label = f"modality {selection.name!r}: {type(child).__name__} returned"
     if values.ndim != 2 or values.shape[0] != present.sum():
         raise ValueError(
-            f"FusionTransformer: {what} shape {values.shape}; expected ({present.sum()}, "
-            "n_features), a row for each row in which the modality is present."
+            f"FusionTransformer: {label} shape {values.shape}; expected ({present.sum()}, "
+            "n_features), one row per row in which the modality is present."
         )
     if width is not None and values.shape[1] != width:
         raise ValueError(
-            f"FusionTransformer: {what} {values.shape[1]} features, {width} when fitted."
+            f"FusionTransformer: {label} {values.shape[1]} features, {width} when fitted."
         )
-    return Block(selection.name, _as_float(values, what), present), columns
+    return Block(selection.name, _as_float(values, label), present), columns
 
 
-def _as_float(values, what):
+def _as_float(values, label):
     if values.dtype in (np.float32, np.float64):
         return values
     if values.dtype.kind in "biuf":
@@ -83,7 +112,7 @@ def _as_float(values, what):
         return values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"FusionTransformer: {what} dtype {values.dtype}, which holds more than numbers "
+            f"FusionTransformer: {label} dtype {values.dtype}, which holds more than numbers "
             f"({error}). Encode it, or set the modality to 'drop'."
         ) from error
 
@@ -96,7 +125,7 @@ def mean_features(values):
 
 
 def concatenate(blocks, fills, *, as_sparse):
-    """Blocks side by side in float32, `fills` standing for absent rows."""
+    """Blocks side by side in float32, with `fills` in absent rows."""
     if as_sparse:
         rows = [_sparse_rows(block, fills[block.name]) for block in blocks]
         return sparse.hstack(rows, format="csr")
@@ -120,19 +149,103 @@ def _sparse_rows(block, fill):
 
 
 def append_indicators(fused, blocks):
-    """Append one column a block, 1.0 where it is absent."""
+    """Append one column per block, 1.0 where it is absent."""
     absent = np.column_stack([~block.present for block in blocks]).astype(np.float32)
     if sparse.issparse(fused):
         return sparse.hstack([fused, sparse.csr_matrix(absent)], format="csr")
     return np.hstack([fused, absent])
 
 
-def refuse_sparse(blocks, setting, otherwise):
-    """Raise if a block is sparse, for a setting that cannot keep it so; say what could."""
+def refuse_sparse(blocks, setting, alternative):
+    """Raise if a block is sparse, for a setting that would lose that; name one that would not."""
     names = [block.name for block in blocks if sparse.issparse(block.values)]
     if names:
         raise ValueError(
             f"FusionTransformer({setting}): the features of {names} are sparse, and this setting "
             "needs them dense. Make them dense and few, with TruncatedSVD after the transformer or "
-            f"its parameter sparse_output=False, or use {otherwise}."
+            f"its parameter sparse_output=False, or use {alternative}."
         )
+
+
+# ------------------------------------------------------------------------------ absent blocks
+
+
+def check_absent(blocks, missing):
+    """Raise with ``missing="error"`` if a block is absent; warn of rows that have none."""
+    for block in blocks:
+        if missing == "error" and not block.present.all():
+            rows = np.flatnonzero(~block.present)
+            raise ValueError(
+                f"FusionTransformer(missing='error'): modality {block.name!r} is absent in "
+                f"{len(rows)} of {len(block.present)} rows (first {rows[:5].tolist()}). Drop these "
+                "rows, or set missing='mean'."
+            )
+    warn_empty_rows(
+        [block.present for block in blocks],
+        "FusionTransformer",
+        "their features are the fill values of absent modalities (parameter missing) alone",
+    )
+
+
+def impute(imputer, blocks, *, fit=False):
+    """The blocks with no absent row, as a `BlockImputer` fills them; as they are if it is None."""
+    if imputer is None:
+        return blocks
+    refuse_sparse(blocks, "missing='impute'", "missing='mean'")
+    with add_error_note("Raised by missing='impute', which reads the features of every modality."):
+        frame = block_frame(blocks)
+        filled = imputer.fit_transform(frame) if fit else imputer.transform(frame)
+    where, present = imputer.output_indices_, np.ones(len(filled), dtype=bool)
+    return [replace(b, values=filled[:, where[b.name]], present=present) for b in blocks]
+
+
+# ------------------------------------------------------------------------------ fusions
+
+
+def build_fusion(fusion, fusion_params, missing, seed):
+    """The unfitted transformer over blocks that a `fusion` names or is, None for concat."""
+    params = fusion_params or {}
+    label = f"FusionTransformer(fusion={fusion!r})"
+    if not isinstance(fusion, str):
+        if params:
+            raise ValueError(
+                f"{label}: fusion_params={params} is for a fusion given by name; set the "
+                "parameters of the fusion object itself."
+            )
+        return seeded_clone(fusion, seed, "fusion")
+    cls, fixed = FEATURE_FUSIONS[fusion]
+    allowed = set() if cls is None else set(cls().get_params()) - {"missing", *fixed}
+    unknown = sorted(set(params) - allowed)
+    if unknown:
+        takes = sorted(allowed) or "no parameters"
+        raise ValueError(f"{label} takes {takes}, got fusion_params with {unknown}.")
+    if cls is None:
+        return None
+    return cls(missing="zero" if missing == "zero" else "mean", **fixed, **params)
+
+
+def fit_fusion(fusion, blocks, y, setting):
+    """Fit a transformer over blocks, the parameter `setting` for messages."""
+    refuse_sparse(blocks, setting, "fusion='concat'")
+    with add_error_note(
+        f"Raised by {setting}, which is fitted on one column of 1-D cells per modality."
+    ):
+        fusion.fit(block_frame(blocks), y)
+
+
+def fuse(fusion, blocks, setting):
+    """Features that a fitted transformer over blocks makes of them, checked, in float32."""
+    with add_error_note(f"Raised by {setting}, which reads one column of 1-D cells per modality."):
+        fused = np.asarray(fusion.transform(block_frame(blocks)))
+    n = len(blocks[0].present)
+    if fused.ndim != 2 or len(fused) != n:
+        raise ValueError(
+            f"FusionTransformer: {setting} returned shape {fused.shape}; expected ({n}, "
+            "n_features)."
+        )
+    if np.isnan(fused).any():
+        raise ValueError(
+            f"FusionTransformer: {setting} returned NaN in {np.isnan(fused).any(axis=1).sum()} of "
+            f"{n} rows; a fusion must fill absent blocks."
+        )
+    return fused.astype(np.float32, copy=False)

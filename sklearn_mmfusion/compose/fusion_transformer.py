@@ -1,8 +1,6 @@
 """Feature-level fusion in one transformer."""
 
-import warnings
 from collections import Counter
-from dataclasses import replace
 from itertools import chain
 from numbers import Integral
 
@@ -14,27 +12,21 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._cache import MEMORY, open_store
-from sklearn_mmfusion._columns import (
-    as_table,
-    column_names,
-    locate,
-    resolve,
-    select_rows,
-    warn_absent_columns,
+from sklearn_mmfusion._columns import remember_columns, select_for_fit, select_for_predict
+from sklearn_mmfusion._routing import (
+    route_params,
+    take_params,
+    take_rows,
+    transformer_mapping,
 )
-from sklearn_mmfusion._routing import accepted_fit_params, take_params, take_rows
 from sklearn_mmfusion._sklearn import (
     HasMethods,
     Hidden,
     MetadataRouter,
-    MethodMapping,
     StrOptions,
     _check_feature_names_in,
     _fit_context,
     _name_estimators,
-    _raise_for_params,
-    _routing_enabled,
-    process_routing,
 )
 from sklearn_mmfusion._triples import (
     KEYWORDS,
@@ -42,239 +34,32 @@ from sklearn_mmfusion._triples import (
     as_transformer,
     check_triples,
     is_passthrough,
+    resolve_triples,
     root_seed,
     seeded_clone,
     wants_column,
 )
-from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion._validation import all_or_nothing
 from sklearn_mmfusion.compose.blocks import (
+    FEATURE_FUSIONS,
     append_indicators,
     as_block,
+    build_fusion,
+    check_absent,
     concatenate,
     fit_child,
+    fit_fusion,
+    fuse,
+    impute,
     mean_features,
-    refuse_sparse,
     transform_child,
 )
-from sklearn_mmfusion.cross_decomposition import (
-    GCCA,
-    MCCA,
-    MFA,
-    BlockImputer,
-    BlockPooling,
-    BlockWeighting,
-    BlockWhitening,
-)
-from sklearn_mmfusion.cross_decomposition.block_transformer import (
-    BlockTransformer,
-    block_frame,
-    side_by_side,
-)
-
-# name -> the transformer over blocks that does it and what its name stands for; concat, which
-# alone keeps sparse blocks sparse and tables' gaps open, needs none
-FUSIONS = {
-    "concat": (None, {}),
-    "weighted": (BlockWeighting, {}),
-    "whitened": (BlockWhitening, {}),
-    "sum": (BlockPooling, {"method": "sum"}),
-    "mean": (BlockPooling, {"method": "mean"}),
-    "max": (BlockPooling, {"method": "max"}),
-    "mfa": (MFA, {}),
-    "mcca": (MCCA, {}),
-    "gcca": (GCCA, {}),
-}
+from sklearn_mmfusion.containers.conversion import as_table
+from sklearn_mmfusion.cross_decomposition import BlockImputer
+from sklearn_mmfusion.cross_decomposition.block_transformer import BlockTransformer, side_by_side
 
 
-class FusionMixin:
-    """The fusing half of a `FusionTransformer`: from blocks to one matrix."""
-
-    def _check_absent(self, blocks):
-        """Raise where ``missing="error"`` says so; warn of rows that have nothing."""
-        who = type(self).__name__
-        for block in blocks:
-            if self.missing == "error" and not block.present.all():
-                rows = np.flatnonzero(~block.present)
-                raise ValueError(
-                    f"{who}(missing='error'): modality {block.name!r} is absent in {len(rows)} of "
-                    f"{len(block.present)} rows (first {rows[:5].tolist()}). Drop these rows, or "
-                    "set missing='mean'."
-                )
-        empty = ~np.any([block.present for block in blocks], axis=0)
-        if empty.any():
-            warnings.warn(
-                f"{who}: {empty.sum()} of {len(empty)} rows have no modality present (first "
-                f"{np.flatnonzero(empty)[:5].tolist()}); what stands for absent modalities "
-                "(parameter missing) is all their features say.",
-                UserWarning,
-                stacklevel=4,
-            )
-
-    def _impute(self, blocks, *, fit=False):
-        """The blocks with nothing absent if ``missing="impute"``, else as they are."""
-        if fit:
-            self.imputer_ = BlockImputer() if self.missing == "impute" else None
-        if self.imputer_ is None:
-            return blocks
-        refuse_sparse(blocks, "missing='impute'", "missing='mean'")
-        with add_error_note(
-            "Raised by missing='impute', which reads the features of every modality."
-        ):
-            frame = block_frame(blocks)
-            impute = self.imputer_.fit_transform if fit else self.imputer_.transform
-            filled = impute(frame)
-        where, present = self.imputer_.output_indices_, np.ones(len(filled), dtype=bool)
-        return [replace(b, values=filled[:, where[b.name]], present=present) for b in blocks]
-
-    def _build_fusion(self, seed):
-        params = self.fusion_params or {}
-        who = f"{type(self).__name__}(fusion={self.fusion!r})"
-        if not isinstance(self.fusion, str):
-            if params:
-                raise ValueError(
-                    f"{who}: fusion_params={params} is for a fusion given by name; set the "
-                    "parameters of the fusion object itself."
-                )
-            return seeded_clone(self.fusion, seed, "fusion")
-        kind, fixed = FUSIONS[self.fusion]
-        allowed = set() if kind is None else set(kind().get_params()) - {"missing", *fixed}
-        unknown = sorted(set(params) - allowed)
-        if unknown:
-            takes = sorted(allowed) or "no parameters"
-            raise ValueError(f"{who} takes {takes}, got fusion_params with {unknown}.")
-        if kind is None:
-            return None
-        return kind(missing="zero" if self.missing == "zero" else "mean", **fixed, **params)
-
-    def _fit_fusion(self, blocks, y, seed):
-        """Fit the fusion on the training blocks; return the fused features."""
-        self._sparse = any(sparse.issparse(block.values) for block in blocks)
-        self.fusion_ = self._build_fusion(seed)
-        if self.fusion_ is None:
-            return self._concat(blocks)
-        refuse_sparse(blocks, f"fusion={self.fusion!r}", "fusion='concat'")
-        with add_error_note(
-            f"Raised by fusion={self.fusion!r}, given one column of 1-D cells a modality."
-        ):
-            self.fusion_.fit(block_frame(blocks), y)
-        return self._fuse(blocks)
-
-    def _fuse(self, blocks):
-        if self.fusion_ is None:
-            return self._concat(blocks)
-        with add_error_note(
-            f"Raised by fusion={self.fusion!r}, given one column of 1-D cells a modality."
-        ):
-            fused = np.asarray(self.fusion_.transform(block_frame(blocks)))
-        n = len(blocks[0].present)
-        if fused.ndim != 2 or len(fused) != n:
-            raise ValueError(
-                f"{type(self).__name__}: fusion={self.fusion!r} returned shape {fused.shape}; "
-                f"expected ({n}, n_features)."
-            )
-        if np.isnan(fused).any():
-            raise ValueError(
-                f"{type(self).__name__}: fusion={self.fusion!r} returned NaN in "
-                f"{np.isnan(fused).any(axis=1).sum()} of {n} rows; a fusion must decide what "
-                "stands for absent blocks."
-            )
-        return fused.astype(np.float32, copy=False)
-
-    def _concat(self, blocks):
-        return concatenate(blocks, self.fill_values_, as_sparse=self._sparse)
-
-    def _assemble(self, blocks, fused):
-        """The fused features with their indicators."""
-        return append_indicators(fused, blocks) if self.add_indicator else fused
-
-    def _record_outputs(self, blocks, fused):
-        if self.fusion_ is None:
-            where = side_by_side({block.name: block.width for block in blocks})
-        else:
-            whole = {block.name: slice(0, fused.shape[1]) for block in blocks}
-            where = {**whole, **getattr(self.fusion_, "output_indices_", {})}
-        nothing = {name: slice(0, 0) for name, *_ in self.transformers_}
-        indicators = [f"missingindicator_{block.name}" for block in blocks]
-        flags = {name: slice(j, j + 1) for j, name in enumerate(indicators, fused.shape[1])}
-        self.output_indices_ = {**nothing, **where, **(flags if self.add_indicator else {})}
-        self._n_fused = fused.shape[1]
-
-
-class FeatureNamesMixin:
-    """`get_feature_names_out` of a fitted `FusionTransformer`."""
-
-    def get_feature_names_out(self, input_features=None):
-        """Names of the fused features.
-
-        Parameters
-        ----------
-        input_features : array-like of str or None, default=None
-            Names of the columns of X; must equal `feature_names_in_` where that is defined.
-
-        Returns
-        -------
-        feature_names_out : ndarray of str objects
-            ``modality__feature`` where a feature belongs to one modality, ``sum0`` and so on where
-            a fusion has mixed them.
-        """
-        check_is_fitted(self)
-        names = self._fused_names(_check_feature_names_in(self, input_features))
-        if self.add_indicator:
-            names += [f"missingindicator_{selection.name}" for _, selection in self._active]
-        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
-        if repeated:
-            raise ValueError(
-                f"{type(self).__name__}: output feature names {repeated[:5]} are not unique; set "
-                "verbose_feature_names_out=True to begin them with the modality's name."
-            )
-        return np.asarray(names, dtype=object)
-
-    def _fused_names(self, names_in):
-        fusion = self.fusion_
-        if fusion is None or getattr(fusion, "_keeps_features", False):
-            groups = [(s.name, self._child_names(c, s, names_in)) for c, s in self._active]
-            return self._prefixed(groups)
-        if isinstance(fusion, BlockTransformer) and not fusion._shares_output:
-            if self.verbose_feature_names_out is False:  # unique by number alone
-                return [f"{fusion._feature_name}{i}" for i in range(self._n_fused)]
-            return self._prefixed(fusion._names_by_block().items())
-        if hasattr(fusion, "get_feature_names_out"):
-            return [str(name) for name in fusion.get_feature_names_out()]
-        kind = type(fusion).__name__.lower()
-        return [f"{kind}{i}" for i in range(self._n_fused)]
-
-    def _child_names(self, child, selection, names_in):
-        """Names that a transformer gives its features, numbers where it gives none."""
-        width = self._widths[selection.name]
-        numbers = [str(i) for i in range(width)]
-        columns = names_in[list(selection.positions)]
-        if is_passthrough(child):
-            return list(columns) if len(columns) == width else numbers
-        if wants_column(child) and self.verbose_feature_names_out is not False:
-            return numbers  # image__0 says all that image__imageencoder0 does
-        if self._frame_columns[selection.name] is not None:
-            return self._frame_columns[selection.name]
-        if not hasattr(child, "get_feature_names_out"):
-            return numbers
-        names = child.get_feature_names_out(None if selection.single else columns)
-        return [str(name) for name in names]
-
-    def _prefixed(self, groups):
-        how = self.verbose_feature_names_out
-        if how is False:
-            return [feature for _, features in groups for feature in features]
-        if how is True:
-            how = "{transformer_name}__{feature_name}"
-        if isinstance(how, str):
-            template = how
-
-            def how(name, feature):
-                return template.format(transformer_name=name, feature_name=feature)
-
-        return [how(name, feature) for name, features in groups for feature in features]
-
-
-class FusionTransformer(FusionMixin, FeatureNamesMixin, TransformerMixin, TripleComposition):
+class FusionTransformer(TransformerMixin, TripleComposition):
     """Send every modality through its own transformer and fuse their features.
 
     The feature-level counterpart of scikit-learn's `ColumnTransformer` for rows that hold images,
@@ -438,7 +223,7 @@ transformer, default="concat"
 
     _parameter_constraints: dict = {
         "transformers": [list, Hidden(tuple)],
-        "fusion": [StrOptions(set(FUSIONS)), HasMethods(["fit", "transform"])],
+        "fusion": [StrOptions(set(FEATURE_FUSIONS)), HasMethods(["fit", "transform"])],
         "fusion_params": [dict, None],
         "missing": [StrOptions({"mean", "zero", "impute", "error"})],
         "add_indicator": ["boolean"],
@@ -480,6 +265,7 @@ transformer, default="concat"
     # -------------------------------------------------------------------------- fit, transform
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @all_or_nothing
     def fit(self, X, y=None, **params):
         """Fit every transformer on the rows that have its modality, then the fusion.
 
@@ -502,6 +288,7 @@ transformer, default="concat"
         return self
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @all_or_nothing
     def fit_transform(self, X, y=None, **params):
         """Fit, and return the fused features of X.
 
@@ -540,13 +327,9 @@ transformer, default="concat"
             The fused features.
         """
         check_is_fitted(self)
-        routed = self._routed(params, "transform")
-        table, where = self._locate(as_table(X))
+        routed = route_params(self, self._children(), params, "transform")
+        selected = select_for_predict(self, X, [selection for _, selection in self._active])
         store = open_store(self.memory, reading=True)
-        jobs = [
-            (child, selection, *self._select(table, selection, child, where))
-            for child, selection in self._active
-        ]
         outputs = Parallel(n_jobs=self.n_jobs)(
             delayed(transform_child)(
                 child,
@@ -556,123 +339,186 @@ transformer, default="concat"
                 store,
                 self._fit_keys[selection.name],
             )
-            for child, selection, data, _ in jobs
+            for (child, selection), (data, _) in zip(self._active, selected, strict=True)
         )
         blocks = []
-        for (child, selection, _, present), output in zip(jobs, outputs, strict=True):
+        for (child, selection), (_, present), output in zip(
+            self._active, selected, outputs, strict=True
+        ):
             width = self._widths[selection.name]
             blocks.append(as_block(selection, child, output, present, width)[0])
-        self._check_absent(blocks)
-        return self._assemble(blocks, self._fuse(self._impute(blocks)))
+        check_absent(blocks, self.missing)
+        fused = self._fuse(impute(self.imputer_, blocks))
+        return append_indicators(fused, blocks) if self.add_indicator else fused
+
+    # -------------------------------------------------------------------------- steps of a fit
 
     def _fit(self, X, y, params, caller):
+        """Everything `fit` does; return the fused features."""
         check_triples(self.transformers, self)
         table = as_table(X)
         check_consistent_length(table, y)
-        routed = self._routed(params, caller)
-        # learn on a twin: a fit that fails half-way must not leave half of its state behind
-        twin = object.__new__(type(self))
-        twin.__dict__ = {key: v for key, v in vars(self).items() if not key.endswith("_")}
-        fused = twin._learn(table, y, routed)
-        self.__dict__ = twin.__dict__
-        return fused
-
-    def _learn(self, table, y, routed):
-        """Everything `fit` does, on an unfitted self; return the fused features."""
-        names = column_names(table)
-        self.n_features_in_ = table.shape[1]
-        if names is not None:
-            self.feature_names_in_ = names
-        selections = self._resolve(table, names)
+        routed = route_params(self, self._children(), params, caller)
+        resolved = self._resolve(table)
         seed = root_seed(self.random_state)
-        children, blocks = self._fit_children(table, y, routed, selections, seed)
-        self._check_absent(blocks)
-        self._active = [(children[b.name], selections[b.name][1]) for b in blocks]
-        self._widths = {block.name: block.width for block in blocks}
-        self.transformers_ = [
-            (name, children.get(name, transformer), selection.column)
-            for name, (transformer, selection) in selections.items()
-        ]
+        active = [(t, s) for t, s in resolved if t != "drop" and s.positions]
+        if not active:
+            raise ValueError(
+                f"{type(self).__name__}: every transformer is 'drop' or selects no column; there "
+                "is nothing to fuse."
+            )
+        selected = select_for_fit(table, [s for _, s in active], type(self).__name__)
+        jobs = self._fit_jobs(active, selected, y, routed, seed)
+        results = Parallel(n_jobs=self.n_jobs)(jobs)
+        blocks = self._keep_children(resolved, active, selected, results)
+        check_absent(blocks, self.missing)
         zero = self.missing == "zero"
         self.fill_values_ = {
             b.name: np.zeros(b.width) if zero else mean_features(b.values) for b in blocks
         }
-        fused = self._fit_fusion(self._impute(blocks, fit=True), y, seed)
+        self.imputer_ = BlockImputer() if self.missing == "impute" else None
+        fused = self._fit_fusion(impute(self.imputer_, blocks, fit=True), y, seed)
         self._record_outputs(blocks, fused)
-        return self._assemble(blocks, fused)
+        return append_indicators(fused, blocks) if self.add_indicator else fused
 
-    # -------------------------------------------------------------------------- children
-
-    def _resolve(self, table, names):
-        """{name: (transformer, Selection)} of the triples and, where columns remain, the rest."""
-        resolved = {}
-        for triple in self.transformers:
-            name, transformer, _ = triple
-            selection = resolve(triple, table, names, self, wants=wants_column(transformer))
-            resolved[name] = transformer, selection
-        used = set(chain.from_iterable(selection.positions for _, selection in resolved.values()))
+    def _resolve(self, table):
+        """Pairs (transformer, Selection) of the triples and, where columns remain, the rest."""
+        estimator_name, names = type(self).__name__, remember_columns(self, table)
+        triples = list(self.transformers)
+        selections = resolve_triples(triples, table, names, estimator_name)
+        used = set(chain.from_iterable(selection.positions for selection in selections))
         rest = [i for i in range(table.shape[1]) if i not in used]
         if rest:
-            triple = ("remainder", self.remainder, rest)
-            wants = wants_column(self.remainder)
-            resolved["remainder"] = self.remainder, resolve(triple, table, names, self, wants=wants)
-        return resolved
+            triples.append(("remainder", self.remainder, rest))
+            selections += resolve_triples(triples[-1:], table, names, estimator_name)
+        return [(t, selection) for (_, t, _), selection in zip(triples, selections, strict=True)]
 
-    def _select(self, table, selection, child, where=None):
-        return select_rows(table, selection, where, as_series=wants_column(child))
-
-    def _locate(self, table):
-        names_in = getattr(self, "feature_names_in_", None)
-        table, where = locate(table, names_in, self.n_features_in_, self)
-        warn_absent_columns([selection for _, selection in self._active], where, self)
-        return table, where
-
-    def _fit_children(self, table, y, routed, selections, seed):
-        """Fit the transformers; return them by name, and the block each made."""
-        active = [(t, s) for t, s in selections.values() if t != "drop" and s.positions]
-        if not active:
-            raise ValueError(
-                f"{type(self).__name__}: every transformer is 'drop' or selects no column; "
-                "there is nothing to fuse."
-            )
-        jobs, presence, store = [], [], open_store(self.memory)
-        for i, (transformer, selection) in enumerate(active, start=1):
+    def _fit_jobs(self, active, selected, y, routed, seed):
+        """One call of `fit_child` per transformer, on the rows where its modality is present."""
+        jobs, store = [], open_store(self.memory)
+        for i, (transformer, selection) in enumerate(active):
             child = seeded_clone(as_transformer(transformer), seed, selection.name)
-            data, present = self._select(table, selection, child)
-            if data is None:
-                raise ValueError(
-                    f"{type(self).__name__}: modality {selection.name!r} (column "
-                    f"{selection.labels[0]!r}) has no present row among {len(table)}; nothing can "
-                    "be learnt from it. Set it to 'drop'."
-                )
-            message = f"({i} of {len(active)}) Fitting {selection.name}" if self.verbose else None
+            data, present = selected[i]
+            message = f"({i + 1} of {len(active)}) Fitting {selection.name}"
             params = {k: take_params(v, present) for k, v in routed.get(selection.name, {}).items()}
-            args = (child, data, take_rows(y, present), selection, params, message, store)
-            jobs.append(delayed(fit_child)(*args))
-            presence.append(present)
-        fitted = Parallel(n_jobs=self.n_jobs)(jobs)
-        children, blocks, self._frame_columns, self._fit_keys = {}, [], {}, {}
-        results = zip(active, fitted, presence, strict=True)
-        for (_, selection), (child, output, fit_key), present in results:
-            name = selection.name
-            self._fit_keys[name] = fit_key
-            block, self._frame_columns[name] = as_block(selection, child, output, present)
-            children[name] = child
-            blocks.append(block)
-        return children, blocks
+            args = (child, data, take_rows(y, present), selection, params)
+            jobs.append(delayed(fit_child)(*args, message if self.verbose else None, store))
+        return jobs
 
-    def _routed(self, params, caller):
-        """{name: {method: parameters}} for every transformer."""
-        params = {key: value for key, value in params.items() if value is not None}
-        if _routing_enabled():
-            return process_routing(self, caller, **params)
-        allow = None if caller == "transform" else ["sample_weight", "groups"]
-        _raise_for_params(params, self, caller, allow=allow)
-        routed = {}
-        for name, transformer in [*self._pairs, ("remainder", self.remainder)]:
-            accepted = accepted_fit_params(transformer, params)
-            routed[name] = Bunch(fit=accepted, fit_transform=accepted, transform={})
-        return routed
+    def _keep_children(self, resolved, active, selected, results):
+        """Keep the fitted transformers; return the block of each."""
+        children, blocks = {}, []
+        self._active, self._widths, self._frame_columns, self._fit_keys = [], {}, {}, {}
+        for (_, selection), (_, present), (child, output, fit_key) in zip(
+            active, selected, results, strict=True
+        ):
+            name = selection.name
+            block, self._frame_columns[name] = as_block(selection, child, output, present)
+            children[name], self._fit_keys[name] = child, fit_key
+            self._widths[name] = block.width
+            self._active.append((child, selection))
+            blocks.append(block)
+        self.transformers_ = [
+            (selection.name, children.get(selection.name, transformer), selection.column)
+            for transformer, selection in resolved
+        ]
+        return blocks
+
+    def _fit_fusion(self, blocks, y, seed):
+        self._sparse = any(sparse.issparse(block.values) for block in blocks)
+        self.fusion_ = build_fusion(self.fusion, self.fusion_params, self.missing, seed)
+        if self.fusion_ is not None:
+            fit_fusion(self.fusion_, blocks, y, f"fusion={self.fusion!r}")
+        return self._fuse(blocks)
+
+    def _fuse(self, blocks):
+        if self.fusion_ is None:
+            return concatenate(blocks, self.fill_values_, as_sparse=self._sparse)
+        return fuse(self.fusion_, blocks, f"fusion={self.fusion!r}")
+
+    def _record_outputs(self, blocks, fused):
+        if self.fusion_ is None:
+            where = side_by_side(self._widths)
+        else:
+            whole = {block.name: slice(0, fused.shape[1]) for block in blocks}
+            where = {**whole, **getattr(self.fusion_, "output_indices_", {})}
+        nothing = {name: slice(0, 0) for name, *_ in self.transformers_}
+        indicators = [f"missingindicator_{block.name}" for block in blocks]
+        flags = {name: slice(j, j + 1) for j, name in enumerate(indicators, fused.shape[1])}
+        self.output_indices_ = {**nothing, **where, **(flags if self.add_indicator else {})}
+        self._n_fused = fused.shape[1]
+
+    # -------------------------------------------------------------------------- feature names
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the fused features.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Names of the columns of X; must equal `feature_names_in_` where that is defined.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str objects
+            ``modality__feature`` where a feature belongs to one modality, ``sum0`` and so on where
+            a fusion has mixed them.
+        """
+        check_is_fitted(self)
+        names = self._fused_names(_check_feature_names_in(self, input_features))
+        if self.add_indicator:
+            names += [f"missingindicator_{selection.name}" for _, selection in self._active]
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+        if repeated:
+            raise ValueError(
+                f"{type(self).__name__}: output feature names {repeated[:5]} are not unique; set "
+                "verbose_feature_names_out=True to begin them with the modality's name."
+            )
+        return np.asarray(names, dtype=object)
+
+    def _fused_names(self, names_in):
+        fusion = self.fusion_
+        if fusion is None or getattr(fusion, "_keeps_features", False):
+            groups = [(s.name, self._child_names(c, s, names_in)) for c, s in self._active]
+            return self._prefixed(groups)
+        if isinstance(fusion, BlockTransformer) and not fusion._shares_output:
+            if self.verbose_feature_names_out is False:  # unique by number alone
+                return [f"{fusion._feature_name}{i}" for i in range(self._n_fused)]
+            return self._prefixed(fusion._names_by_block().items())
+        if hasattr(fusion, "get_feature_names_out"):
+            return [str(name) for name in fusion.get_feature_names_out()]
+        kind = type(fusion).__name__.lower()
+        return [f"{kind}{i}" for i in range(self._n_fused)]
+
+    def _child_names(self, child, selection, names_in):
+        """Names that a transformer gives its features, numbers where it gives none."""
+        width = self._widths[selection.name]
+        numbers = [str(i) for i in range(width)]
+        columns = names_in[list(selection.positions)]
+        if is_passthrough(child):
+            return list(columns) if len(columns) == width else numbers
+        if wants_column(child) and self.verbose_feature_names_out is not False:
+            return numbers  # image__0 says all that image__imageencoder0 does
+        if self._frame_columns[selection.name] is not None:
+            return self._frame_columns[selection.name]
+        if not hasattr(child, "get_feature_names_out"):
+            return numbers
+        names = child.get_feature_names_out(None if selection.single else columns)
+        return [str(name) for name in names]
+
+    def _prefixed(self, groups):
+        how = self.verbose_feature_names_out
+        if how is False:
+            return [feature for _, features in groups for feature in features]
+        if how is True:
+            how = "{transformer_name}__{feature_name}"
+        if isinstance(how, str):
+            template = how
+
+            def how(name, feature):
+                return template.format(transformer_name=name, feature_name=feature)
+
+        return [how(name, feature) for name, features in groups for feature in features]
 
     # -------------------------------------------------------------------------- protocol
 
@@ -680,6 +526,9 @@ transformer, default="concat"
     def named_transformers_(self):
         """The fitted transformers by name."""
         return Bunch(**{name: transformer for name, transformer, _ in self.transformers_})
+
+    def _children(self):
+        return {**dict(self._pairs), "remainder": self.remainder}
 
     def _displayed_triples(self):
         if hasattr(self, "transformers_"):
@@ -696,14 +545,11 @@ transformer, default="concat"
             What each transformer requests.
         """
         router = MetadataRouter(owner=self)
-        for name, transformer in [*self._pairs, ("remainder", self.remainder)]:
+        for name, transformer in self._children().items():
             if isinstance(transformer, str):
                 continue
-            mapping = MethodMapping().add(caller="transform", callee="transform")
-            fits = ["fit_transform"] if hasattr(transformer, "fit_transform") else None
-            for caller in ("fit", "fit_transform"):
-                for callee in fits or ["fit", "transform"]:
-                    mapping.add(caller=caller, callee=callee)
+            mapping = transformer_mapping(transformer, ["fit", "fit_transform"])
+            mapping.add(caller="transform", callee="transform")
             router.add(method_mapping=mapping, **{name: transformer})
         return router
 
@@ -712,14 +558,13 @@ transformer, default="concat"
         tags.transformer_tags.preserves_dtype = []  # float32 whatever comes in
         try:
             children = [get_tags(t) for _, t in self._pairs if not isinstance(t, str)]
-        except (TypeError, ValueError):  # malformed triples: `fit` says so
+        except (TypeError, ValueError):  # malformed triples: `fit` raises
             return tags
         tags.target_tags.required = any(child.target_tags.required for child in children)
-        # of a plain table; a cell that is NA is welcome always
+        # in a plain table; NA cells of other columns are always allowed
         is_concat = isinstance(self.fusion, str) and self.fusion == "concat"
         passes = is_concat and self.missing != "impute"
-        gaps = passes and all(child.input_tags.allow_nan for child in children)
-        tags.input_tags.allow_nan = gaps
+        tags.input_tags.allow_nan = passes and all(c.input_tags.allow_nan for c in children)
         return tags
 
 

@@ -59,7 +59,20 @@ def as_column(values, *, name=None, sample_rate=None):
     file
     """
     try:
-        column = _convert(values, sample_rate)
+        if isinstance(values, pd.Series | pd.Index):
+            values = values.array
+        if isinstance(values, pd.arrays.NumpyExtensionArray):
+            values = values.to_numpy()
+        if isinstance(values, ExtensionArray):
+            column = _from_arrow(values, sample_rate)
+        elif _is_polars(values):
+            column = _from_polars(values, sample_rate)
+        elif isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
+            raise TypeError(f"got {type(values).__name__}; {_ACCEPTED}")
+        else:
+            values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
+            is_array = isinstance(values, np.ndarray)
+            column = (_from_ndarray if is_array else _from_cells)(values, sample_rate)
         if len(column) and np.ndim(column) != 1:
             raise TypeError(f"got an array of shape {np.shape(column)}; {_ACCEPTED}")
         return _with_rate(column, sample_rate)
@@ -69,30 +82,14 @@ def as_column(values, *, name=None, sample_rate=None):
         raise type(error)(f"column {name!r}: {error}") from error
 
 
-def _convert(values, sample_rate):
-    if isinstance(values, pd.Series | pd.Index):
-        values = values.array
-    if isinstance(values, pd.arrays.NumpyExtensionArray):
-        values = values.to_numpy()
-    if isinstance(values, ExtensionArray):
-        return _from_arrow(values, sample_rate)
-    if _is_polars(values):
-        return _from_polars(values, sample_rate)
-    if isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
-        raise TypeError(f"got {type(values).__name__}; {_ACCEPTED}")
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    if isinstance(values, np.ndarray) and values.dtype != object:
-        return _from_ndarray(values, sample_rate)
-    if isinstance(values, np.ndarray) and values.ndim > 1:
+def _from_ndarray(values, sample_rate):
+    if values.dtype == object and values.ndim > 1:
         raise TypeError(
             f"got an object array of shape {values.shape}; a column has one axis. An object "
             "array of rows and columns is a frame: see `as_frame`."
         )
-    return _from_cells(list(values), sample_rate)
-
-
-def _from_ndarray(values, sample_rate):
+    if values.dtype == object:
+        return _from_cells(values, sample_rate)
     if values.ndim == 0:
         raise TypeError(f"got a single {values.dtype} value; {_ACCEPTED}")
     if values.dtype.kind == "U":
@@ -116,11 +113,15 @@ def _is_polars(values):
     return type(values).__module__.split(".")[0] == "polars"
 
 
+def _is_polars_frame(X):
+    return _is_polars(X) and (hasattr(X, "get_columns") or hasattr(X, "collect"))
+
+
 def _from_polars(values, sample_rate):
     if str(values.dtype) in ("String", "Object"):
         return _from_cells(values.to_list(), sample_rate)
     if not values.dtype.is_nested():
-        return _convert(values.to_numpy(), sample_rate)
+        return _from_ndarray(values.to_numpy(), sample_rate)
     inner = getattr(values.dtype, "inner", None)
     if inner is None:
         raise TypeError(f"got a polars column of {values.dtype}; {_ACCEPTED}")
@@ -153,8 +154,9 @@ def _kind(cell):
 
 
 def _from_cells(cells, sample_rate):
-    """Build the column of a list of cells, whose kind is that of the first present one."""
-    rows = [row for row, cell in enumerate(cells) if not is_absent(cell)]
+    """Build the column of some cells, whose kind is that of the first present one."""
+    cells = [None if is_absent(cell) else cell for cell in cells]
+    rows = [row for row, cell in enumerate(cells) if cell is not None]
     kinds = [_kind(cells[row]) for row in rows]
     for row, kind in zip(rows, kinds, strict=True):
         if kind is None:
@@ -179,7 +181,7 @@ def _text(cells):
 
     Arrow-backed text hashes differently after slicing, so equal frames would miss caches.
     """
-    cells = [np.nan if is_absent(cell) else str(cell) for cell in cells]
+    cells = [np.nan if cell is None else str(cell) for cell in cells]
     try:
         dtype = pd.StringDtype(storage="python", na_value=np.nan)
     except TypeError:  # pandas before 2.3
@@ -188,11 +190,10 @@ def _text(cells):
 
 
 def _numbers(cells):
-    if any(is_absent(cell) for cell in cells):
-        cells = [np.nan if is_absent(cell) else cell for cell in cells]
+    cells = [np.nan if cell is None else cell for cell in cells]
     column = np.asarray(cells)
     if column.dtype.kind not in "biufc":
-        column = pd.array(cells)  # timestamps, decimals: what pandas makes of them
+        column = pd.array(cells)  # timestamps, decimals: as pandas reads them
     return column
 
 
@@ -319,9 +320,8 @@ def as_frame(X):
         )
     if isinstance(X, pd.DataFrame):
         return _convert_objects(X)
-    if _is_polars(X) and hasattr(X, "get_columns"):
-        made = {s.name: as_column(s, name=s.name) for s in X.get_columns()}
-        return _frame(made, None, ())
+    if _is_polars_frame(X):
+        return _polars_frame(X, as_column)
     if isinstance(X, np.ndarray) and X.dtype.kind == "O" and X.ndim == 2:
         names = [f"x{j}" for j in range(X.shape[1])]
         made = {name: as_column(X[:, j], name=name) for j, name in enumerate(names)}
@@ -330,6 +330,70 @@ def as_frame(X):
         f"X must be a pandas or polars DataFrame or an object array of shape (n, m); got "
         f"{type(X).__name__}. Build a frame with multimodal_frame(name=values, ...)."
     )
+
+
+def as_table(X):
+    """Turn the tables compositions are given into a DataFrame or a 2-D ndarray.
+
+    Unlike `as_frame`, columns of any type pass: which of them hold cells is known only where they
+    are selected.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame, polars.DataFrame, polars.LazyFrame or array-like of shape (n, m)
+        A polars frame becomes a pandas frame column by column; what is no frame goes through
+        scikit-learn's `check_array`.
+
+    Returns
+    -------
+    table : pandas.DataFrame or ndarray of shape (n, m)
+        The given frame or array itself where nothing is converted.
+
+    Raises
+    ------
+    TypeError
+        If X is a dict or a list of dicts.
+    ValueError
+        If X has no row or no column, is not 2-D, or two columns have one name.
+    """
+    first = X[0] if isinstance(X, list) and X else X
+    if isinstance(first, dict) and not hasattr(first, "toarray"):  # scipy's dok_array is a dict
+        kind = "dict" if isinstance(X, dict) else "list of dicts"
+        raise TypeError(
+            f"X is a {kind}; expected a DataFrame with one column per modality. Build it with "
+            "multimodal_frame(image=..., text=...)."
+        )
+    if _is_polars_frame(X):
+        X = _polars_frame(X, _any_polars_column)
+    if not isinstance(X, pd.DataFrame):
+        array = check_array(X, dtype=None, ensure_all_finite=False)
+        if array.dtype.kind in "US" and not hasattr(X, "dtype"):
+            # a list of mixed rows: keep its numbers numbers
+            array = check_array(X, dtype=object, ensure_all_finite=False)
+        return array
+    for count, unit in zip(X.shape, ("sample", "feature"), strict=True):
+        if count == 0:
+            raise ValueError(
+                f"Found a frame with 0 {unit}(s) (shape={X.shape}) while a minimum of 1 is "
+                "required."
+            )
+    if not X.columns.is_unique:
+        repeated = X.columns[X.columns.duplicated()].tolist()
+        raise ValueError(f"X has more than one column called {repeated}; names must be unique.")
+    return X
+
+
+def _polars_frame(X, convert):
+    """A pandas frame of the columns of a polars (lazy) frame, each through `convert`."""
+    X = X.collect() if hasattr(X, "collect") else X
+    return pd.DataFrame({s.name: convert(s, name=s.name) for s in X.get_columns()}, copy=False)
+
+
+def _any_polars_column(column, name):
+    try:
+        return as_column(column, name=name)
+    except TypeError:  # dates, categories: a custom transformer may take them
+        return pd.array(column.to_list())
 
 
 def _convert_objects(X):
@@ -441,8 +505,8 @@ def _as_cells(X):
         return None if pd.api.types.is_numeric_dtype(X.dtype) else X
     if isinstance(X, pd.api.extensions.ExtensionArray):
         return X
-    if hasattr(X, "to_pandas") and hasattr(X, "columns"):  # a polars frame
-        return _as_cells(X.to_pandas())
+    if _is_polars_frame(X):
+        return _as_cells(_polars_frame(X, _any_polars_column))
     if hasattr(X, "detach"):  # a torch tensor
         X = X.detach().cpu().numpy()
     if isinstance(X, np.ndarray):

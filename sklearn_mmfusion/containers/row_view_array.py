@@ -179,7 +179,7 @@ class RowViewArray(ExtensionArray):
             places = pandas_take(np.arange(len(self)), indices, allow_fill=True, fill_value=-1)
             return filled._with_rows(filled._rows[places])
         rows = pandas_take(self._rows, indices, allow_fill=allow_fill, fill_value=-1)
-        return self._with_rows(rows)
+        return self._view(self._storage, rows, self._dtype)
 
     def _where(self, mask, value):
         mask = np.asarray(mask, bool)

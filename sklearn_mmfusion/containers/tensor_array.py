@@ -265,7 +265,7 @@ class TensorArray(RowViewArray):
         ValueError
             If one of the rows is absent.
         """
-        rows = self._rows_at(positions)
+        rows = self._rows if positions is None else self._rows_at(positions)
         if (rows < 0).any():
             places = self._places(positions)
             raise ValueError(

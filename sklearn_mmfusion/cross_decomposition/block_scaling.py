@@ -5,8 +5,12 @@ from numbers import Integral, Real
 import numpy as np
 
 from sklearn_mmfusion._sklearn import Interval
-from sklearn_mmfusion.cross_decomposition.block_transformer import BlockTransformer, side_by_side
-from sklearn_mmfusion.cross_decomposition.linalg import fix_signs, thin_svd
+from sklearn_mmfusion.cross_decomposition.block_transformer import (
+    BlockTransformer,
+    fix_signs,
+    side_by_side,
+    thin_svd,
+)
 
 
 class BlockWeighting(BlockTransformer):

@@ -1,4 +1,4 @@
-"""Blocks of features, and the base of the transformers that fuse them."""
+"""Blocks of features, their singular vectors, and the base of the transformers that fuse them."""
 
 from dataclasses import dataclass
 
@@ -73,28 +73,30 @@ def _is_block_frame(X):
     )
 
 
-def _read_blocks(X, owner, *, reset):
+def _read_blocks(X, estimator, *, reset):
     """X, a frame of blocks or one plain block, as a list of `Block`."""
     if not _is_block_frame(X):
-        values = validate_data(owner, X, reset=reset, dtype=[np.float64, np.float32])
+        values = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])
         return [Block(_ONE_BLOCK, values, np.ones(len(values), dtype=bool))]
-    validate_data(owner, X, reset=reset, skip_check_array=True)
-    return [_read_block(str(name), X[name], type(owner).__name__) for name in X.columns]
+    validate_data(estimator, X, reset=reset, skip_check_array=True)
+    return [_read_block(str(name), X[name], type(estimator).__name__) for name in X.columns]
 
 
-def _read_block(name, series, who):
+def _read_block(name, series, estimator_name):
     column = as_column(series, name=name)
     if isinstance(column, TensorArray):
         if column.is_ragged or len(column.dtype.cell_shape) != 1:
             raise ValueError(
-                f"{who}: block {name!r} has cells of shape {column.dtype.cell_shape}; expected "
-                "1-D cells of one length. Turn them into features with an encoder first."
+                f"{estimator_name}: block {name!r} has cells of shape {column.dtype.cell_shape}; "
+                "expected 1-D cells of one length. Turn them into features with an encoder first."
             )
         present = ~np.asarray(column.isna())
         values = np.asarray(column.gather(np.flatnonzero(present)))
     else:
         if not pd.api.types.is_numeric_dtype(column.dtype):
-            raise ValueError(f"{who}: block {name!r} has dtype {column.dtype}; expected numbers.")
+            raise ValueError(
+                f"{estimator_name}: block {name!r} has dtype {column.dtype}; expected numbers."
+            )
         present = ~np.asarray(pd.isna(column))
         values = np.asarray(column[present])[:, None]
     if values.dtype != np.float32:
@@ -102,10 +104,69 @@ def _read_block(name, series, who):
     if not np.isfinite(values).all():
         row = np.flatnonzero(present)[~np.isfinite(values).all(axis=1)][0]
         raise ValueError(
-            f"{who}: block {name!r} contains NaN or infinity in row {row}. Impute the gaps in its "
-            "table first, or make the whole cell NA to mark the block absent."
+            f"{estimator_name}: block {name!r} contains NaN or infinity in row {row}. Impute the "
+            "gaps in its table first, or make the whole cell NA to mark the block absent."
         )
     return Block(name, values, present)
+
+
+# ------------------------------------------------------------------------------ linear algebra
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Thin SVD of the centered present rows of a block, ``left * singular @ axes``.
+
+    `mean` is of shape (width,), `left` (n_present, rank) or None, `singular` (rank,), largest
+    first, `axes` (rank, width). A block without variance has rank 0.
+    """
+
+    mean: np.ndarray
+    left: np.ndarray | None
+    singular: np.ndarray
+    axes: np.ndarray
+
+    @property
+    def rank(self):
+        """Number of directions that hold more than rounding."""
+        return len(self.singular)
+
+    def rows(self, present, scale):
+        """`left` times `scale` in all rows: zeros, the mean of `left`, where absent."""
+        full = np.zeros((len(present), self.rank))
+        full[present] = self.left * scale
+        return full
+
+
+def thin_svd(values, *, left=True):
+    """The `Basis` of some rows, in float64; without ``left`` in less memory where rows abound.
+
+    Directions whose singular value is below ``max(n, width) * eps`` of the largest are rounding
+    and left out, eps being that of the values' own dtype.
+    """
+    tolerance = max(values.shape) * np.finfo(values.dtype).eps
+    values = np.asarray(values, dtype=np.float64)
+    n, mean = len(values), values.mean(axis=0)
+    centered = values - mean
+    if not left and n > values.shape[1]:  # R has the singular values and axes of the tall block
+        centered = np.linalg.qr(centered, mode="r")
+    U, singular, axes = np.linalg.svd(centered, full_matrices=False)
+    # a large mean leaves its own rounding behind, in constant columns too
+    scale = max(singular.max(initial=0), np.sqrt(n) * np.abs(mean).max(initial=0))
+    rank = int(np.sum(singular > tolerance * scale))
+    return Basis(mean, U[:, :rank] if left else None, singular[:rank], axes[:rank])
+
+
+def fix_signs(axes):
+    """Axes (k, d) turned so that the entry of largest magnitude in each is positive."""
+    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
+    return axes * np.where(largest < 0, -1.0, 1.0)
+
+
+def split_columns(stacked, widths):
+    """A matrix cut into one piece of columns for each width of {name: width}."""
+    pieces = np.split(stacked, np.cumsum(list(widths.values()))[:-1], axis=1)
+    return dict(zip(widths, pieces, strict=True))
 
 
 # ------------------------------------------------------------------------------ fusions

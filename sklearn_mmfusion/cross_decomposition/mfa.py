@@ -5,8 +5,12 @@ from numbers import Integral
 import numpy as np
 
 from sklearn_mmfusion._sklearn import Interval
-from sklearn_mmfusion.cross_decomposition.block_transformer import BlockTransformer
-from sklearn_mmfusion.cross_decomposition.linalg import fix_signs, split_columns, thin_svd
+from sklearn_mmfusion.cross_decomposition.block_transformer import (
+    BlockTransformer,
+    fix_signs,
+    split_columns,
+    thin_svd,
+)
 
 _LEAST_VARIANCE = 0.1  # of a component kept by default, relative to the first
 

@@ -1,4 +1,4 @@
-"""One modality's estimator: made ready, fitted, asked, alone and on folds."""
+"""One modality's estimator: prepared, fitted and applied, on all rows and on folds."""
 
 from dataclasses import dataclass
 from inspect import signature
@@ -8,39 +8,46 @@ from sklearn.base import ClassifierMixin, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from sklearn_mmfusion._cache import asked, fitted, telling
-from sklearn_mmfusion._sklearn import _check_method_params, _safe_indexing
+from sklearn_mmfusion._sklearn import _check_method_params, _routing_enabled, _safe_indexing
 from sklearn_mmfusion._triples import TripleComposition, as_transformer, seeded_clone
 from sklearn_mmfusion._validation import add_error_note
 
 # ------------------------------------------------------------------------------ making
 
 
-def kind_of(owner):
-    """The kind of predictor an owner joins, and the test for it.
+def kind_of(composition):
+    """The kind of predictor a late fusion joins, and the test for it.
 
-    Not by the owner's tags, which ask its members.
+    Not from the tags of the fusion, which depend on its members.
     """
-    if isinstance(owner, ClassifierMixin):
+    if isinstance(composition, ClassifierMixin):
         return "classifier", is_classifier
     return "regressor", is_regressor
 
 
-def as_member(name, estimator, head, owner):
-    """A predictor of the owner's kind: the estimator itself, or with a head behind it.
+def as_member(name, estimator, head, composition):
+    """A predictor of the fusion's kind: the estimator itself, or followed by a head.
 
     Encoders have the head they are trained with, other transformers get `head`.
     """
-    kind, is_wanted = kind_of(owner)
+    kind, is_wanted = kind_of(composition)
     estimator = as_transformer(estimator)
-    if is_wanted(estimator) or (owner.head is None and has_head(estimator)):
+    if is_wanted(estimator) or (composition.head is None and has_head(estimator)):
         return estimator
     is_predictor = is_classifier(estimator) or is_regressor(estimator)
     if hasattr(estimator, "transform") and not is_predictor:
         return make_pipeline(estimator, head)
     raise TypeError(
-        f"{type(owner).__name__}: modality {name!r} has {estimator!r}; expected a {kind}, or an "
-        f"encoder or other transformer, behind which comes a {kind} (parameter head)."
+        f"{type(composition).__name__}: modality {name!r} has {estimator!r}; expected a {kind}, or "
+        f"an encoder or other transformer, which a {kind} (parameter head) then follows."
     )
+
+
+def with_requests(estimator, *params):
+    """A default estimator, which requests fit parameters if metadata routing is enabled."""
+    if _routing_enabled():
+        estimator.set_fit_request(**dict.fromkeys(params, True))
+    return estimator
 
 
 def last_step(member):
@@ -49,41 +56,41 @@ def last_step(member):
 
 
 def before_last_step(member, data):
-    """What reaches the last step of a fitted pipeline; the data for an estimator alone."""
+    """The input of the last step of a fitted pipeline; for any other estimator the data."""
     return member[:-1].transform(data) if isinstance(member, Pipeline) and len(member) > 1 else data
 
 
 def has_head(estimator):
-    """Whether an estimator is (or ends in) an encoder that knows what its own head predicts."""
+    """Whether an estimator is (or ends in) an encoder that keeps the head it is trained with."""
     return hasattr(last_step(estimator), "predict_head")
 
 
-def can(estimator, method):
-    """Whether an estimator has a method, or its class has and fitting may bring it forth."""
+def may_have(estimator, method):
+    """Whether an estimator has a method, or its class has one that may appear by fitting."""
     return hasattr(estimator, method) or hasattr(type(estimator), method)
 
 
-def prepared_clone(member, name, seed, told):
-    """A seeded clone, its parameters in `told` set where the user has left them at "auto"."""
+def prepared_clone(member, name, seed, auto_params):
+    """A seeded clone, with `auto_params` set wherever the user has left them at "auto"."""
     child = seeded_clone(member, seed, name)
-    left = {
-        key: told[key.split("__")[-1]]
+    params = {
+        key: auto_params[key.split("__")[-1]]
         for key, value in child.get_params().items()
-        if key.split("__")[-1] in told and isinstance(value, str) and value == "auto"
+        if key.split("__")[-1] in auto_params and isinstance(value, str) and value == "auto"
     }
-    return child.set_params(**left) if left else child
+    return child.set_params(**params) if params else child
 
 
-# ------------------------------------------------------------------------------ fitting, asking
+# ------------------------------------------------------------------------------ fitting, applying
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs to fit one member on some of its present rows and ask it on others.
+    """What a worker needs to fit one member on some of its present rows and apply it to others.
 
-    `train` and `test` are positions among all rows of X, `data` holds the rows of `present`.
-    Without `test` the fitted member comes back and the key of its fit, with it the answers for
-    those of its rows that are present.
+    `train` and `test` are positions among all rows of X, `data` holds the rows of `present`, and
+    `output` computes a fitted member's output on rows. Without `test`, `fit_member` returns the
+    fitted member and the key of its fit; else the output on those test rows that are present.
     """
 
     member: object
@@ -93,63 +100,61 @@ class Task:
     params: dict
     train: np.ndarray
     test: np.ndarray | None
-    ask: object
+    output: object
     note: str
-    owner: str
     message: str | None
     store: object
-    who: str
+    label: str
 
     @property
     def kept(self):
         """Positions of the training rows that have the modality."""
         return self.train[self.present[self.train]]
 
-    def run(self):
-        params = _check_method_params(self.present, self.params, indices=self.kept)
-        y = self.y[self.kept]
-
-        def fit(member, data):
-            member.fit(data, y, **params)
-
-        with add_error_note(self.note), telling(self.owner, self.message, self.store):
-            rows, told = self._rows(self.kept), (y, params)
-            member, _, fit_key = fitted(
-                self.member, rows, fit, self.store, what="fit", told=told, who=self.who
-            )
-            if self.test is None:
-                return member, fit_key
-            rows = self.test[self.present[self.test]]
-            if not len(rows):
-                return None
-            return ask_member(self.ask, member, self._rows(rows), self.store, fit_key)
-
-    def _rows(self, rows):
-        places = np.cumsum(self.present)[rows] - 1
-        whole = np.array_equal(places, np.arange(self.present.sum()))
-        return self.data if whole else _safe_indexing(self.data, places)
+    def rows(self, rows):
+        """The data of some of the present rows, given by their positions among all rows."""
+        positions = np.cumsum(self.present)[rows] - 1
+        whole = np.array_equal(positions, np.arange(self.present.sum()))
+        return self.data if whole else _safe_indexing(self.data, positions)
 
 
-def run(task):
-    """Run a task; a function, which every backend of joblib can pickle."""
-    return task.run()
+def fit_member(task):
+    """Run a `Task`; a function, which every backend of joblib can pickle."""
+    params = _check_method_params(task.present, task.params, indices=task.kept)
+    y = task.y[task.kept]
+
+    def fit(member, data):
+        member.fit(data, y, **params)
+
+    estimator_name = task.label.partition(":")[0]
+    with add_error_note(task.note), telling(estimator_name, task.message, task.store):
+        rows, told = task.rows(task.kept), (y, params)
+        member, _, fit_key = fitted(
+            task.member, rows, fit, task.store, what="fit", told=told, who=task.label
+        )
+        if task.test is None:
+            return member, fit_key
+        rows = task.test[task.present[task.test]]
+        if not len(rows):
+            return None
+        return member_output(task.output, member, task.rows(rows), task.store, fit_key)
 
 
-def ask_member(ask, member, data, store, fit_key):
-    """Answers for the rows in `data`, None where there are none."""
+def member_output(output, member, data, store, fit_key):
+    """Output of a fitted member on the rows in `data`, None where there are none."""
     if data is None:
         return None
-    return asked(member, data, ask, store, fit_key, what="ask", told=ask)
+    return asked(member, data, output, store, fit_key, what="ask", told=output)
 
 
-# ------------------------------------------------------------------------------ answers
+# ------------------------------------------------------------------------------ outputs
 
 
 @dataclass(frozen=True)
-class AskProbabilities:
+class Probabilities:
     """Distributions over `classes` of shape (n_samples, n_targets, n_classes).
 
-    A classifier that tells no probabilities is as sure as can be of what it predicts.
+    A classifier without probabilities gives probability 1 to the class it predicts.
     """
 
     classes: np.ndarray
@@ -172,8 +177,8 @@ class AskProbabilities:
 
 
 @dataclass(frozen=True)
-class AskEvidence:
-    """Evidence for `classes` of shape (n_samples, 1, n_classes); none for a class never seen."""
+class Evidence:
+    """Evidence for `classes` of shape (n_samples, 1, n_classes), 0 for classes not seen in fit."""
 
     classes: np.ndarray
 
@@ -184,34 +189,34 @@ class AskEvidence:
 
 
 @dataclass(frozen=True)
-class AskNumbers:
+class Numbers:
     """Predictions of shape (n_samples, n_targets).
 
-    With `deviation`, (n_samples, n_targets, 2): beside each its standard deviation, NaN where the
-    member does not tell.
+    With `deviation`, (n_samples, n_targets, 2): each followed by its standard deviation, NaN if the
+    member has none.
     """
 
     deviation: bool = False
 
     def __call__(self, member, data):
-        told = np.nan
+        std = np.nan
         if has_head(member):
             numbers = last_step(member).predict_head(before_last_step(member, data))
-        elif self.deviation and tells_deviation(member):
-            # not through the pipeline, which would want the parameter requested
+        elif self.deviation and has_deviation(member):
+            # not through the pipeline, where the parameter would need a metadata request
             before = before_last_step(member, data)
-            numbers, told = last_step(member).predict(before, return_std=True)
-            told = as_columns(told)
+            numbers, std = last_step(member).predict(before, return_std=True)
+            std = as_columns(std)
         else:
             numbers = member.predict(data)
         numbers = as_columns(numbers)
         if not self.deviation:
             return numbers
-        return np.stack([numbers, np.broadcast_to(told, numbers.shape)], axis=-1)
+        return np.stack([numbers, np.broadcast_to(std, numbers.shape)], axis=-1)
 
 
-def tells_deviation(member):
-    """Whether ``predict(X, return_std=True)`` works, as scikit-learn's Bayesian models have it."""
+def has_deviation(member):
+    """Whether ``predict(X, return_std=True)`` works, as in scikit-learn's Bayesian models."""
     last = last_step(member)
     if isinstance(last, TripleComposition):  # a late fusion: its rule decides
         return last.fusion == "inverse_variance"
@@ -219,19 +224,19 @@ def tells_deviation(member):
 
 
 def align(values, known, classes):
-    """Columns of a member's classes, put where they are among all; zeros for those not known."""
+    """Columns of a member's classes as columns of all classes, zeros for those not known."""
     known = np.asarray(known)
     aligned = np.zeros((len(values), len(classes)))
-    mine = np.flatnonzero(np.isin(known, classes))
-    aligned[:, np.searchsorted(classes, known[mine])] = np.asarray(values)[:, mine]
+    shared = np.flatnonzero(np.isin(known, classes))
+    aligned[:, np.searchsorted(classes, known[shared])] = np.asarray(values)[:, shared]
     return aligned
 
 
 def align_probabilities(proba, known, classes, prior):
     """Distributions over all classes.
 
-    Of a class that a member has not seen it knows nothing: that class keeps its prior. What a
-    (frozen) member says of classes that do not occur is left out.
+    Classes a member has not seen keep their prior probability. Classes of a (frozen) member that
+    do not occur in `classes` are left out.
     """
     aligned = align(proba, known, classes)
     unknown = ~np.isin(classes, known)
@@ -245,9 +250,9 @@ def align_probabilities(proba, known, classes, prior):
 
 
 def label_distributions(proba, classes=None):
-    """What classifiers give for labels, (n, L) or L times (n, 2), as (n, L, 2).
+    """Probabilities of labels, (n, L) or a list of L arrays (n, 2), as (n, L, 2).
 
-    A label that never varied has one column in the list; `classes` says whether of 0 or 1.
+    A label that never varied has one column in the list, of the class (0 or 1) in `classes`.
     """
     if isinstance(proba, list):
         proba = np.stack(

@@ -1,9 +1,9 @@
-"""Decision rules: what the answers of several modalities become together.
+"""Decision rules: how the outputs of several modalities are joined.
 
-The answers of classifiers are distributions of shape (n_modalities, n_samples, n_targets,
+The outputs of classifiers are distributions of shape (n_modalities, n_samples, n_targets,
 n_classes): one target and its classes, or, for multilabel targets, one target of two classes per
 label. Those of regressors are numbers of shape (n_modalities, n_samples, n_targets). ``mask`` of
-shape (n_modalities, n_samples) says which of them are there; the others hold 1 (any finite number)
+shape (n_modalities, n_samples) marks those that are present; the others hold 1 (any finite number)
 and take no part.
 """
 
@@ -12,54 +12,54 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 
 EPS = np.finfo(np.float64).eps  # no probability is taken to be less: logarithms stay finite
-MOST = 1e150  # no evidence is taken to be more: its square stays finite
-LEAST = 1e-3  # no learned weight is less: a row may have that modality alone
+MAX_EVIDENCE = 1e150  # no evidence is taken to be more: its square stays finite
+MIN_WEIGHT = 1e-3  # no learned weight is less: a row may have that modality alone
 
 
 # ------------------------------------------------------------------------------ classes
 
 
-def product(answers, mask, weights):
+def product(outputs, mask, weights):
     """Log-opinion pool: softmax of the weighted sum of log-probabilities."""
-    return softmax(np.einsum("m,mn,mntk->ntk", weights, mask, log(answers)), axis=-1)
+    return softmax(np.einsum("m,mn,mntk->ntk", weights, mask, log(outputs)), axis=-1)
 
 
-def mean(answers, mask, weights):
-    """Weighted mean over what is present; of distributions or of numbers."""
+def mean(outputs, mask, weights):
+    """Weighted mean over the modalities present, of distributions or of numbers."""
     share = weights[:, None] * mask
     total = share.sum(axis=0)
     share = share / np.where(total > 0, total, 1)
-    return np.einsum("mn,mn...->n...", share, answers)
+    return np.einsum("mn,mn...->n...", share, outputs)
 
 
-def vote(answers, mask, weights):
-    """Weighted share of the modalities that think a class the most likely; ties to the first."""
-    votes = np.eye(answers.shape[-1])[answers.argmax(axis=-1)]
+def vote(outputs, mask, weights):
+    """Weighted share of the modalities for which a class is most likely; ties go to the first."""
+    votes = np.eye(outputs.shape[-1])[outputs.argmax(axis=-1)]
     return mean(votes, mask, weights)
 
 
-def maximum(answers, mask, weights):
+def maximum(outputs, mask, weights):
     """Largest probability any modality gives a class, scaled to sum to one."""
-    largest = np.where(mask[:, :, None, None], answers, 0.0).max(axis=0)
+    largest = np.where(mask[:, :, None, None], outputs, 0.0).max(axis=0)
     return largest / np.maximum(largest.sum(axis=-1, keepdims=True), EPS)
 
 
 def dempster(evidence, mask, weights):
     """Evidence combined by Dempster's rule, in closed form.
 
-    For the opinions of Dirichlet distributions (belief e_k / S, uncertainty K / S, S = sum e + K)
+    For Dirichlet distributions (belief e_k / S, uncertainty K / S, S = sum e + K)
     Dempster's rule is e1 + e2 + e1 * e2 / K: commutative, associative, with zero as its neutral
     element, and without the division by 1 - conflict that overflows where modalities disagree.
     """
     n_classes = evidence.shape[-1]
     total = np.zeros(evidence.shape[1:], dtype=np.float64)
     for values in np.where(mask[:, :, None, None], evidence, 0.0):
-        total = np.minimum(total + values + total * values / n_classes, MOST)
+        total = np.minimum(total + values + total * values / n_classes, MAX_EVIDENCE)
     return total
 
 
 def belief(evidence):
-    """Mean of the Dirichlet distribution that evidence stands for."""
+    """Mean of the Dirichlet distribution with this evidence."""
     return (evidence + 1) / (evidence + 1).sum(axis=-1, keepdims=True)
 
 
@@ -70,69 +70,80 @@ def log(probabilities):
 # ------------------------------------------------------------------------------ numbers
 
 
-def median(answers, mask, weights):
-    """Median over what is present, each modality counting once."""
-    shown = np.where(mask[:, :, None], answers, np.nan)
+def median(outputs, mask, weights):
+    """Median over the modalities present, each counted once."""
+    shown = np.where(mask[:, :, None], outputs, np.nan)
     shown[:, ~mask.any(axis=0)] = 0.0
     return np.nanmedian(shown, axis=0)
 
 
-def inverse_variance(answers, mask, precision):
-    """Mean weighted by the inverse variance of every answer, and the variance of that mean.
+def inverse_variance(outputs, mask, precision):
+    """Mean weighted by the inverse variance of every output, and the variance of that mean.
 
-    The product of independent normal distributions [1]_ of means `answers`; `precision` has their
+    The product of independent normal distributions [1]_ of means `outputs`; `precision` has their
     shape.
     """
     share = np.where(mask[:, :, None], precision, 0.0)
     total = share.sum(axis=0)
     safe = np.where(total > 0, total, 1.0)
-    return (share * answers).sum(axis=0) / safe, 1 / safe
+    return (share * outputs).sum(axis=0) / safe, 1 / safe
+
+
+# fusion -> rule(outputs, mask, weights)
+LABEL_RULES = {
+    "product": product,
+    "mean": mean,
+    "vote": vote,
+    "max": maximum,
+    "evidence": dempster,
+}
+NUMBER_RULES = {"mean": mean, "median": median}
 
 
 # ------------------------------------------------------------------------------ weights
 
 
-def fit_weights(rule, answers, mask, target, row_weight, n_modalities):
-    """Weights of the modalities that minimize the loss of a rule on out-of-fold answers.
+def fit_weights(rule, outputs, mask, target, row_weight, n_modalities):
+    """Weights of the modalities that minimize the loss of a rule on out-of-fold outputs.
 
     ``product`` and ``mean`` of distributions by log loss (``target``: codes, shape (n_samples,
     n_targets)), ``mean`` of numbers by squared error in units of each target's variance
     (``target``: numbers of that shape). Half the squared distance of the weights from one, over
     the number of rows, is added: few rows that are all easy would else drive exponents to
-    infinity. The exponents of a product are a convex problem. A modality that is never there keeps
-    weight one.
+    infinity. The exponents of a product are a convex problem. A modality that is never present
+    keeps weight one.
     """
-    there = mask.any(axis=1)
+    known = mask.any(axis=1)
     some = mask.any(axis=0)
     if not some.any():
         return np.ones(n_modalities)
-    answers, mask = answers[there][:, some], mask[there][:, some]
+    outputs, mask = outputs[known][:, some], mask[known][:, some]
     target, row_weight = target[some], row_weight[some] / row_weight[some].sum()
     loss = {(product, 4): _product_loss, (mean, 4): _mean_loss, (mean, 3): _mean_error}[
-        rule, answers.ndim
+        rule, outputs.ndim
     ]
     if loss is _product_loss:
-        answers = log(answers)
+        outputs = log(outputs)
     if loss is _mean_error:
         scale = target.std(axis=0)
         scale = np.where(scale > 0, scale, 1.0)
-        answers, target = answers / scale, target / scale
+        outputs, target = outputs / scale, target / scale
 
     def penalized(weights):
-        value, slope = loss(weights, answers, mask, target, row_weight)
+        value, slope = loss(weights, outputs, mask, target, row_weight)
         distance = (weights - 1) / some.sum()
         return value + 0.5 * distance @ (weights - 1), slope + distance
 
     found = minimize(
         penalized,
-        np.ones(len(answers)),
+        np.ones(len(outputs)),
         jac=True,
         method="L-BFGS-B",
-        bounds=[(LEAST, None)] * len(answers),
+        bounds=[(MIN_WEIGHT, None)] * len(outputs),
     ).x
     weights = np.ones(n_modalities)
     # of a mean only the ratios count
-    weights[there] = found if rule is product else found * len(found) / max(found.sum(), EPS)
+    weights[known] = found if rule is product else found * len(found) / max(found.sum(), EPS)
     return weights
 
 
@@ -153,8 +164,8 @@ def _product_loss(weights, logs, mask, target, row_weight):
     return loss, slope
 
 
-def _mean_loss(weights, answers, mask, target, row_weight):
-    picked = _at(answers, np.broadcast_to(target, answers.shape[:-1]))
+def _mean_loss(weights, outputs, mask, target, row_weight):
+    picked = _at(outputs, np.broadcast_to(target, outputs.shape[:-1]))
     share = weights[:, None] * mask
     total = np.maximum(share.sum(axis=0), EPS)
     pooled = np.maximum(np.einsum("mn,mnt->nt", share / total, picked), EPS)
@@ -164,11 +175,11 @@ def _mean_loss(weights, answers, mask, target, row_weight):
     return loss, np.einsum("n,mn,mnt->m", row_weight, mask, change) / n_targets
 
 
-def _mean_error(weights, answers, mask, target, row_weight):
+def _mean_error(weights, outputs, mask, target, row_weight):
     share = weights[:, None] * mask
     total = np.maximum(share.sum(axis=0), EPS)
-    error = np.einsum("mn,mnt->nt", share / total, answers) - target
+    error = np.einsum("mn,mnt->nt", share / total, outputs) - target
     n_targets = target.shape[1]
     loss = (row_weight[:, None] * error**2).sum() / n_targets
-    change = 2 * error * (answers - error - target) / total[:, None]
+    change = 2 * error * (outputs - error - target) / total[:, None]
     return loss, np.einsum("n,mn,mnt->m", row_weight, mask, change) / n_targets

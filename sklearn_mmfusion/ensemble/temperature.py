@@ -1,4 +1,4 @@
-"""scikit-learn's calibration on probabilities that are told, one calibrator a modality."""
+"""scikit-learn's calibration of given probabilities, one calibrator per modality."""
 
 import numpy as np
 from sklearn import config_context
@@ -9,7 +9,7 @@ from sklearn_mmfusion.ensemble.rules import log
 
 
 class _PrecomputedClassifier(ClassifierMixin, BaseEstimator):
-    """A classifier whose data are the log-probabilities it answers with."""
+    """A classifier whose X are the log-probabilities it predicts."""
 
     def fit(self, X, y, sample_weight=None):
         self.classes_ = np.unique(y)
@@ -22,12 +22,12 @@ class _PrecomputedClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[X.argmax(axis=1)]
 
 
-def fit_calibrator(method, answers, target, weight, *, n_classes, where):
+def fit_calibrator(method, outputs, target, weight, *, n_classes, label):
     """A calibrator fitted to out-of-fold distributions (n_samples, 1, n_classes)."""
     found = len(np.unique(target))
     if found < n_classes:
         raise ValueError(
-            f"{where}: calibration={method!r} needs rows of every class in the folds (cv) that "
+            f"{label}: calibration={method!r} needs rows of every class in the folds (cv) that "
             f"have the modality; they have {found} of {n_classes} classes. Set calibration=None."
         )
     rows = np.arange(len(target))
@@ -35,13 +35,13 @@ def fit_calibrator(method, answers, target, weight, *, n_classes, where):
         _PrecomputedClassifier(), method=method, cv=[(rows, rows)], ensemble=False
     )
     with config_context(enable_metadata_routing=False):  # nothing in here is the user's
-        return calibrator.fit(log(answers[:, 0]), target, weight)
+        return calibrator.fit(log(outputs[:, 0]), target, weight)
 
 
-def calibrate(calibrators, answers, mask):
-    """The answers (n_modalities, n_samples, 1, n_classes), calibrated where they are there."""
-    answers = answers.copy()
+def calibrate(calibrators, outputs, mask):
+    """Outputs (n_modalities, n_samples, 1, n_classes), calibrated where present."""
+    outputs = outputs.copy()
     for m, calibrator in enumerate(calibrators):
         if mask[m].any():
-            answers[m, mask[m], 0] = calibrator.predict_proba(log(answers[m, mask[m], 0]))
-    return answers
+            outputs[m, mask[m], 0] = calibrator.predict_proba(log(outputs[m, mask[m], 0]))
+    return outputs

@@ -99,21 +99,25 @@ class BaseModalityEncoder(
         """
         check_module(self)
         column = check_column(self, X, reset=True, paths=self._paths)
-        owner = type(self).__name__
-        y = check_y(y, len(column), owner=owner)
-        groups = check_groups(groups, len(column), owner=owner)
-        weight = check_weight(sample_weight, len(column), owner=owner)
+        estimator_name = type(self).__name__
+        y = check_y(y, len(column), estimator_name=estimator_name)
+        groups = check_groups(groups, len(column), estimator_name=estimator_name)
+        weight = check_weight(sample_weight, len(column), estimator_name=estimator_name)
         # An absent row, or one of weight zero, takes part in nothing that is learned.
         taken = ~np.asarray(column.isna())
         rows = np.flatnonzero(taken if weight is None else taken & (weight > 0))
         if len(rows) < 2:
             raise ValueError(
-                f"{owner}: X has n_samples={len(column)}, of which {len(rows)} are present and "
-                "have a weight; a minimum of 2 such rows is required."
+                f"{estimator_name}: X has n_samples={len(column)}, of which {len(rows)} are "
+                "present and have a weight; a minimum of 2 such rows is required."
             )
         y, weight, groups = (None if v is None else v[rows] for v in (y, weight, groups))
-        target = encode_target(y, len(rows), owner=owner, target_type=self.target_type)
-        weight = combine_weights(weight, self.class_weight, y, owner=owner, kind=target.kind)
+        target = encode_target(
+            y, len(rows), estimator_name=estimator_name, target_type=self.target_type
+        )
+        weight = combine_weights(
+            weight, self.class_weight, y, estimator_name=estimator_name, kind=target.kind
+        )
         self._n_features_out = self.n_components
         warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
         inputs = self._prepare(column, rows) if warm else self._learn(column, rows)

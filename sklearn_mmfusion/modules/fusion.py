@@ -327,8 +327,8 @@ class LogitFusion(nn.Module):
         return torch.where(self.averaged, total / mask.sum(1, keepdim=True).clamp(min=1), total)
 
 
-# name -> class and what the name stands for
-FUSIONS = {
+# name -> class and its fixed arguments
+NETWORK_FUSIONS = {
     "concat": (ConcatFusion, {}),
     "weighted": (WeightedFusion, {}),
     "sum": (PooledFusion, {"method": "sum"}),

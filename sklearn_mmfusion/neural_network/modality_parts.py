@@ -1,9 +1,9 @@
-"""What a joint network takes in from a triple: an encoder, or a transformer's features.
+"""The parts of a joint network, one per triple: an encoder, or a transformer's features.
 
-All parts follow the encoder protocol (see `feature_extraction._base`), with fit parameters for
-what is fitted alone, the attribute ``alone``: ``fit_prepare(X, y, params)``, ``prepare(X)``,
-``build_module()``. X is what `select_rows` gives. What is fitted and prepared goes through a store
-where there is one.
+All parts have ``alone``, the transformer that is fitted by itself (or None); ``fit_inputs(X, y,
+params, store, label)``, which learns what preparation needs and returns the prepared inputs;
+``prepare(X, store)``; and ``build_module()``. X is the data of `select_rows`; with a store, fits
+and inputs are kept there.
 """
 
 import numpy as np
@@ -20,15 +20,23 @@ from sklearn_mmfusion.preprocessing.scaling import mean_and_scale
 
 
 def as_part(estimator, width, dropout):
-    """The part of a joint network that an (unfitted) estimator of a triple stands for.
+    """The part of a joint network for an (unfitted) estimator of a triple.
 
-    Encoders, and pipelines that end in one, are trained with the network; what else transforms
-    joins as features, frozen encoders among them.
+    Encoders, and pipelines that end in one, are trained with the network; other transformers join
+    as features, frozen encoders among them.
     """
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(last, FrozenEstimator) and is_encoder(last):
         return EncoderPart(estimator)
     return FeaturePart(as_transformer(estimator), width, dropout)
+
+
+def preparing_note(name, estimator_name):
+    """Note on errors raised by a part of the network."""
+    return (
+        f"Raised while preparing modality {name!r} of {estimator_name}. Rows are counted among "
+        "those where the modality is present."
+    )
 
 
 class EncoderPart:
@@ -43,18 +51,18 @@ class EncoderPart:
         self.encoder = steps[-1][1]
         self.fit_keys = None, None  # of both
 
-    def fit_prepare(self, X, y, params, store=None, who=""):
+    def fit_inputs(self, X, y, params, store, label):
         self.sample_rate = sample_rate(X)
         alone_key = None
         if self.alone is not None:
-            self.alone, X, alone_key = fit_alone(self.alone, X, y, params, store, who)
+            self.alone, X, alone_key = fit_alone(self.alone, X, y, params, store, label)
 
         def call(encoder, X):
             inputs = as_inputs(encoder.fit_prepare(X, y))
             return None if is_lazy(inputs) else inputs
 
         self.encoder, inputs, key = fitted(
-            self.encoder, X, call, store, what="fit_prepare", told=y, who=who
+            self.encoder, X, call, store, what="fit_prepare", told=y, who=label
         )
         self.fit_keys = alone_key, key if inputs is not None else None
         return prepare(self.encoder, read(self.encoder, X)) if inputs is None else inputs
@@ -72,7 +80,7 @@ class EncoderPart:
 
 
 def sample_rate(X):
-    """Of a column that says it, in Hz; else None."""
+    """Sample rate of a column that has one, in Hz; else None."""
     return getattr(getattr(X, "dtype", None), "sample_rate", None)
 
 
@@ -83,7 +91,7 @@ def as_small(rows):
 
 
 def as_inputs(prepared):
-    """What an encoder prepared, of which one of a user's own may give a dict of arrays."""
+    """The inputs an encoder has prepared; those of a custom one may be a dict of arrays."""
     if isinstance(prepared, dict):
         return Inputs(**{key: DenseRows(as_small(rows)) for key, rows in prepared.items()})
     return prepared
@@ -95,17 +103,17 @@ def is_lazy(inputs):
 
 
 def prepare(encoder, X):
-    """What an encoder prepares of a column."""
+    """Prepare a column by a fitted encoder."""
     return as_inputs(encoder.prepare(X))
 
 
 def transform(transformer, X):
-    """What a transformer makes of a column."""
+    """Transform a column by a fitted transformer."""
     return transformer.transform(X)
 
 
-def fit_alone(transformer, X, y, params, store, who):
-    """Fit a transformer with its fit parameters, and transform the same rows.
+def fit_alone(transformer, X, y, params, store, label):
+    """Fit a transformer with its fit parameters (by method), and transform the same rows.
 
     Returns
     -------
@@ -114,10 +122,10 @@ def fit_alone(transformer, X, y, params, store, who):
     """
 
     def call(transformer, X):
-        return fit_transform(transformer, X, y, {"fit": params, "fit_transform": params})
+        return fit_transform(transformer, X, y, params)
 
     told = y, params
-    return fitted(transformer, X, call, store, what="fit_transform", told=told, who=who)
+    return fitted(transformer, X, call, store, what="fit_transform", told=told, who=label)
 
 
 class FeaturePart:
@@ -130,9 +138,9 @@ class FeaturePart:
         self.arguments = {"out_features": width, "dropout": dropout}
         self.fit_key = None
 
-    def fit_prepare(self, X, y, params, store=None, who=""):
+    def fit_inputs(self, X, y, params, store, label):
         self.sample_rate = sample_rate(X)
-        self.alone, features, self.fit_key = fit_alone(self.alone, X, y, params, store, who)
+        self.alone, features, self.fit_key = fit_alone(self.alone, X, y, params, store, label)
         features = self._check(features)
         self.mean, self.scale = mean_and_scale(features)
         return Inputs(features=DenseRows(features))
@@ -150,5 +158,7 @@ class FeaturePart:
         try:
             return check_array(features, accept_sparse="csr", dtype="float32", input_name="X")
         except ValueError as error:
-            error.add_note("Gaps in a table need an imputer: make_pipeline(SimpleImputer(), ...).")
+            error.add_note(
+                "Missing values in a table need an imputer: make_pipeline(SimpleImputer(), ...)."
+            )
             raise

@@ -94,20 +94,26 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
         -------
         self : object
         """
-        owner = type(self).__name__
+        estimator_name = type(self).__name__
         check_module(self)
         warm = self.warm_start and hasattr(self, "module_")  # its scales and widths stay
         accepted = {"accept_sparse": "csr", "dtype": np.float32, "ensure_min_samples": 2}
         X = validate_data(self, X, reset=not warm, **accepted)
-        y = check_y(y, X.shape[0], owner=owner)
-        groups = check_groups(groups, X.shape[0], owner=owner)
-        weight = check_weight(sample_weight, X.shape[0], owner=owner)
+        y = check_y(y, X.shape[0], estimator_name=estimator_name)
+        groups = check_groups(groups, X.shape[0], estimator_name=estimator_name)
+        weight = check_weight(sample_weight, X.shape[0], estimator_name=estimator_name)
         kept = slice(None) if weight is None else weight > 0
         target = encode_target(
-            y, X.shape[0], owner=owner, target_type=self._target_type(y), rows=kept
+            y,
+            X.shape[0],
+            estimator_name=estimator_name,
+            target_type=self._target_type(y),
+            rows=kept,
         )
         class_weight = getattr(self, "class_weight", None)
-        weight = combine_weights(weight, class_weight, y, owner=owner, kind=target.kind)
+        weight = combine_weights(
+            weight, class_weight, y, estimator_name=estimator_name, kind=target.kind
+        )
         if not warm:
             self.mean_, self.scale_ = mean_and_scale(X, kept)
         self._keep_target(target, y)

@@ -1,6 +1,5 @@
 """One row for a joint network, without building a frame of the modalities."""
 
-import warnings
 from collections.abc import Mapping
 from numbers import Real
 
@@ -8,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from sklearn_mmfusion._torch import FusionInputs
-from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion._validation import add_error_note, warn
 from sklearn_mmfusion.containers import TensorArray
 
 
-def read_row(row, columns, selections, parts, owner):
+def read_row(row, columns, selections, parts, estimator_name):
     """Prepare one row as `FusionInputs`.
 
     Parameters
@@ -20,48 +19,47 @@ def read_row(row, columns, selections, parts, owner):
     row : dict of {column: cell}
         Absent modalities are left out, or None or NA.
     columns : sequence of str or int
-        All that were there in fit, read or not.
+        All columns of fit, read or not.
     selections : list of Selection
     parts : dict of str to part
-    owner : str
-        Name of the estimator, for messages.
+    estimator_name : str
+        For messages.
     """
     if not isinstance(row, Mapping):
         raise TypeError(
-            f"{owner}: the row is a {type(row).__name__}; expected a dict of one cell a column, "
-            "such as {'image': pixels, 'title': 'red wine'}."
+            f"{estimator_name}: the row is a {type(row).__name__}; expected a dict of one cell per "
+            "column, such as {'image': pixels, 'title': 'red wine'}."
         )
     known = {label for selection in selections for label in selection.labels}
     if row and known.isdisjoint(row):
         raise ValueError(
-            f"{owner}: the row has {list(row)}, none of the columns of fit, {sorted(known)}."
+            f"{estimator_name}: the row has {list(row)}, none of the columns of fit, "
+            f"{sorted(known)}."
         )
     if row.keys() != known:
-        _warn_unknown(row, columns, known, owner)
+        _warn_unknown(row, columns, known, estimator_name)
     inputs = {}
     for selection, (name, part) in zip(selections, parts.items(), strict=True):
         data = _cell(row, selection, part)
-        with add_error_note(f"Raised while preparing modality {name!r} of {owner}."):
+        with add_error_note(f"Raised while preparing modality {name!r} of {estimator_name}."):
             prepared = None if data is None else part.prepare(data)
         inputs[name] = prepared, np.array([data is not None])
     return FusionInputs(inputs)
 
 
-def _warn_unknown(row, columns, known, owner):
-    """Warn of a key beside a column that is left out: one may be a misspelling of the other."""
+def _warn_unknown(row, columns, known, estimator_name):
+    """Warn of unknown keys if a column is left out: one may be a misspelling of the other."""
     unknown = [key for key in row if key not in columns]
     lost = sorted(known - row.keys(), key=str)
     if unknown and lost:
-        warnings.warn(
-            f"{owner}: the row has keys {unknown} that are no columns of fit, and lacks {lost}, "
-            "which count as absent. Leave out keys that are not read, or mend their names.",
-            UserWarning,
-            stacklevel=5,
+        warn(
+            f"{estimator_name}: the row has keys {unknown} that are no columns of fit, and lacks "
+            f"{lost}, which count as absent. Leave out keys that are not read, or mend their names."
         )
 
 
 def _cell(row, selection, part):
-    """What `select` would give of a frame of this row: one cell or a table; None where absent."""
+    """The data of `select_rows` for a frame of this row, gathered; None where absent."""
     if not selection.single:
         if not any(label in row for label in selection.labels):
             return None
@@ -86,7 +84,7 @@ def _cell(row, selection, part):
         return TensorArray([cell], sample_rate=part.sample_rate)
     if isinstance(cell, (str, Real)):
         return pd.Series([cell], name=selection.labels[0])
-    if not part.wants_column:  # a transformer of whatever kind may scale its input in place
+    if not part.wants_column:  # a transformer may scale its input in place
         return np.array(cell)[None]
     return np.asarray(cell)[None] if np.ndim(cell) != 1 else [cell]
 

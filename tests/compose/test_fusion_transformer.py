@@ -281,7 +281,7 @@ def test_bad_fusion_objects_are_explained():
         pass_both(fusion=FrameSpy(np.nan)).fit(X)
     with pytest.raises((TypeError, ValueError)) as caught:
         pass_both(fusion=StandardScaler()).fit(X)
-    assert "given one column of 1-D cells a modality" in caught.value.__notes__[0]
+    assert "one column of 1-D cells per modality" in caught.value.__notes__[0]
     with pytest.raises(ValueError, match="fusion_params=.* is for a fusion given by name"):
         pass_both(fusion=BlockPooling(), fusion_params={"method": "sum"}).fit(X)
 

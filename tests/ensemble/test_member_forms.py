@@ -198,7 +198,11 @@ def test_metadata_is_routed_to_members_folds_and_final_estimator():
             TypeError,
             "modality 'a' has LinearSVC.*no predict_proba. Wrap it in CalibratedClassifierCV",
         ),
-        ({"fusion": "evidence"}, TypeError, "modality 'sepal' has Logistic.*tells no evidence"),
+        (
+            {"fusion": "evidence"},
+            TypeError,
+            "modality 'sepal' has Logistic.*has no predict_evidence",
+        ),
         ({"weights": {"smell": 1.0}}, ValueError, r"weights name \['smell'\]; the modalities are"),
         ({"weights": {"sepal": -1.0}}, ValueError, "weight of modality 'sepal' is -1.0"),
         ({"fusion": "max", "weights": {"sepal": 1.0}}, ValueError, "takes no weights"),

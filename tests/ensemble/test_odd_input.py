@@ -116,7 +116,7 @@ def test_answers_that_are_not_finite_count_as_absent():
     parts = [("sepal", Broken(), "sepal"), ("petal", GaussianNB(), "petal")]
     fitted = LateFusionClassifier(parts).fit(X, y)
     big = np.flatnonzero(np.stack(X["sepal"])[:, 0] > 7)
-    with pytest.warns(UserWarning, match=f"'sepal' answered NaN or infinity in {len(big)} of 150"):
+    with pytest.warns(UserWarning, match=f"'sepal' predicted NaN or infinity in {len(big)} of 150"):
         proba = fitted.predict_proba(X)
     np.testing.assert_allclose(proba[big], fitted.predict_proba(hide(X, sepal=big))[big])
 

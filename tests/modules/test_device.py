@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sklearn_mmfusion.modules.audio import AudioCNN, AudioLSTM
-from sklearn_mmfusion.modules.fusion import FUSIONS
+from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.modules.fusion_network import build_network
 from sklearn_mmfusion.modules.image import ImageCNN
 from sklearn_mmfusion.modules.objectives import JointLoss
@@ -52,9 +52,9 @@ def test_encoders_do_not_wait(name):
     assert all(p.grad is not None for p in module.parameters())
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", NETWORK_FUSIONS)
 def test_joint_networks_do_not_wait(fusion):
-    cls, params = FUSIONS[fusion]
+    cls, params = NETWORK_FUSIONS[fusion]
     names = ["image", "text", "audio"]
     network = build_network(
         {name: ENCODERS[name]() for name in names},

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch.func import functional_call
 
 from sklearn_mmfusion.modules import audio, text
-from sklearn_mmfusion.modules.fusion import FUSIONS
+from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from tests.modules._networks import make_batch as make_encoder_batch
 from tests.modules._networks import make_network, pad_more
 
-KINDS = list(FUSIONS)
-WEIGHING = [kind for kind, (cls, _) in FUSIONS.items() if hasattr(cls, "weights")]
+KINDS = list(NETWORK_FUSIONS)
+WEIGHING = [kind for kind, (cls, _) in NETWORK_FUSIONS.items() if hasattr(cls, "weights")]
 H = 4
 RANK, ROUNDS, HEADS = 3, 2, 2
 PARAMS = {
@@ -34,7 +34,7 @@ LENGTHS = (5, 2, 9, 1, 4)
 
 def make_fusion(kind, widths, seed=0):
     """A fusion in double precision whose parameters, biases and scores too, are random."""
-    cls, fixed = FUSIONS[kind]
+    cls, fixed = NETWORK_FUSIONS[kind]
     sizes = () if kind == "logits" else (widths, H)
     tokens = {"token_features": [w + 1 for w in widths]} if kind == "attention" else {}
     fusion = cls(*sizes, **fixed, **tokens, **PARAMS.get(kind, {})).double()
@@ -432,7 +432,7 @@ def test_attention_of_a_row_without_tokens_is_what_was_asked():
 
 
 def test_too_large_a_tensor_is_refused_before_it_is_allocated():
-    cls, _ = FUSIONS["tensor"]
+    cls, _ = NETWORK_FUSIONS["tensor"]
     widths = [10**6] * 3  # 4e18 bytes of products: an attempt would fail with a RuntimeError
     with pytest.raises(ValueError, match="low_rank"):
         cls(widths, H)
@@ -442,7 +442,7 @@ def test_too_large_a_tensor_is_refused_before_it_is_allocated():
 
 
 def test_unknown_pooling_is_refused():
-    cls, _ = FUSIONS["mean"]
+    cls, _ = NETWORK_FUSIONS["mean"]
     with pytest.raises(ValueError, match="method is 'median'"):
         cls([1, 2], H, method="median")
 

@@ -1,6 +1,5 @@
-"""What classifier and regressor of late fusion share: members, folds, answers."""
+"""Late fusion: what classifier and regressor share."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -18,14 +17,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._cache import MEMORY, open_store
 from sklearn_mmfusion._columns import (
-    as_table,
-    column_names,
-    locate,
-    resolve,
-    select_rows,
-    warn_absent_columns,
+    remember_columns,
+    select_for_fit,
+    select_for_predict,
+    warn_empty_rows,
 )
-from sklearn_mmfusion._routing import accepted_fit_params
+from sklearn_mmfusion._routing import route_params
 from sklearn_mmfusion._sklearn import (
     HasMethods,
     MetadataRouter,
@@ -33,35 +30,35 @@ from sklearn_mmfusion._sklearn import (
     StrOptions,
     _check_feature_names_in,
     _check_method_params,
-    _raise_for_params,
     _routing_enabled,
-    process_routing,
 )
 from sklearn_mmfusion._triples import (
     TripleComposition,
     check_triples,
+    kept_triples,
+    resolve_triples,
     root_seed,
     seeded_clone,
-    wants_column,
 )
-from sklearn_mmfusion._validation import check_groups, check_weight
+from sklearn_mmfusion._validation import check_groups, check_weight, warn
+from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.ensemble.members import (
     Task,
     as_member,
-    ask_member,
+    fit_member,
     kind_of,
+    member_output,
     prepared_clone,
-    run,
 )
 
 FOLDS = 5
 
 
 class _LateFusion(TransformerMixin, TripleComposition):
-    """One predictor a modality, and a rule that joins their answers.
+    """One predictor per modality, and a rule that joins their outputs.
 
-    A subclass reads the target (`_read_target`), asks its members (`_ask`), learns its rule from
-    out-of-fold answers (`_learn_rule`, where `_needs_folds`) and applies it.
+    A subclass reads the target (`_read_target`), chooses the members' outputs (`_output`), learns
+    its rule from out-of-fold outputs (`_learn_rule`, where `_needs_folds`) and applies it.
     """
 
     _triples_parameter = "estimators"
@@ -81,111 +78,90 @@ class _LateFusion(TransformerMixin, TripleComposition):
     # ------------------------------------------------------------------------------ fit
 
     def _fit(self, X, y, params):
-        who = type(self).__name__
-        check_triples(
-            self.estimators,
-            self,
-            methods=("fit",),
-            keywords=("drop", "passthrough"),
-            parameter="estimators",
-        )
+        estimator_name = type(self).__name__
+        check_triples(self.estimators, self, methods=("fit",), parameter="estimators")
         self._check_kinds()
         table = as_table(X)
         y, target = self._read_target(y, len(table))
-        params = {key: value for key, value in params.items() if value is not None}
-        routed = self._routed(params)
-        weight = check_weight(params.get("sample_weight"), len(table), owner=who)
+        members = self._members()
+        routed = route_params(self, self._routed_children(members), params)
+        weight = check_weight(
+            params.get("sample_weight"), len(table), estimator_name=estimator_name
+        )
         weight = np.ones(len(table)) if weight is None else weight
-        groups = check_groups(params.get("groups"), len(table), owner=who)
+        groups = check_groups(params.get("groups"), len(table), estimator_name=estimator_name)
         self._rule = self.fusion
         self._learn_prior(target, weight)
-        self._set_columns(table)
-        members = self._members()
+        names = remember_columns(self, table)
         self._check_parameters()
         for name, member, _ in members:
             self._check_member(name, member)
         splits = self._splits(members, y, groups, routed)
-        tasks = self._tasks(members, table, y, routed, splits)
-        done = self._run(tasks)
-        self.estimators_ = [row[0][0] for row in done]
-        self._fit_keys = {m[0]: row[0][1] for m, row in zip(members, done, strict=True)}
-        for (name, _, _), member in zip(members, self.estimators_, strict=True):
-            self._check_member(name, member, fitted=True)
-        tests = [test for _, test in splits]
-        present = np.array([row[0].present for row in tasks])
-        answers, mask = self._gather(present, done, tests)
-        rows = np.concatenate([np.zeros(0, dtype=int), *tests])
-        # where a fold could not be fitted there is nothing to learn the rule from
-        told = (mask == present[:, rows]).all(axis=0)
-        rows, answers, mask = rows[told], answers[:, told], mask[:, told]
-        params = _check_method_params(table, routed.get("final_estimator", {}), indices=rows)
-        self._learn_rule(answers, mask, y[rows], target[rows], weight[rows], params)
-        return self
-
-    def _run(self, tasks):
-        """Results of all tasks, in the same rows; None for None."""
+        self._selections = resolve_triples(members, table, names, estimator_name)
+        selected = select_for_fit(table, self._selections, estimator_name)
+        tasks = self._tasks(members, selected, y, routed, splits)
         results = iter(
             Parallel(n_jobs=self.n_jobs)(
-                delayed(run)(task) for row in tasks for task in row if task
+                delayed(fit_member)(task) for row in tasks for task in row if task
             )
         )
-        return [[next(results) if task else None for task in row] for row in tasks]
-
-    def _set_columns(self, table):
-        self.n_features_in_ = table.shape[1]
-        names = column_names(table)
-        if names is not None:
-            self.feature_names_in_ = names
-        else:
-            vars(self).pop("feature_names_in_", None)
+        done = [[next(results) if task else None for task in row] for row in tasks]
+        self._keep_members(members, [row[0] for row in done])
+        present = np.array([present for _, present in selected])
+        self._absent = (~present.all(axis=1)).tolist()
+        tests = [test for _, test in splits]
+        outputs, mask, rows = self._out_of_fold(present, [row[1:] for row in done], tests)
+        final = routed.get("final_estimator", Bunch(fit={})).fit
+        final = _check_method_params(table, final, indices=rows)
+        self._learn_rule(outputs, mask, y[rows], target[rows], weight[rows], final)
+        return self
 
     def _members(self):
         """(name, unfitted predictor, column) of every modality that is not dropped."""
         head = self._default_head() if self.head is None else self.head
         members = [
             (name, as_member(name, estimator, head, self), column)
-            for name, estimator, column in self.estimators
-            if not (isinstance(estimator, str) and estimator == "drop")
+            for name, estimator, column in kept_triples(self.estimators)
         ]
         if not members:
             raise ValueError(f"{type(self).__name__}: every estimator is 'drop'.")
         return members
 
-    def _tasks(self, members, table, y, routed, splits):
+    def _routed_children(self, members):
+        """{name: estimator} of all that is fitted with fit parameters."""
+        children = {name: member for name, member, _ in members}
+        return children | ({"final_estimator": self._final()} if self._is_stacking() else {})
+
+    def _keep_members(self, members, fitted):
+        self.estimators_ = [member for member, _ in fitted]
+        self._fit_keys = [key for _, key in fitted]
+        for (name, _, _), member in zip(members, self.estimators_, strict=True):
+            self._check_member(name, member, fitted=True)
+
+    def _tasks(self, members, selected, y, routed, splits):
         """For every member, the task of fitting it on all rows and one for each split."""
-        seed, names, who = root_seed(self.random_state), column_names(table), type(self).__name__
-        tasks, self._selections, self._absent = [], [], []
-        store = open_store(self.memory)
-        for i, (name, member, column) in enumerate(members, start=1):
-            wants = wants_column(member)
-            selection = resolve((name, member, column), table, names, self, wants=wants)
-            data, present = select_rows(table, selection, as_series=wants)
-            if data is None:
-                raise ValueError(
-                    f"{who}: modality {name!r} (column {selection.labels}) has no present row "
-                    f"among {len(table)}; nothing can be learnt from it. Set it to 'drop'."
-                )
-            self._selections.append(selection)
-            self._absent.append(not present.all())
+        seed, estimator_name = root_seed(self.random_state), type(self).__name__
+        tasks, store = [], open_store(self.memory)
+        for i, (name, member, _) in enumerate(members):
+            data, present = selected[i]
             row = []
-            for k, (train, test) in enumerate([(np.arange(len(table)), None), *splits]):
-                part = f", fold {k} of {len(splits)}" if k else ""
-                message = f"({i} of {len(members)}) Fitting {name}{part}"
+            for k, (train, test) in enumerate([(np.arange(len(y)), None), *splits]):
+                fold = f", fold {k} of {len(splits)}" if k else ""
+                message = f"({i + 1} of {len(members)}) Fitting {name}{fold}"
                 task = Task(
-                    member=prepared_clone(member, name, seed, self._told(y)),
+                    member=prepared_clone(member, name, seed, self._auto_params(y)),
                     data=data,
                     present=present,
                     y=y,
-                    params=routed[name],
+                    params=routed[name].fit,
                     train=train,
                     test=test,
-                    ask=self._ask(member),
-                    note=f"Raised while fitting modality {name!r} of {who}{part}. Rows are counted "
-                    "among those where the modality is present.",
-                    owner=who,
+                    output=self._output(),
+                    note=f"Raised while fitting modality {name!r} of {estimator_name}{fold}. Rows "
+                    "are counted among those where the modality is present.",
                     message=message if self.verbose else None,
                     store=store,
-                    who=f"{who}: modality {name!r}",
+                    label=f"{estimator_name}: modality {name!r}",
                 )
                 row.append(task if not k or self._learnable(y[task.kept]) else None)
             tasks.append(row)
@@ -199,23 +175,21 @@ class _LateFusion(TransformerMixin, TripleComposition):
         if cv is None or isinstance(cv, Integral):
             cv, metadata["groups"] = self._default_cv(y, groups)
         elif _routing_enabled():
-            metadata = routed["cv"]
+            metadata = routed.cv.split
         rows = np.arange(len(y))
         splits = check_cv(cv, y, classifier=is_classifier(self)).split(rows, y, **metadata)
         return [(rows[train], rows[test]) for train, test in splits]
 
     def _default_cv(self, y, groups):
-        """The splitter that an integer or None stands for, and the groups it is to keep apart."""
+        """The splitter for an integer or None, and the groups it is to keep apart."""
         stratified = is_classifier(self) and y.ndim == 1
         most = len(y)  # folds
         if stratified:
             most = np.unique(y, return_counts=True)[1].min()
         if groups is not None and len(np.unique(groups)) == 1:
-            warnings.warn(
-                f"{type(self).__name__}: all rows are of one group; its rule is learnt on folds "
-                "that do not keep groups apart.",
-                UserWarning,
-                stacklevel=6,
+            warn(
+                f"{type(self).__name__}: all rows are of one group; its rule is learned on folds "
+                "that do not keep groups apart."
             )
             groups = None
         n_folds = self.cv or max(2, min(FOLDS, most))
@@ -224,65 +198,58 @@ class _LateFusion(TransformerMixin, TripleComposition):
         n_folds = min(n_folds, len(np.unique(groups)))
         return (StratifiedGroupKFold if stratified else GroupKFold)(n_folds), groups
 
-    def _gather(self, present, done, tests):
-        """Out-of-fold answers of shape (n_modalities, n_rows, ...) and which are there."""
-        starts = np.cumsum([0, *map(len, tests)])
-        answers = np.ones((len(done), starts[-1], *self._answer_shape()))
-        mask = np.zeros(answers.shape[:2], dtype=bool)
-        for m, (_, *told) in enumerate(done):
-            for test, start, answer in zip(tests, starts[:-1], told, strict=True):
-                if answer is not None:
-                    self._put(answers, mask, m, start + np.flatnonzero(present[m, test]), answer)
-        return answers, mask
+    def _out_of_fold(self, present, outputs, tests):
+        """Out-of-fold outputs (n_modalities, n_rows, ...), which are present, and which rows.
 
-    def _put(self, answers, mask, m, rows, answer):
-        """Enter a member's answers; those that are not finite count as absent, with a warning."""
-        finite = self._is_finite(answer)
-        answers[m, rows[finite]] = answer[finite]
+        `outputs` holds those of each modality and split, None where no row was present. Rows of
+        folds in which a member could not be fitted are left out.
+        """
+        rows = np.concatenate([np.zeros(0, dtype=int), *tests])
+        starts = np.cumsum([0, *map(len, tests)])
+        joined, mask = self._no_outputs(len(outputs), starts[-1])
+        for m, of_modality in enumerate(outputs):
+            for test, start, output in zip(tests, starts[:-1], of_modality, strict=True):
+                self._enter(joined, mask, m, start + np.flatnonzero(present[m, test]), output)
+        complete = (mask == present[:, rows]).all(axis=0)
+        return joined[:, complete], mask[:, complete], rows[complete]
+
+    def _no_outputs(self, n_modalities, n_rows):
+        """Outputs of which none are there, to enter those of members in, and their mask."""
+        shape = n_modalities, n_rows
+        return np.ones((*shape, *np.shape(self._prior_output()))), np.zeros(shape, dtype=bool)
+
+    def _enter(self, outputs, mask, m, rows, output):
+        """Enter a member's output; rows that are not finite count as absent, with a warning."""
+        if output is None:
+            return
+        finite = self._is_finite(output)
+        outputs[m, rows[finite]] = output[finite]
         mask[m, rows[finite]] = True
         if not finite.all():
-            warnings.warn(
+            warn(
                 f"{type(self).__name__}: the estimator of modality {self._selections[m].name!r} "
-                f"answered NaN or infinity in {(~finite).sum()} of {len(finite)} rows (first "
-                f"{rows[~finite][:5].tolist()}); there the modality counts as absent.",
-                UserWarning,
-                stacklevel=5,
+                f"predicted NaN or infinity in {(~finite).sum()} of {len(finite)} rows (first "
+                f"{rows[~finite][:5].tolist()}); there the modality counts as absent."
             )
 
     # ------------------------------------------------------------------------------ predict
 
-    def _answers(self, X):
-        """Answers of all members for X, and which of them are there."""
+    def _member_outputs(self, X):
+        """Outputs of all members on X, and which of them are present."""
         check_is_fitted(self)
-        table, where = locate(
-            as_table(X), getattr(self, "feature_names_in_", None), self.n_features_in_, self
-        )
-        warn_absent_columns(self._selections, where, self)
-        jobs = []
-        for member, selection in zip(self.estimators_, self._selections, strict=True):
-            data, present = select_rows(table, selection, where, as_series=wants_column(member))
-            jobs.append((self._ask(member), member, data, present))
+        selected = select_for_predict(self, X, self._selections)
         store = open_store(self.memory, reading=True)
-        told = Parallel(n_jobs=self.n_jobs)(
-            delayed(ask_member)(ask, member, data, store, fit_key)
-            for (ask, member, data, _), fit_key in zip(jobs, self._fit_keys.values(), strict=True)
-        )
-        present = np.array([present for *_, present in jobs])
-        answers, mask = np.ones((*present.shape, *self._answer_shape())), np.zeros_like(present)
-        for m, answer in enumerate(told):
-            if answer is not None:
-                self._put(answers, mask, m, np.flatnonzero(present[m]), answer)
-        self._warn_empty(~mask.any(axis=0))
-        return answers, mask
-
-    def _warn_empty(self, empty):
-        if empty.any():
-            warnings.warn(
-                f"{type(self).__name__}: {empty.sum()} of {len(empty)} rows have no modality "
-                f"present (first {np.flatnonzero(empty)[:5].tolist()}); they get {self._nothing}.",
-                UserWarning,
-                stacklevel=4,
+        computed = Parallel(n_jobs=self.n_jobs)(
+            delayed(member_output)(self._output(), member, data, store, fit_key)
+            for member, (data, _), fit_key in zip(
+                self.estimators_, selected, self._fit_keys, strict=True
             )
+        )
+        outputs, mask = self._no_outputs(len(selected), len(selected[0][1]))
+        for m, ((_, present), output) in enumerate(zip(selected, computed, strict=True)):
+            self._enter(outputs, mask, m, np.flatnonzero(present), output)
+        warn_empty_rows(mask, type(self).__name__, f"they get {self._empty_rows_get}")
+        return outputs, mask
 
     def transform(self, X):
         """Predictions of every modality's estimator, side by side.
@@ -295,16 +262,18 @@ class _LateFusion(TransformerMixin, TripleComposition):
         Returns
         -------
         X_t : ndarray of shape (n_samples, n_features_out), dtype=float64
-            What a final estimator reads: for each modality one column a class (one in all for two
-            classes) or label, or one a number, the training prior (mean) where the modality is
-            absent; then one column for each modality that was absent in `fit`, 1.0 where it is.
-            Rows that were in `fit` look too good: `final_estimator` is trained on out-of-fold ones.
+            Input of a final estimator: for each modality one column per class (one in all for two
+            classes), label or number, the training prior (mean) where the modality is absent; then
+            one column per modality that was absent in any row of `fit`, 1.0 where it is absent.
+            Predictions for rows of `fit` look too good: `final_estimator` is trained on out-of-fold
+            ones.
         """
-        return self._stack(*self._answers(X))
+        return self._stack(*self._member_outputs(X))
 
-    def _stack(self, answers, mask):
-        answers = np.where(_wide(mask, answers), answers, self._prior_answer())
-        columns = self._columns(answers)  # (n_modalities, n_samples, n_columns)
+    def _stack(self, outputs, mask):
+        wide = mask.reshape(*mask.shape, *[1] * (outputs.ndim - 2))
+        outputs = np.where(wide, outputs, self._prior_output())
+        columns = self._columns(outputs)  # (n_modalities, n_samples, n_columns)
         absent = ~mask[self._absent].T
         return np.hstack([*columns, absent.astype(np.float64)])
 
@@ -337,17 +306,6 @@ class _LateFusion(TransformerMixin, TripleComposition):
         names = [selection.name for selection in self._selections]
         return Bunch(**dict(zip(names, self.estimators_, strict=True)))
 
-    def _routed(self, params):
-        """{name: parameters} for the fit of members and final estimator, and the split of cv."""
-        fitted = {name: member for name, member, _ in self._members()}
-        if self.fusion == "stacking":
-            fitted["final_estimator"] = self._final()
-        if _routing_enabled():
-            routed = process_routing(self, "fit", **params)
-            return {**{name: dict(routed[name].fit) for name in fitted}, "cv": routed.cv.split}
-        _raise_for_params(params, self, "fit", allow=["sample_weight", "groups"])
-        return {name: accepted_fit_params(child, params) for name, child in fitted.items()}
-
     def get_metadata_routing(self):
         """Get the metadata routing of this object.
 
@@ -362,16 +320,16 @@ class _LateFusion(TransformerMixin, TripleComposition):
             router.add(method_mapping=mapping, **{name: member})
         default = self.cv is None or isinstance(self.cv, Integral)
         mapping = MethodMapping().add(caller="fit", callee="split")
-        # the folds that an integer stands for keep groups apart where they are given
+        # the default folds keep groups apart where they are given
         splitter = GroupKFold() if default else check_cv(self.cv)
         router.add(cv=splitter, method_mapping=mapping)
-        if self.fusion == "stacking":
+        if self._is_stacking():
             mapping = MethodMapping().add(caller="fit", callee="fit")
             router.add(final_estimator=self._final(), method_mapping=mapping)
         return router
 
     def _member_tags(self):
-        """Tags of the members; none of malformed triples, of which `fit` tells."""
+        """Tags of the members; none of malformed triples, for which `fit` raises."""
         try:
             return [get_tags(member) for _, member, _ in self._members()]
         except (TypeError, ValueError):
@@ -380,26 +338,29 @@ class _LateFusion(TransformerMixin, TripleComposition):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
-        # of a plain table; a cell that is NA is welcome always
-        tags.input_tags.allow_nan = all(told.input_tags.allow_nan for told in self._member_tags())
+        # in a plain table; NA cells of other columns are always allowed
+        tags.input_tags.allow_nan = all(t.input_tags.allow_nan for t in self._member_tags())
         return tags
 
     # ------------------------------------------------------------------------------ rule
+
+    def _is_stacking(self):
+        return self.fusion == "stacking"
 
     def _final(self):
         """The unfitted final estimator of stacking."""
         return self._default_final() if self.final_estimator is None else self.final_estimator
 
-    def _fit_final(self, answers, mask, y, params):
-        """Fit the final estimator on the stacked answers for rows that have any."""
+    def _fit_final(self, outputs, mask, y, params):
+        """Fit the final estimator on the stacked outputs, in rows that have any."""
         some = np.flatnonzero(mask.any(axis=0))
-        columns = self._stack(answers, mask)
+        columns = self._stack(outputs, mask)
         params = _check_method_params(columns, params, indices=some)
         final = seeded_clone(self._final(), root_seed(self.random_state), "final_estimator")
         self.final_estimator_ = final.fit(columns[some], y[some], **params)
 
     def _weights(self, learn):
-        """{name: weight} of all members: given, or what `learn` finds."""
+        """{name: weight} of all members: given, or found by `learn`."""
         names = [selection.name for selection in self._selections]
         if isinstance(self.weights, dict):
             return {name: float(self.weights.get(name, 1.0)) for name in names}
@@ -410,7 +371,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return np.array([self.weights_[selection.name] for selection in self._selections])
 
     def _check_kinds(self):
-        """Raise unless head and final estimator are of the kind that the owner joins."""
+        """Raise unless head and final estimator are of the kind that the fusion joins."""
         kind, is_wanted = kind_of(self)
         for parameter in ("head", "final_estimator"):
             value = getattr(self, parameter)
@@ -421,31 +382,27 @@ class _LateFusion(TransformerMixin, TripleComposition):
                 )
 
     def _check_weights(self, given, learned):
-        """Raise unless weights name modalities, are numbers, and the rule has use for them."""
-        who = f"{type(self).__name__}(fusion={self.fusion!r})"
+        """Raise unless weights name modalities, are numbers, and the rule uses them."""
+        label = f"{type(self).__name__}(fusion={self.fusion!r})"
         if isinstance(self.weights, str) and self.fusion not in learned:
             raise ValueError(
-                f"{who} learns no weights, got weights={self.weights!r}; "
+                f"{label} learns no weights, got weights={self.weights!r}; "
                 f"{' and '.join(map(repr, learned))} can. Set weights=None."
             )
         if not isinstance(self.weights, dict):
             return
         if self.fusion not in given:
             raise ValueError(
-                f"{who} takes no weights, got {self.weights}; {', '.join(map(repr, given))} do. "
+                f"{label} takes no weights, got {self.weights}; {', '.join(map(repr, given))} do. "
                 "Set weights=None."
             )
         names = [name for name, _ in self._pairs]
         unknown = sorted(set(map(str, self.weights)) - set(names))
         if unknown:
-            raise ValueError(f"{who}: weights name {unknown}; the modalities are {names}.")
+            raise ValueError(f"{label}: weights name {unknown}; the modalities are {names}.")
         for name, weight in self.weights.items():
             if not isinstance(weight, Real) or not 0 <= weight < np.inf:
                 raise ValueError(
-                    f"{who}: the weight of modality {name!r} is {weight!r}; expected a finite "
+                    f"{label}: the weight of modality {name!r} is {weight!r}; expected a finite "
                     "number of 0 or more."
                 )
-
-
-def _wide(mask, answers):
-    return mask.reshape(*mask.shape, *[1] * (answers.ndim - 2))

@@ -6,43 +6,36 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.utils.metaestimators import available_if
 
-from sklearn_mmfusion._sklearn import StrOptions, _fit_context, _routing_enabled
+from sklearn_mmfusion._sklearn import StrOptions, _fit_context
 from sklearn_mmfusion._targets import encode_target
 from sklearn_mmfusion._validation import CLASSIFICATION, all_or_nothing, check_y
 from sklearn_mmfusion.ensemble import rules
 from sklearn_mmfusion.ensemble.late_fusion.base import _LateFusion
 from sklearn_mmfusion.ensemble.members import (
-    AskEvidence,
-    AskProbabilities,
+    Evidence,
+    Probabilities,
     align,
-    can,
     has_head,
     label_distributions,
     last_step,
+    may_have,
+    with_requests,
 )
+from sklearn_mmfusion.ensemble.rules import LABEL_RULES
 from sklearn_mmfusion.ensemble.temperature import calibrate, fit_calibrator
 from sklearn_mmfusion.neural_network import NeuralClassifier
 
-# name -> what makes distributions of the members' answers
-RULES = {
-    "product": rules.product,
-    "mean": rules.mean,
-    "vote": rules.vote,
-    "max": rules.maximum,
-    "evidence": rules.dempster,
-}
-FUSIONS = (*RULES, "stacking")
 WEIGHTED, LEARNED = ("product", "mean", "vote"), ("product", "mean")
-SURE = ("vote", "stacking")  # what needs no probabilities
+WITHOUT_PROBABILITIES = ("vote", "stacking")  # fusions that take classifiers without
 
 
-def _tells_probabilities(self):
+def _has_probabilities(self):
     final = getattr(self, "final_estimator_", self.final_estimator)
     rule = getattr(self, "_rule", self.fusion)
     return rule != "stacking" or final is None or hasattr(final, "predict_proba")
 
 
-def _tells_evidence(self):
+def _has_evidence(self):
     return getattr(self, "_rule", self.fusion) == "evidence"
 
 
@@ -210,11 +203,11 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
 
     _parameter_constraints: dict = {
         **_LateFusion._parameter_constraints,
-        "fusion": [StrOptions(set(FUSIONS))],
+        "fusion": [StrOptions({*LABEL_RULES, "stacking"})],
         "calibration": [StrOptions({"sigmoid", "isotonic", "temperature"}), None],
     }
 
-    _nothing = "the class prior"
+    _empty_rows_get = "the class prior"
 
     def __init__(
         self,
@@ -265,7 +258,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         """
         return self._fit(X, y, params)
 
-    @available_if(_tells_probabilities)
+    @available_if(_has_probabilities)
     def predict_proba(self, X):
         """Estimate class probabilities.
 
@@ -281,10 +274,10 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             Columns in the order of `classes_`; rows sum to one. For multilabel targets, the
             probability of each label. Shares of votes with ``fusion="vote"``.
         """
-        pooled = self._pool(*self._answers(X))
+        pooled = self._pool(*self._member_outputs(X))
         return pooled[:, :, 1] if self._multilabel else pooled[:, 0]
 
-    @available_if(_tells_probabilities)
+    @available_if(_has_probabilities)
     def predict_log_proba(self, X):
         """Estimate the logarithm of the class probabilities.
 
@@ -314,18 +307,18 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Labels as given to `fit`; an indicator matrix for multilabel targets.
         """
-        answers, mask = self._answers(X)
+        outputs, mask = self._member_outputs(X)
         if self._rule != "stacking":
-            return self._decide(self._pool(answers, mask))
-        y = self.final_estimator_.predict(self._stack(answers, mask))
+            return self._decide(self._pool(outputs, mask))
+        y = self.final_estimator_.predict(self._stack(outputs, mask))
         nothing = ~mask.any(axis=0)
         if nothing.any():
             y[nothing] = self._decide(self._prior[None])[0]
         return y
 
-    @available_if(_tells_evidence)
+    @available_if(_has_evidence)
     def predict_evidence(self, X):
-        """Tell the joint evidence for each class, with ``fusion="evidence"``.
+        """Compute the joint evidence for each class, with ``fusion="evidence"``.
 
         Parameters
         ----------
@@ -337,11 +330,11 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         evidence : ndarray of shape (n_samples, n_classes), dtype=float64
             0 or more, in the order of `classes_`; zeros where a row has no modality.
         """
-        return rules.dempster(*self._answers(X), None)[:, 0]
+        return rules.dempster(*self._member_outputs(X), None)[:, 0]
 
-    @available_if(_tells_evidence)
+    @available_if(_has_evidence)
     def predict_uncertainty(self, X):
-        """Tell how little evidence there is for any class, with ``fusion="evidence"``.
+        """Compute how little evidence there is for any class, with ``fusion="evidence"``.
 
         Parameters
         ----------
@@ -359,15 +352,17 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
     # ------------------------------------------------------------------------------ target
 
     def _read_target(self, y, n_samples):
-        who = type(self).__name__
-        y = check_y(y, n_samples, owner=who)
+        estimator_name = type(self).__name__
+        y = check_y(y, n_samples, estimator_name=estimator_name)
         if y.ndim == 1 and len(np.unique(y)) == 1:
-            raise ValueError(f"{who}: y has 1 class, {y[0]}; at least two classes are needed.")
-        target = encode_target(y, n_samples, owner=who)
+            raise ValueError(
+                f"{estimator_name}: y has 1 class, {y[0]}; at least two classes are needed."
+            )
+        target = encode_target(y, n_samples, estimator_name=estimator_name)
         if target.kind not in CLASSIFICATION:
             raise ValueError(
-                f"Unknown label type: {target.kind}. {who} expects classes or a multilabel "
-                "indicator; use LateFusionRegressor for numbers."
+                f"Unknown label type: {target.kind}. {estimator_name} expects classes or a "
+                "multilabel indicator; use LateFusionRegressor for numbers."
             )
         self._multilabel, self.classes_ = target.values.ndim == 2, target.classes
         codes = target.values.astype(np.int64)
@@ -379,14 +374,11 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         self._prior = np.average(share, axis=0, weights=weight)
         self.class_prior_ = self._prior[:, 1] if self._multilabel else self._prior[0]
 
-    def _prior_answer(self):
+    def _prior_output(self):
         return np.zeros_like(self._prior) if self._rule == "evidence" else self._prior
 
-    def _answer_shape(self):
-        return self._prior.shape
-
-    def _is_finite(self, answer):
-        return np.isfinite(answer).all(axis=(1, 2))
+    def _is_finite(self, output):
+        return np.isfinite(output).all(axis=(1, 2))
 
     def _learnable(self, y):
         """Whether rows with this target are enough to fit a fold's classifier."""
@@ -395,38 +387,35 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
     # ------------------------------------------------------------------------------ members
 
     def _default_head(self):
-        head = NeuralClassifier()
-        if _routing_enabled():
-            head.set_fit_request(sample_weight=True, groups=True)
-        return head
+        return with_requests(NeuralClassifier(), "sample_weight", "groups")
 
     def _default_final(self):
-        final = LogisticRegression()
-        if _routing_enabled():
-            final.set_fit_request(sample_weight=True)
+        final = with_requests(LogisticRegression(), "sample_weight")
         return OneVsRestClassifier(final) if getattr(self, "_multilabel", False) else final
 
-    def _told(self, y):
+    def _auto_params(self, y):
         return {"loss": "evidential"} if self.fusion == "evidence" else {}
 
-    def _ask(self, member):
+    def _output(self):
         if self._rule == "evidence":
-            return AskEvidence(self.classes_)
-        return AskProbabilities(self.classes_, self._prior, self._multilabel)
+            return Evidence(self.classes_)
+        return Probabilities(self.classes_, self._prior, self._multilabel)
 
     def _check_member(self, name, member, *, fitted=False):
-        """Raise unless a member can tell what the rule needs; once fitted, for certain."""
-        who = f"{type(self).__name__}(fusion={self.fusion!r}): modality {name!r} has {member!r}"
-        has = hasattr if fitted else can
+        """Raise if a member may lack what the rule needs; once fitted, if it does."""
+        label = f"{type(self).__name__}(fusion={self.fusion!r}): modality {name!r} has {member!r}"
+        has = hasattr if fitted else may_have
         if self.fusion == "evidence":
             if not has(last_step(member), "predict_evidence"):
                 raise TypeError(
-                    f"{who}, which tells no evidence; encoders and NeuralClassifier with "
+                    f"{label}, which has no predict_evidence; encoders and NeuralClassifier with "
                     "loss='auto' or 'evidential' do. Use one of them, or fusion='product'."
                 )
-        elif self.fusion not in SURE and not (has_head(member) or has(member, "predict_proba")):
+        elif self.fusion not in WITHOUT_PROBABILITIES and not (
+            has_head(member) or has(member, "predict_proba")
+        ):
             raise TypeError(
-                f"{who}, which has no predict_proba. Wrap it in CalibratedClassifierCV, or use "
+                f"{label}, which has no predict_proba. Wrap it in CalibratedClassifierCV, or use "
                 "fusion='vote' or 'stacking'."
             )
         known = getattr(last_step(member), "classes_", None)
@@ -434,59 +423,59 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             return
         if known is None or not np.isin(known, self.classes_).any():
             raise ValueError(
-                f"{who}, which knows the classes {known}; y has {self.classes_}. An encoder needs "
-                "target_type='auto', a frozen estimator the same classes."
+                f"{label}, which knows the classes {known}; y has {self.classes_}. An encoder "
+                "needs target_type='auto', a frozen estimator the same classes."
             )
 
     # ------------------------------------------------------------------------------ rule
 
     def _check_parameters(self):
-        who = f"{type(self).__name__}(fusion={self.fusion!r})"
+        label = f"{type(self).__name__}(fusion={self.fusion!r})"
         self._check_weights(WEIGHTED, LEARNED)
         if self.calibration is not None and (self.fusion == "evidence" or self._multilabel):
             what = "multilabel targets" if self._multilabel else "evidence"
-            raise ValueError(f"{who}: calibration={self.calibration!r} does not go with {what}.")
+            raise ValueError(f"{label}: calibration={self.calibration!r} does not go with {what}.")
         if self.fusion == "evidence" and self._multilabel:
-            raise ValueError(f"{who} needs classes, y is a multilabel indicator; use 'product'.")
+            raise ValueError(f"{label} needs classes, y is a multilabel indicator; use 'product'.")
 
     def _needs_folds(self, members):
         learns = isinstance(self.weights, str) or self.calibration is not None
         return learns or self.fusion == "stacking"
 
-    def _learn_rule(self, answers, mask, y, target, weight, params):
+    def _learn_rule(self, outputs, mask, y, target, weight, params):
         vars(self).pop("final_estimator_", None)
         self.calibrators_ = {}
         if self.calibration is not None:
             for m, selection in enumerate(self._selections):
                 self.calibrators_[selection.name] = fit_calibrator(
                     self.calibration,
-                    *(answers[m, mask[m]], target[mask[m], 0], weight[mask[m]]),
+                    *(outputs[m, mask[m]], target[mask[m], 0], weight[mask[m]]),
                     n_classes=len(self.classes_),
-                    where=f"{type(self).__name__}: modality {selection.name!r}",
+                    label=f"{type(self).__name__}: modality {selection.name!r}",
                 )
-            answers = calibrate(self.calibrators_.values(), answers, mask)
+            outputs = calibrate(self.calibrators_.values(), outputs, mask)
         learn = None
         if isinstance(self.weights, str):
 
             def learn(n):
-                return rules.fit_weights(RULES[self.fusion], answers, mask, target, weight, n)
+                return rules.fit_weights(LABEL_RULES[self.fusion], outputs, mask, target, weight, n)
 
         self.weights_ = self._weights(learn)
         if self.fusion == "stacking":
-            self._fit_final(answers, mask, y, params)
+            self._fit_final(outputs, mask, y, params)
 
-    def _answers(self, X):
-        answers, mask = super()._answers(X)
+    def _member_outputs(self, X):
+        outputs, mask = super()._member_outputs(X)
         if self.calibrators_:
-            answers = calibrate(self.calibrators_.values(), answers, mask)
-        return answers, mask
+            outputs = calibrate(self.calibrators_.values(), outputs, mask)
+        return outputs, mask
 
-    def _pool(self, answers, mask):
+    def _pool(self, outputs, mask):
         """Joint distributions of shape (n_samples, n_targets, n_classes)."""
         if self._rule == "stacking":
-            pooled = self._final_proba(self._stack(answers, mask))
+            pooled = self._final_proba(self._stack(outputs, mask))
         else:
-            pooled = RULES[self._rule](answers, mask, self._weight_array())
+            pooled = LABEL_RULES[self._rule](outputs, mask, self._weight_array())
         if self._rule == "evidence":
             pooled = rules.belief(pooled)
         nothing = ~mask[self._weight_array() > 0].any(axis=0)
@@ -507,11 +496,11 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
     # ------------------------------------------------------------------------------ stacking
 
     def _is_one_column(self):
-        """Whether a distribution of two classes is told by its second column."""
+        """Whether the second column alone describes a distribution, of two classes."""
         return self._prior.shape[-1] == 2 and self._rule != "evidence"
 
-    def _columns(self, answers):
-        return answers[..., 1] if self._is_one_column() else answers.reshape(*answers.shape[:2], -1)
+    def _columns(self, outputs):
+        return outputs[..., 1] if self._is_one_column() else outputs.reshape(*outputs.shape[:2], -1)
 
     def _column_names(self):
         one = self._is_one_column() and not self._multilabel
@@ -519,7 +508,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        # encoders, which are no classifiers by their tags, know labels
+        # encoders, which are no classifiers by their tags, take labels
         tags.classifier_tags.multi_label = (
             self.fusion != "evidence"
             and self.calibration is None

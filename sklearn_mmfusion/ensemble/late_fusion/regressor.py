@@ -5,22 +5,22 @@ from sklearn.base import RegressorMixin
 from sklearn.linear_model import RidgeCV
 from sklearn.utils import check_array
 
-from sklearn_mmfusion._sklearn import StrOptions, _fit_context, _routing_enabled
+from sklearn_mmfusion._sklearn import StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing, check_y
 from sklearn_mmfusion.ensemble import rules
 from sklearn_mmfusion.ensemble.late_fusion.base import _LateFusion
 from sklearn_mmfusion.ensemble.members import (
-    AskNumbers,
+    Numbers,
     as_columns,
+    has_deviation,
     has_head,
     last_step,
-    tells_deviation,
+    with_requests,
 )
+from sklearn_mmfusion.ensemble.rules import NUMBER_RULES
 from sklearn_mmfusion.neural_network import NeuralRegressor
 
-RULES = {"mean": rules.mean, "median": rules.median}
-FUSIONS = (*RULES, "inverse_variance", "stacking")
-LEAST = 1e-12  # no variance is taken to be less than this share of the target's
+MIN_VARIANCE = 1e-12  # no variance is taken to be less than this share of the target's
 
 
 class LateFusionRegressor(RegressorMixin, _LateFusion):
@@ -159,10 +159,10 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
 
     _parameter_constraints: dict = {
         **_LateFusion._parameter_constraints,
-        "fusion": [StrOptions(set(FUSIONS))],
+        "fusion": [StrOptions({*NUMBER_RULES, "inverse_variance", "stacking"})],
     }
 
-    _nothing = "the mean target"
+    _empty_rows_get = "the mean target"
 
     def __init__(
         self,
@@ -234,15 +234,15 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         Raises
         ------
         ValueError
-            If `return_std` is set and the rule tells no deviation.
+            If `return_std` is set and the rule has no deviation.
         """
         if return_std and getattr(self, "_rule", self.fusion) != "inverse_variance":
             raise ValueError(
-                f"{type(self).__name__}(fusion={self.fusion!r}) tells no standard deviation; "
+                f"{type(self).__name__}(fusion={self.fusion!r}) has no standard deviation; "
                 "return_std=True needs fusion='inverse_variance'."
             )
-        answers, mask = self._answers(X)
-        y, variance = self._pool(answers, mask)
+        outputs, mask = self._member_outputs(X)
+        y, variance = self._pool(outputs, mask)
         if not return_std:
             return self._shaped(y)
         return self._shaped(y), self._shaped(np.sqrt(variance))
@@ -250,7 +250,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     # ------------------------------------------------------------------------------ target
 
     def _read_target(self, y, n_samples):
-        y = check_y(y, n_samples, owner=type(self).__name__)
+        y = check_y(y, n_samples, estimator_name=type(self).__name__)
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         self._flat = y.ndim == 1
         return y, y.reshape(len(y), -1)
@@ -260,20 +260,17 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         spread = np.average((target - self.target_mean_) ** 2, axis=0, weights=weight)
         self._target_variance = np.where(spread > 0, spread, 1.0)
 
-    def _prior_answer(self):
+    def _prior_output(self):
         return self._with_deviation(self.target_mean_)
 
     def _with_deviation(self, mean):
-        """An answer of the shape members give: with its deviation where the rule wants one."""
+        """Numbers as an output: followed by their deviation where the rule takes one."""
         if self._rule != "inverse_variance":
             return mean
         return np.stack([mean, np.sqrt(self._target_variance)], axis=-1)
 
-    def _answer_shape(self):
-        return np.shape(self._prior_answer())
-
-    def _is_finite(self, answer):
-        numbers = answer[..., 0] if self._rule == "inverse_variance" else answer
+    def _is_finite(self, output):
+        numbers = output[..., 0] if self._rule == "inverse_variance" else output
         return np.isfinite(numbers).all(axis=1)
 
     def _learnable(self, y):
@@ -282,22 +279,16 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     # ------------------------------------------------------------------------------ members
 
     def _default_head(self):
-        head = NeuralRegressor()
-        if _routing_enabled():
-            head.set_fit_request(sample_weight=True, groups=True)
-        return head
+        return with_requests(NeuralRegressor(), "sample_weight", "groups")
 
     def _default_final(self):
-        final = RidgeCV()
-        if _routing_enabled():
-            final.set_fit_request(sample_weight=True)
-        return final
+        return with_requests(RidgeCV(), "sample_weight")
 
-    def _told(self, y):
+    def _auto_params(self, y):
         return {"target_type": "continuous" if y.ndim == 1 else "continuous-multioutput"}
 
-    def _ask(self, member):
-        return AskNumbers(deviation=self._rule == "inverse_variance")
+    def _output(self):
+        return Numbers(deviation=self._rule == "inverse_variance")
 
     def _check_member(self, name, member, *, fitted=False):
         """Raise if an encoder has been trained on classes."""
@@ -314,63 +305,63 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
 
     def _needs_folds(self, members):
         if self.fusion == "inverse_variance":
-            return not all(tells_deviation(member) for member in members)
+            return not all(has_deviation(member) for member in members)
         return isinstance(self.weights, str) or self.fusion == "stacking"
 
-    def _learn_rule(self, answers, mask, y, target, weight, params):
+    def _learn_rule(self, outputs, mask, y, target, weight, params):
         for name in ("final_estimator_", "variances_"):
             vars(self).pop(name, None)
         learn = None
         if isinstance(self.weights, str):
 
             def learn(n):
-                return rules.fit_weights(rules.mean, answers, mask, target, weight, n)
+                return rules.fit_weights(rules.mean, outputs, mask, target, weight, n)
 
         self.weights_ = self._weights(learn)
         if self.fusion == "inverse_variance":
             self.variances_ = {
                 selection.name: self._mean_squared_error(
-                    answers[m, :, :, 0], mask[m], target, weight
+                    outputs[m, :, :, 0], mask[m], target, weight
                 )
                 for m, selection in enumerate(self._selections)
             }
         if self.fusion == "stacking":
-            self._fit_final(answers, mask, y, params)
+            self._fit_final(outputs, mask, y, params)
 
-    def _mean_squared_error(self, answers, mask, target, weight):
-        """Of one modality out of fold; the target's variance where there was no fold to tell."""
+    def _mean_squared_error(self, outputs, mask, target, weight):
+        """Of one modality out of fold; the target's variance where it has no out-of-fold row."""
         if not weight[mask].any():
             return self._target_variance
-        error = np.average((answers - target)[mask] ** 2, axis=0, weights=weight[mask])
-        return np.maximum(error, LEAST * self._target_variance)
+        error = np.average((outputs - target)[mask] ** 2, axis=0, weights=weight[mask])
+        return np.maximum(error, MIN_VARIANCE * self._target_variance)
 
-    def _pool(self, answers, mask):
+    def _pool(self, outputs, mask):
         """Joint predictions and (else None) their variances, (n_samples, n_targets) each."""
         variance = None
         if self._rule == "inverse_variance":
-            y, variance = rules.inverse_variance(answers[..., 0], mask, self._precision(answers))
+            y, variance = rules.inverse_variance(outputs[..., 0], mask, self._precision(outputs))
         elif self._rule == "stacking":
-            y = as_columns(self.final_estimator_.predict(self._stack(answers, mask)))
+            y = as_columns(self.final_estimator_.predict(self._stack(outputs, mask)))
         else:
-            y = RULES[self._rule](answers, mask, self._weight_array())
+            y = NUMBER_RULES[self._rule](outputs, mask, self._weight_array())
         nothing = ~mask[self._weight_array() > 0].any(axis=0)
         y[nothing] = self.target_mean_
         if variance is not None:
             variance[nothing] = self._target_variance
         return y, variance
 
-    def _precision(self, answers):
+    def _precision(self, outputs):
         known = np.stack([self.variances_[selection.name] for selection in self._selections])
-        told = np.maximum(answers[..., 1] ** 2, LEAST * self._target_variance)
-        return 1 / np.where(np.isnan(told), known[:, None], told)
+        variance = np.maximum(outputs[..., 1] ** 2, MIN_VARIANCE * self._target_variance)
+        return 1 / np.where(np.isnan(variance), known[:, None], variance)
 
     def _shaped(self, values):
         return values[:, 0] if self._flat else values
 
     # ------------------------------------------------------------------------------ stacking
 
-    def _columns(self, answers):
-        return answers[..., 0] if self._rule == "inverse_variance" else answers
+    def _columns(self, outputs):
+        return outputs[..., 0] if self._rule == "inverse_variance" else outputs
 
     def _column_names(self):
         n_targets = len(self.target_mean_)
@@ -378,7 +369,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        # encoders, which are no regressors by their tags, know several targets
+        # encoders, which are no regressors by their tags, take several targets
         tags.target_tags.multi_output = all(
             t.target_tags.multi_output for t in self._member_tags() if t.regressor_tags
         )

@@ -1,6 +1,5 @@
 """Joint fusion: what classifier and regressor share."""
 
-import warnings
 from functools import partial
 from numbers import Integral, Real
 
@@ -9,18 +8,20 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from sklearn_mmfusion._cache import MEMORY, open_store
-from sklearn_mmfusion._columns import as_table, column_names, resolve, select_rows
-from sklearn_mmfusion._routing import accepted_fit_params, take_params, take_rows
+from sklearn_mmfusion._columns import remember_columns, select_for_fit, warn_empty_rows
+from sklearn_mmfusion._routing import (
+    route_params,
+    take_params,
+    take_rows,
+    transformer_mapping,
+)
 from sklearn_mmfusion._sklearn import (
     Interval,
     MetadataRouter,
-    MethodMapping,
     StrOptions,
     _check_method_params,
     _fit_context,
-    _routing_enabled,
     _safe_indexing,
-    process_routing,
 )
 from sklearn_mmfusion._skorch import (
     TRAINING_CONSTRAINTS,
@@ -39,9 +40,10 @@ from sklearn_mmfusion._targets import (
 )
 from sklearn_mmfusion._torch import FusionInputs
 from sklearn_mmfusion._triples import (
-    KEYWORDS,
     TripleComposition,
     check_triples,
+    kept_triples,
+    resolve_triples,
     root_seed,
     seeded_clone,
 )
@@ -53,7 +55,8 @@ from sklearn_mmfusion._validation import (
     check_y,
     combine_weights,
 )
-from sklearn_mmfusion.modules.fusion import FUSIONS
+from sklearn_mmfusion.containers.conversion import as_table
+from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.modules.fusion_network import build_network
 from sklearn_mmfusion.modules.objectives import ALIGNMENTS
 from sklearn_mmfusion.neural_network.joint_fusion.training import (
@@ -61,7 +64,7 @@ from sklearn_mmfusion.neural_network.joint_fusion.training import (
     joint_criterion,
     pretrain_encoders,
 )
-from sklearn_mmfusion.neural_network.modality_parts import as_part
+from sklearn_mmfusion.neural_network.modality_parts import as_part, preparing_note
 
 OBJECTIVES = ("auxiliary", *ALIGNMENTS)
 DEFAULT_OBJECTIVES = {"auxiliary": 0.3}
@@ -76,7 +79,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
     _parameter_constraints = {
         **{k: v for k, v in TRAINING_CONSTRAINTS.items() if not k.startswith("module")},
         "encoders": [list, tuple],
-        "fusion": [StrOptions(set(FUSIONS)), callable],
+        "fusion": [StrOptions(set(NETWORK_FUSIONS)), callable],
         "fusion_params": [dict, None],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "objectives": [dict, StrOptions({"auto"}), None],
@@ -114,30 +117,43 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         self : object
         """
         self._check_parameters()
-        owner = type(self).__name__
+        estimator_name = type(self).__name__
         table = as_table(X)
         y, several = self._check_target(y, len(table))
-        weight = check_weight(sample_weight, len(table), owner=owner)
-        groups = check_groups(groups, len(table), owner=owner)
+        weight = check_weight(sample_weight, len(table), estimator_name=estimator_name)
+        groups = check_groups(groups, len(table), estimator_name=estimator_name)
         warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
         self._parts = self._make_parts(warm)
-        columns = self._select_columns(table)
-        rows = self._learnable_rows(columns, weight)
-        routed = self._routed(sample_weight=sample_weight, groups=groups)
+        names, triples = remember_columns(self, table), kept_triples(self.encoders)
+        self._selections = resolve_triples(triples, table, names, estimator_name)
+        selected = select_for_fit(table, self._selections, estimator_name)
+        rows = self._learnable_rows([present for _, present in selected], weight)
+        params = {"sample_weight": sample_weight, "groups": groups}
+        routed = route_params(self, self._fitted_alone(), params)
         y, weight, groups = (
             None if v is None else _safe_indexing(v, rows) for v in (y, weight, groups)
         )
         target = self._encode(y, several)
-        inputs = self._fit_parts(columns, rows, y, routed, warm)
+        inputs, store = {}, open_store(self.memory)
+        for (name, part), (data, present) in zip(self._parts.items(), selected, strict=True):
+            kept, data = present[rows], self._learnable_data(name, data, present, rows)
+            with add_error_note(preparing_note(name, estimator_name)):
+                if warm:
+                    inputs[name] = part.prepare(data, store), kept
+                    continue
+                args = take_rows(y, kept), self._child_params(routed, name, present, rows)
+                label = f"{estimator_name}: modality {name!r}"
+                inputs[name] = part.fit_inputs(data, *args, store, label), kept
+        class_weight = getattr(self, "class_weight", None)
         weight = combine_weights(
-            weight, getattr(self, "class_weight", None), y, owner=owner, kind=target.kind
+            weight, class_weight, y, estimator_name=estimator_name, kind=target.kind
         )
         self._priors = priors(target, weight)
         weights = self._remember_target(target)
         self._module_spec = self._describe_module()
         pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain else None
         self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
-            self._build_module, inputs, target, weight, groups, weights, pretrain
+            self._build_module, FusionInputs(inputs), target, weight, groups, weights, pretrain
         )
         vars(self).pop("classes_", None)
         if target.classes is not None:
@@ -145,59 +161,61 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         return self
 
     def _check_parameters(self):
-        owner = type(self).__name__
-        check_triples(
-            self.encoders, self, methods=("fit",), keywords=KEYWORDS, parameter="encoders"
-        )
+        estimator_name = type(self).__name__
+        check_triples(self.encoders, self, methods=("fit",), parameter="encoders")
         if isinstance(self.fusion, nn.Module):
             raise TypeError(
-                f"{owner}: fusion={type(self.fusion).__name__}(...) is an instance; expected a "
-                "class, because a clone would keep its trained weights. Pass the class as `fusion` "
-                "and its arguments as `fusion_params`."
+                f"{estimator_name}: fusion={type(self.fusion).__name__}(...) is an instance; "
+                "expected a class, because a clone would keep its trained weights. Pass the class "
+                "as `fusion` and its arguments as `fusion_params`."
             )
-        n_modalities = len(self._kept_triples())
+        n_modalities = len(kept_triples(self.encoders))
         if not n_modalities:
-            raise ValueError(f"{owner}: every encoder is 'drop'; there is nothing to fuse.")
+            raise ValueError(
+                f"{estimator_name}: every encoder is 'drop'; there is nothing to fuse."
+            )
         for name, weight in self._objectives().items():
             if name not in OBJECTIVES:
                 raise ValueError(
-                    f"{owner}: objectives has {name!r}; expected some of {list(OBJECTIVES)}."
+                    f"{estimator_name}: objectives has {name!r}; expected some of "
+                    f"{list(OBJECTIVES)}."
                 )
             if not isinstance(weight, Real) or not 0 <= weight < np.inf:
                 raise ValueError(
-                    f"{owner}: objectives has {name!r} with weight {weight!r}; expected a finite "
-                    "number of 0 or more."
+                    f"{estimator_name}: objectives has {name!r} with weight {weight!r}; expected a "
+                    "finite number of 0 or more."
                 )
             if weight and name in ALIGNMENTS and n_modalities < 2:
                 raise ValueError(
-                    f"{owner}: objective {name!r} aligns modalities with one another; there is one."
+                    f"{estimator_name}: objective {name!r} aligns modalities with one another; "
+                    "there is one."
                 )
         if isinstance(self.encoder_lr, dict):
             self._check_rates()
         if "criterion" in (self.net_params or {}):
             raise ValueError(
-                f"{owner}: net_params has 'criterion', but a joint network adds up the losses of "
-                "its objectives. Choose the prediction's own by `loss`, its arguments as "
+                f"{estimator_name}: net_params has 'criterion', but a joint network adds up the "
+                "losses of its objectives. Choose the prediction's own by `loss`, its arguments as "
                 "net_params={'criterion__label_smoothing': 0.0}."
             )
 
     def _check_rates(self):
-        owner, names = type(self).__name__, [name for name, _ in self._pairs]
+        estimator_name, names = type(self).__name__, [name for name, _ in self._pairs]
         for name, rate in self.encoder_lr.items():
             if name not in names:
-                raise ValueError(f"{owner}: encoder_lr names {name!r}; the modalities are {names}.")
+                raise ValueError(
+                    f"{estimator_name}: encoder_lr names {name!r}; the modalities are {names}."
+                )
             if not isinstance(rate, Real) or not 0 <= rate < np.inf:
                 raise ValueError(
-                    f"{owner}: encoder_lr of {name!r} is {rate!r}; expected a finite number of 0 "
-                    "or more."
+                    f"{estimator_name}: encoder_lr of {name!r} is {rate!r}; expected a finite "
+                    "number of 0 or more."
                 )
 
-    def _kept_triples(self):
-        return [t for t in self.encoders if not (isinstance(t[1], str) and t[1] == "drop")]
-
     def _make_parts(self, warm):
-        """{name: part} of the network, those of the last fit to go on with."""
-        names = [name for name, _, _ in self._kept_triples()]
+        """{name: part} of the network; with `warm` those of the last fit."""
+        triples = kept_triples(self.encoders)
+        names = [name for name, _, _ in triples]
         if warm and names != list(self._parts):
             raise ValueError(
                 f"{type(self).__name__}: warm_start=True, but the modalities are {names}, those of "
@@ -206,7 +224,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         if warm:
             return self._parts
         seed, parts = root_seed(self.random_state), {}
-        for name, estimator, _ in self._kept_triples():
+        for name, estimator, _ in triples:
             child = estimator
             if not isinstance(estimator, str):
                 child = seeded_clone(estimator, seed, name)
@@ -219,90 +237,45 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 )
         return parts
 
-    def _select_columns(self, table):
-        """For each modality the data of its present rows, and which those are."""
-        names, columns = column_names(table), []
-        self.n_features_in_ = table.shape[1]
-        vars(self).pop("feature_names_in_", None)
-        if names is not None:
-            self.feature_names_in_ = names
-        self._selections = []
-        for triple, part in zip(self._kept_triples(), self._parts.values(), strict=True):
-            selection = resolve(triple, table, names, self, wants=part.wants_column)
-            data, present = select_rows(table, selection, as_series=part.wants_column)
-            if data is None:
-                raise ValueError(
-                    f"{type(self).__name__}: modality {selection.name!r} (column "
-                    f"{selection.labels}) has no present row among {len(table)}; nothing can be "
-                    "learnt from it. Set it to 'drop'."
-                )
-            self._selections.append(selection)
-            columns.append((data, present))
-        return columns
-
-    def _learnable_rows(self, columns, weight):
+    def _learnable_rows(self, present, weight):
         """Positions of the rows that have a weight and any modality."""
-        owner = type(self).__name__
-        some = np.any([present for _, present in columns], axis=0)
-        if not some.all():
-            warnings.warn(
-                f"{owner}: {(~some).sum()} of {len(some)} rows have no modality present (first "
-                f"{np.flatnonzero(~some)[:5].tolist()}); nothing is learnt from them.",
-                UserWarning,
-                stacklevel=5,
-            )
-        rows = np.flatnonzero(some if weight is None else some & (weight > 0))
+        estimator_name = type(self).__name__
+        known = ~warn_empty_rows(present, estimator_name, "nothing is learned from them")
+        rows = np.flatnonzero(known if weight is None else known & (weight > 0))
         if len(rows) < 2:
             raise ValueError(
-                f"{owner}: X has n_samples={len(some)}, of which {len(rows)} have a modality and "
-                "a weight; a minimum of 2 such rows is required."
+                f"{estimator_name}: X has n_samples={len(known)}, of which {len(rows)} have a "
+                "modality and a weight; a minimum of 2 such rows is required."
             )
         return rows
 
-    def _fit_parts(self, columns, rows, y, routed, warm):
-        """Prepare the modalities of the rows to learn from, learning what that needs."""
-        inputs, store = {}, open_store(self.memory)
-        for (name, part), (data, present) in zip(self._parts.items(), columns, strict=True):
-            kept = present[rows]
-            positions = (np.cumsum(present) - 1)[rows[kept]]
-            if len(positions) == 0:
-                raise ValueError(
-                    f"{type(self).__name__}: modality {name!r} is present in no row that has a "
-                    "weight; nothing can be learnt from it. Set it to 'drop'."
-                )
-            if len(positions) < present.sum():
-                data = _safe_indexing(data, positions)
-            with add_error_note(
-                f"Raised while preparing modality {name!r} of {type(self).__name__}. Rows are "
-                "counted among those where the modality is present."
-            ):
-                if warm:
-                    inputs[name] = part.prepare(data, store), kept
-                    continue
-                told = _check_method_params(present, routed.get(name, {}), indices=rows)
-                args = data, take_rows(y, kept), take_params(told, kept), store
-                who = f"{type(self).__name__}: modality {name!r}"
-                inputs[name] = part.fit_prepare(*args, who), kept
-        return FusionInputs(inputs)
+    def _learnable_data(self, name, data, present, rows):
+        """Those of the present rows of a modality that are among `rows`."""
+        positions = (np.cumsum(present) - 1)[rows[present[rows]]]
+        if len(positions) == 0:
+            raise ValueError(
+                f"{type(self).__name__}: modality {name!r} is present in no row that has a "
+                "weight; nothing can be learned from it. Set it to 'drop'."
+            )
+        return data if len(positions) == present.sum() else _safe_indexing(data, positions)
 
     # ------------------------------------------------------------------------------ routing
 
     def _fitted_alone(self):
-        """{name: what is fitted before the network}, of the modalities that have it."""
-        parts = {n: as_part(e, self.n_components, self.dropout) for n, e, _ in self._kept_triples()}
-        return {name: part.alone for name, part in parts.items() if part.alone is not None}
-
-    def _routed(self, **params):
-        """{name: fit parameters} for what is fitted alone."""
-        params = {key: value for key, value in params.items() if value is not None}
-        alone = self._fitted_alone()
-        if not _routing_enabled():
-            return {name: accepted_fit_params(child, params) for name, child in alone.items()}
-        routed = process_routing(self, "fit", **params)
-        method = {
-            n: "fit_transform" if hasattr(c, "fit_transform") else "fit" for n, c in alone.items()
+        """{name: transformer fitted before the network}, of the modalities that have one."""
+        alone = {
+            name: as_part(estimator, self.n_components, self.dropout).alone
+            for name, estimator, _ in kept_triples(self.encoders)
         }
-        return {name: dict(routed[name][method[name]]) for name in alone}
+        return {name: child for name, child in alone.items() if child is not None}
+
+    def _child_params(self, routed, name, present, rows):
+        """Fit parameters of what is fitted alone, by method, for the present ones of `rows`."""
+        params = {}
+        for method, values in routed.get(name, {}).items():
+            values = _check_method_params(present, values, indices=rows)
+            params[method] = take_params(values, present[rows])
+        return params
 
     def get_metadata_routing(self):
         """Get the metadata routing of this object.
@@ -314,18 +287,14 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         """
         router = MetadataRouter(owner=self).add_self_request(self)
         for name, child in self._fitted_alone().items():
-            mapping = MethodMapping()
-            fits = ["fit_transform"] if hasattr(child, "fit_transform") else ["fit", "transform"]
-            for callee in fits:
-                mapping.add(caller="fit", callee=callee)
-            router.add(method_mapping=mapping, **{name: child})
+            router.add(method_mapping=transformer_mapping(child, ["fit"]), **{name: child})
         return router
 
     # ------------------------------------------------------------------------------ target
 
     def _check_target(self, y, n_samples):
         """`y` checked, and whether it is a frame of several targets."""
-        owner = type(self).__name__
+        estimator_name = type(self).__name__
         named = isinstance(self.target_type, dict)
         frame = None
         if y is not None:
@@ -333,30 +302,32 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         if frame is None:
             if named or self.target_weights is not None:
                 raise ValueError(
-                    f"{owner}: target_type and target_weights by name need y with several "
-                    "targets; it has one. Pass a frame, one named column a target."
+                    f"{estimator_name}: target_type and target_weights by name need y with several "
+                    "targets; it has one. Pass a frame, one named column per target."
                 )
-            return check_y(y, n_samples, owner=owner), False
+            return check_y(y, n_samples, estimator_name=estimator_name), False
         if len(frame) != n_samples:
             raise ValueError(
-                f"{owner}: Found input variables with inconsistent numbers of samples: X has "
-                f"{n_samples} rows, y has {len(frame)}."
+                f"{estimator_name}: Found input variables with inconsistent numbers of samples: X "
+                f"has {n_samples} rows, y has {len(frame)}."
             )
         if isinstance(self.target_weights, dict):
-            check_target_weights(self.target_weights, frame, owner)
+            check_target_weights(self.target_weights, frame, estimator_name)
         return frame, True
 
     def _encode(self, y, several):
-        owner = type(self).__name__
+        estimator_name = type(self).__name__
         if several:
             kinds = self.target_type if isinstance(self.target_type, dict) else {}
             return encode_targets(
                 y,
                 kinds,
-                owner=owner,
+                estimator_name=estimator_name,
                 whole_numbers_are_classes=self._whole_numbers_are_classes,
             )
-        target = encode_target(y, y.shape[0], owner=owner, target_type=self._target_type(y))
+        target = encode_target(
+            y, y.shape[0], estimator_name=estimator_name, target_type=self._target_type(y)
+        )
         self._check_kind(target)
         return target
 
@@ -379,8 +350,8 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         }
 
     def _named_fusion(self):
-        """Class of the fusion and the arguments its name stands for."""
-        return FUSIONS[self.fusion] if isinstance(self.fusion, str) else (self.fusion, {})
+        """Class of the fusion and its arguments, where it is given by name."""
+        return NETWORK_FUSIONS[self.fusion] if isinstance(self.fusion, str) else (self.fusion, {})
 
     def _averaged(self):
         """Which outputs are numbers, whose fusion by logits is a mean."""

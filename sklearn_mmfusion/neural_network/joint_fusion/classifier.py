@@ -396,7 +396,7 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
             Labels as given to `fit`; an indicator matrix for multilabel targets; a frame of one
             column a target for several.
         """
-        return self._answer(X)
+        return self._predict(X)
 
     def _target_type(self, y):
         return "auto"

@@ -1,6 +1,4 @@
-"""The predicting half of a joint fusion: from modalities to answers."""
-
-import warnings
+"""The predicting half of a joint fusion: from modalities to labels or numbers."""
 
 import numpy as np
 import pandas as pd
@@ -8,32 +6,33 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._cache import open_store
-from sklearn_mmfusion._columns import as_table, locate, select_rows, warn_absent_columns
+from sklearn_mmfusion._columns import select_for_predict, warn_empty_rows
 from sklearn_mmfusion._targets import decode, each_target, label, score_targets
 from sklearn_mmfusion._torch import FusionInputs
 from sklearn_mmfusion._validation import MULTITASK, add_error_note
-from sklearn_mmfusion.modules.fusion import FUSIONS
+from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
+from sklearn_mmfusion.neural_network.modality_parts import preparing_note
 from sklearn_mmfusion.neural_network.single_row import read_row
 
 
-def _fusion_tells(estimator):
+def _fusion_has_weights(estimator):
     spec = getattr(estimator, "_module_spec", None)
     cls = spec["fusion"] if spec else estimator._named_fusion()[0]
     if hasattr(cls, "weights"):
         return True
-    telling = [name for name, (cls, _) in FUSIONS.items() if hasattr(cls, "weights")]
+    weighing = [name for name, (cls, _) in NETWORK_FUSIONS.items() if hasattr(cls, "weights")]
     raise AttributeError(
         f"{type(estimator).__name__}: fusion={estimator.fusion!r} has no weights of modalities; "
-        f"{telling} have. `predict_modalities` tells what each modality says."
+        f"{weighing} have. `predict_modalities` gives the predictions of each modality."
     )
 
 
-def _heads_tell(estimator):
+def _modalities_have_heads(estimator):
     if hasattr(estimator, "module_"):
-        told = len(estimator.module_.heads)
+        n_heads = len(estimator.module_.heads)
     else:
-        told = estimator.fusion == "logits" or estimator._objectives().get("auxiliary")
-    if told:
+        n_heads = estimator.fusion == "logits" or estimator._objectives().get("auxiliary")
+    if n_heads:
         return True
     raise AttributeError(
         f"{type(estimator).__name__}: the modalities have no heads of their own; fusion='logits' "
@@ -47,17 +46,10 @@ class PredictionMixin:
     def _read(self, X):
         """Prepare X for the network."""
         check_is_fitted(self)
-        table, where = locate(
-            as_table(X), getattr(self, "feature_names_in_", None), self.n_features_in_, self
-        )
-        warn_absent_columns(self._selections, where, self)
+        selected = select_for_predict(self, X, self._selections)
         inputs, store = {}, open_store(self.memory, reading=True)
-        for selection, (name, part) in zip(self._selections, self._parts.items(), strict=True):
-            data, present = select_rows(table, selection, where, as_series=part.wants_column)
-            with add_error_note(
-                f"Raised while preparing modality {name!r} of {type(self).__name__}. Rows are "
-                "counted among those where the modality is present."
-            ):
+        for (name, part), (data, present) in zip(self._parts.items(), selected, strict=True):
+            with add_error_note(preparing_note(name, type(self).__name__)):
                 inputs[name] = None if data is None else part.prepare(data, store), present
         return FusionInputs(inputs)
 
@@ -67,7 +59,7 @@ class PredictionMixin:
         return self._decode(inputs, self._outputs(self.module_, inputs))
 
     def _decoded_one(self, row):
-        """The same of one row, given as a dict."""
+        """The same for one row, given as a dict."""
         if not hasattr(self, "module_"):  # the check itself takes half as long as the network
             check_is_fitted(self)
         columns = getattr(self, "feature_names_in_", range(self.n_features_in_))
@@ -75,18 +67,14 @@ class PredictionMixin:
         return self._decode(inputs, self._row_outputs(inputs))
 
     def _decode(self, inputs, outputs):
-        nothing = ~inputs.mask.any(axis=1)
-        if nothing.any():
-            warnings.warn(
-                f"{type(self).__name__}: {nothing.sum()} of {len(nothing)} rows have no modality "
-                f"present (first {np.flatnonzero(nothing)[:5].tolist()}); they get the share of "
-                "each class, the mean of numbers in training.",
-                UserWarning,
-                stacklevel=5,
-            )
+        empty = warn_empty_rows(
+            inputs.mask.T,
+            type(self).__name__,
+            "they get the share of each class, the mean of numbers in training",
+        )
         decoded = decode(self._target, outputs, self._fitted_loss)
         for values, prior in zip(decoded, self._priors, strict=True):
-            values[nothing] = prior
+            values[empty] = prior
         return decoded
 
     def _labels(self, decoded):
@@ -94,13 +82,13 @@ class PredictionMixin:
         pairs = zip(each_target(self._target), decoded, strict=True)
         return [label(single, values) for single, values in pairs]
 
-    def _answer(self, X):
+    def _predict(self, X):
         """Labels or numbers; of several targets a frame."""
-        answers = self._labels(self._decoded(X))
+        predictions = self._labels(self._decoded(X))
         if self._target.kind != MULTITASK:
-            return answers[0]
+            return predictions[0]
         index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.DataFrame(self._by_target(answers), index=index)
+        return pd.DataFrame(self._by_target(predictions), index=index)
 
     def predict_one(self, row):
         """Predict one row as it comes, without building a frame: for use in real time.
@@ -118,11 +106,11 @@ class PredictionMixin:
         y : label or number
             An array for multilabel and several outputs; of several targets a dict by name.
         """
-        answers = self._labels(self._decoded_one(row))
-        return self._by_target([answer[0] for answer in answers])
+        predictions = self._labels(self._decoded_one(row))
+        return self._by_target([prediction[0] for prediction in predictions])
 
     def _by_target(self, values):
-        """One array a target: alone, or by name."""
+        """One array per target: alone, or by name."""
         if self._target.kind != MULTITASK:
             return values[0]
         return dict(zip(self._target.targets, values, strict=True))
@@ -151,9 +139,9 @@ class PredictionMixin:
 
     # ------------------------------------------------------------------------------ modalities
 
-    @available_if(_fusion_tells)
+    @available_if(_fusion_has_weights)
     def modality_weights(self, X):
-        """Tell the share that each modality has in the fused features.
+        """Compute the share that each modality has in the fused features.
 
         For fusions "weighted", "gated", "attention" and "graph", and classes of your own that
         have ``weights``: how much the fusion lets through (of "attention" and "graph", in the last
@@ -170,14 +158,14 @@ class PredictionMixin:
         weights : DataFrame of shape (n_samples, n_modalities)
             Rows sum to one, 0 where a modality is absent (all 0 where all are).
         """
-        inputs = self._read(X)  # first: it says if nothing is fitted
+        inputs = self._read(X)  # first: raises if nothing is fitted
         weights = self._outputs(self.module_, inputs, method="weights")
         index = X.index if isinstance(X, pd.DataFrame) else None
         return pd.DataFrame(weights.astype(np.float64), columns=list(self._parts), index=index)
 
-    @available_if(_heads_tell)
+    @available_if(_modalities_have_heads)
     def predict_modalities(self, X):
-        """Tell what each modality's own head predicts, as probabilities or numbers.
+        """Predict from each modality alone, by its own head, as probabilities or numbers.
 
         With fusion "logits" or the objective "auxiliary". The entropy of these probabilities is
         the uncertainty of each modality.
@@ -195,10 +183,10 @@ class PredictionMixin:
         """
         inputs = self._read(X)
         outputs = self._outputs(self.module_, inputs, method="modality_outputs")
-        told = {}
+        predictions = {}
         for m, name in enumerate(self._parts):
             decoded = decode(self._target, outputs[:, m], self._fitted_loss)
             for values in decoded:
                 values[~inputs.mask[:, m]] = np.nan
-            told[name] = self._by_target(decoded)
-        return told
+            predictions[name] = self._by_target(decoded)
+        return predictions

@@ -322,7 +322,7 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs), dtype=float64, or DataFrame
             Numbers in the units of `y`; a frame of one column a target for several.
         """
-        return self._answer(X)
+        return self._predict(X)
 
     def _target_type(self, y):
         return "continuous" if y.ndim == 1 else "continuous-multioutput"

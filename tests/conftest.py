@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
-# Before torch or a BLAS is loaded: results repeat bit for bit only at an equal thread count.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before torch or a BLAS is loaded, and whatever the user's environment has: results repeat bit for
+# bit only at an equal thread count, and workers of `pytest -n 2` with two threads each would wait
+# for one another. The variable, unlike torch.set_num_threads, reaches processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest

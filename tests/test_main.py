@@ -6,21 +6,30 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from sklearn_mmfusion import (
+    ImageEncoder,
+    JointFusionClassifier,
+    NeuralClassifier,
+    multimodal_frame,
+)
 from sklearn_mmfusion.__main__ import (
     Row,
+    announce,
     build_parser,
     contenders,
     draw,
+    estimate_seconds,
     fit_timed,
     format_table,
     format_verdict,
     load,
     main,
+    most_passes,
 )
 
 ROWS = [
@@ -28,6 +37,7 @@ ROWS = [
     Row("alone", "audio", "NeuralClassifier", (0.7, 0.6, 0.5), 3.0),
     Row("features", "all", "NeuralClassifier", (0.8, 0.7, 0.6), 6.0),
     Row("features", "all", "LogisticRegression", (0.75, 0.7, 0.6), 5.5),
+    Row("joint", "all", "JointFusionClassifier", (0.85, 0.7, 0.6), 9.0),
     Row("decisions", "all", "product", (0.9, 0.8, 0.7), 5.0),
     Row("decisions", "all", "mean", (0.6, 0.5, 0.4), 5.0),
 ]
@@ -58,7 +68,8 @@ def test_main_rejects_a_missing_folder(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--jobs", "0"], "0 is not a positive number"),
+        (["--jobs", "0"], "invalid choice: 0"),
+        (["--epochs", "0"], "0 is not a positive number"),
         (["--rows", "5"], "--rows 5: expected at least 60"),
         (["--head", "forest"], "invalid choice: 'forest'"),
         (["--plot", "nowhere/table.png"], "the folder 'nowhere' does not exist"),
@@ -90,42 +101,75 @@ def test_main_table_has_a_line_a_row():
 
 
 def test_main_verdict_names_the_best_of_each_level():
-    told = format_verdict(ROWS, 100)
-    assert "best modality alone is audio (accuracy 0.700)" in told
-    assert "0.800 at the level of features (NeuralClassifier), +10.0 points" in told
-    assert "0.900 at that of decisions (product), +20.0 points" in told
+    verdict = " ".join(format_verdict(ROWS, 100).split())
+    assert "best modality alone is audio (accuracy 0.700)" in verdict
+    assert "0.800 at the level of features (NeuralClassifier, +10.0 points)" in verdict
+    assert "0.850 as one joint network (+15.0 points)" in verdict
+    assert "0.900 at the level of decisions (product, +20.0 points)" in verdict
     # of 100 throws with chance 0.9, the share has the standard deviation sqrt(0.09 / 100)
-    assert "Decisions lead by 10.0 points on these 100 rows; chance moves" in told
-    assert "by 3.0 points (one standard error)" in told
+    assert "The standard error of the best accuracy on these 100 rows is 3.0 points" in verdict
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_main_counts_the_passes_that_a_fit_takes(early_stopping):
+    X, y = np.random.RandomState(0).randn(60, 4), np.arange(60) % 2
+    network = NeuralClassifier(max_epochs=5, early_stopping=early_stopping, random_state=0)
+    fitted = clone(network).fit(X, y)
+    assert len(fitted.history_) == 5
+    # 5 epochs on 80 % of the rows, then as many on all of them; or 5 on all of them
+    assert most_passes(network, 60) == (5 * 0.8 + 5 if early_stopping else 5)
+    assert most_passes(network.set_params(max_epochs="auto"), 60) > 20
+
+
+def test_main_estimates_from_one_epoch(monkeypatch):
+    seen = []
+
+    def fit_timed(estimator, X, y, groups):
+        seen.append((estimator.max_epochs, len(X)))
+        return estimator, 2.0
+
+    monkeypatch.setattr("sklearn_mmfusion.__main__.fit_timed", fit_timed)
+    X, y = multimodal_frame(image=np.zeros((1024, 4, 4))), np.arange(1024) % 2
+    triples = [("image", ImageEncoder(max_epochs=10, early_stopping=False), "image")]
+    joint = JointFusionClassifier(triples, max_epochs=15, early_stopping=False)
+    # 256 rows take 2 s: an epoch on 1024 takes 8
+    assert estimate_seconds(triples, joint, X, y, jobs=2) == 15 * 8
+    assert estimate_seconds(triples, joint, X, y, jobs=1) == 25 * 8
+    assert set(seen) == {(1, 60), (1, 256)}
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "message"),
-    [(0.8, "The levels are equal on"), (0.7, "Features lead by 10.0 points on")],
+    ("arguments", "message"),
+    [
+        ([], "max_epochs is reduced from 'auto' to 4 (5 for the joint network)"),
+        (["--epochs", "40"], "training will take up to about 1.5 minutes"),
+    ],
 )
-def test_main_verdict_does_not_favor_a_level(accuracy, message):
-    product = Row("decisions", "all", "product", (accuracy, 0.8, 0.7), 5.0)
-    assert message in format_verdict([*ROWS[:4], product], 100)
+def test_main_announces_short_or_long_training(capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr("sklearn_mmfusion.__main__.estimate_seconds", lambda *rest: 90.0)
+    announce([], None, None, None, build_parser().parse_args(arguments), print)
+    assert message in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("head", [None, "logistic"])
 def test_main_contenders_build_each_level_on_the_same_encoders(head):
     encoders = [(name, FrozenEstimator(FunctionTransformer()), name) for name in ("image", "text")]
     options = build_parser().parse_args(["--head", head] if head else [])
-    classifiers = ["LogisticRegression" if head else "NeuralClassifier"] * 2
     fused = ["LogisticRegression"] if head else ["NeuralClassifier", "LogisticRegression"]
     found = list(contenders(encoders, options))
     assert [row[:3] for row in found] == [
-        *(("alone", name, by) for name, by in zip(("image", "text"), classifiers, strict=True)),
+        ("alone", "image", "FunctionTransformer"),
+        ("alone", "text", "FunctionTransformer"),
         *(("features", "all", by) for by in fused),
         ("decisions", "all", "product"),
         ("decisions", "all", "mean"),
     ]
     for level, _, by, triples, estimator in found:
-        if level == "decisions":
-            assert estimator.fusion == by and estimator.estimators == triples == encoders
-        else:
+        if level == "features":
             assert type(estimator[-1]).__name__ == by and estimator[0].transformers == triples
+        else:
+            assert estimator.estimators == triples
+            assert level == "alone" or (estimator.fusion == by and triples == encoders)
 
 
 class Listener(ClassifierMixin, BaseEstimator):
@@ -135,7 +179,7 @@ class Listener(ClassifierMixin, BaseEstimator):
 
 
 @pytest.mark.parametrize("steps", [[], [StandardScaler()]])
-def test_main_fit_timed_tells_groups_to_the_last_step(steps):
+def test_main_fit_timed_passes_groups_to_the_last_step(steps):
     X, y, groups = np.eye(4), np.arange(4), np.array([0, 0, 1, 1])
     estimator = make_pipeline(*steps, Listener()) if steps else Listener()
     for given in (groups, None):
@@ -161,11 +205,12 @@ def test_main_runs_on_the_embedded_set(tmp_path, script_environment):
     assert "Warning" not in done.stderr
     found = re.findall(r"^(\w+ +\w+ +\w+) +\d\.\d{3}", done.stdout, flags=re.MULTILINE)
     assert [name.split() for name in found] == [
-        ["alone", "audio", "NeuralClassifier"],
-        ["alone", "image", "NeuralClassifier"],
-        ["alone", "text", "NeuralClassifier"],
+        ["alone", "audio", "AudioEncoder"],
+        ["alone", "image", "ImageEncoder"],
+        ["alone", "text", "TextEncoder"],
         ["features", "all", "NeuralClassifier"],
         ["features", "all", "LogisticRegression"],
+        ["joint", "all", "JointFusionClassifier"],
         ["decisions", "all", "product"],
         ["decisions", "all", "mean"],
     ]
@@ -175,8 +220,9 @@ def test_main_runs_on_the_embedded_set(tmp_path, script_environment):
 @pytest.mark.slow
 def test_main_runs_on_digits3_with_two_jobs(digits3_folder, tmp_path, capsys):
     small = str(digits3_folder / "digits3_small.npz")
-    assert main(["--data", small, "--jobs", "2", "--head", "logistic", "--no-groups"]) == 0
-    told = capsys.readouterr().out
-    assert "200 rows to train on, 100 to test on" in told
-    assert "features   all       LogisticRegression" in told and "Neural" not in told
-    assert "decisions  all       product" in told
+    options = ["--jobs", "2", "--head", "logistic", "--no-groups", "--epochs", "3"]
+    assert main(["--data", small, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "200 rows to train on, 100 to test on" in printed and "estimated from" in printed
+    assert "features   all       LogisticRegression" in printed and "Neural" not in printed
+    assert "decisions  all       product" in printed

@@ -60,5 +60,5 @@ def test_constraints_lie_within_the_declared_bounds():
 def test_readme_opens_with_the_two_commands():
     commands = re.findall(r"```bash\n(.*)\n```", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert commands[0].endswith(".venv/bin/python -m sklearn_mmfusion")
-    assert commands[1].endswith(".venv/bin/pytest")
+    assert commands[1].endswith('.venv/bin/pytest -m "not slow" -n 2 --dist loadscope')
     assert all("-c constraints.txt" in command for command in commands[:2])

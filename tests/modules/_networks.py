@@ -5,8 +5,9 @@ from inspect import signature
 import torch
 
 from sklearn_mmfusion.modules.audio import AudioCNN, AudioLSTM
-from sklearn_mmfusion.modules.fusion_network import MLP, EncoderNetwork
+from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 from sklearn_mmfusion.modules.image import ImageCNN
+from sklearn_mmfusion.modules.perceptron import MLP
 from sklearn_mmfusion.modules.text import TextNetwork
 
 N_MELS = 6

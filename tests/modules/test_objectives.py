@@ -19,13 +19,14 @@ from sklearn_mmfusion.modules.fusion import (
     LogitFusion,
     Projections,
 )
-from sklearn_mmfusion.modules.fusion_network import FeatureNetwork, FusionNetwork, token_width
+from sklearn_mmfusion.modules.fusion_network import FusionNetwork, token_width
 from sklearn_mmfusion.modules.objectives import (
     Adversarial,
     Contrastive,
     JointLoss,
     MultiTaskLoss,
 )
+from sklearn_mmfusion.modules.perceptron import FeatureNetwork
 from tests.modules._networks import make_batch, make_network, pad_more, rows_of
 
 ENCODERS = ["image", "audio_cnn", "text"]

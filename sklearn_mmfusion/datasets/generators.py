@@ -89,8 +89,8 @@ def render_point_cloud(activations, noise, rng):
         factor = rng.randint(n_factors, size=n_points)
         around = rng.uniform(0, 2 * np.pi, size=n_points)
         tilt = np.pi * factor / n_factors
-        loop = 1.5 * np.cos(around)[:, None] * np.stack([np.cos(tilt), np.sin(tilt), 0 * tilt], 1)
-        loop[:, 2] = 1.5 * np.sin(around)
+        loop = 2.5 * np.cos(around)[:, None] * np.stack([np.cos(tilt), np.sin(tilt), 0 * tilt], 1)
+        loop[:, 2] = 2.5 * np.sin(around)
         drawn = rng.uniform(size=n_points) < active[factor] / (1 + 0.5 * noise)
         points = np.where(drawn[:, None], loop, stray)
         clouds.append((points + 0.1 * noise * stray).astype(np.float32))

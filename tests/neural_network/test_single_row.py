@@ -337,7 +337,7 @@ def test_unknown_keys_are_ignored(model):
             "image",
             np.zeros((1, 1, 8, 8, 1), np.uint8),
             ValueError,
-            r"expected \(height, width",
+            r"expected \(hei",
             "'image'",
         ),
         ("image", Path("none.png"), FileNotFoundError, "none.png", "modality 'image'"),

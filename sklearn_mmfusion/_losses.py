@@ -93,8 +93,8 @@ def resolve_loss(loss, kind, estimator_name):
     suited = losses_for(kind)
     if loss != "auto" and loss not in suited:
         raise ValueError(
-            f"{estimator_name}: loss={loss!r} does not fit: the target is {kind}, for which it must "
-            f"be {' or '.join(map(repr, suited))}. Set loss='auto'."
+            f"{estimator_name}: loss={loss!r} does not fit: the target is {kind}, for which it "
+            f"must be {' or '.join(map(repr, suited))}. Set loss='auto'."
         )
     return suited[0] if loss == "auto" else loss
 

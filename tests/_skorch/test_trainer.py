@@ -558,7 +558,7 @@ def test_a_fitted_network_without_its_device_predicts_on_the_cpu(unpickled):
     ) as all_:
         np.testing.assert_array_equal(model.predict_proba(X), expected)
         assert model.predict_one(X[0]) == model.predict(X)[0]
-    assert len(all_) == 1 and all_[0].filename == __file__
+    assert len(caught) == 1 and caught[0].filename == __file__
     with pytest.raises(ValueError, match="device='cuda', but torch finds no GPU"):
         model.fit(X, y)
 

@@ -555,7 +555,7 @@ def test_a_fitted_network_without_its_device_predicts_on_the_cpu(unpickled):
     model = pickle.loads(pickle.dumps(model)) if unpickled else model
     with pytest.warns(
         UserWarning, match="NeuralClassifier: device='cuda' is not available"
-    ) as all_:
+    ) as caught:
         np.testing.assert_array_equal(model.predict_proba(X), expected)
         assert model.predict_one(X[0]) == model.predict(X)[0]
     assert len(caught) == 1 and caught[0].filename == __file__

@@ -25,7 +25,7 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         transformer is fitted first and joins as features, so does a `FrozenEstimator` (fixed
         features) and ``"passthrough"`` (numbers); ``"drop"`` leaves the modality out. The column
         is a string or an integer (one column: the modality is absent where the cell is NA), or a
-        list of either, a slice, a boolean mask, or a callable that answers X with one of these: a
+        list of either, a slice, a boolean mask, or a callable that returns one of these: a
         table, which is absent only where its columns are; NA in it is a gap for an imputer.
 
     fusion : str or type, default="concat"

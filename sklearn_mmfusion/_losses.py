@@ -1,29 +1,107 @@
-"""The losses networks are trained with, and the kinds of target each suits."""
+"""The losses networks are trained with: the one table of them."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
+from scipy.special import expit, log_expit
 from torch import nn
 
+from sklearn_mmfusion._validation import (
+    BINARY,
+    MULTICLASS,
+    MULTILABEL,
+    MULTITASK,
+    REGRESSION,
+)
 from sklearn_mmfusion.modules.objectives import EvidentialLoss
 
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss: its criterion, the kinds of target it suits, and how outputs are decoded.
+
+    ``activation`` turns outputs of shape (n, n_outputs), float64, into probabilities or numbers;
+    ``nonlinearity`` does the same to tensors, for the scoring callbacks of skorch.
+    """
+
+    criterion: type[nn.Module]
+    kinds: tuple[str, ...]
+    activation: Callable
+    nonlinearity: Callable | None = None
+    smooths_labels: bool = False
+
+
+def softmax(outputs):
+    """Probabilities of classes; scipy's softmax takes as long as a layer does for one row."""
+    exp = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    return exp / exp.sum(axis=1, keepdims=True)
+
+
+def evidence_of(outputs):
+    """Evidence for each class, from outputs trained with the evidential loss: their softplus."""
+    return -log_expit(-np.asarray(outputs, dtype=np.float64))
+
+
+def expected_probabilities(outputs):
+    """Mean of the Dirichlet distribution over class probabilities."""
+    alpha = evidence_of(outputs) + 1
+    return alpha / alpha.sum(axis=1, keepdims=True)
+
+
+def unchanged(outputs):
+    """Standardized numbers need no activation."""
+    return outputs
+
+
+ONE_CLASS = (BINARY, MULTICLASS)  # kinds of target with one class per row
+
+# The first loss that suits a kind of target is its default.
 LOSSES = {
-    "cross_entropy": (nn.CrossEntropyLoss, {"reduction": "none"}),
-    "binary_cross_entropy": (nn.BCEWithLogitsLoss, {"reduction": "none"}),
-    "evidential": (EvidentialLoss, {"reduction": "none"}),
-    "squared_error": (nn.MSELoss, {"reduction": "none"}),
-    "huber": (nn.HuberLoss, {"reduction": "none"}),
+    "cross_entropy": Loss(
+        nn.CrossEntropyLoss, ONE_CLASS, softmax, partial(torch.softmax, dim=-1), smooths_labels=True
+    ),
+    "binary_cross_entropy": Loss(nn.BCEWithLogitsLoss, (MULTILABEL,), expit, torch.sigmoid),
+    "evidential": Loss(EvidentialLoss, ONE_CLASS, expected_probabilities),
+    "squared_error": Loss(nn.MSELoss, REGRESSION, unchanged),
+    "huber": Loss(nn.HuberLoss, REGRESSION, unchanged),
 }
-# losses that suit a type of target, the default first
-LOSSES_FOR_TARGET = {
-    "binary": ("cross_entropy", "evidential"),
-    "multiclass": ("cross_entropy", "evidential"),
-    "multilabel-indicator": ("binary_cross_entropy",),
-    "continuous": ("squared_error", "huber"),
-    "continuous-multioutput": ("squared_error", "huber"),
-}
-# from outputs to the probabilities that skorch's scoring callbacks ask for
-NONLINEARITIES = {
-    "cross_entropy": partial(torch.softmax, dim=-1),
-    "binary_cross_entropy": torch.sigmoid,
-}
+
+
+def losses_for(*kinds):
+    """Names of the losses that suit any of these kinds of target, the default first."""
+    return [name for name, loss in LOSSES.items() if set(kinds) & set(loss.kinds)]
+
+
+def resolve_loss(loss, kind, estimator_name):
+    """Name of the loss for a kind of target, where ``loss`` is a name or "auto".
+
+    Raises
+    ------
+    ValueError
+        Where the loss does not suit the target. Several targets take "auto" only.
+    """
+    if kind == MULTITASK:
+        if loss != "auto":
+            raise ValueError(
+                f"{estimator_name}: loss={loss!r}, but y has several targets, each with the loss "
+                "of its kind. Set loss='auto'."
+            )
+        return loss
+    suited = losses_for(kind)
+    if loss != "auto" and loss not in suited:
+        raise ValueError(
+            f"{estimator_name}: loss={loss!r} does not fit: the target is {kind}, for which it "
+            f"must be {' or '.join(map(repr, suited))}. Set loss='auto'."
+        )
+    return suited[0] if loss == "auto" else loss
+
+
+def criterion_for(loss, label_smoothing=0.0):
+    """Class and arguments of a loss that returns one value per row (or per output of a row)."""
+    options = {"reduction": "none"}
+    if LOSSES[loss].smooths_labels:
+        options["label_smoothing"] = label_smoothing
+    return LOSSES[loss].criterion, options

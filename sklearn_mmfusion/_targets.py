@@ -6,14 +6,18 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
-from scipy.special import expit, log_expit
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
-from sklearn_mmfusion._losses import LOSSES_FOR_TARGET
+from sklearn_mmfusion._losses import LOSSES, losses_for
 from sklearn_mmfusion._validation import (
     CLASSIFICATION,
+    COLUMN_TYPES,
+    CONTINUOUS,
+    MULTICLASS,
+    MULTILABEL,
+    MULTITASK,
     REGRESSION,
     TARGET_TYPES,
     add_error_note,
@@ -38,34 +42,20 @@ class Target:
     scale: np.ndarray | None = None
 
     def decode(self, outputs, loss):
-        """What a network trained with a loss says: probabilities, or numbers in the units of y.
+        """Probabilities, or numbers in the units of y, from the outputs of a network.
 
         Parameters
         ----------
         outputs : ndarray of shape (n_samples, n_outputs)
         loss : str
-            Its name, a key of `_skorch.LOSSES`.
+            Key of `_losses.LOSSES`: the loss that the network was trained with.
 
         Returns
         -------
         decoded : ndarray of shape (n_samples, n_outputs), dtype=float64
         """
-        outputs = np.asarray(outputs, dtype=np.float64)
-        if self.kind in REGRESSION:
-            return outputs * self.scale + self.mean
-        if loss == "evidential":
-            alpha = evidence_of(outputs) + 1
-            return alpha / alpha.sum(axis=1, keepdims=True)
-        if loss == "binary_cross_entropy":
-            return expit(outputs)
-        # scipy's softmax takes as long as a layer does for one row
-        shares = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        return shares / shares.sum(axis=1, keepdims=True)
-
-
-def evidence_of(outputs):
-    """Evidence that outputs trained with the evidential loss stand for: their softplus."""
-    return -log_expit(-np.asarray(outputs, dtype=np.float64))
+        decoded = LOSSES[loss].activation(np.asarray(outputs, dtype=np.float64))
+        return decoded if self.scale is None else decoded * self.scale + self.mean
 
 
 def encode_target(y, n_samples, *, estimator_name, target_type="auto", rows=slice(None)):
@@ -107,7 +97,7 @@ def encode_target(y, n_samples, *, estimator_name, target_type="auto", rows=slic
 
 
 def _encode_labels(y, kind, estimator_name):
-    if kind == "multilabel-indicator":
+    if kind == MULTILABEL:
         values = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float32)
         return Target(kind, values, values.shape[1], classes=np.arange(values.shape[1]))
     check_classification_targets(y)
@@ -134,10 +124,6 @@ def _encode_numbers(y, kind, rows):
     scale[scale == 0] = 1.0
     standardized = ((values - mean) / scale).astype(np.float32)
     return Target(kind, standardized, values.shape[1], mean=mean, scale=scale)
-
-
-MULTITASK = "multitask"
-KINDS = ("binary", "multiclass", "continuous")  # that one of several targets may have
 
 
 @dataclass
@@ -173,7 +159,7 @@ def each_target(target):
 
 def loss_of(target):
     """Name of the loss that one of several targets has."""
-    return LOSSES_FOR_TARGET[target.kind][0]
+    return losses_for(target.kind)[0]
 
 
 def is_number(target):
@@ -201,7 +187,7 @@ def priors(target, weight):
         values, w = values[known], None if weight is None else weight[known]
         if is_number(single):
             found.append(np.average(values * single.scale + single.mean, axis=0, weights=w))
-        elif single.kind == "multilabel-indicator":
+        elif single.kind == MULTILABEL:
             found.append(np.average(values, axis=0, weights=w))
         else:
             counts = np.bincount(values[:, 0].astype(int), w, single.n_outputs)
@@ -212,8 +198,8 @@ def priors(target, weight):
 def label(single, decoded):
     """Labels or numbers of one target, of which `decoded` holds probabilities or numbers."""
     if is_number(single):
-        return decoded[:, 0] if single.kind == "continuous" else decoded
-    if single.kind == "multilabel-indicator":
+        return decoded[:, 0] if single.kind == CONTINUOUS else decoded
+    if single.kind == MULTILABEL:
         return (decoded > 0.5).astype(int)
     return single.classes[decoded.argmax(axis=1)]
 
@@ -242,7 +228,7 @@ def as_targets(y, whole_numbers_are_classes, named):
     names = [f"y{i}" for i in range(values.shape[1])]
     frame = pd.DataFrame(values, columns=names).infer_objects()
     kinds = {kind_of_column(frame[name], whole_numbers_are_classes) for name in frame}
-    return None if kinds == {"continuous"} else frame
+    return None if kinds == {CONTINUOUS} else frame
 
 
 def is_indicator(values):
@@ -252,7 +238,7 @@ def is_indicator(values):
         return False
     if numbers.select_dtypes(["number", "bool"]).shape != numbers.shape:
         return False
-    return type_of_target(numbers.to_numpy()) == "multilabel-indicator"
+    return type_of_target(numbers.to_numpy()) == MULTILABEL
 
 
 def known_values(column):
@@ -264,10 +250,10 @@ def kind_of_column(column, whole_numbers_are_classes):
     """Whether a column of `y` holds "continuous" numbers or classes ("multiclass")."""
     values = known_values(column)
     if values.dtype.kind not in "iuf":
-        return "multiclass"
+        return MULTICLASS
     if not whole_numbers_are_classes:
-        return "continuous"
-    return "multiclass" if np.array_equal(values, np.round(values)) else "continuous"
+        return CONTINUOUS
+    return MULTICLASS if np.array_equal(values, np.round(values)) else CONTINUOUS
 
 
 def encode_targets(frame, kinds, *, estimator_name, whole_numbers_are_classes):
@@ -312,10 +298,10 @@ def check_names(frame, kinds, estimator_name):
             raise ValueError(
                 f"{estimator_name}: target_type names {name!r}; y has the columns {names}."
             )
-        if kind not in KINDS:
+        if kind not in COLUMN_TYPES:
             raise ValueError(
                 f"{estimator_name}: target_type of {name!r} is {kind!r}; expected one of "
-                f"{list(KINDS)}."
+                f"{list(COLUMN_TYPES)}."
             )
 
 

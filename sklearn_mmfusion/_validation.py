@@ -9,9 +9,14 @@ import numpy as np
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 
-CLASSIFICATION = ("binary", "multiclass", "multilabel-indicator")
-REGRESSION = ("continuous", "continuous-multioutput")
+# Kinds of target, named as scikit-learn's `type_of_target` does.
+BINARY, MULTICLASS, MULTILABEL = "binary", "multiclass", "multilabel-indicator"
+CONTINUOUS, MULTIOUTPUT = "continuous", "continuous-multioutput"
+MULTITASK = "multitask"  # several named targets of mixed kinds
+CLASSIFICATION = (BINARY, MULTICLASS, MULTILABEL)
+REGRESSION = (CONTINUOUS, MULTIOUTPUT)
 TARGET_TYPES = (*CLASSIFICATION, *REGRESSION)
+COLUMN_TYPES = (BINARY, MULTICLASS, CONTINUOUS)  # of one among several targets
 # frames of these packages stand between the user's line and the place that warns
 INNER_PACKAGES = ("sklearn_mmfusion", "sklearn", "joblib")
 

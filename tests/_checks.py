@@ -27,7 +27,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.class_weight import compute_sample_weight
 from skorch.callbacks import Callback
 
-from sklearn_mmfusion._skorch import trainer
+from sklearn_mmfusion._skorch import early_stopping
 from tests._registry import N_ROWS, having, rows
 
 CHECKS = []
@@ -363,8 +363,8 @@ def check_groups_stay_on_one_side_of_the_validation_split(entry):
         splits.append((groups, split := validation_rows(target, groups, *args)))
         return split
 
-    validation_rows = trainer.validation_rows
-    with patch.object(trainer, "validation_rows", spy):
+    validation_rows = early_stopping.validation_rows
+    with patch.object(early_stopping, "validation_rows", spy):
         grouped = output(estimator.fit(X, y, groups=groups), X)
     ((seen, (train, valid)),) = splits
     assert len(train) + len(valid) == len(seen) and not set(seen[train]) & set(seen[valid])

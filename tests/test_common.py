@@ -29,26 +29,24 @@ from sklearn_mmfusion import (
     LateFusionRegressor,
     NeuralClassifier,
     NeuralRegressor,
-    TextEncoder,
     multimodal_frame,
 )
 from tests._checks import assert_same, cases, output
 from tests._registry import (
     ENTRIES,
+    MODALITIES,
     N_ROWS,
     NOT_ESTIMATORS,
     SMALL_CNN,
     SMALL_IMAGE,
     SMALL_JOINT,
     SMALL_NET,
-    SMALL_TEXT,
     classes,
     having,
     images,
     modalities,
     numbers,
     table,
-    texts,
     waveforms,
 )
 
@@ -296,20 +294,12 @@ def as_objects(cells):
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-@pytest.mark.parametrize(
-    ("make", "cells"),
-    [
-        (partial(ImageEncoder, **SMALL_IMAGE), images),
-        (partial(TextEncoder, **SMALL_TEXT), texts),
-        (partial(AudioEncoder, **SMALL_CNN), waveforms),
-    ],
-    ids=["image", "text", "audio"],
-)
-def test_one_modality_comes_in_any_container(make, cells, container):
-    plain = multimodal_frame(x=cells())["x"]
-    X = CONTAINERS[container](cells())
-    expected = output(make().fit(plain, classes()), plain)
-    assert_same(output(make().fit(X, classes()), X), expected)
+@pytest.mark.parametrize("modality", MODALITIES.values(), ids=MODALITIES)
+def test_one_modality_comes_in_any_container(modality, container):
+    plain = multimodal_frame(x=modality.cells())["x"]
+    X = CONTAINERS[container](modality.cells())
+    expected = output(modality.make().fit(plain, classes()), plain)
+    assert_same(output(modality.make().fit(X, classes()), X), expected)
 
 
 def test_flat_images_equal_their_image_shape():

@@ -15,7 +15,7 @@ from torch import nn
 
 import sklearn_mmfusion
 from sklearn_mmfusion._torch import isolated_rng
-from sklearn_mmfusion.modules.fusion import FUSIONS
+from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.modules.fusion_network import build_network
 from sklearn_mmfusion.modules.objectives import EvidentialLoss, JointLoss, MultiTaskLoss
 from tests._registry import having
@@ -103,9 +103,9 @@ def test_networks_train_under_another_default_device(kind):
     assert_equal_under_meta(network, torch.square, make_batch(kind))
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", NETWORK_FUSIONS)
 def test_joint_networks_train_under_another_default_device(fusion):
-    cls, params = FUSIONS[fusion]
+    cls, params = NETWORK_FUSIONS[fusion]
     kinds = ["audio_lstm", "text", "image"]
     network = build_network(
         {kind: make_network(kind) for kind in kinds},

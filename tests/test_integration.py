@@ -34,6 +34,7 @@ from sklearn_mmfusion.containers import TensorArray
 from sklearn_mmfusion.datasets import make_multimodal_classification
 from sklearn_mmfusion.feature_extraction import AudioEncoder, ImageEncoder, TextEncoder
 from sklearn_mmfusion.neural_network import NeuralClassifier
+from sklearn_mmfusion.preprocessing import LogMelSpectrogram
 
 COLUMNS = ["image", "text", "audio"]
 FOLDS = StratifiedKFold(2, shuffle=True, random_state=0)
@@ -55,7 +56,10 @@ def make_encoders(image=ImageEncoder, **params):
         "image": image(channels=(4, 4), **small),
         "text": TextEncoder(embedding_dim=4, module_params={"channels": 4}, **small),
         "audio": AudioEncoder(
-            sample_rate=8000, n_mels=12, module_params={"channels": (4, 4)}, **small
+            sample_rate=8000,
+            front_end=LogMelSpectrogram(n_mels=12),
+            module_params={"channels": (4, 4)},
+            **small,
         ),
     }
 

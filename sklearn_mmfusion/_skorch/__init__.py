@@ -1,21 +1,28 @@
 """The engine that trains every network: the only room that imports skorch."""
 
+from sklearn_mmfusion._skorch.early_stopping import KeepBest, validation_rows
+from sklearn_mmfusion._skorch.fitted_network import FittedNetworkMixin, check_module, has_evidence
+from sklearn_mmfusion._skorch.schedule import schedule
 from sklearn_mmfusion._skorch.trainer import (
     TRAINING_CONSTRAINTS,
-    NetworkMixin,
-    check_module,
-    tells_evidence,
-    validation_rows,
+    Trainer,
+    TrainingConfig,
+    TrainingResult,
+    training_config,
 )
-from sklearn_mmfusion._skorch.training_step import KeepBest, Net, schedule
+from sklearn_mmfusion._skorch.training_step import Net
 
 __all__ = [
     "TRAINING_CONSTRAINTS",
+    "FittedNetworkMixin",
     "KeepBest",
     "Net",
-    "NetworkMixin",
+    "Trainer",
+    "TrainingConfig",
+    "TrainingResult",
     "check_module",
+    "has_evidence",
     "schedule",
-    "tells_evidence",
+    "training_config",
     "validation_rows",
 ]

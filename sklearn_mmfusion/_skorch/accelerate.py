@@ -1,4 +1,4 @@
-"""One network trained by several processes, each on its share of every batch.
+"""One network trained by several processes, each on its shard of every batch.
 
 The processes come from Hugging Face Accelerate (``accelerate launch script.py``). All run the same
 script and hold all rows (a memory map costs them nothing). A batch is that of a single process;
@@ -6,9 +6,9 @@ each computes every n-th row of it, and the sum of their gradients is the gradie
 Losses are added up over the processes as well, so that the history, the epoch that is kept and the
 weights are the same in all of them, and those of a single process up to rounding, except that
 dropout draws other numbers, and that batch normalization, and objectives that compare the rows of a
-batch, see one share at a time. Running statistics are averaged before validation.
+batch, see one shard at a time. Running statistics are averaged before validation.
 
-This is written with ``Accelerator.reduce``, not its ``prepare``: a share may lack a modality that
+This is written with ``Accelerator.reduce``, not its ``prepare``: a shard may lack a modality that
 another has, and rows of a batch need not divide evenly. Accelerate's mixed precision, gradient
 accumulation, FSDP and DeepSpeed are not used.
 """
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from sklearn_mmfusion._skorch.training_step import Net
-from sklearn_mmfusion._torch import Rows
+from sklearn_mmfusion._torch import RowDataset
 
 
 def start_accelerator(net_params):
@@ -43,13 +43,7 @@ def start_accelerator(net_params):
     return factory()
 
 
-def speaks(net_params):
-    """Whether this process is the one that prints."""
-    accelerator = start_accelerator(net_params)
-    return accelerator is None or accelerator.is_main_process
-
-
-def agree(accelerator, seed, rows, target):
+def sync_seed(accelerator, seed, rows, target):
     """Return the main process's seed; check that all processes train on the same rows.
 
     By their numbers and targets, not by what they hold.
@@ -78,7 +72,7 @@ def _from_main(accelerator, tensor):
     return accelerator.reduce(tensor if accelerator.is_main_process else torch.zeros_like(tensor))
 
 
-class Share(Rows):
+class RankShard(RowDataset):
     """Rows of which this process reads every n-th of a batch."""
 
     def __init__(self, whole, accelerator):
@@ -88,7 +82,7 @@ class Share(Rows):
     def batch(self, positions, device):
         own = positions[self.index :: self.n]
         batch = super().batch(own, device)
-        batch.share = len(own) / len(positions)
+        batch.fraction = len(own) / len(positions)
         return batch
 
 
@@ -109,25 +103,25 @@ class AcceleratedNet(Net):
     def initialize(self):
         super().initialize()
         with torch.no_grad():
-            for tensor in (*self._parameters(), *self.module_.buffers()):
+            for tensor in (*self.trained_parameters(), *self.module_.buffers()):
                 tensor.copy_(_from_main(self.accelerator, tensor))
-        if self.accelerator.process_index:  # dropout: not the same units for each share
+        if self.accelerator.process_index:  # dropout: not the same units for each shard
             torch.manual_seed(torch.initial_seed() + self.accelerator.process_index)
         return self
 
     def get_iterator(self, dataset, training=False):
-        iterator = super().get_iterator(Share(dataset, self.accelerator), training)
+        iterator = super().get_iterator(RankShard(dataset, self.accelerator), training)
         smallest, n = len(dataset) // len(iterator), self.accelerator.num_processes
-        least = 2 if training else 1  # batch normalization needs two rows
-        if smallest < least * n:
+        min_rows = 2 if training else 1  # batch normalization needs two rows
+        if smallest < min_rows * n:
             raise ValueError(
                 f"a batch of {smallest} rows is too small for {n} processes: expected at least "
-                f"{least} for each. Raise batch_size, give more rows, or start fewer processes."
+                f"{min_rows} for each. Raise batch_size, give more rows, or start fewer processes."
             )
         if training:
-            self.reached_ = None
-            # where cells are absent, one share may reach parameters that another does not
-            self.gaps_ = not np.all(getattr(dataset.inputs, "mask", True))
+            self.has_gradient = None
+            # where cells are absent, one shard may reach parameters that another does not
+            self.has_missing_cells = not np.all(getattr(dataset.inputs, "mask", True))
         return iterator
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
@@ -139,37 +133,37 @@ class AcceleratedNet(Net):
                 else:
                     buffer.copy_(_from_main(self.accelerator, buffer))
 
-    def _step(self, batch, training):
-        self.share_ = batch.share
-        return super()._step(batch, training)
+    def step(self, batch, training):
+        self.fraction = batch.fraction
+        return super().step(batch, training)
 
     def _backward(self, losses, shares):
-        losses.backward(shares * self.share_)
-        parameters = [p for p in self._parameters() if p.requires_grad]
-        flags = torch.tensor([p.grad is not None for p in parameters]).to(parameters[0])
+        losses.backward(shares * self.fraction)
+        parameters = [p for p in self.trained_parameters() if p.requires_grad]
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flags = torch.tensor(
+            [p.grad is not None for p in parameters],
+            dtype=parameters[0].dtype,
+            device=parameters[0].device,
+        )
         # in one piece: a message for each parameter would cost more than what it carries
         summed = self.accelerator.reduce(torch.cat([flags, *(g.flatten() for g in grads)]))
         pieces = summed.split([len(flags), *(g.numel() for g in grads)])
-        if self.gaps_ or self.reached_ is None:  # not every step: the host waits for the device
-            self.reached_ = pieces[0].tolist()
-        for p, grad, piece, reached in zip(
-            parameters, grads, pieces[1:], self.reached_, strict=True
+        if self.has_missing_cells or self.has_gradient is None:  # not every step: the host waits
+            self.has_gradient = pieces[0].tolist()
+        for p, grad, piece, found in zip(
+            parameters, grads, pieces[1:], self.has_gradient, strict=True
         ):
             # none, rather than zero: the optimizer is to pass over it, as in a single process
-            p.grad = grad.copy_(piece.view_as(grad)) if reached else None
+            p.grad = grad.copy_(piece.view_as(grad)) if found else None
 
     def _over_processes(self, sums):
         own = torch.tensor(sums, dtype=torch.float32, device=self.accelerator.device)
         return self.accelerator.reduce(own).cpu().double().numpy()
 
-    def _parameters(self):
-        return [p for group in self.optimizer_.param_groups for p in group["params"]]
 
-
-def make_net(module, params):
-    """Make a net; one among several where the parameters have an accelerator."""
-    accelerator = start_accelerator(params)
+def make_net(module, params, accelerator=None):
+    """Make a net, where there is an accelerator one of several that train together."""
     params = {name: value for name, value in params.items() if name != "accelerator"}
     if accelerator is None:
         return Net(module, **params)

@@ -1,36 +1,38 @@
-"""What every estimator that owns a network shares: parameters, training, outputs, pickling."""
+"""The engine that trains every network: a `Trainer`, made from a `TrainingConfig`.
 
-import math
-import warnings
-from dataclasses import replace
+An estimator makes the config once per fit (`training_config`), and passes in what differs between
+estimators: how to build the network, how to pretrain it, its loss and its learning rates. The
+trainer knows nothing of estimators.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from inspect import Parameter, signature
 from numbers import Integral, Real
+from typing import NamedTuple
 
-import joblib
 import numpy as np
-import torch
-from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils import check_random_state
-from skorch.callbacks import LRScheduler
 from torch import nn
 
-from sklearn_mmfusion._losses import LOSSES, LOSSES_FOR_TARGET, NONLINEARITIES
+from sklearn_mmfusion._losses import LOSSES, criterion_for
 from sklearn_mmfusion._sklearn import Interval, StrOptions
-from sklearn_mmfusion._skorch.accelerate import agree, make_net, speaks, start_accelerator
-from sklearn_mmfusion._skorch.training_step import KeepBest
+from sklearn_mmfusion._skorch.accelerate import make_net, start_accelerator, sync_seed
+from sklearn_mmfusion._skorch.early_stopping import KeepBest, drop_validation_callbacks, split_rows
+from sklearn_mmfusion._skorch.schedule import MIN_STEPS, batch_rows, n_epochs, refuse_schedulers
 from sklearn_mmfusion._torch import (
     BatchIterator,
-    Rows,
+    RowDataset,
     isolated_rng,
     keep_freed_memory,
     n_batches,
-    predict_batches,
+    note_out_of_memory,
     resident,
     resolve_device,
 )
 from sklearn_mmfusion._validation import CLASSIFICATION, add_error_note
 
-# what net_params may not hold, and what to do instead
+# net_params that are refused, and what to do instead
 REFUSED = {
     "callbacks": "Use the parameter `callbacks`.",
     "module": "Use the parameter `module`.",
@@ -38,9 +40,8 @@ REFUSED = {
     "iterator_train__num_workers": "Batches are gathered in this process.",
     "iterator_valid__num_workers": "Batches are gathered in this process.",
 }
-MIN_EPOCHS = 20  # what max_epochs="auto" guarantees, beside NetworkMixin._min_steps
 
-# what _parameter_constraints of every estimator that trains a network holds
+# for _parameter_constraints of every estimator that trains a network
 TRAINING_CONSTRAINTS = {
     "module": [callable, None],
     "module_params": [dict, None],
@@ -65,311 +66,290 @@ TRAINING_CONSTRAINTS = {
 }
 
 
-def check_module(estimator):
-    """Refuse a network instance as the ``module`` parameter.
+@dataclass(frozen=True)
+class TrainingConfig:
+    """All that decides a training, besides its data and its network.
 
-    Raises
-    ------
-    TypeError
+    The fields of the first group are parameters of every estimator that trains a network.
     """
-    if isinstance(estimator.module, nn.Module):
-        raise TypeError(
-            f"{type(estimator).__name__}: module={type(estimator.module).__name__}(...) is an "
-            "instance; expected a class, because a clone would keep its trained weights. Pass "
-            "the class as `module` and its arguments as `module_params`."
-        )
+
+    max_epochs: int | str
+    batch_size: int | str
+    lr: float
+    optimizer: Callable
+    weight_decay: float
+    early_stopping: bool
+    validation_fraction: float
+    refit: bool
+    callbacks: list | None
+    net_params: dict | None
+    device: str
+    precision: str
+    verbose: int
+
+    estimator_name: str  # name of the estimator, for messages
+    seed: int
+    kind: str  # of the target
+    n_outputs: int
+    criterion: type[nn.Module]
+    criterion_options: dict
+    nonlinearity: Callable | None  # from outputs to probabilities, for skorch's scoring callbacks
+    min_steps: int  # steps that max_epochs="auto" takes at least
+    max_norm: float  # gradients of a larger norm are scaled down to this one
+    param_groups: list | None  # learning rates of parts of the network, as skorch takes them
 
 
-def tells_evidence(estimator):
-    """Whether a network was, or is to be, trained with the evidential loss; for `available_if`."""
-    loss = getattr(estimator, "_fitted_loss", estimator.loss)
-    if loss != "evidential":
-        raise AttributeError(
-            f"{type(estimator).__name__} has loss={loss!r}; evidence needs loss='evidential'."
-        )
-    return True
+class TrainingResult(NamedTuple):
+    """The trained network, the losses of each epoch, and the epochs it was trained for."""
+
+    module: nn.Module
+    history: list
+    n_iter: int
 
 
-def validation_rows(target, groups, fraction, seed):
-    """Split rows into a training and a validation part.
+def training_config(
+    estimator, target, loss, *, criterion=None, param_groups=None, min_steps=MIN_STEPS, max_norm=1.0
+):
+    """Make the config of a fit from the parameters of an estimator.
 
-    Whole groups go to one side where groups are given; else classes are kept in proportion
-    where every class has two rows.
+    Parameters
+    ----------
+    estimator : estimator
+    target : Target or MultiTarget
+    loss : str
+        Key of `LOSSES`; "auto" where `criterion` is given and there are several targets.
+    criterion : tuple of (type, dict), default=None
+        Class and arguments of a loss to use in place of that of `LOSSES`.
+    param_groups : list, default=None
+        skorch's ``optimizer__param_groups``.
+    min_steps : int, default=300
+    max_norm : float, default=1.0
 
     Returns
     -------
-    train, valid : ndarray of int, or None where there are too few rows or groups to split
+    config : TrainingConfig
     """
-    n = len(target.values)
-    options = {"n_splits": 1, "test_size": fraction, "random_state": seed}
-    rows = np.zeros(n)
-    if groups is not None:
-        if len(np.unique(groups)) < 2:
-            return None
-        train, valid = next(GroupShuffleSplit(**options).split(rows, groups=groups))
-        return (train, valid) if len(train) > 1 else None
-    n_valid = math.ceil(fraction * n)
-    if n_valid < 2 or n - n_valid < 2:
-        return None
-    if target.values.ndim == 1:
-        counts = np.unique(target.values, return_counts=True)[1]
-        if counts.min() >= 2 and min(n_valid, n - n_valid) >= len(counts):
-            return next(StratifiedShuffleSplit(**options).split(rows, target.values))
-    return next(ShuffleSplit(**options).split(rows))
+    parameters = estimator.get_params(deep=False)
+    shared = {f.name: parameters[f.name] for f in fields(TrainingConfig) if f.name in parameters}
+    estimator_name = type(estimator).__name__
+    check_optimizer(estimator.optimizer, estimator_name)
+    check_net_params(estimator.net_params or {}, max_norm, estimator_name)
+    seed = int(check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max))
+    criterion = criterion or criterion_for(loss, parameters.get("label_smoothing", 0.0))
+    return TrainingConfig(
+        **shared,
+        estimator_name=estimator_name,
+        seed=seed,
+        kind=target.kind,
+        n_outputs=target.n_outputs,
+        criterion=criterion[0],
+        criterion_options=criterion[1],
+        nonlinearity=LOSSES[loss].nonlinearity if loss in LOSSES else None,
+        min_steps=min_steps,
+        max_norm=max_norm,
+        param_groups=param_groups,
+    )
 
 
-def _watches_validation(callback):
-    return str(getattr(callback, "monitor", "")).startswith("valid")
+def check_optimizer(optimizer, estimator_name):
+    """Refuse an optimizer that evaluates the loss several times per step."""
+    optimizer = getattr(optimizer, "func", optimizer)  # of a partial
+    step = getattr(optimizer, "step", None)
+    closure = signature(step).parameters.get("closure") if step is not None else None
+    if closure is not None and closure.default is Parameter.empty:
+        raise ValueError(
+            f"{estimator_name}: optimizer={optimizer.__name__} evaluates the loss several times a "
+            "step, by a closure; expected one that takes a step from the gradients, such as "
+            "torch.optim.AdamW."
+        )
 
 
-class NetworkMixin:
-    """What every estimator that owns a network shares: training, outputs, pickling.
+def check_net_params(net_params, max_norm, estimator_name):
+    """Refuse what is not skorch's to decide here, and a norm that is not positive."""
+    max_norm = net_params.get("max_norm", max_norm)
+    if not isinstance(max_norm, Real) or not max_norm > 0:
+        raise ValueError(
+            f"{estimator_name}: net_params has max_norm={max_norm!r}; expected a number above "
+            "0, to which the norm of gradients is clipped, or math.inf for no clipping."
+        )
+    for name in REFUSED.keys() & net_params:
+        raise ValueError(
+            f"{estimator_name}: net_params has {name!r}, which is not skorch's to decide here. "
+            f"{REFUSED[name]}"
+        )
 
-    A subclass has the training parameters in its ``__init__``; ``_describe_module()``, class and
-    arguments of the network, taken down in ``fit``; and ``_build_module(n_outputs)``, which makes
-    an untrained network of that description, whatever the parameters are by then.
+
+class Trainer:
+    """Trains networks as a config describes.
+
+    Parameters
+    ----------
+    config : TrainingConfig
     """
 
-    _min_steps = 300  # that max_epochs="auto" guarantees
-    _max_norm = 1.0  # that gradients are clipped to
+    def __init__(self, config):
+        self.config = config
+        self.seed = config.seed
+        self.device = resolve_device(config.device)
+        self.accelerator = start_accelerator(config.net_params)
+        if self.accelerator is not None and config.device == "auto":
+            self.device = str(self.accelerator.device)
 
-    def _train(self, inputs, target, weight, groups):
-        """Train, choosing the number of epochs on a validation part; set fitted attributes."""
-        self._check_warm_start(target)
-        self._target, self._fitted_loss = replace(target, values=None), self._loss(target.kind)
-        self._module_spec = self._describe_module()
-        rows = np.arange(len(inputs))
-        if weight is not None:
-            rows = rows[weight > 0]
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        device = resolve_device(self.device)
-        if accelerator := start_accelerator(self.net_params):
-            seed = agree(accelerator, seed, rows, target.values)
-            device = str(accelerator.device) if self.device == "auto" else device
-        epochs = self._n_epochs(len(rows), self._min_steps)
-        split = self._split(target, groups, rows, seed) if self.early_stopping else None
-        inputs = resident(inputs, device)
-        parts = [Rows(inputs, target.values, weight, r) for r in (split or (rows,))]
-        self._announce("training", parts, epochs)
-        with isolated_rng(seed, device), keep_freed_memory(device):
-            net, best = self._fit_net(target, parts, epochs, seed, device)
-        self.history_ = [{k: v for k, v in e.items() if k != "batches"} for e in net.history]
-        self.n_iter_ = len(net.history) if best is None else best
-        if split is not None and self.refit:
-            parts = [Rows(inputs, target.values, weight, rows)]
-            self._announce("refit on all rows", parts, self.n_iter_)
-            with isolated_rng(seed, device), keep_freed_memory(device):
-                net, _ = self._fit_net(target, parts, self.n_iter_, seed, device)
-        self.module_ = getattr(net.module_, "_orig_mod", net.module_).eval()  # if compiled
+    def train(
+        self, build_module, inputs, target, weight=None, groups=None, weights=None, pretrain=None
+    ):
+        """Train a network; with early stopping, find the number of epochs, then train on all rows.
 
-    def _announce(self, what, parts, epochs):
-        if self.verbose and speaks(self.net_params):
-            sizes = " + ".join(str(len(part)) for part in parts)
-            print(f"[{type(self).__name__}] {what}: {sizes} rows, {epochs} epochs")
+        Parameters
+        ----------
+        build_module : callable
+            ``build_module()`` makes an untrained network. Weights are drawn inside it.
+        inputs : Inputs or FusionInputs
+        target : Target or MultiTarget
+        weight : ndarray of shape (n_samples,), default=None
+            Rows of weight zero are left out.
+        groups : ndarray of shape (n_samples,), default=None
+            Rows of one group stay on one side of the validation split.
+        weights : dict, default=None
+            State of a trained network to start from.
+        pretrain : callable, default=None
+            ``pretrain(module, parts, trainer)`` improves the weights of a fresh network, before it
+            is trained: on the rows of ``parts``, a `RowDataset` to train on and, with early
+            stopping, one to validate on. Not called where `weights` are given.
 
-    def _split(self, target, groups, rows, seed):
-        if groups is not None:
-            groups = groups[rows]
-            if len(np.unique(groups)) == 1:
-                warnings.warn(
-                    f"{type(self).__name__}: all rows are of one group, so that there is none to "
-                    "validate on: training takes all epochs, early_stopping notwithstanding.",
-                    UserWarning,
-                    stacklevel=3,
-                )
-        kept = replace(target, values=target.values[rows])
-        split = validation_rows(kept, groups, self.validation_fraction, seed)
-        return None if split is None else tuple(rows[part] for part in split)
-
-    def _batch_size(self, n_rows):
-        if self.batch_size == "auto":
-            return 32 if n_rows < 1000 else 64
-        return min(self.batch_size, n_rows)
-
-    def _n_epochs(self, n_rows, min_steps):
-        if self.max_epochs != "auto":
-            return self.max_epochs
-        return max(MIN_EPOCHS, -(-min_steps // -(-n_rows // self._batch_size(n_rows))))
-
-    def _fit_net(self, target, parts, epochs, seed, device, module=None):
-        """Train a net on the first part, watching the second: net, best epoch or None.
-
-        Without a `module` a fresh one is made.
+        Returns
+        -------
+        result : TrainingResult
         """
-        keep_best = KeepBest()
-        params = self._net_params(target.kind, epochs, len(parts[0]))
-        steps_an_epoch = n_batches(len(parts[0]), params["batch_size"])
-        defaults = {
-            "device": device,
-            "precision": self.precision,
-            "kind": target.kind,
-            "n_outputs": target.n_outputs,
-            "max_norm": self._max_norm,
-            "owner": type(self).__name__,
-            "total_steps": params["max_epochs"] * steps_an_epoch,
-            "iterator_train": BatchIterator,
-            "iterator_train__shuffle": True,
-            "iterator_train__seed": seed,
-            "iterator_train__device": device,
-            "iterator_valid": BatchIterator,
-            "iterator_valid__device": device,
-            "train_split": (lambda dataset, y=None: tuple(parts)) if len(parts) == 2 else None,
-            "callbacks": [("keep_best", keep_best), *(self.callbacks or [])],
-        }
-        if module is None:
-            module = self._initial_module(target, parts, params, device, seed)
-            params = {**self._part_rates(), **params}
-        with add_error_note(
-            f"{type(self).__name__} has net_params={self.net_params} for skorch's net."
-        ):
-            net = make_net(module, {**defaults, **params}).initialize()
-        if len(parts) == 1:
-            self._leave_out_validation(net)
-        self._check_callbacks(net)
-        # What skorch's fit does, except that it would swallow the user's interrupt and carry on
-        # with a half-trained network.
-        net.stopped_by_callback_ = False
-        net.notify("on_train_begin", X=parts[0], y=None)
+        config, result = self.config, None
+        rows = np.arange(len(inputs)) if weight is None else np.flatnonzero(weight > 0)
+        if self.accelerator is not None:
+            self.seed = sync_seed(self.accelerator, config.seed, rows, target.values)
+        split = self._split(target, groups, rows) if config.early_stopping else None
+        inputs = resident(inputs, self.device)
+        stages = [("training", split or (rows,))]
+        if split is not None and config.refit:
+            stages.append(("refit on all rows", (rows,)))
+        for stage, row_sets in stages:
+            parts = [RowDataset(inputs, target.values, weight, part) for part in row_sets]
+            epochs = self.n_epochs(len(rows)) if result is None else result.n_iter
+            self.announce(stage, parts, epochs)
+            with (
+                isolated_rng(self.seed, self.device),
+                keep_freed_memory(self.device),
+                note_out_of_memory(self._memory_hint(len(rows))),
+            ):
+                module = self._initial_module(build_module, weights)
+                if weights is None and pretrain is not None:
+                    pretrain(module, parts, self)
+                net = self.make_net(module, parts, epochs, config.param_groups)
+                with net.training_on(parts[0]):
+                    net.fit_loop(parts[0])
+            module = getattr(net.module_, "_orig_mod", net.module_).eval()  # if compiled
+            if result is None:
+                history = [{k: v for k, v in e.items() if k != "batches"} for e in net.history]
+                result = TrainingResult(module, history, net.best_epoch or len(history))
+        return result._replace(module=module)
+
+    def _initial_module(self, build_module, weights):
+        module = build_module().to(self.device)
+        if weights is None:
+            return module
         try:
-            net.fit_loop(parts[0])
-        except KeyboardInterrupt:
-            if not net.stopped_by_callback_:
-                raise
-        net.notify("on_train_end", X=parts[0], y=None)
-        return net, keep_best.epoch if len(parts) == 2 else None
-
-    def _leave_out_validation(self, net):
-        """Drop callbacks that watch a validation, as in the refit; refuse them if none is asked."""
-        for pair in [pair for pair in net.callbacks_ if _watches_validation(pair[1])]:
-            if not self.early_stopping:
-                raise ValueError(
-                    f"{type(self).__name__}: callback {pair[0]!r} has monitor={pair[1].monitor!r}, "
-                    "but nothing is validated. Set early_stopping=True, or have it watch "
-                    "'train_loss'."
-                )
-            net.callbacks_.remove(pair)
-
-    def _check_callbacks(self, net):
-        for name, callback in net.callbacks_:
-            if isinstance(callback, LRScheduler):
-                raise ValueError(
-                    f"{type(self).__name__}: callback {name!r} is an LRScheduler, which would "
-                    "change nothing: the learning rate has a schedule of its own (warm-up, then a "
-                    "half cosine from `lr`). Leave it out."
-                )
-
-    def _net_params(self, kind, epochs, n_rows):
-        """Parameters of skorch's net; the user's `net_params` come last."""
-        optimizer = getattr(self.optimizer, "func", self.optimizer)  # of a partial
-        step = getattr(optimizer, "step", None)
-        closure = signature(step).parameters.get("closure") if step is not None else None
-        if closure is not None and closure.default is Parameter.empty:
+            module.load_state_dict(weights)
+        except RuntimeError as error:
             raise ValueError(
-                f"{type(self).__name__}: optimizer={optimizer.__name__} evaluates the loss "
-                "several times a step, by a closure; expected one that takes a step from the "
-                "gradients, such as torch.optim.AdamW."
-            )
-        criterion, options = self._criterion(self._loss(kind))
-        params = {
-            "criterion": criterion,
-            **{f"criterion__{k}": v for k, v in options.items()},
-            "lr": self.lr,
-            "max_epochs": epochs,
-            "batch_size": self._batch_size(n_rows),
-            "optimizer": self.optimizer,
-            "verbose": self.verbose,
-        }
-        if kind in CLASSIFICATION:  # skorch would make two columns of each label
-            params["predict_nonlinearity"] = NONLINEARITIES.get(self._loss(kind))
-        accepted = signature(self.optimizer).parameters
-        for name, value in {"weight_decay": self.weight_decay, "fused": True}.items():
-            if name in accepted:
-                params[f"optimizer__{name}"] = value
-        max_norm = (self.net_params or {}).get("max_norm", self._max_norm)
-        if not isinstance(max_norm, Real) or not max_norm > 0:
-            raise ValueError(
-                f"{type(self).__name__}: net_params has max_norm={max_norm!r}; expected a number "
-                "above 0, to which the norm of gradients is clipped, or math.inf for no clipping."
-            )
-        for name in REFUSED.keys() & (self.net_params or {}):
-            raise ValueError(
-                f"{type(self).__name__}: net_params has {name!r}, which is not skorch's to decide "
-                f"here. {REFUSED[name]}"
-            )
-        return {**params, **(self.net_params or {})}
-
-    def _part_rates(self):
-        """skorch parameter groups, for parts of the network with a learning rate of their own."""
-        return {}
-
-    def _criterion(self, loss):
-        """Class and arguments of a loss."""
-        criterion, options = LOSSES[loss]
-        if criterion is nn.CrossEntropyLoss:
-            options = {**options, "label_smoothing": self.label_smoothing}
-        return criterion, options
-
-    def _initial_module(self, target, parts, params, device, seed):
-        module = self._build_module(target.n_outputs).to(device)
-        if not (self.warm_start and hasattr(self, "module_")):
-            self._start(module, target, parts, params, device, seed)
-        else:
-            try:
-                module.load_state_dict(self.module_.state_dict())
-            except RuntimeError as error:
-                raise ValueError(
-                    f"{type(self).__name__}: warm_start=True, but the network that X and y ask for "
-                    "has another shape than the fitted one (other classes, sizes or vocabulary). "
-                    "Set warm_start=False."
-                ) from error
+                f"{self.config.estimator_name}: warm_start=True, but X and y need a network of "
+                "another shape than the fitted one (other classes, sizes or vocabulary). Set "
+                "warm_start=False."
+            ) from error
         return module
 
-    def _check_warm_start(self, target):
-        """Refuse to go on from a network whose outputs mean other classes."""
-        if not (self.warm_start and hasattr(self, "module_")):
-            return
-        before, names = (
-            self._target,
-            [list(getattr(t, "targets", ())) for t in (self._target, target)],
+    def n_epochs(self, n_rows, min_steps=None):
+        """Epochs of a training on this many rows."""
+        config = self.config
+        return n_epochs(config.max_epochs, config.batch_size, n_rows, min_steps or config.min_steps)
+
+    def criterion(self):
+        """Make the loss, as the net does."""
+        params, prefix = self._criterion_params(), "criterion__"
+        options = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
+        return params["criterion"](**options)
+
+    def _criterion_params(self):
+        """skorch's parameters of the loss, and `net_params`, which come last."""
+        config = self.config
+        options = {f"criterion__{name}": v for name, v in config.criterion_options.items()}
+        return {"criterion": config.criterion, **options, **(config.net_params or {})}
+
+    def announce(self, stage, parts, epochs):
+        """Print what comes next, in one process, where the estimator is verbose."""
+        if self.config.verbose and (self.accelerator is None or self.accelerator.is_main_process):
+            sizes = " + ".join(str(len(part)) for part in parts)
+            print(f"[{self.config.estimator_name}] {stage}: {sizes} rows, {epochs} epochs")
+
+    def make_net(self, module, parts, epochs, param_groups=None):
+        """Make a net that trains a module on the first part, and watches the second.
+
+        Train it with ``with net.training_on(parts[0]): net.fit_loop(parts[0])``, inside
+        `isolated_rng`.
+        """
+        config = self.config
+        params = self._net_params(parts, epochs)
+        if param_groups:
+            params = {"optimizer__param_groups": param_groups, **params}
+        steps_per_epoch = n_batches(len(parts[0]), params["batch_size"])
+        params = {"total_steps": params["max_epochs"] * steps_per_epoch, **params}
+        with add_error_note(
+            f"{config.estimator_name} has net_params={config.net_params} for skorch's net."
+        ):
+            net = make_net(module, params, self.accelerator).initialize()
+        if len(parts) == 1:
+            drop_validation_callbacks(net, refuse=not config.early_stopping)
+        refuse_schedulers(net)
+        return net
+
+    def _net_params(self, parts, epochs):
+        """Parameters of skorch's net; the user's `net_params` come last."""
+        config = self.config
+        params = {
+            "estimator_name": config.estimator_name,
+            "kind": config.kind,
+            "n_outputs": config.n_outputs,
+            "device": self.device,
+            "precision": config.precision,
+            "verbose": config.verbose,
+            "lr": config.lr,
+            "max_norm": config.max_norm,
+            "max_epochs": epochs,
+            "batch_size": batch_rows(config.batch_size, len(parts[0])),
+            "optimizer": config.optimizer,
+            "iterator_train": BatchIterator,
+            "iterator_train__shuffle": True,
+            "iterator_train__seed": self.seed,
+            "iterator_train__device": self.device,
+            "iterator_valid": BatchIterator,
+            "iterator_valid__device": self.device,
+            "train_split": (lambda dataset, y=None: tuple(parts)) if len(parts) == 2 else None,
+            "callbacks": [("keep_best", KeepBest()), *(config.callbacks or [])],
+        }
+        if config.kind in CLASSIFICATION:  # skorch would make two columns of each label
+            params["predict_nonlinearity"] = config.nonlinearity
+        accepted = signature(config.optimizer).parameters
+        for name, value in {"weight_decay": config.weight_decay, "fused": True}.items():
+            if name in accepted:
+                params[f"optimizer__{name}"] = value
+        return {**params, **self._criterion_params()}
+
+    def _memory_hint(self, n_rows):
+        size = batch_rows(self.config.batch_size, n_rows)
+        return (
+            f"Raised while {self.config.estimator_name} trained on {self.device} with "
+            f"batch_size={size}. Lower batch_size, or free memory of the device."
         )
-        same = before.kind == target.kind and names[0] == names[1]
-        if not same or joblib.hash(before.classes) != joblib.hash(target.classes):
-            raise ValueError(
-                f"{type(self).__name__}: warm_start=True, but y has classes {target.classes} "
-                f"({target.kind}), the fitted network {before.classes} ({before.kind}). Set "
-                "warm_start=False."
-            )
 
-    def _start(self, module, target, parts, params, device, seed):
-        """Give a fresh module better weights than random ones, where there is a way."""
-
-    def _loss(self, kind):
-        suited = LOSSES_FOR_TARGET[kind]
-        if self.loss != "auto" and self.loss not in suited:
-            raise ValueError(
-                f"{type(self).__name__}: loss={self.loss!r} does not fit: the target is {kind}, "
-                f"for which it must be {' or '.join(map(repr, suited))}. Set loss='auto'."
-            )
-        return suited[0] if self.loss == "auto" else self.loss
-
-    def _outputs(self, module, inputs, method="forward"):
-        """Outputs of a module over all rows: ndarray of shape (n_samples, ...), float32."""
-        device = resolve_device(self.device)
-        return predict_batches(module.to(device), inputs, device=device, method=method)
-
-    def __getstate__(self):
-        # numpy only: no device tags, nothing that needs a GPU to be read back
-        state = dict(super().__getstate__())
-        if "module_" in state:
-            weights = state["module_"].state_dict()
-            state["module_"] = {k: v.detach().cpu().numpy() for k, v in weights.items()}
-        return state
-
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        if isinstance(state.get("module_"), dict):
-            with isolated_rng(0, "cpu"):
-                module = self._build_module(self._n_outputs)
-            weights = {k: torch.from_numpy(np.array(v)) for k, v in state["module_"].items()}
-            module.load_state_dict(weights)
-            self.module_ = module.eval()
+    def _split(self, target, groups, rows):
+        config = self.config
+        return split_rows(
+            target, groups, rows, config.validation_fraction, self.seed, config.estimator_name
+        )

@@ -1,17 +1,54 @@
 """A net of skorch with the step that trains every network.
 
-Of training, `Net` overrides one method of skorch's ``NeuralNet``, ``run_single_epoch``: the module
-is set to training mode once an epoch, sample weights enter the loss, the learning rate follows the
-schedule per step, gradients are clipped, losses are read from the device once an epoch, and batches
-are announced only where a callback has something to do at them. The keys of the history stay
-skorch's own. Besides, ``notify`` remembers whether a callback ended the training or the user did,
-``infer`` leaves batches where they are, and ``predict`` answers skorch's scoring callbacks. With
-``net_params={"accelerator": accelerate.Accelerator}`` several processes train one network
-(`_accelerate`).
+What `Net` overrides of skorch's ``NeuralNet``:
+
+- ``run_single_epoch``: training mode is set once per epoch, batches go through `Net.step`, losses
+  are read from the device once per epoch, and batches are announced only where a callback listens.
+  The keys of the history stay skorch's own.
+- ``notify`` remembers whether a callback ended the training or the user did.
+- ``infer`` leaves batches where they are, and ``predict`` serves skorch's scoring callbacks.
+
+With ``net_params={"accelerator": accelerate.Accelerator}`` several processes train one network
+(`accelerate`).
+
+The step and its buffers
+------------------------
+Training is a loop over ``step(batch)``: forward, weighted loss, backward, clip, optimizer. The rows
+of a batch are gathered before it (`RowDataset.batch`), because data outside the device is gathered
+ahead of time, in a thread. Nothing in the step waits for the device: the losses of its rows stay
+there until the epoch ends.
+
+A batch (`Batch`) has the same layout in every step of a fit:
+
+- ``inputs``, the keywords of the network's ``forward``: for each modality the same names, also
+  where no row of the batch has it (tensors of 0 rows); for a joint network ``mask`` (N, M), bool,
+  on the host; lengths of sequences (N,), int64, on the host;
+- ``target``, (N,) int64 codes or (N, n_outputs) float32;
+- ``weight``, (N,) float32, in all batches of a fit or in none.
+
+How missing rows meet fixed shapes
+----------------------------------
+A modality that some rows of a fit lack has two possible layouts. Where no row lacks it, both are
+the same: N rows, in the order of the batch.
+
+*Gathered*, the only one in use: the batch holds the n <= N present rows. The network computes those
+and scatters the features into N rows. Absent rows cost nothing and never reach a layer, so any
+module is right. The price: n differs from batch to batch.
+
+*Fixed*, for steps that are captured as a CUDA graph: the batch holds N rows, where an absent one
+repeats any present row of the modality, and the mask is on the device. Layers that take a mask
+leave masked rows out of every statistic (batch normalization, objectives). Features of masked rows
+are set to zero before the fusion reads them, as scattered features are. A last, smaller batch is
+padded in the same way, with rows of weight zero.
+
+`Trainer` is the one to choose, once per fit: fixed on a GPU with resident data, if no row lacks the
+modality or every layer that mixes rows takes a mask (our own do, a custom module does not);
+gathered in all other cases, so always on a CPU. Prediction always gathers. The step is the same
+function for both: only the inputs of its batch differ.
 """
 
 import math
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -20,9 +57,8 @@ from skorch.callbacks import Callback
 from skorch.utils import TeeGenerator
 from torch import nn
 
-from sklearn_mmfusion._validation import CLASSIFICATION
-
-WARMUP = 0.15  # part of the steps over which the learning rate rises
+from sklearn_mmfusion._skorch.schedule import schedule
+from sklearn_mmfusion._validation import CLASSIFICATION, CONTINUOUS, MULTILABEL
 
 
 class Net(NeuralNet):
@@ -41,9 +77,9 @@ class Net(NeuralNet):
     n_outputs : int, default=1
         Width of the output.
     max_norm : float, default=1.0
-        Norm that the gradients are scaled down to where theirs is larger; ``inf`` leaves them.
-    owner : str, default="a net"
-        What trains, for messages.
+        Gradients of a larger norm are scaled down to this one; ``inf`` leaves them.
+    estimator_name : str, default="a net"
+        Name of the estimator, for messages.
     """
 
     def __init__(
@@ -51,10 +87,10 @@ class Net(NeuralNet):
         *args,
         total_steps=1,
         precision="float32",
-        kind="continuous",
+        kind=CONTINUOUS,
         n_outputs=1,
         max_norm=1.0,
-        owner="a net",
+        estimator_name="a net",
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
@@ -63,14 +99,14 @@ class Net(NeuralNet):
         self.kind = kind
         self.n_outputs = n_outputs
         self.max_norm = max_norm
-        self.owner = owner
+        self.estimator_name = estimator_name
 
-    # What scikit-learn's scorers ask of a net, in skorch's `EpochScoring`: codes of classes stand
-    # for the labels on both sides, standardized numbers for the numbers.
+    # For scikit-learn's scorers in skorch's `EpochScoring`: both sides hold codes in place of
+    # class labels, and standardized numbers in place of numbers.
 
     def predict(self, X):
         output = self.predict_proba(X)
-        if self.kind == "multilabel-indicator":
+        if self.kind == MULTILABEL:
             return (output > 0.5).astype(int)
         return output.argmax(1) if self.kind in CLASSIFICATION else output
 
@@ -89,58 +125,99 @@ class Net(NeuralNet):
         # skorch would move all of a batch to the device: lengths and masks belong on the host.
         return self.module_(**x)
 
+    @contextmanager
+    def training_on(self, dataset):
+        """Begin and end a training, as skorch's ``fit`` does around its ``fit_loop``.
+
+        skorch would swallow the user's interrupt and carry on with a half-trained network.
+        """
+        self.n_steps, self.stopped_by_callback = 0, False
+        self.notify("on_train_begin", X=dataset, y=None)
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self.stopped_by_callback:
+                raise
+        self.notify("on_train_end", X=dataset, y=None)
+        for parameter in self.trained_parameters():  # else they take as much memory as the weights
+            parameter.grad = None
+
+    @property
+    def best_epoch(self):
+        """The epoch whose weights were kept; 0 where no epoch was validated."""
+        return dict(self.callbacks_)["keep_best"].epoch
+
     def notify(self, method_name, **cb_kwargs):
         try:
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:  # how skorch's callbacks, EarlyStopping among them, end training
-            self.stopped_by_callback_ = method_name == "on_epoch_end"
+            self.stopped_by_callback = method_name == "on_epoch_end"
             raise
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
         self._set_training(training)
-        records, heard = self.history[-1]["batches"], self._hears("on_batch_begin", "on_batch_end")
-        self.hears_gradients_ = self._hears("on_grad_computed")
-        first, told = len(records), []
+        records, row_losses = self.history[-1]["batches"], []
+        first, announce = len(records), self._has_listener("on_batch_begin", "on_batch_end")
+        self.announce_gradients = self._has_listener("on_grad_computed")
         for batch in iterator:
-            if not heard:
-                self.history.new_batch()  # what the net itself does with the notice
-                told.append(self._step(batch, training)[0])
+            if not announce:
+                self.history.new_batch()  # what the net itself does when a batch begins
+                row_losses.append(self.step(batch, training)[0])
                 continue
             self.notify("on_batch_begin", batch=batch, training=training)
-            losses, output = self._step(batch, training)
-            told.append(losses)
+            losses, output = self.step(batch, training)
+            row_losses.append(losses)
             self.notify(
                 "on_batch_end", batch=batch, training=training, loss=losses.mean(), y_pred=output
             )
-        # One read an epoch: each .item() would make the host wait for the device.
-        losses = torch.cat(told).cpu().double().numpy()  # not every device has float64
-        sizes = np.array([len(losses) for losses in told])
+        self._record_losses(records[first:], row_losses, prefix)
+
+    def _record_losses(self, records, row_losses, prefix):
+        """Read the losses of an epoch from the device; enter their means into the history."""
+        # One read per epoch: each .item() would make the host wait for the device.
+        losses = torch.cat(row_losses).cpu().double().numpy()  # not every device has float64
+        sizes = np.array([len(losses) for losses in row_losses])
         sums = [np.add.reduceat(x, np.cumsum(sizes) - sizes) for x in (losses, losses**2)]
         sums, squares, sizes = self._over_processes(np.stack([*sums, sizes]))
-        for record, mean, size in zip(records[first:], sums / sizes, sizes, strict=True):
+        for record, mean, size in zip(records, sums / sizes, sizes, strict=True):
             record[f"{prefix}_loss"], record[f"{prefix}_batch_size"] = float(mean), int(size)
         self.history.record(f"{prefix}_batch_count", len(sizes))
-        if training and not np.isfinite(sums).all():
+        if prefix == "train" and not np.isfinite(sums).all():
             raise ValueError(
-                f"Training of {self.owner} diverged: in epoch {len(self.history)} its loss is no "
-                f"longer finite. Lower lr ({self.lr:g} now), or look for infinite or very large "
-                "numbers in X and in what the network makes of them."
+                f"Training of {self.estimator_name} diverged: in epoch {len(self.history)} its "
+                f"loss is no longer finite. Lower lr ({self.lr:g} now), or look for infinite or "
+                "very large numbers in X and in what the network makes of them."
             )
         n_rows = sizes.sum()
         variance = squares.sum() / n_rows - (sums.sum() / n_rows) ** 2
-        self.standard_error_ = math.sqrt(max(variance, 0.0) / n_rows)
+        self.standard_error = math.sqrt(max(variance, 0.0) / n_rows)
 
-    def _step(self, batch, training):
+    def step(self, batch, training):
+        """Forward, weighted loss; in training also backward, clip and optimizer.
+
+        The one function that all training goes through (see the module's docstring). It leaves
+        its results on the device and does not wait for them.
+
+        Parameters
+        ----------
+        batch : Batch
+        training : bool
+
+        Returns
+        -------
+        losses : Tensor of shape (N,)
+            Weighted, one per row.
+        output : Tensor of shape (N, n_outputs)
+        """
         inputs, target = batch
         with torch.set_grad_enabled(training), self._autocast():
-            told = self._wide(self.module_(**inputs))
-            output = told[0] if isinstance(told, tuple) else told  # as skorch reads tuples
+            outputs = self._as_float32(self.module_(**inputs))
+            output = outputs[0] if isinstance(outputs, tuple) else outputs  # as skorch reads tuples
             if target.is_floating_point():  # not every loss promotes
                 target = target.to(output.dtype)
-            losses = self._losses(told, target)
-        losses = losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+            losses = self._row_losses(outputs, target)
         weight = None if batch.weight is None else batch.weight.to(losses.dtype)
         if training:
             # d mean / d losses, given as it is: a mean and its way back cost two operations more
@@ -149,18 +226,18 @@ class Net(NeuralNet):
         losses = losses.detach() if weight is None else losses.detach() * weight
         return losses, output.detach()
 
-    def _losses(self, output, target):
-        losses = self.criterion_(output, target)
+    def _row_losses(self, outputs, target):
+        losses = self.criterion_(outputs, target)
         if losses.shape[:1] != target.shape[:1]:
             raise ValueError(
                 f"criterion {type(self.criterion_).__name__} returned shape "
                 f"{tuple(losses.shape)}; expected one loss a row, ({len(target)},) or "
                 f"({len(target)}, ...). Use reduction='none': the mean is taken over the rows."
             )
-        return losses
+        return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
 
-    def _hears(self, *names):
-        """Whether anybody does something when told; telling all costs as much as a layer does."""
+    def _has_listener(self, *names):
+        """Whether a callback overrides any of these methods; notifying costs as much as a layer."""
         listeners = [(c, Callback) for _, c in self.callbacks_] + [(self, NeuralNet)]
         return any(  # also what is set on an instance: it has another function, or none
             getattr(getattr(one, name), "__func__", None) is not getattr(base, name)
@@ -168,10 +245,10 @@ class Net(NeuralNet):
             for name in names
         )
 
-    def _wide(self, output):
+    def _as_float32(self, output):
         """Outputs of low precision as float32: losses add up in it."""
         if isinstance(output, tuple | list):
-            return tuple(self._wide(part) for part in output)
+            return tuple(self._as_float32(part) for part in output)
         return output.float() if output.dtype == torch.bfloat16 else output
 
     def _autocast(self):
@@ -180,20 +257,23 @@ class Net(NeuralNet):
         return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
 
     def _descend(self, losses, shares):
-        step = self.steps_ = getattr(self, "steps_", -1) + 1
-        share = schedule(step, self.total_steps)
-        parameters = []
+        rate = schedule(self.n_steps, self.total_steps)
+        self.n_steps += 1
         for group in self.optimizer_.param_groups:  # each with the rate it came with
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
-            parameters += group["params"]
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
+        parameters = self.trained_parameters()
         for parameter in parameters:  # `zero_grad` costs as much as a small layer
             parameter.grad = None
         self._backward(losses, shares)
-        if self.hears_gradients_:
+        if self.announce_gradients:
             named = TeeGenerator(self.get_all_learnable_params())
             self.notify("on_grad_computed", named_parameters=named, training=True)
         self._clip([p for p in parameters if p.grad is not None])
         self.optimizer_.step()
+
+    def trained_parameters(self):
+        """What the optimizer changes: parameters of the network and of the criterion."""
+        return [p for group in self.optimizer_.param_groups for p in group["params"]]
 
     def _clip(self, parameters):
         """Scale the gradients down to `max_norm`, the optimizer doing so where it can."""
@@ -219,37 +299,3 @@ class Net(NeuralNet):
     def _over_processes(self, sums):
         """Sums (3, n_batches) of the losses, their squares and the rows of each batch."""
         return sums
-
-
-def schedule(step, total_steps):
-    """Share of the learning rate at a step: linear warm-up, then a half cosine."""
-    warmup = max(1, round(WARMUP * total_steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
-
-
-class KeepBest(Callback):
-    """Remember the weights of the last epoch as good as the best on the validation part.
-
-    As good means within one standard error of the lowest loss: among those the longest training,
-    whose learning rate has come down the furthest. The plain minimum of a small validation part is
-    often the chance of an early epoch.
-    """
-
-    def on_train_begin(self, net, **kwargs):
-        self.loss, self.error, self.epoch, self.weights = math.inf, 0.0, 0, None
-
-    def on_epoch_end(self, net, **kwargs):
-        loss = net.history[-1].get("valid_loss")
-        if loss is None:
-            return
-        if loss < self.loss:
-            self.loss, self.error = loss, net.standard_error_
-        if loss <= self.loss + self.error or self.weights is None:
-            self.epoch = len(net.history)
-            self.weights = {k: v.detach().clone() for k, v in net.module_.state_dict().items()}
-
-    def on_train_end(self, net, **kwargs):
-        if self.weights is not None:
-            net.module_.load_state_dict(self.weights)

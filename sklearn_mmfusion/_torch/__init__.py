@@ -9,7 +9,12 @@ from sklearn_mmfusion._torch.batches import (
     prefetched,
     resident,
 )
-from sklearn_mmfusion._torch.device import isolated_rng, resolve_device
+from sklearn_mmfusion._torch.device import (
+    isolated_rng,
+    note_out_of_memory,
+    place_fitted,
+    resolve_device,
+)
 from sklearn_mmfusion._torch.row_dataset import (
     Batch,
     DenseRows,
@@ -17,7 +22,7 @@ from sklearn_mmfusion._torch.row_dataset import (
     Inputs,
     LazyRows,
     RaggedRows,
-    Rows,
+    RowDataset,
 )
 
 __all__ = [
@@ -28,10 +33,12 @@ __all__ = [
     "Inputs",
     "LazyRows",
     "RaggedRows",
-    "Rows",
+    "RowDataset",
     "isolated_rng",
     "keep_freed_memory",
     "n_batches",
+    "note_out_of_memory",
+    "place_fitted",
     "predict_batches",
     "predict_row",
     "prefetched",

@@ -4,11 +4,13 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
+from itertools import repeat
 
 import numpy as np
 import torch
 
 from sklearn_mmfusion._torch.allocator import keep_freed_memory
+from sklearn_mmfusion._torch.device import note_out_of_memory
 
 PREDICT_BATCH, LARGE_BATCH, LARGE_ROW = 256, 32, 1 << 16  # rows, rows, bytes
 BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by length
@@ -55,9 +57,9 @@ class BatchIterator:
         if self.rng is not None:
             self.rng.shuffle(turns := np.arange(len(batches)))
             batches = [batches[i] for i in turns]
-        made = (self.dataset.batch(positions, self.device) for positions in batches)
+        made = map(self.dataset.batch, batches, repeat(self.device))
         if self.stream is None:
-            return iter(made)
+            return made
         # A thread has a current device and stream of its own.
         return prefetched(made, within=partial(torch.cuda.stream, self.stream))
 
@@ -120,7 +122,11 @@ def predict_batches(module, inputs, *, device, batch_size=None, method="forward"
     was_training = module.training
     call, result = getattr(module.eval(), method), None
     keep = keep_freed_memory(device) if len(edges) > 2 else nullcontext()
-    with torch.inference_mode(), keep:
+    hint = (
+        f"Raised in a prediction with batch_size={batch_size} on {device}. Free memory there, or "
+        "predict on the host with set_params(device='cpu')."
+    )
+    with torch.inference_mode(), keep, note_out_of_memory(hint):
         for start, stop in zip(edges, edges[1:], strict=False):
             rows = slice(start, stop) if order is None else order[start:stop]
             outputs = call(**inputs.batch(rows, device)).float().cpu().numpy()
@@ -131,16 +137,14 @@ def predict_batches(module, inputs, *, device, batch_size=None, method="forward"
     return result
 
 
-def predict_row(module, inputs):
-    """Run a module, which is in evaluation mode, over inputs of one row, on the device it is on.
+def predict_row(module, inputs, device):
+    """Run a module, which is in evaluation mode on `device`, over inputs of one row.
 
-    What `predict_batches` does around a batch (moving the module, its mode) costs more than the
-    network does for a single row.
+    What `predict_batches` does around a batch costs more than the network does for a single row.
 
     Returns
     -------
     outputs : ndarray of shape (1, ...), dtype=float32
     """
-    device = next(module.parameters()).device
     with torch.inference_mode():
         return module(**inputs.batch(np.zeros(1, dtype=np.int64), device)).float().cpu().numpy()

@@ -6,6 +6,8 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
+from sklearn_mmfusion._validation import warn
+
 _TRAINING_LOCK = threading.RLock()
 
 
@@ -31,6 +33,49 @@ def resolve_device(device):
             "or 'cpu'."
         )
     return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
+
+
+def place_fitted(module, device, estimator_name):
+    """Move a fitted module to the device that its estimator has now, where it is not there yet.
+
+    The one rule for predictions, of batches and of single rows. A model that was fitted on a GPU
+    predicts on a machine without one.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    device : str
+        Parameter of the estimator.
+    estimator_name : str
+        Name of the estimator, for the warning.
+
+    Returns
+    -------
+    device : str
+        Where the module is: the CPU, with a warning, where there is no such device.
+    """
+    try:
+        device = resolve_device(device)
+    except ValueError:
+        warn(
+            f"{estimator_name}: device={device!r} is not available here, so the fitted model "
+            "predicts on the CPU. Set device='auto' or 'cpu' to silence this."
+        )
+        device = "cpu"
+    first = next(module.parameters(), None)
+    if first is None or str(first.device) != device:
+        module.to(device)
+    return device
+
+
+@contextmanager
+def note_out_of_memory(note):
+    """Add a note to an error of a device that is out of memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        error.add_note(note)
+        raise
 
 
 @contextmanager

@@ -89,10 +89,15 @@ class LazyRows:
     def __len__(self):
         return self.n_rows
 
+    @cached_property
+    def first(self):
+        """The first row, for the shape and dtype of all."""
+        return _as_tensor(self.read(np.arange(1)))
+
     @property
     def nbytes(self):
         """Bytes that all rows take on a device, if they are like the first."""
-        return self.n_rows * _bytes(_as_tensor(self.read(np.arange(1))))
+        return self.n_rows * _bytes(self.first)
 
     def lengths(self):
         return None
@@ -102,7 +107,9 @@ class LazyRows:
         return DenseRows(_move(lambda part: _as_tensor(self.read(rows[part])), len(rows), device))
 
     def batch(self, name, rows, device):
-        return {name: _on_device(_as_tensor(self.read(rows)), device)}
+        none = not isinstance(rows, slice) and len(rows) == 0
+        values = self.first[:0] if none else _as_tensor(self.read(rows))
+        return {name: _on_device(values, device)}
 
 
 def _gather(values, rows):
@@ -210,8 +217,8 @@ class FusionInputs:
         self.complete = self.mask.all()
 
     @cached_property
-    def places(self):
-        """Of each row among the present ones of each modality: (n, M)."""
+    def positions(self):
+        """Position of each row among the present rows of each modality: (n, M)."""
         return np.cumsum(self.mask, axis=0) - 1
 
     def __len__(self):
@@ -227,7 +234,7 @@ class FusionInputs:
         for m, inputs in enumerate(self.parts.values()):
             own = None if inputs is None else inputs.lengths()
             if own is not None:
-                lengths.append(np.where(self.mask[:, m], own[self.places[:, m]], 0))
+                lengths.append(np.where(self.mask[:, m], own[self.positions[:, m]], 0))
         return np.max(lengths, axis=0) if lengths else None
 
     def to(self, device):
@@ -240,24 +247,29 @@ class FusionInputs:
     def batch(self, rows, device="cpu"):
         """Gather rows: ``mask``, and, as ``name.keyword``, each modality's present rows.
 
-        The mask stays on the CPU.
+        The mask stays on the CPU. A modality that none of the rows has gives tensors of no rows,
+        so that all batches have the same keys; only one without any row has none.
         """
         mask = self.mask[rows]
         tensors = {"mask": torch.from_numpy(mask)}
         for m, (name, inputs) in enumerate(self.parts.items()):
-            own = rows if self.complete else self.places[rows, m][mask[:, m]]
-            if self.complete or len(own):
-                try:
-                    batch = inputs.batch(own, device)
-                except Exception as error:
-                    error.add_note(f"Raised while reading a batch of modality {name!r}.")
-                    raise
-                tensors.update({f"{name}.{key}": tensor for key, tensor in batch.items()})
+            if inputs is None:
+                continue
+            own = rows if self.complete else self.positions[rows, m][mask[:, m]]
+            try:
+                batch = inputs.batch(own, device)
+            except Exception as error:
+                error.add_note(f"Raised while reading a batch of modality {name!r}.")
+                raise
+            tensors.update({f"{name}.{key}": tensor for key, tensor in batch.items()})
         return tensors
 
 
 class Batch(tuple):
-    """A pair (inputs, targets) as skorch expects it, with the weights of its rows."""
+    """A pair (inputs, targets) as skorch expects it, with the weights of its rows.
+
+    What its tensors are, `_skorch.training_step` describes.
+    """
 
     def __new__(cls, inputs, targets, weight):
         batch = super().__new__(cls, (inputs, targets))
@@ -265,7 +277,7 @@ class Batch(tuple):
         return batch
 
 
-class Rows(torch.utils.data.Dataset):
+class RowDataset(torch.utils.data.Dataset):
     """Rows of prepared inputs with their targets and weights.
 
     Parameters

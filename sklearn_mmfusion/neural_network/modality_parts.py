@@ -15,7 +15,7 @@ from sklearn.utils import check_array
 from sklearn_mmfusion._cache import asked, fit_transform, fitted, read
 from sklearn_mmfusion._torch import DenseRows, Inputs, LazyRows
 from sklearn_mmfusion._triples import as_transformer, is_encoder, is_passthrough, wants_column
-from sklearn_mmfusion.modules.fusion_network import FeatureNetwork
+from sklearn_mmfusion.modules.perceptron import FeatureNetwork
 from sklearn_mmfusion.preprocessing.scaling import mean_and_scale
 
 

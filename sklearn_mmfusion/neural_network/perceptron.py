@@ -1,6 +1,7 @@
 """A multilayer perceptron on features: classifier and regressor."""
 
 import math
+from functools import partial
 from numbers import Real
 
 import numpy as np
@@ -11,6 +12,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch.optim import AdamW
 
+from sklearn_mmfusion._losses import evidence_of, losses_for
+from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import (
     Interval,
     StrOptions,
@@ -20,33 +23,51 @@ from sklearn_mmfusion._sklearn import (
 )
 from sklearn_mmfusion._skorch import (
     TRAINING_CONSTRAINTS,
-    NetworkMixin,
+    FittedNetworkMixin,
+    Trainer,
     check_module,
-    tells_evidence,
+    has_evidence,
+    training_config,
 )
-from sklearn_mmfusion._targets import encode_target, evidence_of
-from sklearn_mmfusion._torch import DenseRows, Inputs, predict_row
+from sklearn_mmfusion._targets import encode_target
+from sklearn_mmfusion._torch import DenseRows, Inputs
 from sklearn_mmfusion._validation import (
     CLASSIFICATION,
+    REGRESSION,
     all_or_nothing,
     check_groups,
     check_weight,
     check_y,
     combine_weights,
 )
-from sklearn_mmfusion.modules.fusion_network import MLP
+from sklearn_mmfusion.modules.perceptron import MLP
 from sklearn_mmfusion.preprocessing.scaling import mean_and_scale
 
-# What the linear path is started on at the most: more rows would not change it much.
+# Most rows and cells that the linear path is started on: more would not change it much.
 LINEAR_ROWS, LINEAR_CELLS = 20_000, 20_000_000
 
 
-class _NeuralEstimator(NetworkMixin, BaseEstimator):
-    """A multilayer perceptron on 2-D features: what classifier and regressor share."""
+def start_linear(module, parts, trainer, alpha):
+    """Start the linear path of an `MLP` at the solution of the linear model, in place.
 
-    # Starting at the linear solution keeps gradients small: with 1.0, accuracy and log loss were
-    # equal to four decimals on folds of digits3 and leaf99, and to look costs a sixth of a step.
-    _max_norm = math.inf
+    Parameters
+    ----------
+    module : MLP
+    parts : sequence of RowDataset
+        The first is trained on.
+    trainer : Trainer
+    alpha : float
+        Strength of the L2 penalty.
+    """
+    data = parts[0]
+    n_rows = min(LINEAR_ROWS, max(1000, LINEAR_CELLS // module.linear.in_features))
+    rows = torch.randperm(len(data), device="cpu")[:n_rows].sort().values.numpy()
+    batch = data.batch(rows, trainer.device)
+    module.fit_linear(batch[0]["features"], batch[1], batch.weight, trainer.criterion(), alpha)
+
+
+class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
+    """A multilayer perceptron on 2-D features: what classifier and regressor share."""
 
     _parameter_constraints = {
         **TRAINING_CONSTRAINTS,
@@ -96,9 +117,18 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
         )
         if not warm:
             self.mean_, self.scale_ = mean_and_scale(X, kept)
-        self._n_outputs = target.n_outputs
         self._keep_target(target, y)
-        self._train(Inputs(features=DenseRows(X)), target, weight, groups)
+        weights = self._remember_target(target)
+        self._module_spec = self._describe_module()
+        # Starting at the linear solution keeps gradients small: with max_norm 1, accuracy and log
+        # loss were equal to four decimals on folds of digits3 and leaf99, and to clip costs a sixth
+        # of a step.
+        config = training_config(self, target, self._fitted_loss, max_norm=math.inf)
+        inputs = Inputs(features=DenseRows(X))
+        pretrain = None if self.module else partial(start_linear, alpha=self.alpha)
+        self.module_, self.history_, self.n_iter_ = Trainer(config).train(
+            self._build_module, inputs, target, weight, groups, weights, pretrain
+        )
         return self
 
     def _describe_module(self):
@@ -106,24 +136,14 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
         arguments = {"in_features": self.n_features_in_, **({} if self.module else own)}
         return self.module or MLP, {**arguments, **(self.module_params or {})}
 
-    def _build_module(self, n_outputs):
+    def _build_module(self):
         network, arguments = self._module_spec
-        module = network(n_outputs=n_outputs, **arguments)
+        module = network(n_outputs=self._n_outputs, **arguments)
         if hasattr(module, "set_scale"):
-            module.set_scale(torch.tensor(self.mean_), torch.tensor(self.scale_))
+            module.set_scale(
+                torch.tensor(self.mean_, device="cpu"), torch.tensor(self.scale_, device="cpu")
+            )
         return module
-
-    def _start(self, module, target, parts, params, device, seed):
-        if self.module is not None:
-            return
-        part = parts[0]
-        prefix = "criterion__"
-        options = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
-        n_rows = min(LINEAR_ROWS, max(1000, LINEAR_CELLS // self.n_features_in_))
-        rows = torch.randperm(len(part))[:n_rows].sort().values.numpy()
-        batch = part.batch(rows, device)
-        criterion = params["criterion"](**options)
-        module.fit_linear(batch[0]["features"], batch[1], batch.weight, criterion, self.alpha)
 
     def _raw_outputs(self, X):
         check_is_fitted(self)
@@ -159,10 +179,10 @@ class _NeuralEstimator(NetworkMixin, BaseEstimator):
                 f"{type(self).__name__}: feature {feature} of the row is {row[feature]}; expected "
                 "finite numbers. Impute it first."
             )
-        inputs = Inputs(features=DenseRows(row[None]))
-        return predict_row(self.module_, inputs).astype(np.float64)
+        return self._row_outputs(Inputs(features=DenseRows(row[None]))).astype(np.float64)
 
 
+@document_parameters("perceptron", "network")
 class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
     """Classify features with a multilayer perceptron, trained by skorch on GPU or CPU.
 
@@ -171,84 +191,10 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(256, 128)
-        Units of the hidden layers.
-
     loss : {"auto", "cross_entropy", "binary_cross_entropy", "evidential"}, default="auto"
         Loss; "auto" takes binary cross-entropy for multilabel targets, else cross-entropy.
         "evidential" trains a Dirichlet distribution over the classes [3]_ instead of one point of
         it: `predict_evidence` then tells how much the network has seen that speaks for each.
-
-    alpha : float, default=10.0
-        Strength of the L2 penalty the linear path starts with: mean loss plus
-        ``alpha / (2 n_samples)`` times the sum of squared weights.
-
-    module : type, default=None
-        Class of a network to use in place of the default one; it is called with
-        ``in_features``, ``n_outputs`` and `module_params`, its ``forward`` takes ``features``,
-        not standardized: where it has ``set_scale(mean, std)``, that is called with those of
-        training, by which to do so.
-
-    module_params : dict, default=None
-        Further arguments of the network's class.
-
-    dropout : float, default=0.3
-        Dropout before each layer of the perceptron.
-
-    max_epochs : int or "auto", default="auto"
-        Passes over the training rows; "auto" takes at least 20 epochs and 300 steps.
-
-    lr : float, default=1e-3
-        Peak learning rate; it rises over the first 15 % of the steps, then follows a cosine.
-
-    batch_size : int or "auto", default="auto"
-        Rows a step; "auto" takes 32 below 1000 rows, else 64.
-
-    optimizer : type, default=torch.optim.AdamW
-        Class of the optimizer.
-
-    weight_decay : float, default=0.01
-        Weight decay of the optimizer.
-
-    label_smoothing : float, default=0.0
-        Label smoothing of the cross-entropy.
-
-    early_stopping : bool, default=False
-        Whether to keep the last epoch whose loss on a validation part of the rows is within one
-        standard error of the lowest. Off by default: encoders have seen the rows of the validation
-        part, so that it looks too easy.
-
-    validation_fraction : float, default=0.2
-        Share of the rows (of the groups, where given) in the validation part.
-
-    refit : bool, default=True
-        Whether to train again on all rows for the number of epochs found.
-
-    class_weight : dict, list of dict or "balanced", default=None
-        Weights of the classes, as in scikit-learn.
-
-    callbacks : list, default=None
-        skorch callbacks; no `LRScheduler`, since the learning rate has a schedule of its own.
-
-    net_params : dict, default=None
-        Anything else for skorch's `NeuralNet`, e.g. ``{"criterion__label_smoothing": 0.0}``
-        or ``{"compile": True}``; and ``"max_norm"``, to which the norm of gradients is clipped
-        (default inf: not).
-
-    device : str, default="auto"
-        "cpu", "cuda", ...; "auto" takes the GPU where there is one.
-
-    precision : {"float32", "bf16"}, default="float32"
-        Number format of the forward pass in training.
-
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights of the last fit.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and dropout. Pass an int for equal results in every call.
-
-    verbose : int, default=0
-        1 prints losses once an epoch.
 
     Attributes
     ----------
@@ -307,7 +253,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
 
     _parameter_constraints = {
         **_NeuralEstimator._parameter_constraints,
-        "loss": [StrOptions({"auto", "cross_entropy", "binary_cross_entropy", "evidential"})],
+        "loss": [StrOptions({"auto", *losses_for(*CLASSIFICATION)})],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
@@ -377,7 +323,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         """
         return self._decoded(X)
 
-    @available_if(tells_evidence)
+    @available_if(has_evidence)
     def predict_evidence(self, X):
         """Evidence for each class, where fitted with ``loss="evidential"``.
 
@@ -472,6 +418,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         return tags
 
 
+@document_parameters("perceptron", "network")
 class NeuralRegressor(RegressorMixin, _NeuralEstimator):
     """Predict numbers with a multilayer perceptron, trained by skorch on GPU or CPU.
 
@@ -480,76 +427,8 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(256, 128)
-        Units of the hidden layers.
-
-    loss : {"squared_error", "huber"}, default="squared_error"
-        Loss on standardized targets.
-
-    alpha : float, default=10.0
-        Strength of the L2 penalty the linear path starts with: mean loss plus
-        ``alpha / (2 n_samples)`` times the sum of squared weights.
-
-    module : type, default=None
-        Class of a network to use in place of the default one; it is called with
-        ``in_features``, ``n_outputs`` and `module_params`, its ``forward`` takes ``features``,
-        not standardized: where it has ``set_scale(mean, std)``, that is called with those of
-        training, by which to do so.
-
-    module_params : dict, default=None
-        Further arguments of the network's class.
-
-    dropout : float, default=0.3
-        Dropout before each layer of the perceptron.
-
-    max_epochs : int or "auto", default="auto"
-        Passes over the training rows; "auto" takes at least 20 epochs and 300 steps.
-
-    lr : float, default=1e-3
-        Peak learning rate; it rises over the first 15 % of the steps, then follows a cosine.
-
-    batch_size : int or "auto", default="auto"
-        Rows a step; "auto" takes 32 below 1000 rows, else 64.
-
-    optimizer : type, default=torch.optim.AdamW
-        Class of the optimizer.
-
-    weight_decay : float, default=0.01
-        Weight decay of the optimizer.
-
-    early_stopping : bool, default=False
-        Whether to keep the last epoch whose loss on a validation part of the rows is within one
-        standard error of the lowest. Off by default: encoders have seen the rows of the validation
-        part, so that it looks too easy.
-
-    validation_fraction : float, default=0.2
-        Share of the rows (of the groups, where given) in the validation part.
-
-    refit : bool, default=True
-        Whether to train again on all rows for the number of epochs found.
-
-    callbacks : list, default=None
-        skorch callbacks; no `LRScheduler`, since the learning rate has a schedule of its own.
-
-    net_params : dict, default=None
-        Anything else for skorch's `NeuralNet`, e.g. ``{"optimizer__betas": (0.9, 0.99)}``
-        or ``{"compile": True}``; and ``"max_norm"``, to which the norm of gradients is clipped
-        (default inf: not).
-
-    device : str, default="auto"
-        "cpu", "cuda", ...; "auto" takes the GPU where there is one.
-
-    precision : {"float32", "bf16"}, default="float32"
-        Number format of the forward pass in training.
-
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights of the last fit.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and dropout. Pass an int for equal results in every call.
-
-    verbose : int, default=0
-        1 prints losses once an epoch.
+    loss : {"auto", "squared_error", "huber"}, default="auto"
+        Loss on standardized targets; "auto" is the squared error.
 
     Attributes
     ----------
@@ -606,14 +485,14 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
 
     _parameter_constraints = {
         **_NeuralEstimator._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "huber"})],
+        "loss": [StrOptions({"auto", *losses_for(*REGRESSION)})],
     }
 
     def __init__(
         self,
         hidden_layer_sizes=(256, 128),
         *,
-        loss="squared_error",
+        loss="auto",
         alpha=10.0,
         module=None,
         module_params=None,

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing
 from sklearn_mmfusion.containers import FileArray, TensorArray
-from sklearn_mmfusion.containers.conversion import check_column, is_table, join_cells
+from sklearn_mmfusion.containers.cells import CellKind, check_column, is_table, join_cells
 
 UNKNOWN = 0  # id of the bucket that every n-gram outside the vocabulary falls into
 _ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -140,6 +140,8 @@ class Tokenizer(TransformerMixin, BaseEstimator):
     >>> [ids.tolist() for ids in tokenizer.transform(["two four"])]
     [[1, 0]]
     """
+
+    _reads = CellKind("text")
 
     _parameter_constraints = {
         "analyzer": [StrOptions({"word", "char"})],

@@ -297,7 +297,7 @@ def test_keep_best_keeps_the_last_epoch_as_good_as_the_best(losses, errors, kept
 
     keeper, net = KeepBest(), FakeNet()
     keeper.on_train_begin(net)
-    for loss, net.standard_error_ in zip(losses, errors, strict=True):
+    for loss, net.standard_error in zip(losses, errors, strict=True):
         net.history.append({"valid_loss": loss})
         keeper.on_epoch_end(net)
     assert keeper.epoch == kept
@@ -314,7 +314,7 @@ def test_standard_error_is_that_of_the_rows_losses(weighted):
             batch = dataset_valid.batch(np.arange(len(dataset_valid)), "cpu")
             rows = nn.functional.cross_entropy(net.module_(**batch[0]), batch[1], reduction="none")
             rows = rows.detach() if batch.weight is None else rows.detach() * batch.weight
-            seen["error"] = rows.std(unbiased=False) / len(rows) ** 0.5, net.standard_error_
+            seen["error"] = rows.std(unbiased=False) / len(rows) ** 0.5, net.standard_error
 
     model = NeuralClassifier(module=Small, max_epochs=2, early_stopping=True, callbacks=[Watch()])
     model.set_params(batch_size=7, refit=False, random_state=0).fit(X, y, sample_weight=weight)

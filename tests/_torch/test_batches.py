@@ -19,7 +19,7 @@ from sklearn_mmfusion._torch import (
     Inputs,
     LazyRows,
     RaggedRows,
-    Rows,
+    RowDataset,
     n_batches,
     predict_batches,
     prefetched,
@@ -42,7 +42,7 @@ def test_batches_cover_every_row_once_an_epoch(n, batch_size, shuffle, ragged):
     values = np.arange(lengths.sum()) if ragged else np.arange(n)
     source = RaggedRows(values, lengths) if ragged else DenseRows(values)
     rows = np.arange(0, n)
-    data = Rows(Inputs(x=source), np.arange(n), np.arange(n) / 2, rows)
+    data = RowDataset(Inputs(x=source), np.arange(n), np.arange(n) / 2, rows)
     batches = BatchIterator(data, batch_size, "cpu", shuffle=shuffle, seed=3)
     epochs = [list(batches) for _ in range(2)]
     for epoch in epochs:
@@ -68,7 +68,7 @@ def test_batches_cover_every_row_once_an_epoch(n, batch_size, shuffle, ragged):
 
 def test_rows_of_similar_length_share_a_batch():
     lengths = np.random.default_rng(0).permutation(320)
-    data = Rows(
+    data = RowDataset(
         Inputs(x=RaggedRows(np.zeros(lengths.sum()), lengths)), lengths, None, np.arange(320)
     )
     for shuffle in (False, True):
@@ -81,7 +81,7 @@ def test_rows_of_similar_length_share_a_batch():
 def test_a_part_of_the_rows_is_batched_by_its_own_lengths():
     lengths = np.arange(100)
     rows = np.arange(0, 100, 5)
-    data = Rows(Inputs(x=RaggedRows(np.zeros(lengths.sum()), lengths)), lengths, None, rows)
+    data = RowDataset(Inputs(x=RaggedRows(np.zeros(lengths.sum()), lengths)), lengths, None, rows)
     seen = np.concatenate([target.numpy() for _, target in BatchIterator(data, 4, "cpu")])
     np.testing.assert_array_equal(seen, rows)
 

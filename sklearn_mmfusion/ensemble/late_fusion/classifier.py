@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.utils.metaestimators import available_if
 
+from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions, _fit_context
 from sklearn_mmfusion._targets import encode_target
 from sklearn_mmfusion._validation import CLASSIFICATION, all_or_nothing, check_y
@@ -39,6 +40,7 @@ def _has_evidence(self):
     return getattr(self, "_rule", self.fusion) == "evidence"
 
 
+@document_parameters("late")
 class LateFusionClassifier(ClassifierMixin, _LateFusion):
     """Classify every modality on its own and join the decisions.
 
@@ -88,19 +90,6 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         `calibration` only. None takes 5, fewer where a class has fewer rows; integers make
         stratified folds that keep `groups` apart where these are given. Splits need not cover all
         rows, as those of :class:`~sklearn.model_selection.ShuffleSplit` do not.
-    n_jobs : int or None, default=None
-        Fits (modalities times folds) to run at once. None means 1 unless in a joblib context, -1
-        all cores.
-    memory : str, pathlib.Path, joblib.Memory or None, default=None
-        Where to keep fitted estimators and their outputs: a folder, or an object that has one. An
-        estimator with equal parameters that meets equal rows again, such as in the other
-        candidates of a search, is read from there; see :class:`FusionTransformer`. None
-        keeps nothing.
-    random_state : int, RandomState instance or None, default=None
-        Every `random_state` inside each estimator is set from this and the modality's name, so
-        that adding a modality changes no other. None leaves them as they are.
-    verbose : bool, default=False
-        Whether to print the time each fit took.
 
     Attributes
     ----------

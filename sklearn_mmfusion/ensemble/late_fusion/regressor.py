@@ -5,6 +5,7 @@ from sklearn.base import RegressorMixin
 from sklearn.linear_model import RidgeCV
 from sklearn.utils import check_array
 
+from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing, check_y
 from sklearn_mmfusion.ensemble import rules
@@ -23,6 +24,7 @@ from sklearn_mmfusion.neural_network import NeuralRegressor
 MIN_VARIANCE = 1e-12  # no variance is taken to be less than this share of the target's
 
 
+@document_parameters("late")
 class LateFusionRegressor(RegressorMixin, _LateFusion):
     """Predict numbers from every modality on its own and join the predictions.
 
@@ -63,19 +65,6 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         Folds for out-of-fold predictions, used by ``"stacking"``, ``"inverse_variance"`` and
         ``weights="auto"`` only. None takes 5; integers make folds that keep `groups` apart where
         these are given. Splits need not cover all rows.
-    n_jobs : int or None, default=None
-        Fits (modalities times folds) to run at once. None means 1 unless in a joblib context, -1
-        all cores.
-    memory : str, pathlib.Path, joblib.Memory or None, default=None
-        Where to keep fitted estimators and their outputs: a folder, or an object that has one. An
-        estimator with equal parameters that meets equal rows again, such as in the other
-        candidates of a search, is read from there; see :class:`FusionTransformer`. None
-        keeps nothing.
-    random_state : int, RandomState instance or None, default=None
-        Every `random_state` inside each estimator is set from this and the modality's name, so
-        that adding a modality changes no other. None leaves them as they are.
-    verbose : bool, default=False
-        Whether to print the time each fit took.
 
     Attributes
     ----------

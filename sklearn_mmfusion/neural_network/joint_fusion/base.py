@@ -1,5 +1,6 @@
 """Joint fusion: what classifier and regressor share."""
 
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -22,19 +23,22 @@ from sklearn_mmfusion._sklearn import (
     _fit_context,
     _safe_indexing,
 )
-from sklearn_mmfusion._skorch import TRAINING_CONSTRAINTS, NetworkMixin
+from sklearn_mmfusion._skorch import (
+    TRAINING_CONSTRAINTS,
+    FittedNetworkMixin,
+    Trainer,
+    training_config,
+)
 from sklearn_mmfusion._targets import (
-    MULTITASK,
     as_targets,
     check_target_weights,
     each_target,
     encode_target,
     encode_targets,
     is_number,
-    loss_of,
     priors,
 )
-from sklearn_mmfusion._torch import FusionInputs, Rows
+from sklearn_mmfusion._torch import FusionInputs
 from sklearn_mmfusion._triples import (
     TripleComposition,
     check_triples,
@@ -44,7 +48,6 @@ from sklearn_mmfusion._triples import (
     seeded_clone,
 )
 from sklearn_mmfusion._validation import (
-    CLASSIFICATION,
     add_error_note,
     all_or_nothing,
     check_groups,
@@ -54,20 +57,24 @@ from sklearn_mmfusion._validation import (
 )
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
-from sklearn_mmfusion.modules.fusion_network import EncoderNetwork, build_network
-from sklearn_mmfusion.modules.objectives import ALIGNMENTS, JointLoss, MultiTaskLoss
+from sklearn_mmfusion.modules.fusion_network import build_network
+from sklearn_mmfusion.modules.objectives import ALIGNMENTS
+from sklearn_mmfusion.neural_network.joint_fusion.training import (
+    encoder_rates,
+    joint_criterion,
+    pretrain_encoders,
+)
 from sklearn_mmfusion.neural_network.modality_parts import as_part, preparing_note
 
 OBJECTIVES = ("auxiliary", *ALIGNMENTS)
 DEFAULT_OBJECTIVES = {"auxiliary": 0.3}
-PRETRAINING_STEPS = 300  # at least, of each modality
+MIN_STEPS = 1000  # steps that max_epochs="auto" takes at least
 
 
-class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
+class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
     """One network of encoders, a fusion and a head, trained end to end."""
 
     _triples_parameter = "encoders"
-    _min_steps = 1000
 
     _parameter_constraints = {
         **{k: v for k, v in TRAINING_CONSTRAINTS.items() if not k.startswith("module")},
@@ -141,10 +148,13 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
         weight = combine_weights(
             weight, class_weight, y, estimator_name=estimator_name, kind=target.kind
         )
-        self._n_outputs = target.n_outputs
         self._priors = priors(target, weight)
-        self._pretraining_epochs = {}
-        self._train(FusionInputs(inputs), target, weight, groups)
+        weights = self._remember_target(target)
+        self._module_spec = self._describe_module()
+        pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain else None
+        self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
+            self._build_module, FusionInputs(inputs), target, weight, groups, weights, pretrain
+        )
         vars(self).pop("classes_", None)
         if target.classes is not None:
             self.classes_ = target.classes
@@ -351,78 +361,24 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
             for _ in range(single.n_outputs)
         ]
 
-    def _build_module(self, n_outputs):
+    def _build_module(self):
         encoders = {name: part.build_module() for name, part in self._parts.items()}
         with add_error_note(f"Raised while building the network of {type(self).__name__}."):
-            return build_network(encoders, n_outputs, **self._module_spec)
+            return build_network(encoders, self._n_outputs, **self._module_spec)
 
-    def _part_rates(self):
-        if self.encoder_lr is None:
-            return {}
-        rates = self.encoder_lr
-        if not isinstance(rates, dict):
-            rates = dict.fromkeys(self._parts, rates)
-        groups = [
-            (f"encoders.{m}.*", {"lr": float(rates[name])})
-            for m, name in enumerate(self._parts)
-            if name in rates
-        ]
-        return {"optimizer__param_groups": groups}
-
-    def _loss(self, kind):
-        if kind != MULTITASK:
-            return super()._loss(kind)
-        if self.loss != "auto":
-            raise ValueError(
-                f"{type(self).__name__}: loss={self.loss!r}, but y has several targets, each with "
-                "the loss of its kind. Set loss='auto'."
-            )
-        return self.loss
-
-    def _criterion(self, loss):
-        auxiliary = {"auxiliary": self._objectives().get("auxiliary", 0.0)}
-        if self._target.kind != MULTITASK:
-            base, options = super()._criterion(loss)
-            return JointLoss, {"base": base, **auxiliary, **options}
-        tasks = []
-        for column, (single, outputs) in enumerate(
-            zip(each_target(self._target), self._target.outputs, strict=True)
-        ):
-            base, options = super()._criterion(loss_of(single))
-            codes = single.kind in CLASSIFICATION
-            # a mean over the rows that know the target, however few those are
-            scale = 1 / self._target.known[column]
-            tasks.append((base(**options), outputs, slice(column, column + 1), codes, scale))
-        weights = None
-        if self.target_weights != "uncertainty":
-            given = self.target_weights or {}
-            weights = [float(given.get(name, 1.0)) for name in self._target.targets]
-        return JointLoss, {"base": MultiTaskLoss, **auxiliary, "tasks": tasks, "weights": weights}
-
-    # ------------------------------------------------------------------------------ pretraining
-
-    def _start(self, module, target, parts, params, device, seed):
-        if not self.pretrain:
-            return
-        for m, name in enumerate(module.names):
-            own = [self._rows_of(name, m, part) for part in parts]
-            if len(own[0]) < 2:
-                continue
-            if len(own[-1]) < 2:  # nothing to watch: in full, and so when it is done again
-                own = own[:1]
-            network = EncoderNetwork(module.encoders[m], target.n_outputs)
-            if len(module.heads):
-                network.head = module.heads[m]
-            epochs = self._pretraining_epochs.get(name)
-            epochs = epochs or self._n_epochs(len(own[0]), PRETRAINING_STEPS)
-            self._announce(f"pretraining {name}", own, epochs)
-            network = network.to(device)
-            _, best = self._fit_net(target, own, epochs, seed, device, network)
-            self._pretraining_epochs[name] = best or epochs
-
-    def _rows_of(self, name, m, part):
-        """The rows of a part that have a modality, as rows of that modality's inputs alone."""
-        present, places = part.inputs.mask[:, m], part.inputs.places[:, m]
-        rows = part.rows[present[part.rows]]
-        weight = None if part.weight is None else part.weight[present]
-        return Rows(part.inputs.parts[name], part.target[present], weight, places[rows])
+    def _config(self, target):
+        criterion = joint_criterion(
+            target,
+            self._fitted_loss,
+            auxiliary=self._objectives().get("auxiliary", 0.0),
+            target_weights=self.target_weights,
+            label_smoothing=getattr(self, "label_smoothing", 0.0),
+        )
+        return training_config(
+            self,
+            target,
+            self._fitted_loss,
+            criterion=criterion,
+            param_groups=encoder_rates(self.encoder_lr, list(self._parts)),
+            min_steps=MIN_STEPS,
+        )

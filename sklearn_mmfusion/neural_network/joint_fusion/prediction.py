@@ -7,15 +7,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._cache import open_store
 from sklearn_mmfusion._columns import select_for_predict, warn_empty_rows
-from sklearn_mmfusion._targets import (
-    MULTITASK,
-    decode,
-    each_target,
-    label,
-    score_targets,
-)
-from sklearn_mmfusion._torch import FusionInputs, predict_row
-from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion._targets import decode, each_target, label, score_targets
+from sklearn_mmfusion._torch import FusionInputs
+from sklearn_mmfusion._validation import MULTITASK, add_error_note
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.neural_network.modality_parts import preparing_note
 from sklearn_mmfusion.neural_network.single_row import read_row
@@ -70,7 +64,7 @@ class PredictionMixin:
             check_is_fitted(self)
         columns = getattr(self, "feature_names_in_", range(self.n_features_in_))
         inputs = read_row(row, columns, self._selections, self._parts, type(self).__name__)
-        return self._decode(inputs, predict_row(self.module_, inputs))
+        return self._decode(inputs, self._row_outputs(inputs))
 
     def _decode(self, inputs, outputs):
         empty = warn_empty_rows(

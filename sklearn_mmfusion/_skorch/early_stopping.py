@@ -1,0 +1,99 @@
+"""Which rows are held out to validate a training, and which epoch is kept."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
+from skorch.callbacks import Callback
+
+from sklearn_mmfusion._validation import warn
+
+
+class KeepBest(Callback):
+    """Remember the weights of the last epoch as good as the best on the validation part.
+
+    As good means within one standard error of the lowest loss: among those the longest training,
+    whose learning rate has come down the furthest. The plain minimum of a small validation part is
+    often the chance of an early epoch.
+    """
+
+    def on_train_begin(self, net, **kwargs):
+        self.loss, self.error, self.epoch, self.weights = math.inf, 0.0, 0, None
+
+    def on_epoch_end(self, net, **kwargs):
+        loss = net.history[-1].get("valid_loss")
+        if loss is None:
+            return
+        if loss < self.loss:
+            self.loss, self.error = loss, net.standard_error
+        if loss <= self.loss + self.error or self.weights is None:
+            self.epoch = len(net.history)
+            self.weights = {k: v.detach().clone() for k, v in net.module_.state_dict().items()}
+
+    def on_train_end(self, net, **kwargs):
+        if self.weights is not None:
+            net.module_.load_state_dict(self.weights)
+
+
+def split_rows(target, groups, rows, fraction, seed, estimator_name):
+    """Split some rows of a target into a training and a validation part.
+
+    Returns
+    -------
+    train, valid : ndarray of int, or None where there are too few rows or groups to split
+    """
+    if groups is not None:
+        groups = groups[rows]
+        if len(np.unique(groups)) == 1:
+            warn(
+                f"{estimator_name}: all rows are of one group, so none can be held out for "
+                "validation: training takes all its epochs. Pass several groups, or set "
+                "early_stopping=False."
+            )
+    split = validation_rows(replace(target, values=target.values[rows]), groups, fraction, seed)
+    return None if split is None else tuple(rows[part] for part in split)
+
+
+def validation_rows(target, groups, fraction, seed):
+    """Split rows into a training and a validation part.
+
+    Whole groups go to one side where groups are given; else classes are kept in proportion
+    where every class has two rows.
+
+    Returns
+    -------
+    train, valid : ndarray of int, or None where there are too few rows or groups to split
+    """
+    n = len(target.values)
+    options = {"n_splits": 1, "test_size": fraction, "random_state": seed}
+    rows = np.zeros(n)
+    if groups is not None:
+        if len(np.unique(groups)) < 2:
+            return None
+        train, valid = next(GroupShuffleSplit(**options).split(rows, groups=groups))
+        return (train, valid) if len(train) > 1 else None
+    n_valid = math.ceil(fraction * n)
+    if n_valid < 2 or n - n_valid < 2:
+        return None
+    if target.values.ndim == 1:
+        counts = np.unique(target.values, return_counts=True)[1]
+        if counts.min() >= 2 and min(n_valid, n - n_valid) >= len(counts):
+            return next(StratifiedShuffleSplit(**options).split(rows, target.values))
+    return next(ShuffleSplit(**options).split(rows))
+
+
+def drop_validation_callbacks(net, refuse):
+    """Drop callbacks that watch a validation from a net that has none, as in the refit.
+
+    With ``refuse``, where no training of this fit is validated, raise instead.
+    """
+    for name, callback in list(net.callbacks_):
+        if not str(getattr(callback, "monitor", "")).startswith("valid"):
+            continue
+        if refuse:
+            raise ValueError(
+                f"{net.estimator_name}: callback {name!r} has monitor={callback.monitor!r}, but "
+                "nothing is validated. Set early_stopping=True, or have it watch 'train_loss'."
+            )
+        net.callbacks_.remove((name, callback))

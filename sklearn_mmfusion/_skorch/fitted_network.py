@@ -1,0 +1,99 @@
+"""What estimators with a trained network share: warm starts, outputs over rows, pickling."""
+
+from dataclasses import replace
+
+import joblib
+import numpy as np
+import torch
+from torch import nn
+
+from sklearn_mmfusion._losses import resolve_loss
+from sklearn_mmfusion._torch import isolated_rng, place_fitted, predict_batches, predict_row
+
+
+def check_module(estimator):
+    """Refuse a network instance as the ``module`` parameter.
+
+    Raises
+    ------
+    TypeError
+    """
+    if isinstance(estimator.module, nn.Module):
+        raise TypeError(
+            f"{type(estimator).__name__}: module={type(estimator.module).__name__}(...) is an "
+            "instance; expected a class, because a clone would keep its trained weights. Pass "
+            "the class as `module` and its arguments as `module_params`."
+        )
+
+
+def has_evidence(estimator):
+    """Whether a network was, or will be, trained with the evidential loss; for `available_if`."""
+    loss = getattr(estimator, "_fitted_loss", estimator.loss)
+    if loss != "evidential":
+        raise AttributeError(
+            f"{type(estimator).__name__} has loss={loss!r}; evidence needs loss='evidential'."
+        )
+    return True
+
+
+class FittedNetworkMixin:
+    """A fitted estimator with a network: ``module_``, what it was trained for, and its outputs.
+
+    ``_target`` and ``_fitted_loss`` decode the outputs. A subclass has ``_build_module()``, which
+    makes an untrained network from fitted attributes only: unpickling calls it when the parameters
+    may have changed since.
+    """
+
+    def _remember_target(self, target):
+        """Keep what decodes outputs; return the weights that a warm start goes on from, or None."""
+        weights = None
+        if self.warm_start and hasattr(self, "module_"):
+            self._check_same_classes(target)
+            weights = self.module_.state_dict()
+        loss = resolve_loss(self.loss, target.kind, type(self).__name__)
+        self._target, self._fitted_loss = replace(target, values=None), loss
+        self._n_outputs = target.n_outputs
+        return weights
+
+    def _check_same_classes(self, target):
+        before = self._target
+        names = [list(getattr(t, "targets", ())) for t in (before, target)]
+        same = before.kind == target.kind and names[0] == names[1]
+        if not same or joblib.hash(before.classes) != joblib.hash(target.classes):
+            raise ValueError(
+                f"{type(self).__name__}: warm_start=True, but y has classes {target.classes} "
+                f"({target.kind}), the fitted network {before.classes} ({before.kind}). Set "
+                "warm_start=False."
+            )
+
+    def _outputs(self, module, inputs, method="forward"):
+        """Outputs of the network, or of a part of it, over all rows.
+
+        Returns
+        -------
+        outputs : ndarray of shape (n_samples, ...), dtype=float32
+        """
+        device = place_fitted(self.module_, self.device, type(self).__name__)
+        return predict_batches(module, inputs, device=device, method=method)
+
+    def _row_outputs(self, inputs):
+        """Outputs of the network for one row: ndarray of shape (1, ...), dtype=float32."""
+        device = place_fitted(self.module_, self.device, type(self).__name__)
+        return predict_row(self.module_, inputs, device)
+
+    def __getstate__(self):
+        # numpy only: no device tags, nothing that needs a GPU to be read back
+        state = dict(super().__getstate__())
+        if "module_" in state:
+            weights = state["module_"].state_dict()
+            state["module_"] = {k: v.detach().cpu().numpy() for k, v in weights.items()}
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if isinstance(state.get("module_"), dict):
+            with isolated_rng(0, "cpu"):
+                module = self._build_module()
+            weights = {k: torch.from_numpy(np.array(v)) for k, v in state["module_"].items()}
+            module.load_state_dict(weights)
+            self.module_ = module.eval()

@@ -1,0 +1,101 @@
+"""How a joint network is trained: its loss, its learning rates, encoders that are trained first."""
+
+from sklearn_mmfusion._losses import criterion_for
+from sklearn_mmfusion._targets import each_target, loss_of
+from sklearn_mmfusion._torch import RowDataset
+from sklearn_mmfusion._validation import CLASSIFICATION, MULTITASK
+from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
+from sklearn_mmfusion.modules.objectives import JointLoss, MultiTaskLoss
+
+PRETRAINING_STEPS = 300  # steps that max_epochs="auto" takes at least, for each modality
+
+
+def joint_criterion(target, loss, *, auxiliary, target_weights, label_smoothing):
+    """Class and arguments of the loss of a joint network.
+
+    Parameters
+    ----------
+    target : Target or MultiTarget
+    loss : str
+        Key of `_losses.LOSSES`; unused for several targets, each of which has its default.
+    auxiliary : float
+        Weight of the losses of the modalities' heads.
+    target_weights : dict of str to float, "uncertainty" or None
+        Weights of several targets.
+    label_smoothing : float
+    """
+    if target.kind != MULTITASK:
+        base, options = criterion_for(loss, label_smoothing)
+        return JointLoss, {"base": base, "auxiliary": auxiliary, **options}
+    tasks = []
+    for column, (single, outputs) in enumerate(
+        zip(each_target(target), target.outputs, strict=True)
+    ):
+        base, options = criterion_for(loss_of(single), label_smoothing)
+        codes = single.kind in CLASSIFICATION
+        # a mean over the rows that know the target, however few those are
+        scale = 1 / target.known[column]
+        tasks.append((base(**options), outputs, slice(column, column + 1), codes, scale))
+    weights = None
+    if target_weights != "uncertainty":
+        given = target_weights or {}
+        weights = [float(given.get(name, 1.0)) for name in target.targets]
+    arguments = {"base": MultiTaskLoss, "auxiliary": auxiliary, "tasks": tasks, "weights": weights}
+    return JointLoss, arguments
+
+
+def encoder_rates(encoder_lr, names):
+    """skorch's parameter groups, for encoders with a learning rate that differs from ``lr``.
+
+    Parameters
+    ----------
+    encoder_lr : float, dict of str to float, or None
+    names : list of str
+        The modalities, in the order of the network.
+    """
+    if encoder_lr is None:
+        return None
+    rates = encoder_lr if isinstance(encoder_lr, dict) else dict.fromkeys(names, encoder_lr)
+    return [
+        (f"encoders.{m}.*", {"lr": float(rates[name])})
+        for m, name in enumerate(names)
+        if name in rates
+    ]
+
+
+def pretrain_encoders(module, parts, trainer, epochs):
+    """Train each encoder of a joint network on the rows that have its modality, in place.
+
+    Parameters
+    ----------
+    module : FusionNetwork
+    parts : sequence of RowDataset
+        One to train on and, where training is validated, one to validate on.
+    trainer : Trainer
+    epochs : dict of str to int
+        Epochs by modality, found by a validated training and used when pretraining is repeated on
+        all rows. Written to.
+    """
+    for m, name in enumerate(module.names):
+        own = [rows_with(name, m, part) for part in parts]
+        if len(own[0]) < 2:
+            continue
+        if len(own[-1]) < 2:  # too few rows to validate on: all epochs, also when repeated
+            own = own[:1]
+        network = EncoderNetwork(module.encoders[m], trainer.config.n_outputs)
+        if len(module.heads):
+            network.head = module.heads[m]
+        n_epochs = epochs.get(name) or trainer.n_epochs(len(own[0]), PRETRAINING_STEPS)
+        trainer.announce(f"pretraining {name}", own, n_epochs)
+        net = trainer.make_net(network.to(trainer.device), own, n_epochs)
+        with net.training_on(own[0]):
+            net.fit_loop(own[0])
+        epochs[name] = net.best_epoch or n_epochs
+
+
+def rows_with(name, m, part):
+    """The rows of a part that have a modality, as rows of that modality's inputs alone."""
+    present, positions = part.inputs.mask[:, m], part.inputs.positions[:, m]
+    rows = part.rows[present[part.rows]]
+    weight = None if part.weight is None else part.weight[present]
+    return RowDataset(part.inputs.parts[name], part.target[present], weight, positions[rows])

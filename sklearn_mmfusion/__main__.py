@@ -217,7 +217,7 @@ def most_passes(network, n_rows):
 
 
 def estimate_seconds(triples, joint, X, y, jobs):
-    """Return about how long all fits take, at most: one epoch on a few rows is timed.
+    """Return about how long all fits take: one epoch on a few rows is timed.
 
     The encoders together take about as long for an epoch as the joint network.
     """
@@ -235,7 +235,7 @@ def announce(triples, joint, X, y, options, progress):
     """Print which epochs are reduced, or else how long training takes."""
     if options.data or options.epochs:
         minutes = estimate_seconds(triples, joint, X, y, options.jobs) / 60
-        progress(f"training will take up to about {minutes:.1f} minutes (estimated from one epoch)")
+        progress(f"training will take about {minutes:.1f} minutes (estimated from one epoch)")
         return
     progress(
         f"max_epochs is reduced from 'auto' to {EPOCHS} ({JOINT_EPOCHS} for the joint network), "

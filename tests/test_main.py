@@ -142,7 +142,7 @@ def test_main_estimates_from_one_epoch(monkeypatch):
     ("arguments", "message"),
     [
         ([], "max_epochs is reduced from 'auto' to 4 (5 for the joint network)"),
-        (["--epochs", "40"], "training will take up to about 1.5 minutes"),
+        (["--epochs", "40"], "training will take about 1.5 minutes"),
     ],
 )
 def test_main_announces_short_or_long_training(capsys, monkeypatch, arguments, message):

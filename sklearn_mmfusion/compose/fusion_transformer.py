@@ -74,8 +74,8 @@ class FusionTransformer(TransformerMixin, TripleComposition):
         ``name__parameter`` reach the transformer by it. The transformer is an estimator with `fit`
         and `transform`, ``"passthrough"`` or ``"drop"``. The column is a string or an integer (one
         column: the modality is absent where the cell is NA), or a list of either, a slice, a
-        boolean mask, or a callable that answers X with one of these (a table: NA is a gap for an
-        imputer, the modality counts as present).
+        boolean mask, or a callable that takes X and returns one of these (a table: NA is a missing
+        value for an imputer, the modality counts as present).
     fusion : {"concat", "weighted", "whitened", "sum", "mean", "max", "mfa", "mcca", "gcca"} or \
 transformer, default="concat"
         How features are fused.

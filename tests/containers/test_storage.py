@@ -53,7 +53,7 @@ def test_equal_frames_have_equal_pickles_and_hashes_whatever_their_history():
 
 def test_keys_are_the_same_in_another_process():
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import joblib, test_containers_memory as t;"
+        "import sys; sys.path.insert(0, sys.argv[1]); import joblib, test_storage as t;"
         "f = t._history()[1]; print(joblib.hash(f), f.image.array.content_key())"
     )
     run = subprocess.run(

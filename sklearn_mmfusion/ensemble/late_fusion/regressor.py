@@ -39,18 +39,18 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         another transformer (see `head`), ``"passthrough"`` (numbers, for the head) or ``"drop"``.
         The column is a string or an integer (one
         column: the modality is absent where the cell is NA), or a list of either, a slice, a
-        boolean mask, or a callable that answers X with one of these (a table: NA is a gap for an
-        imputer, the modality counts as present).
+        boolean mask, or a callable that takes X and returns one of these (a table: NA is a missing
+        value for an imputer, the modality counts as present).
     fusion : {"mean", "median", "inverse_variance", "stacking"}, default="mean"
         The rule that joins the predictions.
 
         - ``"mean"``: their weighted mean.
         - ``"median"``: their median.
         - ``"inverse_variance"``: their mean weighted by 1 / variance, as for independent normal
-          errors [1]_. The variance is what the regressor tells of each row (``predict(X,
+          errors [1]_. The variance is the regressor's own for each row (``predict(X,
           return_std=True)``, as :class:`~sklearn.linear_model.BayesianRidge` and
           :class:`~sklearn.gaussian_process.GaussianProcessRegressor` do), else its mean squared
-          error on out-of-fold rows (folds are fitted if any regressor does not tell).
+          error on out-of-fold rows (folds are fitted if any regressor has none).
         - ``"stacking"``: `final_estimator` on out-of-fold predictions [2]_.
     weights : dict of {str: float}, "auto" or None, default=None
         Weight of each modality in ``"mean"``; those not named weigh 1, as all do with None. "auto"
@@ -69,7 +69,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     Attributes
     ----------
     target_mean_ : ndarray of shape (n_targets,)
-        Mean (by sample weight) of each target in training: the answer for a row that has no
+        Mean (by sample weight) of each target in training: the prediction for a row that has no
         modality.
     estimators_ : list of estimators
         The fitted estimators, without those dropped.
@@ -99,7 +99,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     -----
     UserWarning
         If rows have no modality at all (they get the mean target), a column seen in `fit` is absent
-        from X (all its rows count as absent), or an estimator answers NaN (the modality counts as
+        from X (all its rows count as absent), or an estimator predicts NaN (the modality counts as
         absent there).
 
     See Also
@@ -111,8 +111,8 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     Notes
     -----
     ``"stacking"`` fills in the mean target for an absent modality and, where one was absent in
-    `fit`, appends a column that says so. Encoders that leave ``target_type="auto"`` are told that
-    the target is a number, whole or not.
+    `fit`, appends a column that says so. Encoders that leave ``target_type="auto"`` are fitted with
+    ``target_type="continuous"`` (or its form for several targets).
 
     `fit` passes `sample_weight` and `groups` to the estimators that take them; with metadata
     routing enabled, it follows their requests. `sample_weight` counts in learned weights and

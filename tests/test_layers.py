@@ -20,7 +20,7 @@ LAYERS = [
     {"_validation", "_moments", "_torch", "_files", "_sklearn"},
     {"containers", "modules"},
     {"datasets", "io", "preprocessing", "corruptions", "_skorch"}
-    | {"_composition", "_passthrough", "_cache"},
+    | {"_composition", "_passthrough", "_caching"},
     {"feature_extraction", "cross_decomposition", "neural_network"},
     {"compose", "ensemble"},
     {"inspection", "persistence"},
@@ -29,12 +29,12 @@ LAYERS = [
     {"__main__"},
 ]
 LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
-SIBLINGS_ALLOWED = {("datasets", "io"), ("_cache", "_composition")}
+SIBLINGS_ALLOWED = {("datasets", "io"), ("_caching", "_composition")}
 
-# Every plain install has these (the last two come with scikit-learn); the rest is imported where
+# Every plain install has these (joblib comes with scikit-learn); the rest is imported where
 # it is used.
 HARD_DEPENDENCIES = {"numpy", "scipy", "pandas", "sklearn", "torch", "skorch"}
-HARD_DEPENDENCIES |= {"joblib", "cloudpickle"}
+HARD_DEPENDENCIES |= {"joblib"}
 ONLY_IN = {"skorch": {"_skorch"}}
 
 

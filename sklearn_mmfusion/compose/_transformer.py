@@ -9,7 +9,7 @@ from sklearn.utils import Bunch, check_consistent_length, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mmfusion._cache import MEMORY, open_store
+from sklearn_mmfusion._caching import MEMORY, CachedChild, open_memory
 from sklearn_mmfusion._composition import (
     KEYWORDS,
     TripleComposition,
@@ -317,19 +317,17 @@ transformer, default="concat"
         check_is_fitted(self)
         routed = self._routed(params, "transform")
         table, where = self._locate(as_table(X))
-        store = open_store(self.memory, reading=True)
+        memory = open_memory(self.memory)
         jobs = [
             (child, selection, *self._select(table, selection, child, where))
             for child, selection in self._active
         ]
         outputs = Parallel(n_jobs=self.n_jobs)(
             delayed(transform_child)(
-                child,
+                CachedChild(child, memory, key=self._fit_keys[selection.name]),
                 data,
                 selection,
                 routed.get(selection.name, {}),
-                store,
-                self._fit_keys[selection.name],
             )
             for child, selection, data, _ in jobs
         )
@@ -410,7 +408,7 @@ transformer, default="concat"
                 f"{type(self).__name__}: every transformer is 'drop' or selects no column; "
                 "there is nothing to fuse."
             )
-        jobs, presence, store = [], [], open_store(self.memory)
+        jobs, presence, memory = [], [], open_memory(self.memory)
         for i, (transformer, selection) in enumerate(active, start=1):
             child = seeded_clone(as_transformer(transformer), seed, selection.name)
             data, present = self._select(table, selection, child)
@@ -422,17 +420,18 @@ transformer, default="concat"
                 )
             message = f"({i} of {len(active)}) Fitting {selection.name}" if self.verbose else None
             params = {k: take_params(v, present) for k, v in routed.get(selection.name, {}).items()}
-            args = (child, data, take_rows(y, present), selection, params, message, store)
+            child = CachedChild(child, memory, f"FusionTransformer: modality {selection.name!r}")
+            args = (child, data, take_rows(y, present), selection, params, message)
             jobs.append(delayed(fit_child)(*args))
             presence.append(present)
         fitted = Parallel(n_jobs=self.n_jobs)(jobs)
         children, blocks, self._frame_columns, self._fit_keys = {}, [], {}, {}
         results = zip(active, fitted, presence, strict=True)
-        for (_, selection), (child, output, fit_key), present in results:
+        for (_, selection), (child, output), present in results:
             name = selection.name
-            self._fit_keys[name] = fit_key
-            block, self._frame_columns[name] = as_block(selection, child, output, present)
-            children[name] = child
+            self._fit_keys[name] = child.key
+            children[name] = child.estimator
+            block, self._frame_columns[name] = as_block(selection, children[name], output, present)
             blocks.append(block)
         return children, blocks
 

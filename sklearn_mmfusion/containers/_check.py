@@ -37,8 +37,8 @@ def check_column(estimator, X, *, reset, paths=None):
         table = _check_table(estimator, X, reset)
         given = np.asarray(X)
         # Whole numbers keep their type, which says how loud a sample or how bright a pixel is.
-        return TensorArray(given if given.dtype.kind in "iub" else table)
-    column = as_column(cells, name=getattr(cells, "name", None))
+        return TensorArray(given if given.dtype.kind in "iub" else table, copy=False)
+    column = as_column(cells, name=getattr(cells, "name", None), copy=False)
     if paths is not None and not isinstance(column, TensorArray | FileArray):
         column = _read_as_paths(column, estimator, paths)
     if isinstance(column, np.ndarray):

@@ -16,7 +16,7 @@ from sklearn.utils import Bunch, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mmfusion._cache import MEMORY, open_store
+from sklearn_mmfusion._caching import MEMORY, CachedChild, open_memory
 from sklearn_mmfusion._composition import (
     TripleComposition,
     accepted_fit_params,
@@ -105,8 +105,8 @@ class _LateFusion(TransformerMixin, TripleComposition):
         splits = self._splits(members, y, groups, routed)
         tasks = self._tasks(members, table, y, routed, splits)
         done = self._run(tasks)
-        self.estimators_ = [row[0][0] for row in done]
-        self._fit_keys = {m[0]: row[0][1] for m, row in zip(members, done, strict=True)}
+        self.estimators_ = [row[0].estimator for row in done]
+        self._fit_keys = [row[0].key for row in done]
         for (name, _, _), member in zip(members, self.estimators_, strict=True):
             self._check_member(name, member, fitted=True)
         tests = [test for _, test in splits]
@@ -153,7 +153,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         """For every member, the task of fitting it on all rows and one for each split."""
         seed, names, who = root_seed(self.random_state), column_names(table), type(self).__name__
         tasks, self._selections, self._absent = [], [], []
-        store = open_store(self.memory)
+        memory = open_memory(self.memory)
         for i, (name, member, column) in enumerate(members, start=1):
             wants = wants_column(member)
             selection = resolve((name, member, column), table, names, self, wants=wants)
@@ -182,8 +182,8 @@ class _LateFusion(TransformerMixin, TripleComposition):
                     "among those where the modality is present.",
                     owner=who,
                     message=message if self.verbose else None,
-                    store=store,
-                    who=f"{who}: modality {name!r}",
+                    memory=memory,
+                    label=f"{who}: modality {name!r}",
                 )
                 row.append(task if not k or self._learnable(y[task.kept]) else None)
             tasks.append(row)
@@ -260,10 +260,10 @@ class _LateFusion(TransformerMixin, TripleComposition):
         for member, selection in zip(self.estimators_, self._selections, strict=True):
             data, present = select_rows(table, selection, where, as_series=wants_column(member))
             jobs.append((self._ask(member), member, data, present))
-        store = open_store(self.memory, reading=True)
+        memory = open_memory(self.memory)
         told = Parallel(n_jobs=self.n_jobs)(
-            delayed(ask_member)(ask, member, data, store, fit_key)
-            for (ask, member, data, _), fit_key in zip(jobs, self._fit_keys.values(), strict=True)
+            delayed(ask_member)(ask, CachedChild(member, memory, key=key), data)
+            for (ask, member, data, _), key in zip(jobs, self._fit_keys, strict=True)
         )
         present = np.array([present for *_, present in jobs])
         answers, mask = np.ones((*present.shape, *self._answer_shape())), np.zeros_like(present)

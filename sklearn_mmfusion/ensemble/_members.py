@@ -1,13 +1,14 @@
 """One modality's estimator: made ready, fitted, asked, alone and on folds."""
 
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 
 import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from sklearn_mmfusion._cache import asked, fitted, telling
+from sklearn_mmfusion._caching import CachedChild, log_elapsed
 from sklearn_mmfusion._composition import TripleComposition, seeded_clone
 from sklearn_mmfusion._passthrough import as_transformer
 from sklearn_mmfusion._sklearn import _check_method_params, _safe_indexing
@@ -83,8 +84,8 @@ class Task:
     """What a worker needs to fit one member on some of its present rows and ask it on others.
 
     `train` and `test` are positions among all rows of X, `data` holds the rows of `present`.
-    Without `test` the fitted member comes back and the key of its fit, with it the answers for
-    those of its rows that are present.
+    Without `test` the fitted member comes back, a `CachedChild`, with it the answers for those of
+    its rows that are present.
     """
 
     member: object
@@ -98,8 +99,8 @@ class Task:
     note: str
     owner: str
     message: str | None
-    store: object
-    who: str
+    memory: object
+    label: str
 
     @property
     def kept(self):
@@ -110,20 +111,13 @@ class Task:
         params = _check_method_params(self.present, self.params, indices=self.kept)
         y = self.y[self.kept]
 
-        def fit(member, data):
-            member.fit(data, y, **params)
-
-        with noted(self.note), telling(self.owner, self.message, self.store):
-            rows, told = self._rows(self.kept), (y, params)
-            member, _, fit_key = fitted(
-                self.member, rows, fit, self.store, what="fit", told=told, who=self.who
-            )
+        member = CachedChild(self.member, self.memory, self.label)
+        with noted(self.note), log_elapsed(self.owner, self.message, member):
+            member.fit(self._rows(self.kept), y, params)
             if self.test is None:
-                return member, fit_key
+                return member
             rows = self.test[self.present[self.test]]
-            if not len(rows):
-                return None
-            return ask_member(self.ask, member, self._rows(rows), self.store, fit_key)
+            return ask_member(self.ask, member, self._rows(rows)) if len(rows) else None
 
     def _rows(self, rows):
         places = np.cumsum(self.present)[rows] - 1
@@ -136,11 +130,11 @@ def run(task):
     return task.run()
 
 
-def ask_member(ask, member, data, store, fit_key):
-    """Answers for the rows in `data`, None where there are none."""
+def ask_member(ask, member, data):
+    """Answers of a `CachedChild` for the rows in `data`, None where there are none."""
     if data is None:
         return None
-    return asked(member, data, ask, store, fit_key, what="ask", told=ask)
+    return ask.align(member.estimator, member.apply(ask.function, data))
 
 
 # ------------------------------------------------------------------------------ answers
@@ -157,19 +151,26 @@ class AskProbabilities:
     prior: np.ndarray
     multilabel: bool
 
-    def __call__(self, member, data):
+    @property
+    def function(self):
+        return partial(raw_probabilities, multilabel=self.multilabel)
+
+    def align(self, member, proba):
         known = last_step(member) if has_head(member) else member
-        if has_head(member):
-            proba = known.predict_head(before_last_step(member, data))
-        elif hasattr(member, "predict_proba"):
-            proba = member.predict_proba(data)
-        elif self.multilabel:
-            proba = member.predict(data)
-        else:
-            proba = np.asarray(member.predict(data))[:, None] == np.asarray(known.classes_)
         if self.multilabel:
             return label_distributions(proba, getattr(known, "classes_", None))
         return align_probabilities(proba, known.classes_, self.classes, self.prior[0])[:, None]
+
+
+def raw_probabilities(member, data, multilabel):
+    """Probabilities in the member's own order of classes, which no prior decides: cached."""
+    if has_head(member):
+        return last_step(member).predict_head(before_last_step(member, data))
+    if hasattr(member, "predict_proba"):
+        return member.predict_proba(data)
+    if multilabel:
+        return member.predict(data)
+    return np.asarray(member.predict(data))[:, None] == np.asarray(member.classes_)
 
 
 @dataclass(frozen=True)
@@ -178,10 +179,17 @@ class AskEvidence:
 
     classes: np.ndarray
 
-    def __call__(self, member, data):
-        known = last_step(member)
-        evidence = known.predict_evidence(before_last_step(member, data))
-        return align(evidence, known.classes_, self.classes)[:, None]
+    @property
+    def function(self):
+        return raw_evidence
+
+    def align(self, member, evidence):
+        return align(evidence, last_step(member).classes_, self.classes)[:, None]
+
+
+def raw_evidence(member, data):
+    """Evidence in the member's own order of classes."""
+    return last_step(member).predict_evidence(before_last_step(member, data))
 
 
 @dataclass(frozen=True)
@@ -194,21 +202,30 @@ class AskNumbers:
 
     deviation: bool = False
 
-    def __call__(self, member, data):
-        told = np.nan
-        if has_head(member):
-            numbers = last_step(member).predict_head(before_last_step(member, data))
-        elif self.deviation and tells_deviation(member):
-            # not through the pipeline, which would want the parameter requested
-            before = before_last_step(member, data)
-            numbers, told = last_step(member).predict(before, return_std=True)
-            told = as_columns(told)
-        else:
-            numbers = member.predict(data)
-        numbers = as_columns(numbers)
-        if not self.deviation:
-            return numbers
-        return np.stack([numbers, np.broadcast_to(told, numbers.shape)], axis=-1)
+    @property
+    def function(self):
+        return partial(raw_numbers, deviation=self.deviation)
+
+    def align(self, member, numbers):
+        return numbers
+
+
+def raw_numbers(member, data, deviation):
+    """Predictions, with `deviation` and their standard deviation on a last axis."""
+    told = np.nan
+    if has_head(member):
+        numbers = last_step(member).predict_head(before_last_step(member, data))
+    elif deviation and tells_deviation(member):
+        # not through the pipeline, which would want the parameter requested
+        before = before_last_step(member, data)
+        numbers, told = last_step(member).predict(before, return_std=True)
+        told = as_columns(told)
+    else:
+        numbers = member.predict(data)
+    numbers = as_columns(numbers)
+    if not deviation:
+        return numbers
+    return np.stack([numbers, np.broadcast_to(told, numbers.shape)], axis=-1)
 
 
 def tells_deviation(member):

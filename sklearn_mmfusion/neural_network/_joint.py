@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from sklearn_mmfusion._cache import MEMORY, open_store
+from sklearn_mmfusion._caching import MEMORY, open_memory
 from sklearn_mmfusion._composition import (
     KEYWORDS,
     TripleComposition,
@@ -257,7 +257,7 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
 
     def _fit_parts(self, columns, rows, y, routed, warm):
         """Prepare the modalities of the rows to learn from, learning what that needs."""
-        inputs, store = {}, open_store(self.memory)
+        inputs, memory = {}, open_memory(self.memory)
         for (name, part), (data, present) in zip(self._parts.items(), columns, strict=True):
             kept = present[rows]
             places = (np.cumsum(present) - 1)[rows[kept]]
@@ -273,10 +273,10 @@ class _JointFusion(NetworkMixin, TripleComposition, BaseEstimator):
                 "counted among those where the modality is present."
             ):
                 if warm:
-                    inputs[name] = part.prepare(data, store), kept
+                    inputs[name] = part.prepare(data, memory), kept
                     continue
                 told = _check_method_params(present, routed.get(name, {}), indices=rows)
-                args = data, take_rows(y, kept), take_params(told, kept), store
+                args = data, take_rows(y, kept), take_params(told, kept), memory
                 who = f"{type(self).__name__}: modality {name!r}"
                 inputs[name] = part.fit_prepare(*args, who), kept
         return FusionInputs(inputs)

@@ -2,9 +2,11 @@
 
 All parts follow the encoder protocol (see `feature_extraction._base`), with fit parameters for
 what is fitted alone, the attribute ``alone``: ``fit_prepare(X, y, params)``, ``prepare(X)``,
-``build_module()``. X is what `select_rows` gives. What is fitted and prepared goes through a store
-where there is one.
+``build_module()``. X is what `select_rows` gives. What is fitted and prepared goes through
+`memory` where there is one.
 """
+
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,8 +14,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
-from sklearn_mmfusion._cache import asked, fit_transform, fitted, read
-from sklearn_mmfusion._composition import is_encoder, wants_column
+from sklearn_mmfusion._caching import CachedChild
+from sklearn_mmfusion._composition import is_encoder, read, wants_column
 from sklearn_mmfusion._passthrough import as_transformer, is_passthrough
 from sklearn_mmfusion._torch import DenseRows, Inputs, LazyRows
 from sklearn_mmfusion.modules.network import FeatureNetwork
@@ -44,29 +46,23 @@ class EncoderPart:
         self.encoder = steps[-1][1]
         self.fit_keys = None, None  # of both
 
-    def fit_prepare(self, X, y, params, store=None, who=""):
+    def fit_prepare(self, X, y, params, memory=None, label=None):
         self.sample_rate = sample_rate(X)
         alone_key = None
         if self.alone is not None:
-            self.alone, X, alone_key = fit_alone(self.alone, X, y, params, store, who)
-
-        def call(encoder, X):
-            inputs = as_inputs(encoder.fit_prepare(X, y))
-            return None if is_lazy(inputs) else inputs
-
-        self.encoder, inputs, key = fitted(
-            self.encoder, X, call, store, what="fit_prepare", told=y, who=who
-        )
-        self.fit_keys = alone_key, key if inputs is not None else None
+            self.alone, X, alone_key = fit_alone(self.alone, X, y, params, memory, label)
+        child = CachedChild(self.encoder, memory, label)
+        inputs = child.fit_by(partial(fit_prepare, y=y), X)
+        self.encoder = child.estimator
+        self.fit_keys = alone_key, None if inputs is None else child.key
         return prepare(self.encoder, read(self.encoder, X)) if inputs is None else inputs
 
-    def prepare(self, X, store=None):
+    def prepare(self, X, memory=None):
         alone_key, key = self.fit_keys
         if self.alone is not None:
-            X = asked(self.alone, X, transform, store, alone_key, what="transform")
+            X = CachedChild(self.alone, memory, key=alone_key).transform(X)
         # inputs that are read from the column when a batch is drawn are not stored
-        store = None if key is None else store
-        return asked(self.encoder, X, prepare, store, key, what="prepare")
+        return CachedChild(self.encoder, memory if key else None, key=key).apply(prepare, X)
 
     def build_module(self):
         return self.encoder.build_module()
@@ -95,30 +91,28 @@ def is_lazy(inputs):
     return any(isinstance(source, LazyRows) for source in inputs.sources.values())
 
 
+def fit_prepare(encoder, X, y):
+    """Fit an encoder; inputs of the same rows, None if they are read when a batch is drawn."""
+    inputs = as_inputs(encoder.fit_prepare(X, y))
+    return None if is_lazy(inputs) else inputs
+
+
 def prepare(encoder, X):
-    """What an encoder prepares of a column."""
+    """Inputs that an encoder makes of a column."""
     return as_inputs(encoder.prepare(X))
 
 
-def transform(transformer, X):
-    """What a transformer makes of a column."""
-    return transformer.transform(X)
-
-
-def fit_alone(transformer, X, y, params, store, who):
+def fit_alone(transformer, X, y, params, memory, label):
     """Fit a transformer with its fit parameters, and transform the same rows.
 
     Returns
     -------
     transformer, features, key
-        As `fitted` gives them.
+        The key of a `CachedChild`.
     """
-
-    def call(transformer, X):
-        return fit_transform(transformer, X, y, {"fit": params, "fit_transform": params})
-
-    told = y, params
-    return fitted(transformer, X, call, store, what="fit_transform", told=told, who=who)
+    child = CachedChild(transformer, memory, label)
+    features = child.fit_transform(X, y, {"fit": params, "fit_transform": params})
+    return child.estimator, features, child.key
 
 
 class FeaturePart:
@@ -131,15 +125,15 @@ class FeaturePart:
         self.arguments = {"out_features": width, "dropout": dropout}
         self.fit_key = None
 
-    def fit_prepare(self, X, y, params, store=None, who=""):
+    def fit_prepare(self, X, y, params, memory=None, label=None):
         self.sample_rate = sample_rate(X)
-        self.alone, features, self.fit_key = fit_alone(self.alone, X, y, params, store, who)
+        self.alone, features, self.fit_key = fit_alone(self.alone, X, y, params, memory, label)
         features = self._check(features)
         self.mean, self.scale = mean_and_scale(features)
         return Inputs(features=DenseRows(features))
 
-    def prepare(self, X, store=None):
-        features = asked(self.alone, X, transform, store, self.fit_key, what="transform")
+    def prepare(self, X, memory=None):
+        features = CachedChild(self.alone, memory, key=self.fit_key).transform(X)
         return Inputs(features=DenseRows(self._check(features)))
 
     def build_module(self):

@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mmfusion._cache import open_store
+from sklearn_mmfusion._caching import open_memory
 from sklearn_mmfusion._composition import as_table, locate, select_rows, warn_absent_columns
 from sklearn_mmfusion._torch import FusionInputs, predict_row
 from sklearn_mmfusion._validation import noted
@@ -57,14 +57,14 @@ class PredictionMixin:
             as_table(X), getattr(self, "feature_names_in_", None), self.n_features_in_, self
         )
         warn_absent_columns(self._selections, where, self)
-        inputs, store = {}, open_store(self.memory, reading=True)
+        inputs, memory = {}, open_memory(self.memory)
         for selection, (name, part) in zip(self._selections, self._parts.items(), strict=True):
             data, present = select_rows(table, selection, where, as_series=part.wants_column)
             with noted(
                 f"Raised while preparing modality {name!r} of {type(self).__name__}. Rows are "
                 "counted among those where the modality is present."
             ):
-                inputs[name] = None if data is None else part.prepare(data, store), present
+                inputs[name] = None if data is None else part.prepare(data, memory), present
         return FusionInputs(inputs)
 
     def _decoded(self, X):

@@ -11,7 +11,7 @@ def join_cells(values, lengths, present):
 
     Parameters
     ----------
-    values : ndarray of shape (total, ...)
+    values : ndarray of shape (total, ...), which the column takes over
     lengths : ndarray of int of shape (n_present,)
         Length of each cell along the first axis.
     present : ndarray of shape (n_samples,), dtype=bool
@@ -24,10 +24,10 @@ def join_cells(values, lengths, present):
     """
     inner = values.shape[1:]
     if len(lengths) and (lengths == lengths[0]).all():
-        cells = TensorArray(values.reshape(len(lengths), lengths[0], *inner))
+        cells = TensorArray._adopt(values.reshape(len(lengths), lengths[0], *inner))
     else:
         shapes = np.column_stack([lengths, np.tile(inner, (len(lengths), 1))])
-        cells = TensorArray.from_flat(values.reshape(-1), shapes)
+        cells = TensorArray._adopt_flat(values.reshape(-1), shapes)
         cells = cells.astype(TensorDtype(values.dtype, (None, *inner)))
     if present.all():
         return cells

@@ -23,19 +23,18 @@ two checkouts would empty each other's folder.)
 
 import copy
 import copyreg
-import functools
 import inspect
+import io
 import os
 import pickle
 import sys
 import types
 import warnings
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, lru_cache, partial
 from importlib import metadata
 from numbers import Integral
 from pathlib import Path
-from timeit import default_timer
 from typing import NamedTuple
 
 import joblib
@@ -48,11 +47,15 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_memory
 
 from sklearn_mmfusion._composition import is_by_cell, is_frozen, n_frozen, read, steps_of
-from sklearn_mmfusion._sklearn import _message_with_time, _safe_indexing
+from sklearn_mmfusion._sklearn import _safe_indexing
 from sklearn_mmfusion.containers._base import RowViewArray
 from sklearn_mmfusion.containers._file import cell_digests, file_states, has_digests
 from sklearn_mmfusion.containers._storage import blake
 
+try:
+    import cloudpickle
+except ImportError:  # joblib before 1.6 brings its own
+    from joblib.externals import cloudpickle
 try:
     import fcntl
 except ImportError:  # Windows: two processes may compute the same, and the result is right
@@ -62,16 +65,11 @@ MEMORY = [str, os.PathLike, joblib.Memory, None]  # types of the parameter
 FOLDER = "sklearn_mmfusion"  # of all entries, in the folder of the memory
 FORMAT = 4  # of keys and entries: those of another format are never found
 LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "skorch", "torch", "pillow", "soundfile")
-SETTINGS = ("transform_output", "enable_metadata_routing", "array_api_dispatch", "assume_finite")
-STANDARD = sys.stdlib_module_names - {"__main__"}
 WITHOUT_TORCH = {"numpy", "scipy", "pandas", "sklearn", "joblib"}
 SCALARS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
-# Of instances of library classes: parameters that change no result; then a record of training,
-# seconds included, and the owner of a metadata request.
-IGNORED_PARAMS = {"verbose", "n_jobs", "memory"}
-IGNORED_STATE = IGNORED_PARAMS | {"history_", "owner"}
+IGNORED_PARAMS = {"verbose", "n_jobs", "memory"}  # of library classes: they change no result
+WRAPPED = ("__func__", "fget", "fset", "fn")  # in class methods, properties, conditional methods
 STACKED = np.ndarray | pd.DataFrame | sparse.spmatrix | sparse.sparray  # outputs kept per cell
-UNSEEDED = "has no seed. Set random_state=0, or another number, there or in the composition."
 
 
 # ------------------------------------------------------------------------------ children
@@ -104,7 +102,6 @@ class CachedChild:
     def fit(self, data, y=None, params=None):
         """Fit on some rows, with fit parameters."""
         self.fit_by(partial(_fit, y=y, params=params or {}), data)
-        return self
 
     def fit_transform(self, data, y=None, params=None):
         """Fit and transform the same rows.
@@ -178,12 +175,11 @@ class CachedChild:
 
     def _fit_now(self, function, data, label):
         """Fit; return what was fitted (a pipeline without its frozen steps) and the output."""
-        estimator, store = self.estimator, self.store
-        steps = steps_of(estimator)
+        estimator, steps = self.estimator, steps_of(self.estimator)
         if n_frozen(estimator) or len(steps) == 1 or steps[0] in (None, "passthrough"):
             learned, features = self._behind_frozen(data, label)
             return learned, function(learned, features)
-        memory, estimator.memory = estimator.memory, _FirstStep(store, label)
+        memory, estimator.memory = estimator.memory, _FirstStep(self.store.memory, label)
         try:
             return estimator, function(estimator, data)
         finally:
@@ -194,9 +190,8 @@ class CachedChild:
         estimator, frozen = self.estimator, n_frozen(self.estimator)
         if not frozen:
             return estimator, read(estimator, data)
-        child = CachedChild(estimator[:frozen] if frozen > 1 else estimator[0], None, label)
-        child.store = self.store
-        return estimator[frozen:], child.transform(data)
+        first = estimator[:frozen] if frozen > 1 else estimator[0]
+        return estimator[frozen:], CachedChild(first, self.store.memory, label).transform(data)
 
     def _ignored(self):
         """Parameters that no key holds, inside the estimator too."""
@@ -208,9 +203,8 @@ class CachedChild:
         return {**vars(self), "params": self._ignored()}
 
     def __setstate__(self, state):
-        params = state.pop("params")
         vars(self).update(state)
-        _set_params(self.estimator, params)
+        _set_params(self.estimator, self.params)
 
 
 def _fit(estimator, data, y, params):
@@ -235,20 +229,6 @@ def _set_params(estimator, params):
         estimator.set_params(**changed)
 
 
-@contextmanager
-def log_elapsed(owner, message, child):
-    """Print how long a "Fitting ..." took, as scikit-learn does; "Reading ..." of a stored fit.
-
-    A `message` of None prints nothing.
-    """
-    start = default_timer()
-    yield
-    if message is not None:
-        if child.store is not None and child.store.n_read and not child.store.n_computed:
-            message = message.replace("Fitting", "Reading", 1)
-        print(_message_with_time(owner, message, default_timer() - start))
-
-
 class _FirstStep:
     """Replaces a pipeline's `memory` in one fit: its first step goes through the store.
 
@@ -257,15 +237,14 @@ class _FirstStep:
 
     location = None  # the step itself is fitted, not a clone
 
-    def __init__(self, store, label):
-        self.store, self.label = store, label
+    def __init__(self, memory, label):
+        self.memory, self.label = memory, label
 
     def cache(self, fit_one, **options):
         def fit(step, X, y, **params):
-            if self.store is None:
+            child, self.memory = CachedChild(step, self.memory, self.label), None
+            if child.store is None:
                 return fit_one(step, X, y, **params)
-            child = CachedChild(step, self.store.memory, self.label)
-            child.store, self.store = self.store, None
             key_parts = "step", y, params.get("params")  # the others are for progress
             output = child.fit_by(lambda s, X: fit_one(s, X, y, **params)[0], X, *key_parts)
             return output, child.estimator
@@ -368,13 +347,14 @@ class Store:
             return []
 
     def _write(self, key, result, label):
+        buffer = io.BytesIO()
         try:
-            data = pickle.dumps(result)
+            _Pickler(buffer).dump(result)
         except Exception as error:
             message = f"{label} cannot be stored and is computed every time: {error}."
             warnings.warn(message, UserWarning, stacklevel=4)
             return
-        backend, place = self.memory.store_backend, [FOLDER, key]
+        backend, place, data = self.memory.store_backend, [FOLDER, key], buffer.getvalue()
         backend.clear_item(place)  # a damaged one
         try:
             backend.dump_item(place, blake(data) + data, verbose=0)
@@ -419,6 +399,24 @@ def _open_locked(path):
     return _open_locked(path)
 
 
+class _Pickler(cloudpickle.CloudPickler):
+    """Stores what a script or notebook defines with its code: workers cannot import it.
+
+    Where a class or function of that name and source is defined, it is taken: what is loaded by
+    value is another class than the script's, and cannot be pickled.
+    """
+
+    def reducer_override(self, obj):
+        if isinstance(obj, type | types.FunctionType) and obj.__module__ == "__main__":
+            return _from_main, (obj.__name__, source_of(obj), cloudpickle.dumps(obj))
+        return super().reducer_override(obj)
+
+
+def _from_main(name, source, by_value):
+    found = getattr(sys.modules["__main__"], name, None)
+    return found if found and source_of(found) == source else pickle.loads(by_value)
+
+
 # ------------------------------------------------------------------------------ keys
 
 
@@ -434,8 +432,7 @@ class Key(NamedTuple):
     """Key of a result, with what it takes to derive another from it."""
 
     hex: str
-    uses_torch: bool  # perhaps
-    devices: tuple
+    devices: tuple  # of torch; empty where nothing may use it
     roots: tuple  # of relative paths, for each encoder inside that reads texts as paths
 
     @classmethod
@@ -443,8 +440,10 @@ class Key(NamedTuple):
         """Key of an estimator by its parameters, of a frozen one by all it has learned."""
         walk = _Walk()
         digest = walk.digest(estimator).hex()
-        uses_torch = bool(walk.modules - WITHOUT_TORCH - STANDARD)
-        return cls(digest, uses_torch, tuple(sorted(walk.devices)), tuple(walk.roots))
+        devices = (
+            sorted(walk.devices) if walk.modules - WITHOUT_TORCH - sys.stdlib_module_names else ()
+        )
+        return cls(digest, tuple(devices), tuple(walk.roots))
 
 
 def key_of(*objects):
@@ -573,11 +572,12 @@ class _Walk:
         is_split = hasattr(obj, "get_n_splits") and getattr(obj, "shuffle", True) is False
         is_seeded = isinstance(state.get("random_state", 0), Integral)
         if not (is_seeded or is_split or self.frozen):
-            raise NoKeyError(UNSEEDED, "random_state")
+            raise NoKeyError("has no seed. Set it, there or in the composition", "random_state")
         if version_of(type(obj).__module__) is not None:
             # a forest's `estimator` is no parameter, and has no seed of its own
             params = obj.get_params(deep=False) if hasattr(obj, "get_params") else ("estimator",)
-            ignored = IGNORED_STATE | ({"estimator"} - set(params))
+            # a record of training, seconds included; the owner of a metadata request
+            ignored = IGNORED_PARAMS | {"history_", "owner"} | ({"estimator"} - set(params))
             state = {name: value for name, value in state.items() if name not in ignored}
         return self.digest({str(name): state[name] for name in sorted(state, key=str)})
 
@@ -595,21 +595,21 @@ class _Walk:
 # ------------------------------------------------------------------------------ code
 
 
-@functools.cache
+@cache
 def version_of(module):
     """Version of the library that a module belongs to, None of a user's module."""
     top = module.partition(".")[0]
     if top == __name__.partition(".")[0]:
         return package_hash()
-    if top in STANDARD:
+    if top in sys.stdlib_module_names:
         return sys.version
-    loaded = sys.modules.get(top)
+    loaded = None if top == "__main__" else sys.modules.get(top)
     places = [getattr(loaded, "__file__", None) or "", *getattr(loaded, "__path__", [])]
     is_library = any(name in p for name in ("site-packages", "dist-packages") for p in places)
     return str(getattr(loaded, "__version__", None) or _installed(top)) if is_library else None
 
 
-@functools.cache
+@cache
 def package_hash():
     """Hash of all source files of the package."""
     files = sorted(package_sources().items())
@@ -624,17 +624,25 @@ def package_sources():
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.py")}
 
 
-@functools.lru_cache(maxsize=256)
+@lru_cache(maxsize=256)
 def source_of(obj):
     """Source of a class or function, read once per process, as near to its import as can be.
 
     Raises
     ------
     NoKeyError
-        If it cannot be read: written in C, typed into a shell, or not the only one of its name.
+        If it cannot be read: written in C, or typed into a shell.
     """
     try:
-        return inspect.getsource(obj)
+        if not isinstance(obj, type) or obj.__module__ != "__main__":
+            return inspect.getsource(obj)
+        # a worker or notebook does not find the class statement of a script, only its methods
+        texts = []
+        for name, member in sorted(vars(obj).items()):
+            inner = [member, *(getattr(member, part, None) for part in WRAPPED)]
+            texts += [name, *map(inspect.getsource, filter(inspect.isfunction, inner))]
+            texts += [repr(member)] if type(member) in (*SCALARS, list, tuple, dict) else []
+        return repr(texts)
     except (OSError, TypeError, SyntaxError) as error:
         raise NoKeyError(f"has no key: no source of {obj.__qualname__} ({error})") from error
 
@@ -648,10 +656,9 @@ def environment(key):
     Of torch only if something inside may use it: whether it is loaded differs between processes.
     CUDA is left alone unless it is used: nothing but the device "auto" looks for a GPU.
     """
-    config = get_config()
     parts = [FORMAT, package_hash(), sys.version, *map(_installed, LIBRARIES)]
-    parts += [str(config[name]) for name in SETTINGS]
-    if not key.uses_torch:
+    parts += [repr(sorted(get_config().items()))]
+    if not key.devices:
         return parts
     import torch
 
@@ -663,7 +670,7 @@ def environment(key):
     return [*parts, torch.backends.mkldnn.enabled, torch.backends.cudnn.allow_tf32]
 
 
-@functools.cache
+@cache
 def _installed(library):
     try:
         return metadata.version(library)
@@ -685,7 +692,6 @@ def _column(array):
 
 # What decides about equality, of objects that pickle in more ways than one.
 CONVERSIONS = [
-    (np.generic, np.asarray),
     (pd.Series, lambda series: (series.name, series.attrs, series.index, series.array)),
     (pd.DataFrame, lambda f: (f.columns, f.attrs, f.index, [c.array for _, c in f.items()])),
     (pd.api.extensions.ExtensionArray, _column),

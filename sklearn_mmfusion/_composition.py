@@ -9,9 +9,11 @@ import hashlib
 import inspect
 import sys
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
+from timeit import default_timer
 
 import numpy as np
 import pandas as pd
@@ -26,6 +28,7 @@ from sklearn_mmfusion._sklearn import (
     _BaseComposition,
     _check_method_params,
     _get_feature_names,
+    _message_with_time,
     _safe_indexing,
     _set_random_states,
     _VisualBlock,
@@ -487,6 +490,20 @@ def wants_column(estimator):
 def is_encoder(estimator):
     """Whether an estimator follows the encoder protocol (`BaseModalityEncoder` tells it)."""
     return all(hasattr(estimator, name) for name in ("fit_prepare", "prepare", "build_module"))
+
+
+@contextmanager
+def log_elapsed(owner, message, child):
+    """Print how long a "Fitting ..." took, as scikit-learn does; "Reading ..." of a cached fit.
+
+    A `message` of None prints nothing; `child` is a `CachedChild`.
+    """
+    start = default_timer()
+    yield
+    if message is not None:
+        if child.store is not None and child.store.n_read and not child.store.n_computed:
+            message = message.replace("Fitting", "Reading", 1)
+        print(_message_with_time(owner, message, default_timer() - start))
 
 
 def read(estimator, data):

@@ -601,6 +601,9 @@ SCRIPT = """
     import pickle, sys
     import numpy as np
     from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_validate
+    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer
     from sklearn_mmfusion import FusionTransformer
 
@@ -619,17 +622,22 @@ SCRIPT = """
     if __name__ == "__main__":
         X = np.random.default_rng(0).normal(size=(30, 2))
         children = [("a", Mine(), [0]), ("b", FunctionTransformer(plus), [1])]
-        fused = FusionTransformer(children, memory=sys.argv[1] + "/memory").fit(X)
-        found = fused.named_transformers_
+        fused = FusionTransformer(children, memory=sys.argv[1] + "/memory")
+        if sys.argv[2] == "workers first":
+            model = make_pipeline(fused, LogisticRegression())
+            folds = [(range(30), [0, 1])] * 2
+            cross_validate(model, X, np.arange(30) % 2, cv=folds, n_jobs=2)
+        found = fused.fit(X, np.arange(30) % 2).named_transformers_
         assert type(found["a"]) is Mine
         assert found["b"].func is plus
         pickle.dumps(found)
 """
 
 
-def test_classes_and_functions_of_a_script_are_cached(tmp_path, script_environment):
+@pytest.mark.parametrize("first", ["alone", "workers first"])
+def test_classes_and_functions_of_a_script_are_cached(tmp_path, script_environment, first):
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
     command = [sys.executable, "-W", "error", str(tmp_path / "script.py"), str(tmp_path)]
-    for _ in range(2):
-        subprocess.run(command, env=script_environment, check=True)
+    for what in (first, "alone"):
+        subprocess.run([*command, what], env=script_environment, check=True)
     assert (tmp_path / "log").read_text().splitlines() == ["fit"]

@@ -216,7 +216,7 @@ def test_unseeded_is_fitted_each_time_with_a_warning(tmp_path):
     log = tmp_path / "log"
     for _ in range(2):
         made = triples(str(log), random_state=None)
-        message = r"modality '(a|b|c)' cannot be cached .* 'random_state' has no seed. Set random_"
+        message = r"modality '(a|b|c)' cannot be cached .* 'random_state' has no seed. Set it"
         with pytest.warns(UserWarning, match=message) as told:
             fused = FusionTransformer(made, memory=str(tmp_path / "memory")).fit(X, y)
             fused.transform(X)

@@ -31,10 +31,10 @@ LAYERS = [
 LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
 SIBLINGS_ALLOWED = {("datasets", "io"), ("_caching", "_composition")}
 
-# Every plain install has these (joblib comes with scikit-learn); the rest is imported where
+# Every plain install has these (the last two come with scikit-learn); the rest is imported where
 # it is used.
 HARD_DEPENDENCIES = {"numpy", "scipy", "pandas", "sklearn", "torch", "skorch"}
-HARD_DEPENDENCIES |= {"joblib"}
+HARD_DEPENDENCIES |= {"joblib", "cloudpickle"}
 ONLY_IN = {"skorch": {"_skorch"}}
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from sklearn_mmfusion._caching import log_elapsed
+from sklearn_mmfusion._composition import log_elapsed
 from sklearn_mmfusion._validation import noted
 from sklearn_mmfusion.cross_decomposition._base import Block, block_mean, side_by_side
 

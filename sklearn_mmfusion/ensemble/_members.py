@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from sklearn_mmfusion._caching import CachedChild, log_elapsed
-from sklearn_mmfusion._composition import TripleComposition, seeded_clone
+from sklearn_mmfusion._caching import CachedChild
+from sklearn_mmfusion._composition import TripleComposition, log_elapsed, seeded_clone
 from sklearn_mmfusion._passthrough import as_transformer
 from sklearn_mmfusion._sklearn import _check_method_params, _safe_indexing
 from sklearn_mmfusion._validation import noted

@@ -65,7 +65,7 @@ MEMORY = [str, os.PathLike, joblib.Memory, None]  # types of the parameter
 FOLDER = "sklearn_mmfusion"  # of all entries, in the folder of the memory
 FORMAT = 4  # of keys and entries: those of another format are never found
 LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "skorch", "torch", "pillow", "soundfile")
-WITHOUT_TORCH = {"numpy", "scipy", "pandas", "sklearn", "joblib"}
+WITHOUT_TORCH = {"numpy", "scipy", "pandas", "sklearn", "joblib"} | sys.stdlib_module_names
 SCALARS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 IGNORED_PARAMS = {"verbose", "n_jobs", "memory"}  # of library classes: they change no result
 WRAPPED = ("__func__", "fget", "fset", "fn")  # in class methods, properties, conditional methods
@@ -440,9 +440,7 @@ class Key(NamedTuple):
         """Key of an estimator by its parameters, of a frozen one by all it has learned."""
         walk = _Walk()
         digest = walk.digest(estimator).hex()
-        devices = (
-            sorted(walk.devices) if walk.modules - WITHOUT_TORCH - sys.stdlib_module_names else ()
-        )
+        devices = sorted(walk.devices) if walk.modules - WITHOUT_TORCH else ()
         return cls(digest, tuple(devices), tuple(walk.roots))
 
 

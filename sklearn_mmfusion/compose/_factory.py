@@ -36,7 +36,7 @@ def make_fusion_transformer(
     n_jobs : int or None, default=None
         Transformers to fit or apply at once.
     memory : str, pathlib.Path, joblib.Memory or None, default=None
-        Where to keep fitted transformers and their output.
+        Cache of fitted transformers and their output.
     random_state : int, RandomState instance or None, default=None
         Root of all transformers' seeds.
     verbose : bool, default=False

@@ -67,10 +67,10 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         Fits (modalities times folds) to run at once. None means 1 unless in a joblib context, -1
         all cores.
     memory : str, pathlib.Path, joblib.Memory or None, default=None
-        Where to keep fitted estimators and their answers: a folder, or an object that has one. An
+        Cache of fitted estimators and their predictions: a folder, or an object that has one. An
         estimator with equal parameters that meets equal rows again, such as in the other
-        candidates of a search, is read from there, as :class:`FusionTransformer` tells. None
-        keeps nothing.
+        candidates of a search, is read from there; see the Notes of :class:`FusionTransformer`.
+        None caches nothing. A pickle of a fitted model has no `memory`.
     random_state : int, RandomState instance or None, default=None
         Every `random_state` inside each estimator is set from this and the modality's name, so
         that adding a modality changes no other. None leaves them as they are.

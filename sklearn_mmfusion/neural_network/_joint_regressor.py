@@ -139,10 +139,11 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         Whether `fit` starts from the weights, vocabulary and scales of the last fit.
 
     memory : str, pathlib.Path, joblib.Memory or None, default=None
-        Where to keep what comes before training, a folder or an object that has one: prepared
-        cells (token ids, log-mel frames), transformers fitted first and their features. Other
-        candidates of a search read it from there, as :class:`FusionTransformer` tells, unless
-        they set a parameter of that encoder. None keeps nothing; it needs a `random_state`.
+        Cache of what comes before training, a folder or an object that has one: prepared cells
+        (token ids, log-mel frames), transformers fitted first and their features. Other candidates
+        of a search read it from there unless they set a parameter of that encoder; see the Notes of
+        :class:`FusionTransformer`. None caches nothing; it needs a `random_state`. A pickle of a
+        fitted model has no `memory`.
 
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and dropout, and of every `random_state` inside the triples. Pass

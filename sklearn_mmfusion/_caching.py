@@ -102,7 +102,11 @@ class CachedChild:
 
     def fit(self, data, y=None, params=None):
         """Fit on some rows, with fit parameters."""
-        self.fit_by(partial(_fit, y=y, params=params or {}), data)
+        params = params or {}
+        if self.store is None:
+            self.estimator.fit(read(self.estimator, data), y, **params)
+        else:
+            self.fit_by(partial(_fit, y=y, params=params), data)
 
     def fit_transform(self, data, y=None, params=None):
         """Fit and transform the same rows.
@@ -113,13 +117,18 @@ class CachedChild:
             Of "fit_transform" where the estimator has such a method, else of "fit" and "transform".
         """
         params = params or {}
-        if self.store is not None and is_frozen(self.estimator) and not any(params.values()):
+        if self.store is None:
+            return _fit_transform(self.estimator, read(self.estimator, data), y, params)
+        if is_frozen(self.estimator) and not any(params.values()):
             return self.transform(data)
         return self.fit_by(partial(_fit_transform, y=y, params=params), data)
 
     def transform(self, data, params=None):
         """Transform other rows."""
-        return self.apply(partial(_transform, params=params or {}), data, by_cell=not params)
+        params = params or {}
+        if self.store is None:
+            return self.estimator.transform(read(self.estimator, data), **params)
+        return self.apply(partial(_transform, params=params), data, by_cell=not params)
 
     def fit_by(self, function, data, *key_parts):
         """Output of ``function(estimator, data)``, which fits the estimator on these rows.

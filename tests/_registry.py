@@ -5,8 +5,9 @@ registry with the public names, so that a new estimator cannot be left out.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -190,7 +191,7 @@ def _make_of_encoders(cls, **params):
 fusion_transformer = of_encoders(FusionTransformer)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """One estimator: how to make it, what it reads, and what it can do.
 
@@ -209,11 +210,18 @@ class Entry:
     tags: frozenset
 
     def fitted(self, **params):
-        """A fitted estimator."""
-        return self.make(**params).fit(self.X(), self.y())
+        """A fitted estimator; with the default parameters a copy of one fit per process."""
+        if params:
+            return self.make(**params).fit(self.X(), self.y())
+        return deepcopy(_fit_default(self))
 
     def __str__(self):
         return self.name
+
+
+@cache
+def _fit_default(entry):
+    return entry.make().fit(entry.X(), entry.y())
 
 
 def _entry(name, make, X, tags, small, other, y=classes):

@@ -101,28 +101,38 @@ def small_estimators():
         FusionTransformer([image, ("table", StandardScaler(), slice(None))], random_state=0),
         LateFusionClassifier([image, ("table", LogisticRegression(), slice(None))], random_state=0),
         LateFusionRegressor([image, ("table", Ridge(), slice(None))], random_state=0),
-        *small_joints(),
+        *small_joints("classifier", ["alone", "gated"]),
+        *small_joints("regressor", ["alone", "pretrained"]),
     ]
 
 
-def small_joints():
-    """Joint networks over a plain table: of two modalities, and of the table as the only one."""
+def small_joints(kind, networks):
+    """Joint networks over a plain table: of the table alone, and of it and an image of it."""
     table = ("table", "passthrough", slice(None))
     image = ("image", ImageEncoder(**SMALL_IMAGE), slice(None))
-    small = {**SMALL_JOINT, "max_epochs": 20}
-    return [
-        cls(triples, **small, **params)
-        for cls in (JointFusionClassifier, JointFusionRegressor)
-        for triples, params in [
-            ([table], {}),
-            ([image, table], {"fusion": "gated"}),
-            ([image, table], {"fusion": "logits", "pretrain": True}),
-        ]
-    ]
+    cls = {"classifier": JointFusionClassifier, "regressor": JointFusionRegressor}[kind]
+    small = {**SMALL_JOINT, "max_epochs": 8, "lr": 0.05}
+    # The two networks of two modalities train once, the one of one modality refits as well.
+    once = {**small, "max_epochs": 12, "early_stopping": False}
+    joints = {
+        "alone": cls([table], **small),
+        "gated": cls([image, table], **once, fusion="gated"),
+        "pretrained": cls([image, table], **once, fusion="logits", pretrain=True),
+    }
+    return [joints[name] for name in networks]
 
 
 @parametrize_with_checks(small_estimators(), expected_failed_checks=expected_failures)
 def test_scikit_learn_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [*small_joints("classifier", ["pretrained"]), *small_joints("regressor", ["gated"])],
+    expected_failed_checks=expected_failures,
+)
+def test_scikit_learn_check_of_other_joint_networks(estimator, check):
     check(estimator)
 
 

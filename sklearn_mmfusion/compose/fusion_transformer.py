@@ -269,7 +269,6 @@ transformer, default="concat"
     # -------------------------------------------------------------------------- fit, transform
 
     @_fit_context(prefer_skip_nested_validation=False)
-    @all_or_nothing
     def fit(self, X, y=None, **params):
         """Fit every transformer on the rows that have its modality, then the fusion.
 
@@ -288,11 +287,11 @@ transformer, default="concat"
         self : object
             Fitted transformer.
         """
-        self._fit(X, y, params, "fit")
+        with all_or_nothing(self):
+            self._fit(X, y, params, "fit")
         return self
 
     @_fit_context(prefer_skip_nested_validation=False)
-    @all_or_nothing
     def fit_transform(self, X, y=None, **params):
         """Fit, and return the fused features of X.
 
@@ -312,7 +311,8 @@ transformer, default="concat"
         X_t : ndarray or CSR matrix of shape (n_samples, n_features_out), dtype=float32
             The fused features.
         """
-        return self._fit(X, y, params, "fit_transform")
+        with all_or_nothing(self):
+            return self._fit(X, y, params, "fit_transform")
 
     def transform(self, X, **params):
         """Compute and fuse the features of X.

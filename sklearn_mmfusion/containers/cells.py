@@ -79,6 +79,12 @@ class Cells:
         self.rows = np.flatnonzero(~np.asarray(column.isna())) if rows is None else rows
         self.is_file = isinstance(column, FileArray)
         self.each = self.is_file or getattr(column, "is_ragged", False)
+        self._base_rows = None  # of cells that all have one shape, and need no other
+        if isinstance(column, TensorArray) and not self.each and len(self.rows):
+            shape = column.dtype.cell_shape
+            if self.kind.shapes and not (len(shape) == 1 and self.kind.flat is not None):
+                self.check_shape(shape, self.rows[0])
+                self._base_rows = column._rows[self.rows]
 
     def __len__(self):
         return len(self.rows)
@@ -94,7 +100,8 @@ class Cells:
         shape = self.column.dtype.cell_shape
         if len(shape) == 1 and self.kind.flat is not None:
             return self.read(slice(0, 1))[0].shape
-        self.check_shape(shape, self.rows[0])
+        if self._base_rows is None:
+            self.check_shape(shape, self.rows[0])
         return shape
 
     def read(self, batch=slice(None)):
@@ -126,7 +133,10 @@ class Cells:
         -------
         cells : ndarray of shape (n, ...) or list of ndarray, as `read` returns them
         """
-        rows, cells = self.rows[batch], self.read(batch)
+        rows = self.rows[batch]
+        if self._base_rows is not None:
+            return self._finite(self.column._storage.gather(self._base_rows[batch]), rows)
+        cells = self.read(batch)
         if self.each:
             return [self._finite(c[None], [row])[0] for c, row in zip(cells, rows, strict=True)]
         return self._finite(cells, rows)

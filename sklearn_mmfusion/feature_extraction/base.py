@@ -80,7 +80,6 @@ class BaseModalityEncoder(
     }
 
     @_fit_context(prefer_skip_nested_validation=True)
-    @all_or_nothing
     def fit(self, X, y, sample_weight=None, groups=None):
         """Learn features that predict ``y``.
 
@@ -100,40 +99,41 @@ class BaseModalityEncoder(
         -------
         self : object
         """
-        check_module(self)
-        column = check_column(self, X, reset=True)
-        estimator_name = type(self).__name__
-        y = check_y(y, len(column), estimator_name=estimator_name)
-        groups = check_groups(groups, len(column), estimator_name=estimator_name)
-        weight = check_weight(sample_weight, len(column), estimator_name=estimator_name)
-        # An absent row, or one of weight zero, takes part in nothing that is learned.
-        taken = ~np.asarray(column.isna())
-        rows = np.flatnonzero(taken if weight is None else taken & (weight > 0))
-        if len(rows) < 2:
-            raise ValueError(
-                f"{estimator_name}: X has n_samples={len(column)}, of which {len(rows)} are "
-                "present and have a weight; a minimum of 2 such rows is required."
+        with all_or_nothing(self):
+            check_module(self)
+            column = check_column(self, X, reset=True)
+            estimator_name = type(self).__name__
+            y = check_y(y, len(column), estimator_name=estimator_name)
+            groups = check_groups(groups, len(column), estimator_name=estimator_name)
+            weight = check_weight(sample_weight, len(column), estimator_name=estimator_name)
+            # An absent row, or one of weight zero, takes part in nothing that is learned.
+            taken = ~np.asarray(column.isna())
+            rows = np.flatnonzero(taken if weight is None else taken & (weight > 0))
+            if len(rows) < 2:
+                raise ValueError(
+                    f"{estimator_name}: X has n_samples={len(column)}, of which {len(rows)} are "
+                    "present and have a weight; a minimum of 2 such rows is required."
+                )
+            y, weight, groups = (None if v is None else v[rows] for v in (y, weight, groups))
+            target = encode_target(
+                y, len(rows), estimator_name=estimator_name, target_type=self.target_type
             )
-        y, weight, groups = (None if v is None else v[rows] for v in (y, weight, groups))
-        target = encode_target(
-            y, len(rows), estimator_name=estimator_name, target_type=self.target_type
-        )
-        weight = combine_weights(
-            weight, self.class_weight, y, estimator_name=estimator_name, kind=target.kind
-        )
-        self._n_features_out = self.n_components
-        warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
-        cells = Cells(self, column, rows)
-        inputs = self._prepare(cells) if warm else self._learn_inputs(cells)
-        weights = self._remember_target(target)
-        self._module_spec = self._describe_module()
-        trainer = Trainer(training_config(self, target, self._fitted_loss))
-        self.module_, self.history_, self.n_iter_ = trainer.train(
-            self._build_module, inputs, target, weight, groups, weights
-        )
-        vars(self).pop("classes_", None)
-        if target.classes is not None:
-            self.classes_ = target.classes
+            weight = combine_weights(
+                weight, self.class_weight, y, estimator_name=estimator_name, kind=target.kind
+            )
+            self._n_features_out = self.n_components
+            warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
+            cells = Cells(self, column, rows)
+            inputs = self._prepare(cells) if warm else self._learn_inputs(cells)
+            weights = self._remember_target(target)
+            self._module_spec = self._describe_module()
+            trainer = Trainer(training_config(self, target, self._fitted_loss))
+            self.module_, self.history_, self.n_iter_ = trainer.train(
+                self._build_module, inputs, target, weight, groups, weights
+            )
+            vars(self).pop("classes_", None)
+            if target.classes is not None:
+                self.classes_ = target.classes
         return self
 
     def fit_transform(self, X, y=None, sample_weight=None, groups=None):
@@ -203,7 +203,6 @@ class BaseModalityEncoder(
         check_is_fitted(self)
         return evidence_of(self._compute(X, self.module_, self._n_outputs))
 
-    @all_or_nothing
     def fit_prepare(self, X, y=None):
         """Learn what preparing cells needs, without training, and prepare them.
 
@@ -220,15 +219,16 @@ class BaseModalityEncoder(
         inputs : Inputs
             See `prepare`.
         """
-        check_module(self)
-        self._validate_params()
-        column = check_column(self, X, reset=True)
-        inputs = self._learn_inputs(Cells(self, column, np.arange(len(column))))
-        self._n_features_out = self.n_components
-        self._module_spec = self._describe_module()
-        for name in ("module_", "classes_", "history_", "n_iter_"):  # of another vocabulary
-            vars(self).pop(name, None)
-        return inputs
+        with all_or_nothing(self):
+            check_module(self)
+            self._validate_params()
+            column = check_column(self, X, reset=True)
+            inputs = self._learn_inputs(Cells(self, column, np.arange(len(column))))
+            self._n_features_out = self.n_components
+            self._module_spec = self._describe_module()
+            for name in ("module_", "classes_", "history_", "n_iter_"):  # of another vocabulary
+                vars(self).pop(name, None)
+            return inputs
 
     def prepare(self, X):
         """Turn cells into what the network reads.

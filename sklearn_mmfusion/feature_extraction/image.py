@@ -192,10 +192,10 @@ class ImageEncoder(BaseModalityEncoder):
         self._layout = self._find_layout(cells)
         inputs = self._prepare(cells)
         source, channels = inputs.sources["pixels"], self._layout["channels"]
-        every = np.arange(len(cells))
         slices = row_slices(len(cells), channels * np.prod(self._layout["size"]))
         mean, variance = mean_and_variance(
-            np.moveaxis(source.read(every[part]), 1, -1).reshape(-1, channels) for part in slices
+            np.moveaxis(source.convert(source.read(part), part), 1, -1).reshape(-1, channels)
+            for part in slices
         )
         scale = np.sqrt(variance)
         # A constant image has no spread: dividing by one leaves zeros.
@@ -223,14 +223,14 @@ class ImageEncoder(BaseModalityEncoder):
         return {"size": (int(height), int(width)), "channels": int(channels), "first": first}
 
     def _prepare(self, cells):
-        def read(batch):
-            pixels, rows = cells.read_finite(batch), cells.rows[batch]
+        def arrange(pixels, batch):
+            rows = cells.rows[batch]
             if not cells.each:
                 return self._arrange(pixels, cells, rows[0])
             pairs = zip(pixels, rows, strict=True)
             return np.concatenate([self._arrange(each[None], cells, row) for each, row in pairs])
 
-        return Inputs(pixels=LazyRows(len(cells), read))
+        return Inputs(pixels=LazyRows(len(cells), cells.read_finite, arrange))
 
     def _arrange(self, pixels, cells, row):
         """Images of one size, the first from `row` -> (n, channels, height, width)."""

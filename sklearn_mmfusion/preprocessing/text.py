@@ -161,7 +161,6 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         self.max_features = max_features
 
     @_fit_context(prefer_skip_nested_validation=True)
-    @all_or_nothing
     def fit(self, X, y=None):
         """Learn the vocabulary.
 
@@ -175,8 +174,9 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         -------
         self : object
         """
-        texts = as_texts(check_column(self, X, reset=True))
-        return self.fit_clean(clean_texts((t for t in texts if t is not None), self.lowercase))
+        with all_or_nothing(self):
+            texts = as_texts(check_column(self, X, reset=True))
+            return self.fit_clean(clean_texts((t for t in texts if t is not None), self.lowercase))
 
     def fit_clean(self, texts):
         """Learn the vocabulary of texts that are clean already.

@@ -226,7 +226,6 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    @all_or_nothing
     def fit(self, X, y, **params):
         """Fit a classifier for each modality on the rows that have it, then the rule.
 
@@ -245,7 +244,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         self : object
             Fitted classifier.
         """
-        return self._fit(X, y, params)
+        with all_or_nothing(self):
+            return self._fit(X, y, params)
 
     @available_if(_has_probabilities)
     def predict_proba(self, X):

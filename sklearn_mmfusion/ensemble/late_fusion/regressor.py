@@ -179,7 +179,6 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    @all_or_nothing
     def fit(self, X, y, **params):
         """Fit a regressor for each modality on the rows that have it, then the rule.
 
@@ -198,7 +197,8 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         self : object
             Fitted regressor.
         """
-        return self._fit(X, y, params)
+        with all_or_nothing(self):
+            return self._fit(X, y, params)
 
     def predict(self, X, return_std=False):
         """Predict numbers.

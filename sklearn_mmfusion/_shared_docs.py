@@ -201,11 +201,11 @@ The latter two act where the fusion projects the modalities into one space ("sum
         ),
         "memory": (
             "str, pathlib.Path, joblib.Memory or None",
-            "Where to keep what is computed before training, a folder or an object that has one: "
-            "prepared cells (token ids, log-mel frames), transformers fitted first and their "
-            "features. Other candidates of a search read it from there, as "
-            ":class:`FusionTransformer` describes, unless they set a parameter of that encoder. "
-            "None keeps nothing. It needs a `random_state`.",
+            "Cache of what comes before training, a folder or an object that has one: prepared "
+            "cells (token ids, log-mel frames), transformers fitted first and their features. "
+            "Other candidates of a search read it from there, unless they set a parameter of that "
+            "encoder; see the Notes of :class:`FusionTransformer`. None caches nothing. It needs a "
+            "`random_state`. A pickle of a fitted model has no `memory`.",
         ),
         "random_state": (
             "int, RandomState instance or None",
@@ -221,10 +221,10 @@ The latter two act where the fusion projects the modalities into one space ("sum
         ),
         "memory": (
             "str, pathlib.Path, joblib.Memory or None",
-            "Where to keep fitted estimators and their predictions: a folder, or an object that "
-            "has one. An estimator with equal parameters and equal rows, such as in other "
-            "candidates of a search, is read from there, as :class:`FusionTransformer` describes. "
-            "None keeps nothing.",
+            "Cache of fitted estimators and their predictions: a folder, or an object that has "
+            "one. An estimator with equal parameters and equal rows, such as in other candidates "
+            "of a search, is read from there; see the Notes of :class:`FusionTransformer`. None "
+            "caches nothing. A pickle of a fitted model has no `memory`.",
         ),
         "random_state": (
             "int, RandomState instance or None",

@@ -22,7 +22,7 @@ LAYERS = [
     {"_torch", "containers", "modules"},
     {"_losses", "_columns", "_routing"},
     {"_targets", "_triples", "preprocessing", "datasets"},
-    {"_skorch", "_cache"},
+    {"_skorch", "_caching"},
     {"feature_extraction", "cross_decomposition"},
     {"neural_network", "compose"},
     {"ensemble"},

@@ -212,8 +212,8 @@ def check_column(estimator, X, *, reset):
         table = _check_table(estimator, X, reset)
         given = np.asarray(X)
         # Whole numbers keep their type, which says how loud a sample or how bright a pixel is.
-        return TensorArray(given if given.dtype.kind in "iub" else table)
-    column = as_column(cells, name=getattr(cells, "name", None))
+        return TensorArray(given if given.dtype.kind in "iub" else table, copy=False)
+    column = as_column(cells, name=getattr(cells, "name", None), copy=False)
     if estimator._reads.files is not None and not isinstance(column, TensorArray | FileArray):
         column = _read_as_paths(column, estimator)
     if isinstance(column, np.ndarray):
@@ -334,6 +334,7 @@ def join_cells(values, lengths, present):
     Parameters
     ----------
     values : ndarray of shape (total, ...)
+        The column takes it over.
     lengths : ndarray of int of shape (n_present,)
         Length of each cell along the first axis.
     present : ndarray of shape (n_samples,), dtype=bool
@@ -346,10 +347,10 @@ def join_cells(values, lengths, present):
     """
     inner = values.shape[1:]
     if len(lengths) and (lengths == lengths[0]).all():
-        cells = TensorArray(values.reshape(len(lengths), lengths[0], *inner))
+        cells = TensorArray._adopt(values.reshape(len(lengths), lengths[0], *inner))
     else:
         shapes = np.column_stack([lengths, np.tile(inner, (len(lengths), 1))])
-        cells = TensorArray.from_flat(values.reshape(-1), shapes)
+        cells = TensorArray._adopt_flat(values.reshape(-1), shapes)
         cells = cells.astype(TensorDtype(values.dtype, (None, *inner)))
     if present.all():
         return cells

@@ -19,21 +19,23 @@ _ACCEPTED = (
 )
 
 
-def as_column(values, *, name=None, sample_rate=None):
+def as_column(values, *, name=None, sample_rate=None, copy=True):
     """Convert anything a column can be made of, once.
 
     Parameters
     ----------
     values : array-like of n cells
         Series and Index give their array. An ndarray (or torch tensor) of two or more axes
-        becomes a TensorArray over it, without a copy; a sequence or object array of arrays,
-        nested lists, PIL images or tensors becomes a TensorArray; of text a str array; of
-        `pathlib` paths a FileArray; numbers stay a 1-D array. polars Series of lists, arrays,
-        text and numbers are accepted.
+        becomes a TensorArray; so does a sequence or object array of arrays, nested lists, PIL
+        images or tensors; text becomes a str array, `pathlib` paths a FileArray; numbers stay a
+        1-D array. polars Series of lists, arrays, text and numbers are accepted.
     name : str or None, default=None
         Name of the column, for messages.
     sample_rate : float or None, default=None
         Samples per second, in Hz; only for arrays and files.
+    copy : bool, default=True
+        Whether to copy an ndarray of two or more axes; False shares its memory (see `TensorArray`).
+        Memory maps and extension arrays are never copied.
 
     Returns
     -------
@@ -65,13 +67,15 @@ def as_column(values, *, name=None, sample_rate=None):
         if isinstance(values, ExtensionArray):
             column = _from_arrow(values, sample_rate)
         elif _is_polars(values):
-            column = _from_polars(values, sample_rate)
+            column = _from_polars(values, sample_rate, copy)
         elif isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
             raise TypeError(f"got {type(values).__name__}; {_ACCEPTED}")
         else:
             values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
-            is_array = isinstance(values, np.ndarray)
-            column = (_from_ndarray if is_array else _from_cells)(values, sample_rate)
+            if isinstance(values, np.ndarray):
+                column = _from_ndarray(values, sample_rate, copy)
+            else:
+                column = _from_cells(values, sample_rate)
         if len(column) and np.ndim(column) != 1:
             raise TypeError(f"got an array of shape {np.shape(column)}; {_ACCEPTED}")
         return _with_rate(column, sample_rate)
@@ -81,7 +85,7 @@ def as_column(values, *, name=None, sample_rate=None):
         raise type(error)(f"column {name!r}: {error}") from error
 
 
-def _from_ndarray(values, sample_rate):
+def _from_ndarray(values, sample_rate, copy):
     if values.dtype == object and values.ndim > 1:
         raise TypeError(
             f"got an object array of shape {values.shape}; a column has one axis. An object "
@@ -94,7 +98,7 @@ def _from_ndarray(values, sample_rate):
     if values.dtype.kind == "U":
         return _text(values.tolist())
     if values.ndim > 1:
-        return TensorArray(values, sample_rate=sample_rate)
+        return TensorArray(values, sample_rate=sample_rate, copy=copy)
     if values.dtype.kind not in "biufcMm":
         raise TypeError(f"got an array of {values.dtype}; {_ACCEPTED}")
     return values
@@ -116,11 +120,11 @@ def is_polars_frame(X):
     return _is_polars(X) and (hasattr(X, "get_columns") or hasattr(X, "collect"))
 
 
-def _from_polars(values, sample_rate):
+def _from_polars(values, sample_rate, copy):
     if str(values.dtype) in ("String", "Object"):
         return _from_cells(values.to_list(), sample_rate)
     if not values.dtype.is_nested():
-        return _from_ndarray(values.to_numpy(), sample_rate)
+        return _from_ndarray(values.to_numpy(), sample_rate, copy)
     inner = getattr(values.dtype, "inner", None)
     if inner is None:
         raise TypeError(f"got a polars column of {values.dtype}; {_ACCEPTED}")
@@ -216,13 +220,17 @@ def _with_rate(column, sample_rate):
     return column.astype(wanted)
 
 
-def multimodal_frame(*, index=None, **columns):
+def multimodal_frame(*, index=None, copy=True, **columns):
     """Build an ordinary DataFrame whose columns are modalities.
 
     Parameters
     ----------
     index : array-like of shape (n,) or pandas.Index, default=None
         Row labels; by default those of the first Series given, else 0, 1, ....
+    copy : bool, default=True
+        Whether to copy ndarrays, once. False shares their memory: the frame then changes with
+        them, and with ``memory=`` their content is hashed in full each time. Memory maps, Series
+        and columns made before are never copied.
     **columns : array-like of n cells
         Name and contents of each column, as `as_column` takes them.
 
@@ -244,8 +252,8 @@ def multimodal_frame(*, index=None, **columns):
 
     Notes
     -----
-    Arrays are not copied: they are the base of their column and must not be modified while the
-    frame is in use.
+    A column owns its copy of an array, and slices of the frame share it. Data too large to be held
+    twice can be memory-mapped: ``np.load(path, mmap_mode="r")``.
 
     Examples
     --------
@@ -261,7 +269,9 @@ def multimodal_frame(*, index=None, **columns):
     """
     if not columns:
         raise ValueError("multimodal_frame needs at least one column, as name=values")
-    made = {name: as_column(values, name=name) for name, values in columns.items()}
+    made = {name: as_column(values, name=name, copy=copy) for name, values in columns.items()}
+    if copy:  # numbers, which `as_column` leaves as they are; a memory map is of another type
+        made = {n: c.copy() if type(c) is np.ndarray else c for n, c in made.items()}
     return _frame(made, index, columns.values())
 
 

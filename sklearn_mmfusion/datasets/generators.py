@@ -30,7 +30,7 @@ def render_image(activations, noise, rng):
         phases = rng.uniform(0, 2 * np.pi, size=(n_samples, 1, 1))
         large += amplitude[:, None, None] * np.sin(ramp + phases)
     large += 3 * noise * rng.standard_normal(large.shape)
-    return TensorArray(np.round(255 * (0.5 + 0.1 * large).clip(0, 1)).astype(np.uint8))
+    return TensorArray._adopt(np.round(255 * (0.5 + 0.1 * large).clip(0, 1)).astype(np.uint8))
 
 
 def render_text(activations, noise, rng):

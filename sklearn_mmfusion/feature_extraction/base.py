@@ -292,11 +292,6 @@ class BaseModalityEncoder(
     def _build_module(self):
         return EncoderNetwork(self.build_module(), self._n_outputs)
 
-    @property
-    def _paths(self):
-        """Kind of the files whose paths str cells are; None: a str cell is a text."""
-        return self._reads.files
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from sklearn_mmfusion._cache import MEMORY, open_store
+from sklearn_mmfusion._caching import MEMORY, open_memory
 from sklearn_mmfusion._columns import remember_columns, select_for_fit, warn_empty_rows
 from sklearn_mmfusion._routing import (
     route_params,
@@ -134,16 +134,16 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 None if v is None else _safe_indexing(v, rows) for v in (y, weight, groups)
             )
             target = self._encode(y, several)
-            inputs, store = {}, open_store(self.memory)
+            inputs, memory = {}, open_memory(self.memory)
             for (name, part), (data, present) in zip(self._parts.items(), selected, strict=True):
                 kept, data = present[rows], self._learnable_data(name, data, present, rows)
                 with add_error_note(preparing_note(name, estimator_name)):
                     if warm:
-                        inputs[name] = part.prepare(data, store), kept
+                        inputs[name] = part.prepare(data, memory), kept
                         continue
                     args = take_rows(y, kept), self._child_params(routed, name, present, rows)
                     label = f"{estimator_name}: modality {name!r}"
-                    inputs[name] = part.fit_inputs(data, *args, store, label), kept
+                    inputs[name] = part.fit_inputs(data, *args, memory, label), kept
             class_weight = getattr(self, "class_weight", None)
             weight = combine_weights(
                 weight, class_weight, y, estimator_name=estimator_name, kind=target.kind

@@ -22,7 +22,7 @@ from sklearn_mmfusion import (
     TextEncoder,
     multimodal_frame,
 )
-from sklearn_mmfusion.modules.fusion_network import MLP
+from sklearn_mmfusion.modules.perceptron import MLP
 
 N_FEATURES, N_CLASSES, HAND_ROWS = 740, 10, 100_000
 

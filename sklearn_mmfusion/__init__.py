@@ -28,6 +28,7 @@ _PUBLIC = {
     "MFA": "cross_decomposition",
     "NeuralClassifier": "neural_network",
     "NeuralRegressor": "neural_network",
+    "PointCloudEncoder": "feature_extraction",
     "TensorArray": "containers",
     "TextEncoder": "feature_extraction",
     "Tokenizer": "preprocessing",

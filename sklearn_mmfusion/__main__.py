@@ -25,11 +25,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
+from sklearn_mmfusion._skorch.schedule import MIN_STEPS, n_epochs
 from sklearn_mmfusion.compose import FusionTransformer
 from sklearn_mmfusion.datasets import load_digits3, load_multimodal_digits
 from sklearn_mmfusion.ensemble import LateFusionClassifier
 from sklearn_mmfusion.feature_extraction import AudioEncoder, ImageEncoder, TextEncoder
 from sklearn_mmfusion.neural_network import JointFusionClassifier, NeuralClassifier
+from sklearn_mmfusion.neural_network.joint_fusion.base import MIN_STEPS as JOINT_STEPS
 
 HEADS = {"neural": "NeuralClassifier", "logistic": "LogisticRegression"}
 RULES = ("product", "mean")
@@ -209,15 +211,15 @@ def fit_timed(estimator, X, y, groups):
     return fitted, time.perf_counter() - start
 
 
-def most_passes(network, n_rows):
+def most_passes(network, n_rows, min_steps):
     """Return the largest number of passes over the rows that fitting a network takes."""
     # Early stopping trains on the training part, then again on all rows.
     repeats = 2 - network.validation_fraction if network.early_stopping else 1
-    return repeats * network._n_epochs(n_rows, network._min_steps)
+    return repeats * n_epochs(network.max_epochs, network.batch_size, n_rows, min_steps)
 
 
 def estimate_seconds(triples, joint, X, y, jobs):
-    """Return about how long all fits take, at most: one epoch on a few rows is timed.
+    """Return about how long all fits take: one epoch on a few rows is timed.
 
     The encoders together take about as long for an epoch as the joint network.
     """
@@ -225,8 +227,8 @@ def estimate_seconds(triples, joint, X, y, jobs):
     n_probed = min(PROBE_ROWS, len(y))
     for n_rows in (min(LEAST_ROWS, n_probed), n_probed):  # the first fit imports torch's compiler
         _, seconds = fit_timed(probe, X.iloc[:n_rows], y[:n_rows], None)
-    alone = most_passes(triples[0][1], len(y))
-    together = most_passes(joint, len(y))
+    alone = most_passes(triples[0][1], len(y), MIN_STEPS)
+    together = most_passes(joint, len(y), JOINT_STEPS)
     passes = alone + together if jobs == 1 else max(alone, together)
     return passes * seconds * len(y) / n_probed
 
@@ -235,7 +237,7 @@ def announce(triples, joint, X, y, options, progress):
     """Print which epochs are reduced, or else how long training takes."""
     if options.data or options.epochs:
         minutes = estimate_seconds(triples, joint, X, y, options.jobs) / 60
-        progress(f"training will take up to about {minutes:.1f} minutes (estimated from one epoch)")
+        progress(f"training will take about {minutes:.1f} minutes (estimated from one epoch)")
         return
     progress(
         f"max_epochs is reduced from 'auto' to {EPOCHS} ({JOINT_EPOCHS} for the joint network), "

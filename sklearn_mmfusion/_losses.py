@@ -87,16 +87,14 @@ def resolve_loss(loss, kind, estimator_name):
         if loss != "auto":
             raise ValueError(
                 f"{estimator_name}: loss={loss!r}, but y has several targets, each with the loss "
-                "of its "
-                "kind. Set loss='auto'."
+                "of its kind. Set loss='auto'."
             )
         return loss
     suited = losses_for(kind)
     if loss != "auto" and loss not in suited:
         raise ValueError(
             f"{estimator_name}: loss={loss!r} does not fit: the target is {kind}, for which it "
-            "must be "
-            f"{' or '.join(map(repr, suited))}. Set loss='auto'."
+            f"must be {' or '.join(map(repr, suited))}. Set loss='auto'."
         )
     return suited[0] if loss == "auto" else loss
 

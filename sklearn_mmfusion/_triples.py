@@ -1,6 +1,9 @@
 """``(name, estimator, column)`` triples: their checks, names, parameters and seeds."""
 
+import copy
 import hashlib
+import inspect
+from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -11,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state, get_tags
 
-from sklearn_mmfusion._columns import resolve
+from sklearn_mmfusion._columns import gathered, resolve
 from sklearn_mmfusion._sklearn import (
     _BaseComposition,
     _set_random_states,
@@ -25,7 +28,9 @@ KEYWORDS = ("passthrough", "drop")
 class TripleComposition(_BaseComposition):
     """Parameters and picture of an estimator holding ``(name, estimator, column)`` triples.
 
-    A subclass names the constructor parameter that holds them in `_triples_parameter`.
+    A subclass names the constructor parameter that holds them in `_triples_parameter`. A pickle of
+    a fitted one has no `memory`: a deployed model neither reads nor writes a folder. `clone` and
+    `copy` keep it.
     """
 
     _triples_parameter = "transformers"
@@ -47,6 +52,23 @@ class TripleComposition(_BaseComposition):
             for (name, estimator), (_, _, column) in zip(pairs, triples, strict=True)
         ]
         setattr(self, self._triples_parameter, replaced)
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        is_fitted = any(name.endswith("_") and not name.startswith("__") for name in vars(self))
+        return {**state, "memory": None} if is_fitted and "memory" in state else state
+
+    def __copy__(self):
+        return self._twin(dict)
+
+    def __deepcopy__(self, memo):
+        return self._twin(partial(copy.deepcopy, memo=memo))
+
+    def _twin(self, copied):
+        kept = {"memory": self.memory} if hasattr(self, "memory") else {}
+        twin = object.__new__(type(self))
+        twin.__setstate__(copied({**self.__getstate__(), **kept}))
+        return twin
 
     def get_params(self, deep=True):
         """Get the parameters of this estimator and of those in its triples.
@@ -188,6 +210,12 @@ def is_encoder(estimator):
     return all(hasattr(estimator, name) for name in ("fit_prepare", "prepare", "build_module"))
 
 
+def read(estimator, data):
+    """Data as an estimator wants it: cells of equal shape as an array, except to encoders."""
+    # an array is returned at once: the tags of an estimator take a while
+    return data if isinstance(data, np.ndarray) or wants_column(estimator) else gathered(data)
+
+
 def as_transformer(transformer):
     """The transformer itself, or the one that ``"passthrough"`` names."""
     is_name = isinstance(transformer, str) and transformer == "passthrough"
@@ -222,6 +250,54 @@ def _series_numbers(series):
             f"{series.dtype}. Give it a transformer, or 'drop'."
         )
     return series.to_numpy(dtype=np.float64, na_value=np.nan)[:, None]
+
+
+# ------------------------------------------------------------------------------ frozen steps
+
+
+def steps_of(estimator):
+    """Steps of a Pipeline; any other estimator is its only one."""
+    return [step for _, step in estimator.steps] if type(estimator) is Pipeline else [estimator]
+
+
+def n_frozen(estimator):
+    """How many leading steps learn nothing, the last of them frozen."""
+    if type(estimator) is Pipeline and estimator.transform_input:  # of metadata, by all steps
+        return 0
+    frozen = 0
+    for i, step in enumerate(steps_of(estimator), start=1):
+        if isinstance(step, FrozenEstimator):
+            frozen = i
+        elif not (step in (None, "passthrough") or _learns_nothing(step)):
+            break
+    return frozen
+
+
+def _learns_nothing(step):
+    """Whether a step need not be fitted, and takes no weights or the like in a fit."""
+    if get_tags(step).requires_fit or not hasattr(step, "fit"):
+        return False
+    return inspect.signature(step.fit).parameters.keys() <= {"X", "y"}
+
+
+def is_frozen(estimator):
+    """Whether nothing in an estimator is left to learn."""
+    return n_frozen(estimator) == len(steps_of(estimator))
+
+
+def is_by_cell(estimator):
+    """Whether an estimator is sure to compute each cell by itself, as encoders do.
+
+    In anything else, a function that subtracts a mean say, rows may depend on one another.
+    """
+    if type(estimator) is Pipeline:
+        return all(map(is_by_cell, steps_of(estimator)))
+    if isinstance(estimator, FrozenEstimator):
+        return is_by_cell(estimator.estimator)
+    return estimator in (None, "passthrough") or is_encoder(estimator)
+
+
+# ------------------------------------------------------------------------------ seeds
 
 
 def root_seed(random_state):

@@ -3,7 +3,6 @@
 import sys
 import warnings
 from contextlib import contextmanager
-from functools import wraps
 
 import numpy as np
 from sklearn.utils import check_array, column_or_1d
@@ -21,20 +20,16 @@ COLUMN_TYPES = (BINARY, MULTICLASS, CONTINUOUS)  # of one among several targets
 INNER_PACKAGES = ("sklearn_mmfusion", "sklearn", "joblib")
 
 
-def all_or_nothing(fit):
-    """Decorate a ``fit`` so that a failed call leaves the estimator as it was."""
-
-    @wraps(fit)
-    def wrapper(self, *args, **kwargs):
-        before = self.__dict__.copy()
-        try:
-            return fit(self, *args, **kwargs)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
-    return wrapper
+@contextmanager
+def all_or_nothing(estimator):
+    """Leave an estimator as it was where the block, the body of its ``fit``, fails."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 @contextmanager

@@ -5,8 +5,9 @@ registry with the public names, so that a new estimator cannot be left out.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ from sklearn_mmfusion import (
     LogMelSpectrogram,
     NeuralClassifier,
     NeuralRegressor,
+    PointCloudEncoder,
     TextEncoder,
     Tokenizer,
     multimodal_frame,
@@ -85,6 +87,13 @@ def waveforms(n=N_ROWS):
     ]
 
 
+def clouds(n=N_ROWS):
+    """Point clouds of 4 to 20 points, near a ball or near a disc."""
+    rng = np.random.default_rng(6)
+    sizes = [[1, 1, 1], [1, 1, 0.1]]
+    return [rng.normal(size=(rng.integers(4, 20), 3)) * sizes[c] for c in classes(n)]
+
+
 def table(n=N_ROWS):
     """Numbers (n, 5), two of whose columns differ between the classes."""
     X = np.random.default_rng(5).normal(size=(n, 5)).astype(np.float32)
@@ -95,12 +104,6 @@ def table(n=N_ROWS):
 def blocks(n=N_ROWS):
     """Two feature blocks of equal width, with absent rows."""
     return hide(multimodal_frame(left=table(n), right=table(n)[:, ::-1] ** 2), left=[3])
-
-
-def modalities(n=N_ROWS):
-    """Images, text and sound, each absent in one row."""
-    X = multimodal_frame(image=images(n), text=texts(n), audio=waveforms(n))
-    return hide(X, image=[4], text=[5], audio=[6])
 
 
 def column(cells, name):
@@ -117,9 +120,10 @@ SMALL = {"n_components": 8, "max_epochs": 2, "random_state": 0}
 SMALL_IMAGE = {**SMALL, "channels": (8, 8)}
 # Four epochs: after two, all features of some texts can still be below zero, where ReLU cuts.
 SMALL_TEXT = {**SMALL, "max_epochs": 4, "embedding_dim": 8, "module_params": {"channels": 8}}
-SMALL_AUDIO = {**SMALL, "sample_rate": RATE, "n_mels": 8}
+SMALL_AUDIO = {**SMALL, "sample_rate": RATE, "front_end": LogMelSpectrogram(n_mels=8)}
 SMALL_LSTM = {**SMALL_AUDIO, "architecture": "lstm", "module_params": {"hidden_size": 8}}
 SMALL_CNN = {**SMALL_AUDIO, "architecture": "cnn", "module_params": {"channels": (8, 8)}}
+SMALL_CLOUD = {**SMALL, "channels": (8, 8)}
 SMALL_NET = {
     "hidden_layer_sizes": (8,),
     "max_epochs": 8,
@@ -139,17 +143,44 @@ SMALL_JOINT = {
 }
 
 
-def encoders():
-    """Triples of all three encoders."""
-    return [
-        ("image", ImageEncoder(**SMALL_IMAGE), "image"),
-        ("text", TextEncoder(**SMALL_TEXT), "text"),
-        ("audio", AudioEncoder(**SMALL_CNN), "audio"),
-    ]
+@dataclass(frozen=True)
+class Modality:
+    """One modality: its encoder with small settings, and ``cells(n)`` for it."""
+
+    encoder: type
+    small: dict
+    cells: Callable
+
+    def make(self, **params):
+        return self.encoder(**{**self.small, **params})
+
+    def column(self):
+        """Series of the cells, its second row absent."""
+        return column(self.cells(), "x")
+
+
+MODALITIES = {
+    "image": Modality(ImageEncoder, SMALL_IMAGE, images),
+    "text": Modality(TextEncoder, SMALL_TEXT, texts),
+    "audio": Modality(AudioEncoder, SMALL_CNN, waveforms),
+    "point_cloud": Modality(PointCloudEncoder, SMALL_CLOUD, clouds),
+}
+THREE = ("image", "text", "audio")
+
+
+def modalities(n=N_ROWS, names=THREE):
+    """Frame of modalities, each absent in one row, from the fifth row on."""
+    X = multimodal_frame(**{name: MODALITIES[name].cells(n) for name in names})
+    return hide(X, **{name: [4 + i] for i, name in enumerate(names)})
+
+
+def encoders(names=THREE):
+    """Triples of the encoders of modalities."""
+    return [(name, MODALITIES[name].make(), name) for name in names]
 
 
 def of_encoders(cls):
-    """What makes a fusion of all three encoders."""
+    """What makes a fusion of three encoders."""
     return partial(_make_of_encoders, cls)
 
 
@@ -160,7 +191,7 @@ def _make_of_encoders(cls, **params):
 fusion_transformer = of_encoders(FusionTransformer)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """One estimator: how to make it, what it reads, and what it can do.
 
@@ -179,11 +210,18 @@ class Entry:
     tags: frozenset
 
     def fitted(self, **params):
-        """A fitted estimator."""
-        return self.make(**params).fit(self.X(), self.y())
+        """A fitted estimator; with the default parameters a copy of one fit per process."""
+        if params:
+            return self.make(**params).fit(self.X(), self.y())
+        return deepcopy(_fit_default(self))
 
     def __str__(self):
         return self.name
+
+
+@cache
+def _fit_default(entry):
+    return entry.make().fit(entry.X(), entry.y())
 
 
 def _entry(name, make, X, tags, small, other, y=classes):
@@ -194,29 +232,31 @@ def _make(make, small, **params):
     return make(**{**small, **params})
 
 
-def _images():
-    return column(images(), "image")
-
-
-def _texts():
-    return column(texts(), "text")
-
-
-def _sounds():
-    return column(waveforms(), "audio")
-
-
+TEXTS, SOUNDS = MODALITIES["text"].column, MODALITIES["audio"].column
 ENCODER = "transformer columns encoder net random classes"
 FRONT = {"sample_rate": RATE, "n_mels": 6}
 FEWER = {"n_components": 3}
 ENTRIES = [
-    _entry("ImageEncoder", ImageEncoder, _images, ENCODER, SMALL_IMAGE, FEWER),
-    _entry("TextEncoder", TextEncoder, _texts, ENCODER, SMALL_TEXT, FEWER),
-    _entry("AudioEncoder", AudioEncoder, _sounds, ENCODER, SMALL_CNN, FEWER),
-    _entry("AudioEncoder-lstm", AudioEncoder, _sounds, ENCODER, SMALL_LSTM, FEWER),
-    _entry("Tokenizer", Tokenizer, _texts, "transformer cells", {}, {"ngram_range": (1, 2)}),
+    *[
+        _entry(each.encoder.__name__, each.encoder, each.column, ENCODER, each.small, FEWER)
+        for each in MODALITIES.values()
+    ],
+    _entry("AudioEncoder-lstm", AudioEncoder, SOUNDS, ENCODER, SMALL_LSTM, FEWER),
     _entry(
-        "LogMelSpectrogram", LogMelSpectrogram, _sounds, "transformer cells", FRONT, {"n_mels": 5}
+        "Tokenizer",
+        Tokenizer,
+        MODALITIES["text"].column,
+        "transformer cells",
+        {},
+        {"ngram_range": (1, 2)},
+    ),
+    _entry(
+        "LogMelSpectrogram",
+        LogMelSpectrogram,
+        MODALITIES["audio"].column,
+        "transformer cells",
+        FRONT,
+        {"n_mels": 5},
     ),
     _entry(
         "FusionTransformer",

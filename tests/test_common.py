@@ -29,26 +29,24 @@ from sklearn_mmfusion import (
     LateFusionRegressor,
     NeuralClassifier,
     NeuralRegressor,
-    TextEncoder,
     multimodal_frame,
 )
 from tests._checks import assert_same, cases, output
 from tests._registry import (
     ENTRIES,
+    MODALITIES,
     N_ROWS,
     NOT_ESTIMATORS,
     SMALL_CNN,
     SMALL_IMAGE,
     SMALL_JOINT,
     SMALL_NET,
-    SMALL_TEXT,
     classes,
     having,
     images,
     modalities,
     numbers,
     table,
-    texts,
     waveforms,
 )
 
@@ -103,28 +101,38 @@ def small_estimators():
         FusionTransformer([image, ("table", StandardScaler(), slice(None))], random_state=0),
         LateFusionClassifier([image, ("table", LogisticRegression(), slice(None))], random_state=0),
         LateFusionRegressor([image, ("table", Ridge(), slice(None))], random_state=0),
-        *small_joints(),
+        *small_joints("classifier", ["alone", "gated"]),
+        *small_joints("regressor", ["alone", "pretrained"]),
     ]
 
 
-def small_joints():
-    """Joint networks over a plain table: of two modalities, and of the table as the only one."""
+def small_joints(kind, networks):
+    """Joint networks over a plain table: of the table alone, and of it and an image of it."""
     table = ("table", "passthrough", slice(None))
     image = ("image", ImageEncoder(**SMALL_IMAGE), slice(None))
-    small = {**SMALL_JOINT, "max_epochs": 20}
-    return [
-        cls(triples, **small, **params)
-        for cls in (JointFusionClassifier, JointFusionRegressor)
-        for triples, params in [
-            ([table], {}),
-            ([image, table], {"fusion": "gated"}),
-            ([image, table], {"fusion": "logits", "pretrain": True}),
-        ]
-    ]
+    cls = {"classifier": JointFusionClassifier, "regressor": JointFusionRegressor}[kind]
+    small = {**SMALL_JOINT, "max_epochs": 8, "lr": 0.05}
+    # The two networks of two modalities train once, the one of one modality refits as well.
+    once = {**small, "max_epochs": 12, "early_stopping": False}
+    joints = {
+        "alone": cls([table], **small),
+        "gated": cls([image, table], **once, fusion="gated"),
+        "pretrained": cls([image, table], **once, fusion="logits", pretrain=True),
+    }
+    return [joints[name] for name in networks]
 
 
 @parametrize_with_checks(small_estimators(), expected_failed_checks=expected_failures)
 def test_scikit_learn_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [*small_joints("classifier", ["pretrained"]), *small_joints("regressor", ["gated"])],
+    expected_failed_checks=expected_failures,
+)
+def test_scikit_learn_check_of_other_joint_networks(estimator, check):
     check(estimator)
 
 
@@ -296,20 +304,12 @@ def as_objects(cells):
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-@pytest.mark.parametrize(
-    ("make", "cells"),
-    [
-        (partial(ImageEncoder, **SMALL_IMAGE), images),
-        (partial(TextEncoder, **SMALL_TEXT), texts),
-        (partial(AudioEncoder, **SMALL_CNN), waveforms),
-    ],
-    ids=["image", "text", "audio"],
-)
-def test_one_modality_comes_in_any_container(make, cells, container):
-    plain = multimodal_frame(x=cells())["x"]
-    X = CONTAINERS[container](cells())
-    expected = output(make().fit(plain, classes()), plain)
-    assert_same(output(make().fit(X, classes()), X), expected)
+@pytest.mark.parametrize("modality", MODALITIES.values(), ids=MODALITIES)
+def test_one_modality_comes_in_any_container(modality, container):
+    plain = multimodal_frame(x=modality.cells())["x"]
+    X = CONTAINERS[container](modality.cells())
+    expected = output(modality.make().fit(plain, classes()), plain)
+    assert_same(output(modality.make().fit(X, classes()), X), expected)
 
 
 def test_flat_images_equal_their_image_shape():

@@ -18,17 +18,57 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 # A room is a module, or a package with all its files. Lowest layer first.
 LAYERS = [
     {"_sklearn"},
-    {"_validation", "_decoders"},
+    {"_validation", "_decoders", "_shared_docs"},
     {"_torch", "containers", "modules"},
     {"_losses", "_columns", "_routing"},
     {"_targets", "_triples", "preprocessing", "datasets"},
-    {"_skorch", "_cache"},
+    {"_skorch", "_caching"},
     {"feature_extraction", "cross_decomposition"},
     {"neural_network", "compose"},
     {"ensemble"},
     {"__main__"},
 ]
 LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
+
+# Which files of a package may import which: those of a line may import those of the lines before.
+FILES = {
+    "_skorch": [
+        {"schedule", "early_stopping", "fitted_network"},
+        {"training_step"},
+        {"accelerate"},
+        {"trainer"},
+    ],
+    "_torch": [{"allocator", "device", "row_dataset"}, {"batches"}],
+    "compose": [{"blocks"}, {"fusion_transformer"}],
+    "containers": [
+        {"dtypes"},
+        {"storage"},
+        {"row_view_array"},
+        {"tensor_array", "file_array"},
+        {"conversion"},
+        {"cells", "accessor"},
+    ],
+    "cross_decomposition": [
+        {"block_transformer"},
+        {"block_imputer", "block_pooling", "block_scaling", "canonical_correlation", "mfa"},
+    ],
+    "datasets": [{"shared"}, {"digits3", "generators", "multimodal_digits"}],
+    "ensemble": [{"members", "rules"}, {"temperature"}, {"late_fusion"}],
+    "ensemble.late_fusion": [{"base"}, {"classifier", "regressor"}],
+    "feature_extraction": [{"base"}, {"audio", "image", "point_cloud", "text"}],
+    "modules": [
+        {"fusion", "layers", "objectives"},
+        {"audio", "image", "perceptron", "point_cloud", "text"},
+        {"fusion_network"},
+    ],
+    "neural_network": [{"modality_parts", "perceptron", "single_row"}, {"joint_fusion"}],
+    "neural_network.joint_fusion": [
+        {"prediction", "training"},
+        {"base"},
+        {"classifier", "regressor"},
+    ],
+    "preprocessing": [{"audio", "scaling", "text"}],
+}
 
 # Every plain install has these (the last two come with scikit-learn); the rest is imported where
 # it is used.
@@ -92,6 +132,25 @@ def check_house_import(module, target):
     return None
 
 
+def file_level(package, module):
+    """Return the line of `FILES` that a file of a package stands in."""
+    name = module.removeprefix(f"{PACKAGE}.{package}.").split(".")[0]
+    return next(level for level, files in enumerate(FILES[package]) if name in files)
+
+
+def check_file_order(module, target):
+    """Return what is wrong with a file importing another one of its package, or None."""
+    for package in FILES:
+        inside = f"{PACKAGE}.{package}."
+        if module.startswith(inside) and target.startswith(inside):
+            here, there = file_level(package, module), file_level(package, target)
+            child = module.removeprefix(inside).split(".")[0]
+            same = child == target.removeprefix(inside).split(".")[0]
+            if there >= here and not same:
+                return f"imports {target}, which FILES[{package!r}] does not place before it"
+    return None
+
+
 def is_private_sklearn(target, name):
     """Tell whether `from target import name` reaches for a private part of scikit-learn."""
     parts = target.split(".") + ([name] if name else [])
@@ -138,6 +197,8 @@ def module_violations(module, tree, modules):
     for target, name, at_import, line in iter_imports(tree, modules):
         if target.split(".")[0] == PACKAGE:
             what = check_house_import(module, target)
+            if what is None and at_import:  # a dtype names its array type when called: no ring
+                what = check_file_order(module, target)
         else:
             what = check_foreign_import(module, target, name, at_import)
         if what:
@@ -174,6 +235,19 @@ def test_package_keeps_the_import_graph():
     assert find_violations(sources) == []
 
 
+def test_every_file_of_a_package_has_its_place():
+    files, packages = {}, {".".join(name.split(".")[1:]) for name in read_package()}
+    for path in ROOT.rglob("*.py"):
+        folder = ".".join(path.parent.relative_to(ROOT).parts)
+        if folder and path.stem != "__init__":
+            files.setdefault(folder, set()).add(path.stem)
+    for folder in [name for name in packages if (ROOT / name.replace(".", "/")).is_dir() and name]:
+        parent, _, child = folder.rpartition(".")
+        if parent:
+            files.setdefault(parent, set()).add(child)
+    assert {package: set().union(*levels) for package, levels in FILES.items()} == files
+
+
 def test_package_import_is_lazy():
     # The table of public names must not load torch: `import sklearn_mmfusion` stays cheap.
     tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
@@ -208,6 +282,7 @@ def test_package_without_networks_loads_no_torch(name, script_environment):
         ("modules.image", "import numpy as np", "modules/ imports only torch"),
         ("modules.image", "from sklearn_mmfusion.containers import x", "imports its sibling"),
         ("ensemble", "import matplotlib.pyplot", "optional 'matplotlib' at module level"),
+        ("modules.layers", "import sklearn_mmfusion.modules.text", "does not place before it"),
     ],
 )
 def test_layers_planted_offense_is_found(module, source, message):

@@ -48,8 +48,8 @@ def split_rows(target, groups, rows, fraction, seed, estimator_name):
         if len(np.unique(groups)) == 1:
             warn(
                 f"{estimator_name}: all rows are of one group, so none can be held out for "
-                "validation: "
-                "training takes all its epochs. Pass several groups, or set early_stopping=False."
+                "validation: training takes all its epochs. Pass several groups, or set "
+                "early_stopping=False."
             )
     split = validation_rows(replace(target, values=target.values[rows]), groups, fraction, seed)
     return None if split is None else tuple(rows[part] for part in split)
@@ -94,7 +94,6 @@ def drop_validation_callbacks(net, refuse):
         if refuse:
             raise ValueError(
                 f"{net.estimator_name}: callback {name!r} has monitor={callback.monitor!r}, but "
-                "nothing is "
-                "validated. Set early_stopping=True, or have it watch 'train_loss'."
+                "nothing is validated. Set early_stopping=True, or have it watch 'train_loss'."
             )
         net.callbacks_.remove((name, callback))

@@ -39,7 +39,6 @@ def refuse_schedulers(net):
         if isinstance(callback, LRScheduler):
             raise ValueError(
                 f"{net.estimator_name}: callback {name!r} is an LRScheduler, which would change "
-                "nothing: "
-                "the learning rate follows a fixed schedule (warm-up, then a half cosine from "
-                "`lr`). Remove it from `callbacks`."
+                "nothing: the learning rate follows a fixed schedule (warm-up, then a half "
+                "cosine from `lr`). Remove it from `callbacks`."
             )

@@ -159,8 +159,7 @@ def check_optimizer(optimizer, estimator_name):
     if closure is not None and closure.default is Parameter.empty:
         raise ValueError(
             f"{estimator_name}: optimizer={optimizer.__name__} evaluates the loss several times a "
-            "step, by "
-            "a closure; expected one that takes a step from the gradients, such as "
+            "step, by a closure; expected one that takes a step from the gradients, such as "
             "torch.optim.AdamW."
         )
 
@@ -170,9 +169,8 @@ def check_net_params(net_params, max_norm, estimator_name):
     max_norm = net_params.get("max_norm", max_norm)
     if not isinstance(max_norm, Real) or not max_norm > 0:
         raise ValueError(
-            f"{estimator_name}: net_params has max_norm={max_norm!r}; expected a number above 0, "
-            "to which "
-            "the norm of gradients is clipped, or math.inf for no clipping."
+            f"{estimator_name}: net_params has max_norm={max_norm!r}; expected a number above "
+            "0, to which the norm of gradients is clipped, or math.inf for no clipping."
         )
     for name in REFUSED.keys() & net_params:
         raise ValueError(
@@ -262,8 +260,7 @@ class Trainer:
         except RuntimeError as error:
             raise ValueError(
                 f"{self.config.estimator_name}: warm_start=True, but X and y need a network of "
-                "another "
-                "shape than the fitted one (other classes, sizes or vocabulary). Set "
+                "another shape than the fitted one (other classes, sizes or vocabulary). Set "
                 "warm_start=False."
             ) from error
         return module
@@ -348,8 +345,7 @@ class Trainer:
         size = batch_rows(self.config.batch_size, n_rows)
         return (
             f"Raised while {self.config.estimator_name} trained on {self.device} with "
-            f"batch_size={size}. "
-            "Lower batch_size, or free memory of the device."
+            f"batch_size={size}. Lower batch_size, or free memory of the device."
         )
 
     def _split(self, target, groups, rows):

@@ -187,9 +187,8 @@ class Net(NeuralNet):
         if prefix == "train" and not np.isfinite(sums).all():
             raise ValueError(
                 f"Training of {self.estimator_name} diverged: in epoch {len(self.history)} its "
-                "loss is no "
-                f"longer finite. Lower lr ({self.lr:g} now), or look for infinite or very large "
-                "numbers in X and in what the network makes of them."
+                f"loss is no longer finite. Lower lr ({self.lr:g} now), or look for infinite or "
+                "very large numbers in X and in what the network makes of them."
             )
         n_rows = sizes.sum()
         variance = squares.sum() / n_rows - (sums.sum() / n_rows) ** 2

@@ -3,12 +3,14 @@
 import os
 import threading
 from contextlib import contextmanager, nullcontext
+from weakref import WeakSet
 
 import torch
 
 from sklearn_mmfusion._validation import warn
 
 _TRAINING_LOCK = threading.RLock()
+_WARNED = WeakSet()  # fitted modules whose device is not available
 
 
 def _forget_lock():
@@ -27,12 +29,19 @@ def resolve_device(device):
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device.startswith("cuda") and not torch.cuda.is_available():
+    elif not _is_available(device):
         raise ValueError(
-            f"device={device!r}, but torch finds no GPU (or is a build without CUDA). Use 'auto' "
-            "or 'cpu'."
+            f"device={device!r}, but torch finds no GPU of that number (or is a build without "
+            "CUDA). Use 'auto' or 'cpu'."
         )
     return f"cuda:{torch.cuda.current_device()}" if device == "cuda" else device
+
+
+def _is_available(device):
+    kind, index = torch.device(device).type, torch.device(device).index or 0
+    if kind == "cuda":
+        return torch.cuda.is_available() and index < torch.cuda.device_count()
+    return kind != "mps" or torch.backends.mps.is_available()
 
 
 def place_fitted(module, device, estimator_name):
@@ -52,15 +61,17 @@ def place_fitted(module, device, estimator_name):
     Returns
     -------
     device : str
-        Where the module is: the CPU, with a warning, where there is no such device.
+        Where the module is: the CPU, with one warning per module, where there is no such device.
     """
     try:
         device = resolve_device(device)
     except ValueError:
-        warn(
-            f"{estimator_name}: device={device!r} is not available here, so the fitted model "
-            "predicts on the CPU. Set device='auto' or 'cpu' to silence this."
-        )
+        if module not in _WARNED:
+            _WARNED.add(module)
+            warn(
+                f"{estimator_name}: device={device!r} is not available here, so the fitted model "
+                "predicts on the CPU. Set device='auto' or 'cpu' to silence this."
+            )
         device = "cpu"
     first = next(module.parameters(), None)
     if first is None or str(first.device) != device:

@@ -81,10 +81,19 @@ class RaggedRows:
 
 
 class LazyRows:
-    """Rows that ``read(row indices) -> ndarray`` decodes when a batch asks for them."""
+    """Rows that are read when a batch is made.
 
-    def __init__(self, n_rows, read):
-        self.n_rows, self.read = n_rows, read
+    Parameters
+    ----------
+    n_rows : int
+    read : callable
+        ``read(row indices)`` returns an array, or what `convert` takes.
+    convert : callable, default=None
+        ``convert(what was read, row indices)`` returns an array.
+    """
+
+    def __init__(self, n_rows, read, convert=None):
+        self.n_rows, self.read, self.convert = n_rows, read, convert
 
     def __len__(self):
         return self.n_rows
@@ -92,7 +101,7 @@ class LazyRows:
     @cached_property
     def first(self):
         """The first row, for the shape and dtype of all."""
-        return _as_tensor(self.read(np.arange(1)))
+        return self.batch("first", np.arange(1), "cpu")["first"]
 
     @property
     def nbytes(self):
@@ -104,12 +113,17 @@ class LazyRows:
 
     def to(self, device):
         rows = np.arange(self.n_rows)
-        return DenseRows(_move(lambda part: _as_tensor(self.read(rows[part])), len(rows), device))
+        return DenseRows(
+            _move(lambda part: self.batch("x", rows[part], "cpu")["x"], len(rows), device)
+        )
 
     def batch(self, name, rows, device):
-        none = not isinstance(rows, slice) and len(rows) == 0
-        values = self.first[:0] if none else _as_tensor(self.read(rows))
-        return {name: _on_device(values, device)}
+        if not isinstance(rows, slice) and len(rows) == 0:
+            return {name: _on_device(self.first[:0], device)}
+        values = self.read(rows)
+        if self.convert is not None:
+            values = self.convert(values, rows)
+        return {name: _on_device(_as_tensor(values), device)}
 
 
 def _gather(values, rows):

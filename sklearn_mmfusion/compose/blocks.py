@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from sklearn_mmfusion._cache import asked, fit_transform, fitted, telling
+from sklearn_mmfusion._caching import log_elapsed
 from sklearn_mmfusion._columns import warn_empty_rows
 from sklearn_mmfusion._triples import seeded_clone
 from sklearn_mmfusion._validation import add_error_note
@@ -49,32 +49,21 @@ def _note(child, selection, doing):
     )
 
 
-def fit_child(child, data, y, selection, params, message, store):
-    """Fit one transformer; return it, its output for the present rows, and the key of the fit."""
-
-    def call(child, data):
-        return fit_transform(child, data, y, params)
-
+def fit_child(child, data, y, selection, params, message):
+    """Fit one transformer, a `CachedChild`; return it and its output for the present rows."""
     with (
-        add_error_note(_note(child, selection, "fitting")),
-        telling("FusionTransformer", message, store),
+        add_error_note(_note(child.estimator, selection, "fitting")),
+        log_elapsed("FusionTransformer", message, child),
     ):
-        who = f"FusionTransformer: modality {selection.name!r}"
-        told = y, params
-        return fitted(child, data, call, store, what="fit_transform", told=told, who=who)
+        return child, child.fit_transform(data, y, params)
 
 
-def transform_child(child, data, selection, params, store, fit_key):
-    """Output of one fitted transformer for the present rows, None if there are none."""
+def transform_child(child, data, selection, params):
+    """Output of one fitted `CachedChild` for the present rows, None if there are none."""
     if data is None:
         return None
-    params = params.get("transform", {})
-
-    def call(child, data):
-        return child.transform(data, **params)
-
-    with add_error_note(_note(child, selection, "transforming")):
-        return asked(child, data, call, store, fit_key, what="transform", told=params)
+    with add_error_note(_note(child.estimator, selection, "transforming")):
+        return child.transform(data, params.get("transform"))
 
 
 # ------------------------------------------------------------------------------ blocks

@@ -11,7 +11,7 @@ from sklearn.utils import Bunch, check_consistent_length, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mmfusion._cache import MEMORY, open_store
+from sklearn_mmfusion._caching import MEMORY, CachedChild, open_memory
 from sklearn_mmfusion._columns import remember_columns, select_for_fit, select_for_predict
 from sklearn_mmfusion._routing import (
     route_params,
@@ -74,8 +74,8 @@ class FusionTransformer(TransformerMixin, TripleComposition):
         ``name__parameter`` reach the transformer by it. The transformer is an estimator with `fit`
         and `transform`, ``"passthrough"`` or ``"drop"``. The column is a string or an integer (one
         column: the modality is absent where the cell is NA), or a list of either, a slice, a
-        boolean mask, or a callable that answers X with one of these (a table: NA is a gap for an
-        imputer, the modality counts as present).
+        boolean mask, or a callable that takes X and returns one of these (a table: NA is a missing
+        value for an imputer, the modality counts as present).
     fusion : {"concat", "weighted", "whitened", "sum", "mean", "max", "mfa", "mcca", "gcca"} or \
 transformer, default="concat"
         How features are fused.
@@ -109,9 +109,9 @@ transformer, default="concat"
     n_jobs : int or None, default=None
         Transformers to fit or apply at once. None means 1 unless in a joblib context, -1 all cores.
     memory : str, pathlib.Path, joblib.Memory or None, default=None
-        Where to keep fitted transformers and their output: a folder, or an object that has one. A
+        Cache of fitted transformers and their output: a folder, or an object that has one. A
         transformer with equal parameters that meets equal rows again, such as in the other
-        candidates of a search, is read from there. None keeps nothing. See Notes.
+        candidates of a search, is read from there. None caches nothing. See Notes.
     random_state : int, RandomState instance or None, default=None
         Every `random_state` inside each transformer is set from this and the transformer's name, so
         that adding a modality changes no other. None leaves them as they are.
@@ -172,27 +172,31 @@ transformer, default="concat"
     `fit` passes `sample_weight` and `groups` to the transformers that take them; with metadata
     routing enabled, it follows their requests. A failed `fit` leaves an earlier one in place.
 
-    With `memory`, the key of a column of cells takes time in proportion to its rows, not bytes. It
-    holds parameters (but `verbose` and `n_jobs` of library classes), cells, index, target, weights
-    and groups, versions of libraries, and where torch may be used its threads, device and settings;
-    of classes and functions that are no library's also their code and what it refers to, but not
-    the code of modules they use; of what cannot be pickled, as a lock, the kind. A class attribute
-    or global that changes at every fit makes every fit a new one. Files count by path, size and
-    time in a :class:`~sklearn_mmfusion.FileArray` and where an encoder reads texts as paths; texts
-    that a transformer of another kind reads as paths count as texts. A `random_state` of None in a
-    transformer means a new fit each time, with a warning; so does what has no key, as a lambda.
-    What is trained through ``net_params={"accelerator": ...}`` is not kept.
+    With `memory`, the key of a stored fit holds:
 
-    A fit that is read repeats no warnings. It is bit for bit what was computed, but for frozen
+    - class and parameters of the transformer, but `verbose`, `n_jobs` and `memory` of library
+      classes; custom classes and functions by their source text, library classes by version;
+    - the cells, index, target, weights and groups. Files in a :class:`~sklearn_mmfusion.FileArray`,
+      and texts that an encoder reads as paths, count by path, size and modification time;
+    - versions of libraries, scikit-learn's configuration, and where torch may be used its threads,
+      kind of device and settings.
+
+    Custom code in other functions is not seen: clear the folder when it changes. A transformer
+    without a seed or a key, such as a lambda, is fitted every time, with a warning. What is trained
+    through ``net_params={"accelerator": ...}`` is not cached.
+
+    A fit that is read repeats no warnings. It is bit for bit what was computed, except for frozen
     networks: an encoder in a :class:`~sklearn.frozen.FrozenEstimator`, also first in a pipeline,
     sees each cell once whatever the splits, in another batch than without `memory`, and its
     features are equal within 1e-5 (relative). Processes that want new cells of one frozen encoder
     wait for each other.
 
-    Columns must not change underneath: a sample of cells and all files are checked. A fitted
-    transformer that is changed by hand is not noticed. Nothing is ever deleted;
-    ``joblib.Memory.reduce_size`` does that. After a search, ``set_params(memory=None)`` keeps
-    predictions from being stored.
+    Each cell of a column is hashed once, in memory that the column owns or in a memory map opened
+    with mode "r"; other memory (``copy=False``) is hashed in full each time. A fitted transformer
+    that is changed by hand is not noticed. Nothing is ever deleted; ``joblib.Memory.reduce_size``
+    does that. After a search, ``set_params(memory=None)`` keeps predictions from being stored. A
+    pickle of a fitted FusionTransformer has no `memory`; `clone` and `copy` keep it. Whoever can
+    write to the folder can run code in the processes that read it, as with any joblib cache.
 
     Examples
     --------
@@ -265,7 +269,6 @@ transformer, default="concat"
     # -------------------------------------------------------------------------- fit, transform
 
     @_fit_context(prefer_skip_nested_validation=False)
-    @all_or_nothing
     def fit(self, X, y=None, **params):
         """Fit every transformer on the rows that have its modality, then the fusion.
 
@@ -284,11 +287,11 @@ transformer, default="concat"
         self : object
             Fitted transformer.
         """
-        self._fit(X, y, params, "fit")
+        with all_or_nothing(self):
+            self._fit(X, y, params, "fit")
         return self
 
     @_fit_context(prefer_skip_nested_validation=False)
-    @all_or_nothing
     def fit_transform(self, X, y=None, **params):
         """Fit, and return the fused features of X.
 
@@ -308,7 +311,8 @@ transformer, default="concat"
         X_t : ndarray or CSR matrix of shape (n_samples, n_features_out), dtype=float32
             The fused features.
         """
-        return self._fit(X, y, params, "fit_transform")
+        with all_or_nothing(self):
+            return self._fit(X, y, params, "fit_transform")
 
     def transform(self, X, **params):
         """Compute and fuse the features of X.
@@ -329,15 +333,13 @@ transformer, default="concat"
         check_is_fitted(self)
         routed = route_params(self, self._children(), params, "transform")
         selected = select_for_predict(self, X, [selection for _, selection in self._active])
-        store = open_store(self.memory, reading=True)
+        memory = open_memory(self.memory)
         outputs = Parallel(n_jobs=self.n_jobs)(
             delayed(transform_child)(
-                child,
+                CachedChild(child, memory, key=self._fit_keys[selection.name]),
                 data,
                 selection,
                 routed.get(selection.name, {}),
-                store,
-                self._fit_keys[selection.name],
             )
             for (child, selection), (data, _) in zip(self._active, selected, strict=True)
         )
@@ -395,26 +397,27 @@ transformer, default="concat"
 
     def _fit_jobs(self, active, selected, y, routed, seed):
         """One call of `fit_child` per transformer, on the rows where its modality is present."""
-        jobs, store = [], open_store(self.memory)
+        jobs, memory = [], open_memory(self.memory)
         for i, (transformer, selection) in enumerate(active):
             child = seeded_clone(as_transformer(transformer), seed, selection.name)
             data, present = selected[i]
             message = f"({i + 1} of {len(active)}) Fitting {selection.name}"
             params = {k: take_params(v, present) for k, v in routed.get(selection.name, {}).items()}
+            child = CachedChild(child, memory, f"FusionTransformer: modality {selection.name!r}")
             args = (child, data, take_rows(y, present), selection, params)
-            jobs.append(delayed(fit_child)(*args, message if self.verbose else None, store))
+            jobs.append(delayed(fit_child)(*args, message if self.verbose else None))
         return jobs
 
     def _keep_children(self, resolved, active, selected, results):
         """Keep the fitted transformers; return the block of each."""
         children, blocks = {}, []
         self._active, self._widths, self._frame_columns, self._fit_keys = [], {}, {}, {}
-        for (_, selection), (_, present), (child, output, fit_key) in zip(
+        for (_, selection), (_, present), (cached, output) in zip(
             active, selected, results, strict=True
         ):
-            name = selection.name
+            name, child = selection.name, cached.estimator
             block, self._frame_columns[name] = as_block(selection, child, output, present)
-            children[name], self._fit_keys[name] = child, fit_key
+            children[name], self._fit_keys[name] = child, cached.key
             self._widths[name] = block.width
             self._active.append((child, selection))
             blocks.append(block)
@@ -600,7 +603,7 @@ def make_fusion_transformer(
     n_jobs : int or None, default=None
         Transformers to fit or apply at once.
     memory : str, pathlib.Path, joblib.Memory or None, default=None
-        Where to keep fitted transformers and their output.
+        Cache of fitted transformers and their output.
     random_state : int, RandomState instance or None, default=None
         Root of all transformers' seeds.
     verbose : bool, default=False

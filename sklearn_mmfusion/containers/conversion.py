@@ -1,4 +1,4 @@
-"""Every accepted form of input, converted to columns and frames, and checked for an encoder."""
+"""Every accepted form of input, converted to columns and frames."""
 
 import numbers
 import os
@@ -8,7 +8,6 @@ import pandas as pd
 from pandas.api.extensions import ExtensionArray
 from sklearn.utils import check_array
 
-from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
 from sklearn_mmfusion.containers.dtypes import FileDtype, TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray
 from sklearn_mmfusion.containers.storage import is_absent
@@ -20,21 +19,23 @@ _ACCEPTED = (
 )
 
 
-def as_column(values, *, name=None, sample_rate=None):
+def as_column(values, *, name=None, sample_rate=None, copy=True):
     """Convert anything a column can be made of, once.
 
     Parameters
     ----------
     values : array-like of n cells
         Series and Index give their array. An ndarray (or torch tensor) of two or more axes
-        becomes a TensorArray over it, without a copy; a sequence or object array of arrays,
-        nested lists, PIL images or tensors becomes a TensorArray; of text a str array; of
-        `pathlib` paths a FileArray; numbers stay a 1-D array. polars Series of lists, arrays,
-        text and numbers are accepted.
+        becomes a TensorArray; so does a sequence or object array of arrays, nested lists, PIL
+        images or tensors; text becomes a str array, `pathlib` paths a FileArray; numbers stay a
+        1-D array. polars Series of lists, arrays, text and numbers are accepted.
     name : str or None, default=None
         Name of the column, for messages.
     sample_rate : float or None, default=None
         Samples per second, in Hz; only for arrays and files.
+    copy : bool, default=True
+        Whether to copy an ndarray of two or more axes; False shares its memory (see `TensorArray`).
+        Memory maps and extension arrays are never copied.
 
     Returns
     -------
@@ -66,13 +67,15 @@ def as_column(values, *, name=None, sample_rate=None):
         if isinstance(values, ExtensionArray):
             column = _from_arrow(values, sample_rate)
         elif _is_polars(values):
-            column = _from_polars(values, sample_rate)
+            column = _from_polars(values, sample_rate, copy)
         elif isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
             raise TypeError(f"got {type(values).__name__}; {_ACCEPTED}")
         else:
             values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
-            is_array = isinstance(values, np.ndarray)
-            column = (_from_ndarray if is_array else _from_cells)(values, sample_rate)
+            if isinstance(values, np.ndarray):
+                column = _from_ndarray(values, sample_rate, copy)
+            else:
+                column = _from_cells(values, sample_rate)
         if len(column) and np.ndim(column) != 1:
             raise TypeError(f"got an array of shape {np.shape(column)}; {_ACCEPTED}")
         return _with_rate(column, sample_rate)
@@ -82,7 +85,7 @@ def as_column(values, *, name=None, sample_rate=None):
         raise type(error)(f"column {name!r}: {error}") from error
 
 
-def _from_ndarray(values, sample_rate):
+def _from_ndarray(values, sample_rate, copy):
     if values.dtype == object and values.ndim > 1:
         raise TypeError(
             f"got an object array of shape {values.shape}; a column has one axis. An object "
@@ -95,7 +98,7 @@ def _from_ndarray(values, sample_rate):
     if values.dtype.kind == "U":
         return _text(values.tolist())
     if values.ndim > 1:
-        return TensorArray(values, sample_rate=sample_rate)
+        return TensorArray(values, sample_rate=sample_rate, copy=copy)
     if values.dtype.kind not in "biufcMm":
         raise TypeError(f"got an array of {values.dtype}; {_ACCEPTED}")
     return values
@@ -113,15 +116,15 @@ def _is_polars(values):
     return type(values).__module__.split(".")[0] == "polars"
 
 
-def _is_polars_frame(X):
+def is_polars_frame(X):
     return _is_polars(X) and (hasattr(X, "get_columns") or hasattr(X, "collect"))
 
 
-def _from_polars(values, sample_rate):
+def _from_polars(values, sample_rate, copy):
     if str(values.dtype) in ("String", "Object"):
         return _from_cells(values.to_list(), sample_rate)
     if not values.dtype.is_nested():
-        return _from_ndarray(values.to_numpy(), sample_rate)
+        return _from_ndarray(values.to_numpy(), sample_rate, copy)
     inner = getattr(values.dtype, "inner", None)
     if inner is None:
         raise TypeError(f"got a polars column of {values.dtype}; {_ACCEPTED}")
@@ -217,13 +220,17 @@ def _with_rate(column, sample_rate):
     return column.astype(wanted)
 
 
-def multimodal_frame(*, index=None, **columns):
+def multimodal_frame(*, index=None, copy=True, **columns):
     """Build an ordinary DataFrame whose columns are modalities.
 
     Parameters
     ----------
     index : array-like of shape (n,) or pandas.Index, default=None
         Row labels; by default those of the first Series given, else 0, 1, ....
+    copy : bool, default=True
+        Whether to copy ndarrays, once. False shares their memory: the frame then changes with
+        them, and with ``memory=`` their content is hashed in full each time. Memory maps, Series
+        and columns made before are never copied.
     **columns : array-like of n cells
         Name and contents of each column, as `as_column` takes them.
 
@@ -245,8 +252,8 @@ def multimodal_frame(*, index=None, **columns):
 
     Notes
     -----
-    Arrays are not copied: they are the base of their column and must not be modified while the
-    frame is in use.
+    A column owns its copy of an array, and slices of the frame share it. Data too large to be held
+    twice can be memory-mapped: ``np.load(path, mmap_mode="r")``.
 
     Examples
     --------
@@ -262,7 +269,9 @@ def multimodal_frame(*, index=None, **columns):
     """
     if not columns:
         raise ValueError("multimodal_frame needs at least one column, as name=values")
-    made = {name: as_column(values, name=name) for name, values in columns.items()}
+    made = {name: as_column(values, name=name, copy=copy) for name, values in columns.items()}
+    if copy:  # numbers, which `as_column` leaves as they are; a memory map is of another type
+        made = {n: c.copy() if type(c) is np.ndarray else c for n, c in made.items()}
     return _frame(made, index, columns.values())
 
 
@@ -320,8 +329,8 @@ def as_frame(X):
         )
     if isinstance(X, pd.DataFrame):
         return _convert_objects(X)
-    if _is_polars_frame(X):
-        return _polars_frame(X, as_column)
+    if is_polars_frame(X):
+        return polars_frame(X, as_column)
     if isinstance(X, np.ndarray) and X.dtype.kind == "O" and X.ndim == 2:
         names = [f"x{j}" for j in range(X.shape[1])]
         made = {name: as_column(X[:, j], name=name) for j, name in enumerate(names)}
@@ -363,8 +372,8 @@ def as_table(X):
             f"X is a {kind}; expected a DataFrame with one column per modality. Build it with "
             "multimodal_frame(image=..., text=...)."
         )
-    if _is_polars_frame(X):
-        X = _polars_frame(X, _any_polars_column)
+    if is_polars_frame(X):
+        X = polars_frame(X, any_polars_column)
     if not isinstance(X, pd.DataFrame):
         array = check_array(X, dtype=None, ensure_all_finite=False)
         if array.dtype.kind in "US" and not hasattr(X, "dtype"):
@@ -383,13 +392,13 @@ def as_table(X):
     return X
 
 
-def _polars_frame(X, convert):
+def polars_frame(X, convert):
     """A pandas frame of the columns of a polars (lazy) frame, each through `convert`."""
     X = X.collect() if hasattr(X, "collect") else X
     return pd.DataFrame({s.name: convert(s, name=s.name) for s in X.get_columns()}, copy=False)
 
 
-def _any_polars_column(column, name):
+def any_polars_column(column, name):
     try:
         return as_column(column, name=name)
     except TypeError:  # dates, categories: a custom transformer may take them
@@ -415,174 +424,3 @@ def _convert_objects(X):
         return X
     made = {name: as_column(X[name], name=name) for name in objects}
     return X.assign(**{n: pd.Series(c, index=X.index, copy=False) for n, c in made.items()})
-
-
-def check_column(estimator, X, *, reset, paths=None):
-    """Turn X into one column and keep ``n_features_in_`` as scikit-learn would.
-
-    A table of numbers (2-D array, list of rows of numbers, numeric frame) goes through
-    scikit-learn's own ``validate_data``; each row then is a 1-D cell. Anything else is a column
-    of cells: a series, a frame of one column, an array with more axes, a list of cells.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Takes ``n_features_in_``; its ``root`` parameter is where relative paths start.
-    X : object
-    reset : bool
-        True in ``fit``.
-    paths : str, default=None
-        Kind of the files that str cells are read as; None leaves text as it is.
-
-    Returns
-    -------
-    column : TensorArray, FileArray, or pandas ExtensionArray of str
-    """
-    _check_kind(estimator, X)
-    cells = _as_cells(X)
-    if cells is None:
-        table = _check_table(estimator, X, reset)
-        given = np.asarray(X)
-        # Whole numbers keep their type, which says how loud a sample or how bright a pixel is.
-        return TensorArray(given if given.dtype.kind in "iub" else table)
-    column = as_column(cells, name=getattr(cells, "name", None))
-    if paths is not None and not isinstance(column, TensorArray | FileArray):
-        column = _read_as_paths(column, estimator, paths)
-    if isinstance(column, np.ndarray):
-        column = pd.array(column)
-    if len(column) == 0:
-        raise ValueError(
-            f"{type(estimator).__name__}: Found array with 0 sample(s); a minimum of 1 is required."
-        )
-    # Cells may differ in size from those in fit: whoever reads them says whether that is right.
-    if reset:
-        _set_width(estimator, column)
-    return column
-
-
-def _check_table(estimator, X, reset):
-    if reset:
-        estimator._cells_in = False
-    if estimator._cells_in:  # of any size, so that the width of a table has nothing to equal
-        return check_array(X, dtype=np.float32, estimator=estimator, input_name="X")
-    return validate_data(estimator, X, reset=reset, dtype=np.float32, ensure_min_samples=1)
-
-
-def _check_kind(estimator, X):
-    """Refuse what is no column, where the message would otherwise speak of numbers."""
-    who = type(estimator).__name__
-    # scipy's dok_array is a dict; what is sparse goes on to scikit-learn's own message.
-    if X is None or (isinstance(X, dict | str | bytes) and not hasattr(X, "toarray")):
-        raise TypeError(
-            f"{who}: X is a {type(X).__name__}; expected a column of cells (list, array, Series) "
-            "or a 2-D array of numbers."
-        )
-    if isinstance(X, pd.DataFrame) and X.shape[1] > 1:
-        columns = [str(n) for n, d in X.dtypes.items() if not pd.api.types.is_numeric_dtype(d)]
-        if columns:
-            raise ValueError(
-                f"{who}: X is a frame of {X.shape[1]} columns, among them {columns}, which do not "
-                f"hold numbers; expected one column, such as X[{columns[0]!r}]. FusionTransformer "
-                "sends each column to an encoder of its own."
-            )
-    dtype = getattr(getattr(X, "dtype", None), "value_dtype", getattr(X, "dtype", None))
-    if getattr(dtype, "kind", None) == "c" and np.ndim(X) != 2:
-        raise ValueError(f"{who}: Complex data not supported; X holds cells of {dtype}.")
-
-
-def is_table(X):
-    """Whether `check_column` reads X as a table of numbers, each row a 1-D cell."""
-    return _as_cells(X) is None
-
-
-def _as_cells(X):
-    """The cells of X, or None where X is a table of numbers."""
-    if isinstance(X, pd.DataFrame):
-        if X.shape[1] != 1 or pd.api.types.is_numeric_dtype(X.dtypes.iloc[0]):
-            return None
-        return X.iloc[:, 0]
-    if isinstance(X, pd.Series):
-        return None if pd.api.types.is_numeric_dtype(X.dtype) else X
-    if isinstance(X, pd.api.extensions.ExtensionArray):
-        return X
-    if _is_polars_frame(X):
-        return _as_cells(_polars_frame(X, _any_polars_column))
-    if hasattr(X, "detach"):  # a torch tensor
-        X = X.detach().cpu().numpy()
-    if isinstance(X, np.ndarray):
-        return _array_cells(X)
-    if isinstance(X, list | tuple):
-        return X if _holds_cells(X) else None
-    return None
-
-
-def _array_cells(X):
-    if X.dtype.kind not in "OUS":
-        return X if X.ndim > 2 else None
-    if X.ndim == 2 and X.shape[1] == 1 and _holds_cells(X[:, 0]):
-        return X[:, 0]
-    return X if X.ndim == 1 and _holds_cells(X) else None
-
-
-def _holds_cells(values):
-    """Whether a sequence holds cells rather than numbers or rows of numbers."""
-    present = [
-        v for v in values if not (v is None or (isinstance(v, float) and v != v) or v is pd.NA)
-    ]
-    if not present:
-        return len(values) > 0
-    first = present[0]
-    if isinstance(first, list | tuple):
-        # Rows of numbers are equally long and hold only scalars.
-        return any(np.ndim(v) for v in first) or len({len(v) for v in present}) > 1
-    if isinstance(first, np.ndarray):
-        # A list of equally long 1-D arrays is a table of numbers as well as a column of signals:
-        # both readings give the same cells, and the table is what scikit-learn checks.
-        return first.ndim > 0
-    return not np.isscalar(first) or isinstance(first, str | bytes)
-
-
-def _read_as_paths(column, estimator, paths):
-    if isinstance(getattr(column, "dtype", None), pd.CategoricalDtype):
-        column = column.astype(column.categories.dtype)
-    if isinstance(column, np.ndarray) or not pd.api.types.is_string_dtype(column.dtype):
-        raise TypeError(
-            f"{type(estimator).__name__}: X holds cells of type {column.dtype}; expected arrays "
-            f"or paths of {paths} files."
-        )
-    return FileArray(column, root=getattr(estimator, "root", None))
-
-
-def _set_width(estimator, column):
-    shape = getattr(column.dtype, "cell_shape", (None,))
-    estimator._cells_in = True
-    estimator.n_features_in_ = 1 if None in shape else int(np.prod(shape))
-    _check_feature_names(estimator, [[0.0]], reset=True)
-
-
-def join_cells(values, lengths, present):
-    """Make a column of cells that stand end to end.
-
-    Parameters
-    ----------
-    values : ndarray of shape (total, ...)
-    lengths : ndarray of int of shape (n_present,)
-        Length of each cell along the first axis.
-    present : ndarray of shape (n_samples,), dtype=bool
-        Where the cells belong; the others are absent.
-
-    Returns
-    -------
-    column : TensorArray of length n_samples
-        Dense where all cells are equally long; nothing is copied.
-    """
-    inner = values.shape[1:]
-    if len(lengths) and (lengths == lengths[0]).all():
-        cells = TensorArray(values.reshape(len(lengths), lengths[0], *inner))
-    else:
-        shapes = np.column_stack([lengths, np.tile(inner, (len(lengths), 1))])
-        cells = TensorArray.from_flat(values.reshape(-1), shapes)
-        cells = cells.astype(TensorDtype(values.dtype, (None, *inner)))
-    if present.all():
-        return cells
-    return cells.take(np.where(present, np.cumsum(present) - 1, -1), allow_fill=True)

@@ -16,6 +16,9 @@ from sklearn_mmfusion.containers.storage import RaggedStorage, array_digest, bla
 class FileStorage(RaggedStorage):
     """Paths as flat bytes; a cell's digest covers its file's place, size and time of change."""
 
+    def _stamp(self):
+        return None  # files may change at any time
+
     def path(self, row):
         """Return path `row` as text."""
         return os.fsdecode(self.cell(row).tobytes())
@@ -59,8 +62,8 @@ class FileArray(RowViewArray):
 
     Notes
     -----
-    A cell's digest is that of its absolute path, the file's size and its time of change; it is
-    taken once per base and is not pickled, as it holds for one machine at one time.
+    A cell's digest is that of its absolute path, the file's size and its time of change, taken
+    anew each time.
 
     Examples
     --------
@@ -97,8 +100,8 @@ class FileArray(RowViewArray):
     def _storage_from_state(cls, state, dtype):
         return FileStorage(*state)
 
-    def _state_of(self, storage):
-        return storage.plain()
+    def _state(self):
+        return self._storage.compact(self._rows[self._rows >= 0]).plain()
 
     def _cell(self, row):
         return self._storage.path(row)
@@ -218,3 +221,31 @@ def _from_paths(paths, dtype, root=None):
     lengths = np.array([len(path) for path in encoded], np.int64).reshape(-1, 1)
     storage = FileStorage(np.frombuffer(b"".join(encoded), np.uint8), lengths)
     return FileArray._view(storage, rows, dtype)
+
+
+# -- texts that may be paths ----------------------------------------------------------------------
+
+
+def file_states(data, roots):
+    """The files that texts of the data may be the paths of, under each of the roots."""
+    columns = [data] if isinstance(data, pd.Series) else []
+    if isinstance(data, pd.DataFrame):
+        columns = [data.iloc[:, j] for j in range(data.shape[1])]
+    texts = [column for column in columns if not isinstance(column.array, RowViewArray)]
+    paths = [[c if type(c) is str and c else None for c in t] for t in texts if roots]
+    return [FileArray(cells, root=root) for root in roots for cells in paths]
+
+
+def has_digests(data):
+    """Whether data are a Series of cells that have a digest each."""
+    is_column = isinstance(data, pd.Series)
+    return is_column and (isinstance(data.array, RowViewArray) or all(type(c) is str for c in data))
+
+
+def cell_digests(column, roots):
+    """Digests (n, 16) of a Series of present cells, texts with the files they may be paths of."""
+    if isinstance(column.array, RowViewArray):
+        return column.array.digests()
+    files = [FileArray(list(column), root=root).digests() for root in roots]
+    rows = [blake("text", *row) for row in zip(column, *files, strict=True)]
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 16)

@@ -365,7 +365,8 @@ class RowViewArray(ExtensionArray):
     def digests(self):
         """Return the cells' digests, uint8 (n, 16); zeros where absent.
 
-        Each cell is read once per base, however many views share it.
+        Each cell is read once per base, however many views share it; at every call where the
+        memory belongs to others or the cells are files.
         """
         digests = np.zeros((len(self), 16), np.uint8)
         present = self._rows >= 0
@@ -375,61 +376,19 @@ class RowViewArray(ExtensionArray):
     def content_key(self):
         """Return a hex key of dtype, metadata and contents: equal content, equal key.
 
-        O(rows) once the base's digests are known; the same in every process.
+        O(rows) once the base's digests are kept; the same in every process.
         """
         absent = np.packbits(self._rows < 0)
         head = f"{type(self).__name__} {self._dtype.name} {len(self)}"
         return blake(head.encode(), absent, np.ascontiguousarray(self.digests())).hex()
 
-    def verify(self, n=16, random_state=None):
-        """Re-read a sample of rows and raise if the base has changed underneath.
-
-        Parameters
-        ----------
-        n : int or None, default=16
-            Number of rows drawn; None checks every row.
-        random_state : int or None, default=None
-            Seed of the draw; numpy's global generator is not used.
-
-        Returns
-        -------
-        n_checked : int
-            Rows compared: only those whose digest had been recorded before.
-
-        Raises
-        ------
-        ValueError
-            If the content of a row differs from its recorded digest.
-        """
-        rows = np.unique(self._rows[self._rows >= 0])
-        known = self._storage.known(rows)[1]
-        rows = rows[:0] if known is None else rows[known]
-        if n is not None and n < len(rows):
-            rows = np.random.default_rng(random_state).choice(rows, n, replace=False)
-        changed = self._storage.changed(rows)
-        if len(changed):
-            row = int(np.flatnonzero(self._rows == changed[0])[0])
-            raise ValueError(
-                f"{type(self).__name__}: the content of row {row} changed since it was first "
-                f"read ({len(changed)} of {len(rows)} rows checked differ). Base arrays and files "
-                "must not be modified while a column refers to them; build the column again."
-            )
-        return len(rows)
-
-    def _canonical_storage(self):
-        """Return the present cells, in order, as a storage of their own; kept for the next call.
-
-        joblib recognises an array it has already written for its workers by its identity: a
-        fresh copy at every call would be written once a task.
-        """
-        present = self._rows[self._rows >= 0]
-        if self._compacted is None:
-            self._compacted = self._storage.compact(present)
-        return self._compacted
+    def _state(self):
+        """Return the plain arrays that `_storage_from_state` rebuilds the present cells from."""
+        raise NotImplementedError
 
     def __reduce__(self):
         absent = self._rows < 0
-        state = self._state_of(self._canonical_storage())
+        state = self._state()
         # the name is a new string each time: a shared one would enter pickle's memo
         absent = read_only(absent) if absent.any() else None
         return rebuild, (type(self), self._dtype.name, state, absent)

@@ -1,6 +1,14 @@
-"""Cells of a column in one base array, or in values and offsets; how cells are read and stored."""
+"""Cells of a column in one base array, or in values and offsets; how cells are read and stored.
+
+Whose memory a storage lies in decides whether digests are kept. Memory that the package made is
+sealed: nobody else can write to it. A memory map opened with mode "r" is known by its file's size
+and modification time. All other memory may change at any time and is hashed in full at every call:
+a read-only flag proves nothing while an older view stays writable.
+"""
 
 import hashlib
+import mmap
+import os
 import threading
 from itertools import accumulate
 
@@ -16,7 +24,8 @@ from sklearn_mmfusion.containers.dtypes import (
     native,
 )
 
-DIGEST_SIZE = 16  # bytes a cell
+DIGEST_SIZE = 16  # bytes per cell
+OWNED = ""  # source of memory that only the package can reach
 _LOCK = threading.Lock()
 
 
@@ -34,10 +43,57 @@ def read_only(array):
     return view
 
 
+def seal(values):
+    """Return `values` over the same memory, which no array can write to, through `base` neither.
+
+    Setting ``flags.writeable`` of a view, or of the array beneath it, raises an error.
+    """
+    if values.size == 0:
+        return read_only(values)
+    values = np.ascontiguousarray(values)
+    flat = memoryview(values.reshape(-1).view(np.uint8)).toreadonly()
+    return read_only(np.frombuffer(flat, values.dtype).reshape(values.shape))
+
+
+def memory_map(values):
+    """Return the memory map that `values` is a view of, None where it is none."""
+    while isinstance(values, np.ndarray | memoryview):
+        if isinstance(values, np.memmap) and values.mode is not None:
+            return values
+        values = values.obj if isinstance(values, memoryview) else values.base
+    return values if isinstance(values, mmap.mmap) else None
+
+
+def source_of(values):
+    """Return the file of a memory map that cannot be written to, None for memory of any other."""
+    mapped = memory_map(values)
+    is_read_only = isinstance(mapped, np.memmap) and mapped.mode == "r"
+    return None if not is_read_only or mapped.filename is None else str(mapped.filename)
+
+
+def take_in(values, copy):
+    """Return (values, source) of an array that a user holds.
+
+    An ndarray is copied once, if `copy`. A memory map never is.
+    """
+    if not copy or memory_map(values) is not None:
+        return values, source_of(values)
+    return np.array(values, native(values.dtype), order="C", copy=True, subok=False), OWNED
+
+
+def restored_source(values):
+    """Return the source of an array that came out of a pickle, where nobody else has it."""
+    return OWNED if memory_map(values) is None else source_of(values)
+
+
 def blake(*parts):
-    """Return the 16-byte blake2b digest of the concatenated `parts`."""
+    """Return the 16-byte blake2b digest of texts and buffers; a single one is not framed."""
     hasher = hashlib.blake2b(digest_size=DIGEST_SIZE)
     for part in parts:
+        part = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        if len(parts) > 1:
+            size = part.nbytes if isinstance(part, np.ndarray) else len(part)
+            hasher.update(size.to_bytes(8, "little"))
         hasher.update(part)
     return hasher.digest()
 
@@ -46,7 +102,7 @@ def array_digest(cell):
     """Digest one cell: dtype, shape and bytes, whatever its layout or byte order."""
     dtype = native(cell.dtype)
     cell = np.ascontiguousarray(cell, dtype=dtype)
-    return blake(f"{dtype.str}{cell.shape}".encode(), cell)
+    return blake(f"{dtype.str}{cell.shape}", cell)
 
 
 def _canonical(values):
@@ -70,19 +126,39 @@ def is_identity(rows, n):
 class Storage:
     """Cells of one base, shared by every view on it; never written after construction.
 
+    Parameters
+    ----------
+    values : ndarray
+    n : int
+        Number of cells.
+    source : str or None
+        `OWNED`, the file of a read-only memory map, or None for memory that may change.
+    kept : (digests, known) or None
+        Digests (n, 16) of the cells, and a mask of those that are known.
+
     Attributes
     ----------
     values : ndarray
         The cells' numbers, read-only.
-    n : int
-        Number of cells.
     """
 
-    def __init__(self, n, digests, known):
+    def __init__(self, values, n, source, kept):
+        self.values = seal(values) if source == OWNED else read_only(values)
+        self.value_dtype = native(self.values.dtype)
         self.n = n
-        self._known = np.ones(n, bool) if known is None and digests is not None else known
-        self._digests = digests
+        self.source = source
+        self._kept = None if kept is None else (self._stamp(), *kept)
         self._sealed = None
+
+    def _stamp(self):
+        """Return what changes when the memory does; None where nothing would show it."""
+        if not self.source:
+            return None if self.source is None else (OWNED,)
+        try:
+            status = os.stat(self.source)
+        except OSError:
+            return None
+        return status.st_size, status.st_mtime_ns
 
     def _digest(self, row):
         return array_digest(self.cell(row))
@@ -92,36 +168,46 @@ class Storage:
         return self.digests(rows)
 
     def digests(self, rows):
-        """Return the (len(rows), 16) digests of `rows`; each cell is read once per base."""
+        """Return the (len(rows), 16) digests of `rows`.
+
+        Each cell is read once per base, or at every call where the memory may have changed.
+        """
+        stamp = self._stamp()
+        if stamp is None:
+            rows, places = np.unique(rows, return_inverse=True)
+            found = b"".join(map(self._digest, rows))
+            return np.frombuffer(found, np.uint8).reshape(-1, DIGEST_SIZE)[places]
         with _LOCK:
-            if self._digests is None:
-                self._known = np.zeros(self.n, bool)
-                self._digests = np.zeros((self.n, DIGEST_SIZE), np.uint8)
-        if not self._known.all():
-            for row in np.unique(rows[~self._known[rows]]):
-                self._digests[row] = np.frombuffer(self._digest(row), np.uint8)
-                self._known[row] = True
-        return self._digests[rows]
+            if self._kept is None or self._kept[0] != stamp:
+                empty = np.zeros((self.n, DIGEST_SIZE), np.uint8), np.zeros(self.n, bool)
+                self._kept = stamp, *empty
+            _, digests, known = self._kept
+        for row in np.unique(rows[~known[rows]]):
+            digests[row] = np.frombuffer(self._digest(row), np.uint8)
+            known[row] = True
+        return digests[rows]
 
-    def _all_digests(self):
-        """Return the digests of every cell, as the same array each time."""
-        if self._sealed is None:
-            self._sealed = read_only(_canonical(self.digests(np.arange(self.n))))
+    def kept(self, rows):
+        """Return the (digests, known) of `rows` that need not be computed, None for none."""
+        stamp = self._stamp()
+        if stamp is None or self._kept is None or self._kept[0] != stamp:
+            return None
+        return self._kept[1][rows], self._kept[2][rows]
+
+    def source_for(self, values):
+        """Return the source of `values` made from this storage's: its own if they are a view."""
+        return self.source if np.may_share_memory(values, self.values) else OWNED
+
+    def state(self, digests):
+        """Return the plain arrays that rebuild this storage, whose cells have these digests.
+
+        The same arrays at each call: joblib recognizes by identity what it has written for its
+        workers. Others where the memory has changed. They are in no caller's hands: what is pickled
+        together shares its memory when it is read.
+        """
+        if self._sealed is None or not np.array_equal(self._sealed[-1], digests):
+            self._sealed = *self.plain(), read_only(_canonical(digests))
         return self._sealed
-
-    def known(self, rows):
-        """Return (digests, mask) already computed for `rows`, or (None, None)."""
-        if self._digests is None:
-            return None, None
-        return self._digests[rows], self._known[rows]
-
-    def changed(self, rows):
-        """Return those of `rows` whose bytes no longer give their recorded digest."""
-        if self._known is None:
-            return np.empty(0, np.int64)
-        now = (np.frombuffer(self._digest(r), np.uint8) for r in rows)
-        pairs = zip(rows, now, strict=True)
-        return np.array([r for r, d in pairs if self._known[r] and (d != self._digests[r]).any()])
 
 
 class DenseStorage(Storage):
@@ -129,10 +215,8 @@ class DenseStorage(Storage):
 
     is_ragged = False
 
-    def __init__(self, values, digests=None, known=None):
-        self.values = read_only(values)
-        super().__init__(len(self.values), digests, known)
-        self.value_dtype = native(self.values.dtype)
+    def __init__(self, values, source=OWNED, kept=None):
+        super().__init__(values, len(values), source, kept)
 
     def cell(self, row):
         """Return cell `row`, read-only."""
@@ -144,50 +228,51 @@ class DenseStorage(Storage):
         return np.tile(np.array(self.values.shape[1:], np.int64), (len(rows), 1))
 
     def gather(self, rows, *, copy=True):
-        """Return a (len(rows), *cell_shape) array of the cells, a new one if not told otherwise."""
+        """Return a (len(rows), *cell_shape) array of the cells, a new one if `copy`."""
         # np.take would first copy the whole of a base that is not C-contiguous
         take = self.values.flags.c_contiguous
         if not copy and take and self.values.dtype.isnative and is_identity(rows, self.n):
-            return self.values
+            return self.values[:]
         cells = self.values.take(rows, axis=0) if take else self.values[rows]
         return np.ascontiguousarray(cells, dtype=self.value_dtype)
 
     def compact(self, rows):
         """Return a storage of exactly `rows` in canonical layout; itself where it is one."""
-        if is_identity(rows, self.n):
-            values = _canonical(self.values)
-            return self if values is self.values else DenseStorage(values, *self.known(rows))
-        return DenseStorage(_canonical(self.gather(rows)), *self.known(rows))
+        if not is_identity(rows, self.n):
+            return DenseStorage(_canonical(self.gather(rows)), OWNED, self.kept(rows))
+        values = _canonical(self.values)
+        if values is self.values:
+            return self
+        return DenseStorage(values, self.source_for(values), self.kept(rows))
 
     def to_ragged(self):
         """Return the same cells as a ragged storage; no copy where the base is canonical."""
-        shapes = self.shapes(np.arange(self.n))
-        return RaggedStorage(_canonical(self.values).reshape(-1), shapes, *self.known(slice(None)))
+        rows = np.arange(self.n)
+        values = _canonical(self.values).reshape(-1)
+        return RaggedStorage(values, self.shapes(rows), self.source_for(values), self.kept(rows))
 
     def astype(self, dtype):
         """Return the cells cast to `dtype`."""
         return self if dtype == self.value_dtype else DenseStorage(self.values.astype(dtype))
 
-    def state(self):
-        """Return the plain arrays that rebuild this storage, digests included."""
-        return self.values, self._all_digests()
+    def plain(self):
+        """Return the plain arrays that hold the cells, in a new view."""
+        return (self.values[:],)
 
     @classmethod
     def concat(cls, parts):
         """Return one storage of the cells of all `parts`."""
-        return cls(np.concatenate([part.values for part in parts]), *_join_known(parts))
+        return cls(np.concatenate([part.values for part in parts]), OWNED, _join_kept(parts))
 
 
 class RaggedStorage(Storage):
-    """Cells of one number of axes and any lengths: flat values and one shape a cell."""
+    """Cells of one number of axes and any lengths: flat values and one shape per cell."""
 
     is_ragged = True
 
-    def __init__(self, values, shapes, digests=None, known=None):
-        self.values = read_only(values)
+    def __init__(self, values, shapes, source=OWNED, kept=None):
         self._shapes = read_only(_canonical(np.asarray(shapes, np.int64)))
-        super().__init__(len(self._shapes), digests, known)
-        self.value_dtype = native(self.values.dtype)
+        super().__init__(values, len(self._shapes), source, kept)
         self.offsets = np.zeros(self.n + 1, np.int64)
         np.cumsum(self._shapes.prod(axis=1), out=self.offsets[1:])
 
@@ -208,8 +293,9 @@ class RaggedStorage(Storage):
         """Return a storage of exactly `rows` in canonical layout; itself where it is one."""
         if is_identity(rows, self.n):
             values = _canonical(self.values)
-            same = values is self.values
-            return self if same else type(self)(values, self._shapes, *self.known(rows))
+            if values is self.values:
+                return self
+            return type(self)(values, self._shapes, self.source_for(values), self.kept(rows))
         shapes = self._shapes[rows]
         values = np.empty(int(shapes.prod(axis=1).sum()), self.value_dtype)
         start = 0
@@ -217,7 +303,7 @@ class RaggedStorage(Storage):
             cell = self.values[self.offsets[row] : self.offsets[row + 1]]
             values[start : start + len(cell)] = cell
             start += len(cell)
-        return type(self)(values, shapes, *self.known(rows))
+        return type(self)(values, shapes, OWNED, self.kept(rows))
 
     def to_ragged(self):
         """Return itself."""
@@ -230,31 +316,32 @@ class RaggedStorage(Storage):
         return RaggedStorage(self.values.astype(dtype), self._shapes)
 
     def plain(self):
-        """Return the plain arrays that hold the cells."""
-        return self.values, self._shapes
-
-    def state(self):
-        """Return the plain arrays that rebuild this storage, digests included."""
-        return *self.plain(), self._all_digests()
+        """Return the plain arrays that hold the cells, the values in a new view."""
+        return self.values[:], self._shapes
 
     @classmethod
     def concat(cls, parts):
         """Return one storage of the cells of all `parts`."""
         values = np.concatenate([part.values for part in parts])
         shapes = np.concatenate([part._shapes for part in parts])
-        return cls(values, shapes, *_join_known(parts))
+        return cls(values, shapes, OWNED, _join_kept(parts))
 
 
-def _join_known(parts):
-    """Concatenate what digests of `parts` are known; (None, None) where none is."""
-    if all(part._digests is None for part in parts):
-        return None, None
-    blank = [(np.zeros((p.n, DIGEST_SIZE), np.uint8), np.zeros(p.n, bool)) for p in parts]
-    pairs = [
-        z if p._digests is None else (p._digests, p._known)
-        for p, z in zip(parts, blank, strict=True)
-    ]
-    return tuple(np.concatenate(each) for each in zip(*pairs, strict=True))
+def _join_kept(parts):
+    """Concatenate the digests that `parts` need not compute; None where there are none."""
+    pairs = [part.kept(slice(None)) for part in parts]
+    if not any(pairs):
+        return None
+    return tuple(
+        np.concatenate(each)
+        for each in zip(
+            *(
+                pair or (np.zeros((part.n, DIGEST_SIZE), np.uint8), np.zeros(part.n, bool))
+                for pair, part in zip(pairs, parts, strict=True)
+            ),
+            strict=True,
+        )
+    )
 
 
 def format_cell(cell):

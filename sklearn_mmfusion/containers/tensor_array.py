@@ -11,12 +11,15 @@ from sklearn_mmfusion.containers.dtypes import (
 )
 from sklearn_mmfusion.containers.row_view_array import RowViewArray
 from sklearn_mmfusion.containers.storage import (
+    OWNED,
     DenseStorage,
     RaggedStorage,
     array_digest,
     as_cell,
     format_cell,
+    restored_source,
     store_cells,
+    take_in,
 )
 
 
@@ -31,13 +34,17 @@ class TensorArray(RowViewArray):
     Parameters
     ----------
     values : ndarray or memmap of shape (n, ...), or sequence of n cells
-        A numeric array of at least two axes is kept as the base, not copied, and must not be
-        modified afterwards (`verify` finds out). Otherwise cells: arrays, nested lists, PIL
-        images, torch tensors; None, NaN and pandas.NA are absent. Cells of one shape make a
-        dense array, others a ragged one; integers of different widths widen, and so do floats.
+        A numeric array of at least two axes becomes the base. Otherwise cells: arrays, nested
+        lists, PIL images, torch tensors; None, NaN and pandas.NA are absent. Cells of one shape
+        make a dense array, others a ragged one; integers of different widths widen, and so do
+        floats.
     sample_rate : float or None, default=None
         Samples per second along a cell's first axis, in Hz. Kept in the dtype; columns of
         different rates cannot be joined.
+    copy : bool, default=True
+        Whether to copy an array that becomes the base. False shares its memory: the column then
+        changes with the array, and its content is hashed in full each time a key is needed.
+        Memory maps are never copied.
 
     Raises
     ------
@@ -49,8 +56,10 @@ class TensorArray(RowViewArray):
     Notes
     -----
     Two cells are equal where dtype, shape and every bit agree (so NaN equals NaN, and 0.0 does
-    not equal -0.0); equality, grouping and keys read each cell of a base once, at about 0.5 GB/s.
-    A view is pickled with its own cells only, in a state that depends on its content alone.
+    not equal -0.0); equality, grouping and keys read each cell of a base once, at about 0.5 GB/s:
+    digests are kept for memory that the package owns, and for memory maps opened with mode "r"
+    while size and modification time of the file stay the same. A view is pickled with its own
+    cells only, in a state that depends on its content alone.
 
     Examples
     --------
@@ -68,16 +77,16 @@ class TensorArray(RowViewArray):
 
     _dtype_class = TensorDtype
 
-    def __init__(self, values, *, sample_rate=None):
-        made = _from_values(values, check_sample_rate(sample_rate))
+    def __init__(self, values, *, sample_rate=None, copy=True):
+        made = _from_values(values, check_sample_rate(sample_rate), copy)
         self._storage, self._rows, self._dtype = made._storage, made._rows, made._dtype
         self._compacted = None
 
     # -- construction ------------------------------------------------------------------------
 
     @classmethod
-    def from_flat(cls, values, shapes, *, sample_rate=None):
-        """Build a ragged array over flat values, which may be memory-mapped; nothing is copied.
+    def from_flat(cls, values, shapes, *, sample_rate=None, copy=True):
+        """Build a ragged array over flat values, which may be memory-mapped.
 
         Parameters
         ----------
@@ -87,6 +96,8 @@ class TensorArray(RowViewArray):
             Shape of each cell; 1-D: lengths of 1-D cells.
         sample_rate : float or None, default=None
             Samples per second along a cell's first axis, in Hz.
+        copy : bool, default=True
+            Whether to copy the values. False shares their memory. Memory maps are never copied.
 
         Returns
         -------
@@ -104,7 +115,7 @@ class TensorArray(RowViewArray):
         >>> TensorArray.from_flat(np.arange(5.0), [2, 3])[1]
         array([2., 3., 4.])
         """
-        values, shapes = np.asanyarray(values), np.asarray(shapes, np.int64)
+        values, shapes = np.asanyarray(values), np.array(shapes, np.int64)
         shapes = shapes[:, None] if shapes.ndim == 1 else shapes
         if values.ndim != 1 or shapes.ndim != 2 or (shapes < 0).any():
             raise ValueError(
@@ -116,8 +127,21 @@ class TensorArray(RowViewArray):
                 f"shapes add up to {shapes.prod(axis=1).sum()} numbers; values holds {len(values)}"
             )
         check_value_dtype(values.dtype)
-        storage = RaggedStorage(values, shapes)
+        values, source = take_in(values, copy)
+        storage = RaggedStorage(values, shapes, source)
         dtype = TensorDtype(storage.value_dtype, (None,) * shapes.shape[1], sample_rate)
+        return cls._view(storage, np.arange(storage.n), dtype)
+
+    @classmethod
+    def _adopt(cls, values, *, sample_rate=None):
+        """Build a dense array over an array that no caller keeps; nothing is copied."""
+        return _over(values, OWNED, sample_rate)
+
+    @classmethod
+    def _adopt_flat(cls, values, shapes):
+        """Build a ragged array over flat values that no caller keeps; nothing is copied."""
+        storage = RaggedStorage(values, shapes)
+        dtype = TensorDtype(storage.value_dtype, (None,) * shapes.shape[1])
         return cls._view(storage, np.arange(storage.n), dtype)
 
     @classmethod
@@ -136,15 +160,18 @@ class TensorArray(RowViewArray):
 
     @classmethod
     def _storage_from_state(cls, state, dtype):
-        return (RaggedStorage if dtype.is_ragged else DenseStorage)(*state)
+        *plain, digests = state
+        kept = digests, np.ones(len(digests), bool)
+        make = RaggedStorage if dtype.is_ragged else DenseStorage
+        return make(*plain, restored_source(plain[0]), kept)
 
-    def _state_of(self, storage):
-        return storage.state()
-
-    def _canonical_storage(self):
-        # read through the shared base, which keeps the digests for the other views
-        self._storage.digests(self._rows[self._rows >= 0])
-        return super()._canonical_storage()
+    def _state(self):
+        # digests are taken on the shared base, which keeps them for the other views
+        present = self._rows[self._rows >= 0]
+        digests = self._storage.digests(present)
+        if self._compacted is None or not np.array_equal(self._compacted[1], digests):
+            self._compacted = self._storage.compact(present), digests
+        return self._compacted[0].state(digests)
 
     @classmethod
     def _concat_same_type(cls, to_concat):
@@ -253,7 +280,7 @@ class TensorArray(RowViewArray):
             Rows to gather; None for all.
         copy : bool, default=True
             False gives, where the rows are all those of the base in its order, the base itself,
-            read-only. (torch heeds that not: hand it a copy of what it may write into.)
+            read-only. (torch ignores that flag: pass it a copy of what it may write into.)
 
         Returns
         -------
@@ -275,7 +302,7 @@ class TensorArray(RowViewArray):
         return self._storage.gather(rows, copy=copy)
 
 
-def _from_values(values, sample_rate):
+def _from_values(values, sample_rate, copy):
     """Build the TensorArray of a user's `values`."""
     if isinstance(values, str | bytes | dict | set):
         raise TypeError(f"values must be an array or a sequence of cells; got {type(values)}")
@@ -294,7 +321,12 @@ def _from_values(values, sample_rate):
             "column, or add an axis with values[:, None]."
         )
     check_value_dtype(values.dtype)
-    storage = DenseStorage(values)
+    return _over(*take_in(values, copy), sample_rate)
+
+
+def _over(values, source, sample_rate):
+    """Return the TensorArray whose base is `values`."""
+    storage = DenseStorage(values, source)
     dtype = TensorDtype(storage.value_dtype, values.shape[1:], sample_rate)
     return TensorArray._view(storage, np.arange(storage.n), dtype)
 

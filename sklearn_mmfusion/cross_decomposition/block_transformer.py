@@ -64,7 +64,7 @@ def _block_column(block):
     rows = np.cumsum(block.present) - 1
     rows[~block.present] = -1
     values = block.values if len(block.values) else np.zeros((1, block.width), np.float32)
-    return TensorArray(values).take(rows, allow_fill=True)
+    return TensorArray(values, copy=False).take(rows, allow_fill=True)
 
 
 def _is_block_frame(X):

@@ -79,7 +79,7 @@ def read_frame(arrays):
     starts, stops = arrays["audio_offsets"][:-1], arrays["audio_offsets"][1:]
     audio = [arrays["audio"][a:b] for a, b in zip(starts, stops, strict=True)]
     return multimodal_frame(
-        image=TensorArray(arrays["image"]),
+        image=TensorArray._adopt(arrays["image"]),
         text=[str(word) for word in arrays["text"]],
         audio=TensorArray(audio, sample_rate=int(arrays["sample_rate"])),
     )

@@ -2,8 +2,8 @@
 
 Each class, label or cause is one *factor*. A row's factors have activations from 0 to 1, and each
 modality renders the same activations in its own way: a grating in the image, words of its own in
-the text, a tone in the sound. Gratings and tones have random phases, so that a linear model on
-raw pixels or samples sees nothing.
+the text, a tone in the sound, a loop in the point cloud. Gratings and tones have random phases, so
+that a linear model on raw pixels or samples sees nothing.
 """
 
 from numbers import Integral, Real
@@ -30,7 +30,7 @@ def render_image(activations, noise, rng):
         phases = rng.uniform(0, 2 * np.pi, size=(n_samples, 1, 1))
         large += amplitude[:, None, None] * np.sin(ramp + phases)
     large += 3 * noise * rng.standard_normal(large.shape)
-    return TensorArray(np.round(255 * (0.5 + 0.1 * large).clip(0, 1)).astype(np.uint8))
+    return TensorArray._adopt(np.round(255 * (0.5 + 0.1 * large).clip(0, 1)).astype(np.uint8))
 
 
 def render_text(activations, noise, rng):
@@ -79,7 +79,30 @@ def render_audio(activations, noise, rng):
     return TensorArray(recordings, sample_rate=SAMPLE_RATE)
 
 
-RENDERERS = {"image": render_image, "text": render_text, "audio": render_audio}
+def render_point_cloud(activations, noise, rng):
+    """Draw one loop per factor, in its own plane, among stray points: ragged (n_points, 3)."""
+    n_factors = activations.shape[1]
+    clouds = []
+    for active in activations:
+        n_points = rng.randint(40, 80)
+        stray = rng.normal(size=(n_points, 3))
+        factor = rng.randint(n_factors, size=n_points)
+        around = rng.uniform(0, 2 * np.pi, size=n_points)
+        tilt = np.pi * factor / n_factors
+        loop = 2.5 * np.cos(around)[:, None] * np.stack([np.cos(tilt), np.sin(tilt), 0 * tilt], 1)
+        loop[:, 2] = 2.5 * np.sin(around)
+        drawn = rng.uniform(size=n_points) < active[factor] / (1 + 0.5 * noise)
+        points = np.where(drawn[:, None], loop, stray)
+        clouds.append((points + 0.1 * noise * stray).astype(np.float32))
+    return TensorArray(clouds)
+
+
+RENDERERS = {
+    "image": render_image,
+    "text": render_text,
+    "audio": render_audio,
+    "point_cloud": render_point_cloud,
+}
 
 
 def make_multimodal_classification(
@@ -104,8 +127,9 @@ def make_multimodal_classification(
         Number of rows.
     n_classes : int, default=3
         Number of classes, equally frequent.
-    modalities : sequence of {"image", "text", "audio"}, default=("image", "text", "audio")
-        Columns to make. A modality looks the same whatever others are made.
+    modalities : sequence of str, default=("image", "text", "audio")
+        Columns to make: "image", "text", "audio", "point_cloud". A modality looks the same
+        whatever others are made.
     informative : sequence of str, default=None
         Modalities that know the class; the others show that of another row, drawn at random.
         None: all.
@@ -123,7 +147,7 @@ def make_multimodal_classification(
     -------
     X : pandas.DataFrame of shape (n_samples, n_modalities)
         `image` a `TensorArray` of (16, 16) uint8, `text` strings, `audio` a ragged `TensorArray`
-        of float32 in [-1, 1] with `sample_rate` 8000.
+        of float32 in [-1, 1] with `sample_rate` 8000, `point_cloud` one of (n_points, 3) float32.
     y : ndarray of shape (n_samples,), dtype=int64
         Class, from 0.
 
@@ -175,8 +199,8 @@ def make_multimodal_multilabel_classification(
         Number of rows.
     n_labels : int, default=4
         Number of labels; each applies to 40 % of the rows, independently.
-    modalities : sequence of {"image", "text", "audio"}, default=("image", "text", "audio")
-        Columns to make.
+    modalities : sequence of str, default=("image", "text", "audio")
+        Columns to make, as in `make_multimodal_classification`.
     informative : sequence of str, default=None
         Modalities that know the labels; the others show those of another row. None: all.
     noise : float or dict of str to float, default=1.0
@@ -237,8 +261,8 @@ def make_multimodal_regression(
         Number of rows.
     n_factors : int, default=4
         Number of factors behind the target, each uniform from 0 to 1.
-    modalities : sequence of {"image", "text", "audio"}, default=("image", "text", "audio")
-        Columns to make.
+    modalities : sequence of str, default=("image", "text", "audio")
+        Columns to make, as in `make_multimodal_classification`.
     informative : sequence of str, default=None
         Modalities that know the factors; the others show those of another row. None: all.
     noise : float or dict of str to float, default=1.0

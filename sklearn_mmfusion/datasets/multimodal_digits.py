@@ -275,7 +275,7 @@ def load_multimodal_digits(*, missing_rate=0.0, random_state=0, return_X_y=False
     groups = stream(seed, "line").randint(N_LINES, size=len(y))
     texts, language = write_digits(y, rate=TYPO_RATE, rng=stream(seed, "text"))
     columns = {
-        "image": TensorArray(_spoil(handwriting.images, stream(seed, "image"))),
+        "image": TensorArray._adopt(_spoil(handwriting.images, stream(seed, "image"))),
         "text": texts,
         "audio": TensorArray(_dial_all(y, groups, stream(seed, "audio")), sample_rate=SAMPLE_RATE),
     }

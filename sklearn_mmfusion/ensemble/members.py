@@ -1,13 +1,14 @@
 """One modality's estimator: prepared, fitted and applied, on all rows and on folds."""
 
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 
 import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from sklearn_mmfusion._cache import asked, fitted, telling
+from sklearn_mmfusion._caching import CachedChild, log_elapsed
 from sklearn_mmfusion._sklearn import _check_method_params, _routing_enabled, _safe_indexing
 from sklearn_mmfusion._triples import TripleComposition, as_transformer, seeded_clone
 from sklearn_mmfusion._validation import add_error_note
@@ -89,8 +90,9 @@ class Task:
     """What a worker needs to fit one member on some of its present rows and apply it to others.
 
     `train` and `test` are positions among all rows of X, `data` holds the rows of `present`, and
-    `output` computes a fitted member's output on rows. Without `test`, `fit_member` returns the
-    fitted member and the key of its fit; else the output on those test rows that are present.
+    `output` (such as `Probabilities`) has two steps: its `function` computes on rows, its `align`
+    adapts that to all classes. Without `test`, `fit_member` returns the fitted member as a
+    `CachedChild`; else the output on those test rows that are present.
     """
 
     member: object
@@ -103,7 +105,7 @@ class Task:
     output: object
     note: str
     message: str | None
-    store: object
+    memory: object
     label: str
 
     @property
@@ -121,30 +123,21 @@ class Task:
 def fit_member(task):
     """Run a `Task`; a function, which every backend of joblib can pickle."""
     params = _check_method_params(task.present, task.params, indices=task.kept)
-    y = task.y[task.kept]
-
-    def fit(member, data):
-        member.fit(data, y, **params)
-
+    member, y = CachedChild(task.member, task.memory, task.label), task.y[task.kept]
     estimator_name = task.label.partition(":")[0]
-    with add_error_note(task.note), telling(estimator_name, task.message, task.store):
-        rows, told = task.rows(task.kept), (y, params)
-        member, _, fit_key = fitted(
-            task.member, rows, fit, task.store, what="fit", told=told, who=task.label
-        )
+    with add_error_note(task.note), log_elapsed(estimator_name, task.message, member):
+        member.fit(task.rows(task.kept), y, params)
         if task.test is None:
-            return member, fit_key
+            return member
         rows = task.test[task.present[task.test]]
-        if not len(rows):
-            return None
-        return member_output(task.output, member, task.rows(rows), task.store, fit_key)
+        return member_output(task.output, member, task.rows(rows)) if len(rows) else None
 
 
-def member_output(output, member, data, store, fit_key):
-    """Output of a fitted member on the rows in `data`, None where there are none."""
+def member_output(output, member, data):
+    """Output of a fitted `CachedChild` on the rows in `data`, None where there are none."""
     if data is None:
         return None
-    return asked(member, data, output, store, fit_key, what="ask", told=output)
+    return output.align(member.estimator, member.apply(output.function, data))
 
 
 # ------------------------------------------------------------------------------ outputs
@@ -161,19 +154,26 @@ class Probabilities:
     prior: np.ndarray
     multilabel: bool
 
-    def __call__(self, member, data):
+    @property
+    def function(self):
+        return partial(raw_probabilities, multilabel=self.multilabel)
+
+    def align(self, member, proba):
         known = last_step(member) if has_head(member) else member
-        if has_head(member):
-            proba = known.predict_head(before_last_step(member, data))
-        elif hasattr(member, "predict_proba"):
-            proba = member.predict_proba(data)
-        elif self.multilabel:
-            proba = member.predict(data)
-        else:
-            proba = np.asarray(member.predict(data))[:, None] == np.asarray(known.classes_)
         if self.multilabel:
             return label_distributions(proba, getattr(known, "classes_", None))
         return align_probabilities(proba, known.classes_, self.classes, self.prior[0])[:, None]
+
+
+def raw_probabilities(member, data, multilabel):
+    """Probabilities in the member's own order of classes, which no prior decides: cached."""
+    if has_head(member):
+        return last_step(member).predict_head(before_last_step(member, data))
+    if hasattr(member, "predict_proba"):
+        return member.predict_proba(data)
+    if multilabel:
+        return member.predict(data)
+    return np.asarray(member.predict(data))[:, None] == np.asarray(member.classes_)
 
 
 @dataclass(frozen=True)
@@ -182,10 +182,17 @@ class Evidence:
 
     classes: np.ndarray
 
-    def __call__(self, member, data):
-        known = last_step(member)
-        evidence = known.predict_evidence(before_last_step(member, data))
-        return align(evidence, known.classes_, self.classes)[:, None]
+    @property
+    def function(self):
+        return raw_evidence
+
+    def align(self, member, evidence):
+        return align(evidence, last_step(member).classes_, self.classes)[:, None]
+
+
+def raw_evidence(member, data):
+    """Evidence in the member's own order of classes."""
+    return last_step(member).predict_evidence(before_last_step(member, data))
 
 
 @dataclass(frozen=True)
@@ -198,21 +205,30 @@ class Numbers:
 
     deviation: bool = False
 
-    def __call__(self, member, data):
-        std = np.nan
-        if has_head(member):
-            numbers = last_step(member).predict_head(before_last_step(member, data))
-        elif self.deviation and has_deviation(member):
-            # not through the pipeline, where the parameter would need a metadata request
-            before = before_last_step(member, data)
-            numbers, std = last_step(member).predict(before, return_std=True)
-            std = as_columns(std)
-        else:
-            numbers = member.predict(data)
-        numbers = as_columns(numbers)
-        if not self.deviation:
-            return numbers
-        return np.stack([numbers, np.broadcast_to(std, numbers.shape)], axis=-1)
+    @property
+    def function(self):
+        return partial(raw_numbers, deviation=self.deviation)
+
+    def align(self, member, numbers):
+        return numbers
+
+
+def raw_numbers(member, data, deviation):
+    """Predictions; with `deviation`, each followed by its standard deviation on a last axis."""
+    std = np.nan
+    if has_head(member):
+        numbers = last_step(member).predict_head(before_last_step(member, data))
+    elif deviation and has_deviation(member):
+        # not through the pipeline, where the parameter would need a metadata request
+        before = before_last_step(member, data)
+        numbers, std = last_step(member).predict(before, return_std=True)
+        std = as_columns(std)
+    else:
+        numbers = member.predict(data)
+    numbers = as_columns(numbers)
+    if not deviation:
+        return numbers
+    return np.stack([numbers, np.broadcast_to(std, numbers.shape)], axis=-1)
 
 
 def has_deviation(member):

@@ -1,15 +1,17 @@
 """Features of recordings."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
+from sklearn.base import clone
 from torch.optim import AdamW
 
-from sklearn_mmfusion._sklearn import Interval, StrOptions
+from sklearn_mmfusion._shared_docs import document_parameters
+from sklearn_mmfusion._sklearn import HasMethods, Interval, StrOptions
 from sklearn_mmfusion._torch import Inputs, RaggedRows
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.audio import AudioCNN, AudioLSTM
-from sklearn_mmfusion.preprocessing import LogMelSpectrogram
+from sklearn_mmfusion.preprocessing.audio import RECORDING, LogMelSpectrogram
 from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 
 __all__ = ["AudioEncoder"]
@@ -17,6 +19,7 @@ __all__ = ["AudioEncoder"]
 ARCHITECTURES = {"cnn": AudioCNN, "lstm": AudioLSTM}
 
 
+@document_parameters("encoder", "network")
 class AudioEncoder(BaseModalityEncoder):
     """Learn features of recordings from log-mel frames.
 
@@ -29,37 +32,19 @@ class AudioEncoder(BaseModalityEncoder):
 
     Parameters
     ----------
-    n_components : int, default=128
-        Width of the features.
-
     sample_rate : int, default=16000
         Sampling frequency in Hz. A column or file that says another one is refused, or resampled.
+
+    front_end : LogMelSpectrogram or None, default=None
+        What turns recordings into frames; None is ``LogMelSpectrogram()``. `fit` works on a
+        clone, to which it gives `sample_rate` if the front end has none. Pass one to search its
+        parameters: ``front_end__n_mels``.
 
     resample : bool, default=False
         Whether to resample recordings of another rate.
 
-    n_mels : int, default=40
-        Number of mel bands.
-
-    n_fft : int, default=None
-        Window length in samples; None takes the first power of two of at least 25 ms.
-
-    hop_length : int, default=None
-        Step between windows in samples; None takes 10 ms.
-
-    top_db : float, default=40.0
-        Bands more than this far below the loudest one of the recording, in dB, are raised to
-        that level; None keeps all.
-
-    remove_mean : bool, default=True
-        Whether to subtract each recording's mean of each band: right for words and events, wrong
-        where a steady sound is the message.
-
     architecture : {"cnn", "lstm"}, default="cnn"
         2-D convolutions over the spectrogram, or a bidirectional LSTM over its frames.
-
-    root : str, default=None
-        Folder that relative paths start from.
 
     module : type, default=None
         Class of a network to use in place of the default network; it is called with the
@@ -68,82 +53,12 @@ class AudioEncoder(BaseModalityEncoder):
         where it has ``set_scale(mean, std)``, that is called with those of training, by which to
         standardize. It says its width in the attribute ``out_features``.
 
-    module_params : dict, default=None
-        Further arguments of the network's class.
-
-    dropout : float, default=0.3
-        Dropout before the last linear layer.
-
-    target_type : str, default="auto"
-        How to read `y`: "binary", "multiclass", "multilabel-indicator", "continuous",
-        "continuous-multioutput", or "auto" to infer it with scikit-learn's `type_of_target`
-        (whole numbers are classes).
-
-    loss : {"auto", "cross_entropy", "binary_cross_entropy", "evidential", "squared_error", \
-"huber"}, default="auto"
-        Loss. "auto" takes cross-entropy for classes, binary cross-entropy for labels and squared
-        error for numbers; "evidential" makes the head tell evidence for classes.
-
-    max_epochs : int or "auto", default="auto"
-        Passes over the training rows; "auto" takes at least 20 epochs and 300 steps.
-
-    lr : float, default=2e-3
-        Peak learning rate; it rises over the first 15 % of the steps, then follows a cosine.
-
-    batch_size : int or "auto", default="auto"
-        Rows a step; "auto" takes 32 below 1000 rows, else 64.
-
-    optimizer : type, default=torch.optim.AdamW
-        Class of the optimizer.
-
-    weight_decay : float, default=0.01
-        Weight decay of the optimizer.
-
-    label_smoothing : float, default=0.1
-        Label smoothing of the cross-entropy.
-
-    early_stopping : bool, default=True
-        Whether to keep the last epoch whose loss on a validation part of the rows is within one
-        standard error of the lowest.
-
-    validation_fraction : float, default=0.2
-        Share of the rows (of the groups, where given) in the validation part.
-
-    refit : bool, default=True
-        Whether to train again on all rows for the number of epochs found.
-
-    class_weight : dict, list of dict or "balanced", default=None
-        Weights of the classes, as in scikit-learn.
-
-    callbacks : list, default=None
-        skorch callbacks; no `LRScheduler`, since the learning rate has a schedule of its own.
-
-    net_params : dict, default=None
-        Anything else for skorch's `NeuralNet`, e.g. ``{"criterion__label_smoothing": 0.0}``
-        or ``{"compile": True}``; and ``"max_norm"``, to which the norm of gradients is clipped
-        (default 1.0).
-
-    device : str, default="auto"
-        "cpu", "cuda", ...; "auto" takes the GPU where there is one.
-
-    precision : {"float32", "bf16"}, default="float32"
-        Number format of the forward pass in training.
-
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights of the last fit.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and dropout. Pass an int for equal results in every call.
-
-    verbose : int, default=0
-        1 prints losses once an epoch.
-
     Attributes
     ----------
     module_ : torch.nn.Module
         The trained network: ``encoder`` and ``head``.
 
-    frontend_ : LogMelSpectrogram
+    front_end_ : LogMelSpectrogram
         The fitted front end.
 
     mean_, scale_ : ndarray of shape (n_mels,), dtype=float32
@@ -190,17 +105,13 @@ class AudioEncoder(BaseModalityEncoder):
     (20, 8)
     """
 
-    _paths = "audio"
+    _reads = RECORDING
 
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
         "sample_rate": [Interval(Integral, 1, None, closed="left")],
+        "front_end": [HasMethods(["fit", "compute"]), None],
         "resample": ["boolean"],
-        "n_mels": [Interval(Integral, 1, None, closed="left")],
-        "n_fft": [Interval(Integral, 2, None, closed="left"), None],
-        "hop_length": [Interval(Integral, 1, None, closed="left"), None],
-        "top_db": [Interval(Real, 0, None, closed="neither"), None],
-        "remove_mean": ["boolean"],
         "architecture": [StrOptions(set(ARCHITECTURES))],
         "root": [str, None],
     }
@@ -210,12 +121,8 @@ class AudioEncoder(BaseModalityEncoder):
         n_components=128,
         *,
         sample_rate=16000,
+        front_end=None,
         resample=False,
-        n_mels=40,
-        n_fft=None,
-        hop_length=None,
-        top_db=40.0,
-        remove_mean=True,
         architecture="cnn",
         root=None,
         module=None,
@@ -243,12 +150,8 @@ class AudioEncoder(BaseModalityEncoder):
     ):
         self.n_components = n_components
         self.sample_rate = sample_rate
+        self.front_end = front_end
         self.resample = resample
-        self.n_mels = n_mels
-        self.n_fft = n_fft
-        self.hop_length = hop_length
-        self.top_db = top_db
-        self.remove_mean = remove_mean
         self.architecture = architecture
         self.root = root
         self.module = module
@@ -274,28 +177,29 @@ class AudioEncoder(BaseModalityEncoder):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _learn(self, column, rows):
-        self.frontend_ = LogMelSpectrogram(
-            self.sample_rate,
-            n_fft=self.n_fft,
-            hop_length=self.hop_length,
-            n_mels=self.n_mels,
-            top_db=self.top_db,
-            remove_mean=self.remove_mean,
-            resample=self.resample,
-        ).fit(column)
-        inputs = self._prepare(column, rows)
+    def _learn(self, cells):
+        self.front_end_ = self._make_front_end().fit(cells.column)
+        inputs = self._prepare(cells)
         frames = inputs.sources["frames"].values
-        slices = row_slices(*frames.shape)
-        mean, variance = mean_and_variance(frames[part] for part in slices)
+        mean, variance = mean_and_variance(frames[part] for part in row_slices(*frames.shape))
         scale = np.sqrt(variance)
         scale[scale < 1e-6] = 1.0  # a silent band
         self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
         return inputs
 
-    def _prepare(self, column, rows):
-        return Inputs(frames=RaggedRows(*self.frontend_.compute(column, rows)))
+    def _make_front_end(self):
+        front_end = LogMelSpectrogram() if self.front_end is None else clone(self.front_end)
+        if front_end.sample_rate not in (None, self.sample_rate):
+            raise ValueError(
+                f"AudioEncoder: front_end has sample_rate={front_end.sample_rate}, the encoder "
+                f"sample_rate={self.sample_rate}; expected equal ones. Leave out that of the front "
+                "end."
+            )
+        resample = self.resample or front_end.resample
+        return front_end.set_params(sample_rate=self.sample_rate, resample=resample)
 
-    def _module(self):
-        own = {} if self.module else {"dropout": self.dropout}
-        return ARCHITECTURES[self.architecture], {"n_mels": self.n_mels, **own}
+    def _prepare(self, cells):
+        return Inputs(frames=RaggedRows(*self.front_end_.compute(cells)))
+
+    def _network(self):
+        return ARCHITECTURES[self.architecture], {"n_mels": len(self.mean_)}, {}

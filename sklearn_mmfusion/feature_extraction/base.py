@@ -27,7 +27,7 @@ from sklearn_mmfusion._validation import (
     check_y,
     combine_weights,
 )
-from sklearn_mmfusion.containers.conversion import check_column
+from sklearn_mmfusion.containers.cells import Cells, check_column
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 
 
@@ -36,37 +36,40 @@ class BaseModalityEncoder(
 ):
     """Base of the encoders: a column of one modality -> (n_samples, n_components) float32.
 
-    The encoder protocol, by which a joint network takes in an encoder, also one of your own, which
-    beside ``fit``, as every estimator has, needs:
+    A new modality is a subclass with its own parameters in an explicit ``__init__`` and:
+
+    ``_reads``
+        A `CellKind`: which cells it takes. The checks of cells and their messages, the reading of
+        files, flat rows and the type of the column follow from it.
+    ``_learn(cells)``
+        Set fitted attributes (vocabulary, sizes, ``mean_`` and ``scale_``) from the present
+        `Cells` of the training rows. It may return what ``_prepare`` would return for them, where
+        it has computed that on the way.
+    ``_prepare(cells)``
+        Present cells -> `Inputs`, whose batches are the keywords of the module's ``forward``.
+    ``_network()``
+        Three things, from fitted attributes: the class of the default module; the sizes any
+        module is made with; options that only the default one takes (``dropout`` is added).
+
+    From these the base makes the encoder protocol. A joint network accepts any estimator that
+    implements it, with or without this base:
 
     ``fit_prepare(X, y=None)``
         Learn vocabulary, scaling or sizes from cells; set fitted attributes; return the `Inputs`
         of those cells.
     ``prepare(X)``
-        The `Inputs` of cells: their batches are the keywords of the module's ``forward``. A dict of
-        arrays, one row a cell, will do.
+        The `Inputs` of cells: their batches are the keywords of the module's ``forward``. A dict
+        of arrays, one row per cell, will do.
     ``build_module()``
         An untrained module, from fitted attributes; ``module.out_features`` is its width. It may
         have ``tokens(**batch)``, which returns its features, the sequence it pooled (n, L,
         token_features) and which steps are valid (n, L), for fusions that read sequences.
 
-    X is a Series of the column where the tag ``input_tags.three_d_array`` says so (of which
+    X is a Series of the column if the tag ``input_tags.three_d_array`` is set (then
     ``X.array.gather(copy=False)`` gives the cells, without a copy where it can), else an array of
     the cells. For ``predict_one``, where making a Series would take longer than most networks do,
     `prepare` gets one cell in a list or an array.
-
-    A subclass of this base writes instead, and can be fitted alone too:
-
-    ``_learn(column, rows)``
-        Learn vocabulary, scaling or sizes from the present rows; set fitted attributes; return
-        what ``_prepare`` returns for the same rows.
-    ``_prepare(column, rows)``
-        Present rows -> ``Inputs``, whose batches are the keywords of the module's ``forward``.
-    ``_module()``
-        The class of the default module and its arguments, from fitted attributes.
     """
-
-    _paths = None  # decoder a str cell is read with as a path; None: a str cell is text
 
     _parameter_constraints = {
         **TRAINING_CONSTRAINTS,
@@ -77,7 +80,6 @@ class BaseModalityEncoder(
     }
 
     @_fit_context(prefer_skip_nested_validation=True)
-    @all_or_nothing
     def fit(self, X, y, sample_weight=None, groups=None):
         """Learn features that predict ``y``.
 
@@ -97,39 +99,41 @@ class BaseModalityEncoder(
         -------
         self : object
         """
-        check_module(self)
-        column = check_column(self, X, reset=True, paths=self._paths)
-        estimator_name = type(self).__name__
-        y = check_y(y, len(column), estimator_name=estimator_name)
-        groups = check_groups(groups, len(column), estimator_name=estimator_name)
-        weight = check_weight(sample_weight, len(column), estimator_name=estimator_name)
-        # An absent row, or one of weight zero, takes part in nothing that is learned.
-        taken = ~np.asarray(column.isna())
-        rows = np.flatnonzero(taken if weight is None else taken & (weight > 0))
-        if len(rows) < 2:
-            raise ValueError(
-                f"{estimator_name}: X has n_samples={len(column)}, of which {len(rows)} are "
-                "present and have a weight; a minimum of 2 such rows is required."
+        with all_or_nothing(self):
+            check_module(self)
+            column = check_column(self, X, reset=True)
+            estimator_name = type(self).__name__
+            y = check_y(y, len(column), estimator_name=estimator_name)
+            groups = check_groups(groups, len(column), estimator_name=estimator_name)
+            weight = check_weight(sample_weight, len(column), estimator_name=estimator_name)
+            # An absent row, or one of weight zero, takes part in nothing that is learned.
+            taken = ~np.asarray(column.isna())
+            rows = np.flatnonzero(taken if weight is None else taken & (weight > 0))
+            if len(rows) < 2:
+                raise ValueError(
+                    f"{estimator_name}: X has n_samples={len(column)}, of which {len(rows)} are "
+                    "present and have a weight; a minimum of 2 such rows is required."
+                )
+            y, weight, groups = (None if v is None else v[rows] for v in (y, weight, groups))
+            target = encode_target(
+                y, len(rows), estimator_name=estimator_name, target_type=self.target_type
             )
-        y, weight, groups = (None if v is None else v[rows] for v in (y, weight, groups))
-        target = encode_target(
-            y, len(rows), estimator_name=estimator_name, target_type=self.target_type
-        )
-        weight = combine_weights(
-            weight, self.class_weight, y, estimator_name=estimator_name, kind=target.kind
-        )
-        self._n_features_out = self.n_components
-        warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
-        inputs = self._prepare(column, rows) if warm else self._learn(column, rows)
-        weights = self._remember_target(target)
-        self._module_spec = self._describe_module()
-        trainer = Trainer(training_config(self, target, self._fitted_loss))
-        self.module_, self.history_, self.n_iter_ = trainer.train(
-            self._build_module, inputs, target, weight, groups, weights
-        )
-        vars(self).pop("classes_", None)
-        if target.classes is not None:
-            self.classes_ = target.classes
+            weight = combine_weights(
+                weight, self.class_weight, y, estimator_name=estimator_name, kind=target.kind
+            )
+            self._n_features_out = self.n_components
+            warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
+            cells = Cells(self, column, rows)
+            inputs = self._prepare(cells) if warm else self._learn_inputs(cells)
+            weights = self._remember_target(target)
+            self._module_spec = self._describe_module()
+            trainer = Trainer(training_config(self, target, self._fitted_loss))
+            self.module_, self.history_, self.n_iter_ = trainer.train(
+                self._build_module, inputs, target, weight, groups, weights
+            )
+            vars(self).pop("classes_", None)
+            if target.classes is not None:
+                self.classes_ = target.classes
         return self
 
     def fit_transform(self, X, y=None, sample_weight=None, groups=None):
@@ -199,7 +203,6 @@ class BaseModalityEncoder(
         check_is_fitted(self)
         return evidence_of(self._compute(X, self.module_, self._n_outputs))
 
-    @all_or_nothing
     def fit_prepare(self, X, y=None):
         """Learn what preparing cells needs, without training, and prepare them.
 
@@ -216,15 +219,16 @@ class BaseModalityEncoder(
         inputs : Inputs
             See `prepare`.
         """
-        check_module(self)
-        self._validate_params()
-        column = check_column(self, X, reset=True, paths=self._paths)
-        inputs = self._learn(column, np.arange(len(column)))
-        self._n_features_out = self.n_components
-        self._module_spec = self._describe_module()
-        for name in ("module_", "classes_", "history_", "n_iter_"):  # of another vocabulary
-            vars(self).pop(name, None)
-        return inputs
+        with all_or_nothing(self):
+            check_module(self)
+            self._validate_params()
+            column = check_column(self, X, reset=True)
+            inputs = self._learn_inputs(Cells(self, column, np.arange(len(column))))
+            self._n_features_out = self.n_components
+            self._module_spec = self._describe_module()
+            for name in ("module_", "classes_", "history_", "n_iter_"):  # of another vocabulary
+                vars(self).pop(name, None)
+            return inputs
 
     def prepare(self, X):
         """Turn cells into what the network reads.
@@ -238,11 +242,11 @@ class BaseModalityEncoder(
         -------
         inputs : Inputs
             For the network alone: ``inputs.batch(rows, device)`` gathers some of ``len(inputs)``
-            rows as a dict of tensors, the keywords of its ``forward``. (An encoder of one's own
-            gives a dict of arrays in its place.)
+            rows as a dict of tensors, the keywords of its ``forward``. (A custom encoder may
+            return a dict of arrays instead.)
         """
-        column = check_column(self, X, reset=False, paths=self._paths)
-        return self._prepare(column, np.arange(len(column)))
+        column = check_column(self, X, reset=False)
+        return self._prepare(Cells(self, column, np.arange(len(column))))
 
     def build_module(self):
         """Build an untrained network for the cells that `fit_prepare` or `fit` has seen.
@@ -267,16 +271,22 @@ class BaseModalityEncoder(
 
     def _compute(self, X, module, width):
         """Outputs of a module for all rows, NaN where absent."""
-        column = check_column(self, X, reset=False, paths=self._paths)
-        present = np.flatnonzero(~np.asarray(column.isna()))
+        column = check_column(self, X, reset=False)
+        cells = Cells(self, column)
         outputs = np.full((len(column), width), np.nan, dtype=np.float32)
-        if len(present):
-            outputs[present] = self._outputs(module, self._prepare(column, present))
+        if len(cells):
+            outputs[cells.rows] = self._outputs(module, self._prepare(cells))
         return outputs
 
+    def _learn_inputs(self, cells):
+        inputs = self._learn(cells)
+        return self._prepare(cells) if inputs is None else inputs
+
     def _describe_module(self):
-        default, arguments = self._module()
-        arguments = {**arguments, "out_features": self._n_features_out}
+        default, sizes, options = self._network()
+        arguments = {**sizes, "out_features": self._n_features_out}
+        if self.module is None:
+            arguments |= {"dropout": self.dropout, **options}
         return self.module or default, {**arguments, **(self.module_params or {})}
 
     def _build_module(self):
@@ -286,5 +296,6 @@ class BaseModalityEncoder(
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.input_tags.three_d_array = True
+        tags.input_tags.string = self._reads.files is None
         tags.transformer_tags.preserves_dtype = []
         return tags

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch.optim import AdamW
 
+from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRows
-from sklearn_mmfusion.containers import FileArray
+from sklearn_mmfusion.containers.cells import CellKind
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.image import ImageCNN
 from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
@@ -14,6 +15,18 @@ from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 __all__ = ["ImageEncoder"]
 
 
+def unflatten(encoder, pixels):
+    """Give flat images the shape `image_shape`: (n, width) -> (n, *image_shape)."""
+    shape = tuple(encoder.image_shape or (1, pixels.shape[1]))
+    if np.prod(shape) != pixels.shape[1]:
+        raise ValueError(
+            f"is flat and has {pixels.shape[1]} numbers; expected {np.prod(shape)}, the product "
+            f"of image_shape={shape}."
+        )
+    return pixels.reshape(len(pixels), *shape)
+
+
+@document_parameters("encoder", "network")
 class ImageEncoder(BaseModalityEncoder):
     """Learn features of images with a convolutional network.
 
@@ -27,9 +40,6 @@ class ImageEncoder(BaseModalityEncoder):
 
     Parameters
     ----------
-    n_components : int, default=512
-        Width of the features.
-
     image_shape : tuple of int, default=None
         Shape of the images that 2-D rows hold, e.g. (28, 28) or (3, 32, 32); None reads a row as
         an image one pixel high.
@@ -45,9 +55,6 @@ class ImageEncoder(BaseModalityEncoder):
     channels : tuple of int, default=(32, 64, 128)
         Channels of the convolution blocks.
 
-    root : str, default=None
-        Folder that relative paths start from.
-
     module : type, default=None
         Class of a network to use in place of the default CNN; it is called with the keywords
         ``in_channels``, ``image_size``, ``out_features`` and `module_params`, and its
@@ -55,76 +62,6 @@ class ImageEncoder(BaseModalityEncoder):
         (uint8 from 0 to 255, floats as given): where it has ``set_scale(mean, std)``, that is
         called with those of training, by which to standardize. It says its width in the attribute
         ``out_features``.
-
-    module_params : dict, default=None
-        Further arguments of the network's class.
-
-    dropout : float, default=0.3
-        Dropout before the last linear layer.
-
-    target_type : str, default="auto"
-        How to read `y`: "binary", "multiclass", "multilabel-indicator", "continuous",
-        "continuous-multioutput", or "auto" to infer it with scikit-learn's `type_of_target`
-        (whole numbers are classes).
-
-    loss : {"auto", "cross_entropy", "binary_cross_entropy", "evidential", "squared_error", \
-"huber"}, default="auto"
-        Loss. "auto" takes cross-entropy for classes, binary cross-entropy for labels and squared
-        error for numbers; "evidential" makes the head tell evidence for classes.
-
-    max_epochs : int or "auto", default="auto"
-        Passes over the training rows; "auto" takes at least 20 epochs and 300 steps.
-
-    lr : float, default=2e-3
-        Peak learning rate; it rises over the first 15 % of the steps, then follows a cosine.
-
-    batch_size : int or "auto", default="auto"
-        Rows a step; "auto" takes 32 below 1000 rows, else 64.
-
-    optimizer : type, default=torch.optim.AdamW
-        Class of the optimizer.
-
-    weight_decay : float, default=0.01
-        Weight decay of the optimizer.
-
-    label_smoothing : float, default=0.1
-        Label smoothing of the cross-entropy.
-
-    early_stopping : bool, default=True
-        Whether to keep the last epoch whose loss on a validation part of the rows is within one
-        standard error of the lowest.
-
-    validation_fraction : float, default=0.2
-        Share of the rows (of the groups, where given) in the validation part.
-
-    refit : bool, default=True
-        Whether to train again on all rows for the number of epochs found.
-
-    class_weight : dict, list of dict or "balanced", default=None
-        Weights of the classes, as in scikit-learn.
-
-    callbacks : list, default=None
-        skorch callbacks; no `LRScheduler`, since the learning rate has a schedule of its own.
-
-    net_params : dict, default=None
-        Anything else for skorch's `NeuralNet`, e.g. ``{"criterion__label_smoothing": 0.0}``
-        or ``{"compile": True}``; and ``"max_norm"``, to which the norm of gradients is clipped
-        (default 1.0).
-
-    device : str, default="auto"
-        "cpu", "cuda", ...; "auto" takes the GPU where there is one.
-
-    precision : {"float32", "bf16"}, default="float32"
-        Number format of the forward pass in training.
-
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights of the last fit.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and dropout. Pass an int for equal results in every call.
-
-    verbose : int, default=0
-        1 prints losses once an epoch.
 
     Attributes
     ----------
@@ -172,7 +109,14 @@ class ImageEncoder(BaseModalityEncoder):
     (100, 16)
     """
 
-    _paths = "image"
+    _reads = CellKind(
+        "image",
+        shapes=((None, None), (None, None, None)),
+        expected="(height, width), (height, width, channels) or (channels, height, width)",
+        value="pixel",
+        files="image",
+        flat=unflatten,
+    )
 
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
@@ -244,14 +188,14 @@ class ImageEncoder(BaseModalityEncoder):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _learn(self, column, rows):
-        self._layout = self._find_layout(column, rows)
-        inputs = self._prepare(column, rows)
-        source = inputs.sources["pixels"]
-        channels, every = self._layout["channels"], np.arange(len(rows))
-        slices = row_slices(len(rows), channels * np.prod(self._layout["size"]))
+    def _learn(self, cells):
+        self._layout = self._find_layout(cells)
+        inputs = self._prepare(cells)
+        source, channels = inputs.sources["pixels"], self._layout["channels"]
+        slices = row_slices(len(cells), channels * np.prod(self._layout["size"]))
         mean, variance = mean_and_variance(
-            np.moveaxis(source.read(every[part]), 1, -1).reshape(-1, channels) for part in slices
+            np.moveaxis(source.convert(source.read(part), part), 1, -1).reshape(-1, channels)
+            for part in slices
         )
         scale = np.sqrt(variance)
         # A constant image has no spread: dividing by one leaves zeros.
@@ -259,16 +203,9 @@ class ImageEncoder(BaseModalityEncoder):
         self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
         return inputs
 
-    def _find_layout(self, column, rows):
+    def _find_layout(self, cells):
         """Height, width, number of channels and whether they come first, as plain Python."""
-        shape = self._cell_shape(column, rows)
-        if len(shape) == 1:
-            shape = tuple(self.image_shape or (1, shape[0]))
-        if len(shape) not in (2, 3):
-            raise ValueError(
-                f"ImageEncoder: images have shape {shape}; expected (height, width), "
-                "(height, width, channels) or (channels, height, width)."
-            )
+        shape = cells.shape()
         first = len(shape) == 3 and (
             self.channel_axis == "first"
             or (self.channel_axis == "auto" and (shape[0] or 1e9) < (shape[-1] or 1e9))
@@ -280,57 +217,24 @@ class ImageEncoder(BaseModalityEncoder):
             height, width = self.image_size
         if None in (height, width, channels):
             raise ValueError(
-                f"ImageEncoder: images have different sizes ({column.dtype}); expected equal "
+                f"ImageEncoder: images have different sizes ({cells.column.dtype}); expected equal "
                 "ones. Set image_size=(height, width) to resize them."
-            )
-        if 0 in (height, width, channels):
-            raise ValueError(
-                f"ImageEncoder: images have shape {shape}; expected at least one pixel. Assign NA "
-                "to mark an image absent."
             )
         return {"size": (int(height), int(width)), "channels": int(channels), "first": first}
 
-    def _cell_shape(self, column, rows):
-        if isinstance(column, FileArray):
-            return column.decode(rows[:1])[0].shape
-        return column.dtype.cell_shape
+    def _prepare(self, cells):
+        def arrange(pixels, batch):
+            rows = cells.rows[batch]
+            if not cells.each:
+                return self._arrange(pixels, cells, rows[0])
+            pairs = zip(pixels, rows, strict=True)
+            return np.concatenate([self._arrange(each[None], cells, row) for each, row in pairs])
 
-    def _prepare(self, column, rows):
-        lone = isinstance(column, FileArray) or column.is_ragged
-        read = self._read_each if lone else self._read
-        return Inputs(pixels=LazyRows(len(rows), lambda batch: read(column, rows[batch])))
+        return Inputs(pixels=LazyRows(len(cells), cells.read_finite, arrange))
 
-    def _read(self, column, rows):
-        return self._arrange(column.gather(rows), rows)
-
-    def _read_each(self, column, rows):
-        cells = column.decode(rows) if isinstance(column, FileArray) else column.gather(rows)
-        return np.concatenate(
-            [self._arrange(cell[None], [row]) for cell, row in zip(cells, rows, strict=True)]
-        )
-
-    def _unflatten(self, pixels, rows):
-        shape = tuple(self.image_shape or (1, pixels.shape[1]))
-        if np.prod(shape) != pixels.shape[1]:
-            raise ValueError(
-                f"ImageEncoder: the image in row {rows[0]} is flat and has {pixels.shape[1]} "
-                f"numbers; expected {np.prod(shape)}, the product of image_shape={shape}."
-            )
-        return pixels.reshape(len(pixels), *shape)
-
-    def _arrange(self, pixels, rows):
-        """Any batch of images -> (n, channels, height, width), uint8 or float32."""
+    def _arrange(self, pixels, cells, row):
+        """Images of one size, the first from `row` -> (n, channels, height, width)."""
         size, channels, first = (self._layout[k] for k in ("size", "channels", "first"))
-        pixels = self._unflatten(pixels, rows) if pixels.ndim == 2 else pixels
-        if pixels.ndim > 4:
-            raise ValueError(
-                f"ImageEncoder: image in row {rows[0]} has shape {pixels.shape[1:]}; "
-                "expected two or three axes, as in fit."
-            )
-        if pixels.dtype == bool:
-            pixels = pixels.view(np.uint8)
-        elif pixels.dtype != np.uint8:
-            pixels = pixels.astype(np.float32, copy=False)
         if pixels.ndim == 3:
             pixels = pixels[:, None]
         elif not first:
@@ -340,30 +244,22 @@ class ImageEncoder(BaseModalityEncoder):
         if pixels.shape[1] == 1 and channels == 3:
             pixels = np.repeat(pixels, 3, axis=1)
         if pixels.shape[1] != channels:
-            raise ValueError(
-                f"ImageEncoder: image in row {rows[0]} has {pixels.shape[1]} channels; expected "
-                f"{channels}, as the first training image. Convert the images to one mode."
+            raise cells.error(
+                row,
+                f"has {pixels.shape[1]} channels; expected {channels}, as the first training "
+                "image. Convert the images to one mode.",
             )
         if pixels.shape[1:] != (channels, *size):
-            raise ValueError(
-                f"ImageEncoder: image in row {rows[0]} has (channels, height, width) = "
-                f"{pixels.shape[1:]}; expected {(channels, *size)}. Set "
-                "image_size=(height, width) to resize images."
-            )
-        if pixels.dtype != np.uint8 and not np.isfinite(pixels).all():
-            row = rows[int(np.argmin(np.isfinite(pixels).all((1, 2, 3))))]
-            raise ValueError(
-                f"ImageEncoder: image in row {row} contains NaN or infinity; expected finite "
-                "pixels. Assign NA to mark the image absent, or impute the pixels."
+            raise cells.error(
+                row,
+                f"has (channels, height, width) = {pixels.shape[1:]}; expected "
+                f"{(channels, *size)}. Set image_size=(height, width) to resize images.",
             )
         return pixels
 
-    def _module(self):
-        return ImageCNN, {
-            "in_channels": self._layout["channels"],
-            "image_size": self._layout["size"],
-            **({} if self.module else {"channels": self.channels, "dropout": self.dropout}),
-        }
+    def _network(self):
+        sizes = {"in_channels": self._layout["channels"], "image_size": self._layout["size"]}
+        return ImageCNN, sizes, {"channels": self.channels}
 
 
 def resize(pixels, size):

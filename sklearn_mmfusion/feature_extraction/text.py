@@ -4,9 +4,10 @@ from numbers import Integral
 
 from torch.optim import AdamW
 
+from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import Interval
 from sklearn_mmfusion._torch import Inputs, RaggedRows
-from sklearn_mmfusion.containers.conversion import check_column
+from sklearn_mmfusion.containers.cells import CellKind, check_column
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.text import TextNetwork
 from sklearn_mmfusion.preprocessing.text import Tokenizer, as_texts, clean_texts
@@ -14,6 +15,7 @@ from sklearn_mmfusion.preprocessing.text import Tokenizer, as_texts, clean_texts
 __all__ = ["TextEncoder"]
 
 
+@document_parameters("encoder", "network")
 class TextEncoder(BaseModalityEncoder):
     """Learn features of texts from words, character n-grams and a character convolution.
 
@@ -27,9 +29,6 @@ class TextEncoder(BaseModalityEncoder):
 
     Parameters
     ----------
-    n_components : int, default=100
-        Width of the features.
-
     word_ngram_range : tuple of (int, int), default=(1, 1)
         Shortest and longest n-gram of words.
 
@@ -53,76 +52,6 @@ class TextEncoder(BaseModalityEncoder):
         keywords ``n_words``, ``n_ngrams``, ``n_chars``, ``out_features`` and `module_params`,
         and its ``forward`` takes ``words``, ``ngrams``, ``chars`` (ids end to end) and their
         ``..._lengths``. It says its width in the attribute ``out_features``.
-
-    module_params : dict, default=None
-        Further arguments of the network's class.
-
-    dropout : float, default=0.3
-        Dropout before the last linear layer.
-
-    target_type : str, default="auto"
-        How to read `y`: "binary", "multiclass", "multilabel-indicator", "continuous",
-        "continuous-multioutput", or "auto" to infer it with scikit-learn's `type_of_target`
-        (whole numbers are classes).
-
-    loss : {"auto", "cross_entropy", "binary_cross_entropy", "evidential", "squared_error", \
-"huber"}, default="auto"
-        Loss. "auto" takes cross-entropy for classes, binary cross-entropy for labels and squared
-        error for numbers; "evidential" makes the head tell evidence for classes.
-
-    max_epochs : int or "auto", default="auto"
-        Passes over the training rows; "auto" takes at least 20 epochs and 300 steps.
-
-    lr : float, default=2e-3
-        Peak learning rate; it rises over the first 15 % of the steps, then follows a cosine.
-
-    batch_size : int or "auto", default="auto"
-        Rows a step; "auto" takes 32 below 1000 rows, else 64.
-
-    optimizer : type, default=torch.optim.AdamW
-        Class of the optimizer.
-
-    weight_decay : float, default=0.01
-        Weight decay of the optimizer.
-
-    label_smoothing : float, default=0.1
-        Label smoothing of the cross-entropy.
-
-    early_stopping : bool, default=True
-        Whether to keep the last epoch whose loss on a validation part of the rows is within one
-        standard error of the lowest.
-
-    validation_fraction : float, default=0.2
-        Share of the rows (of the groups, where given) in the validation part.
-
-    refit : bool, default=True
-        Whether to train again on all rows for the number of epochs found.
-
-    class_weight : dict, list of dict or "balanced", default=None
-        Weights of the classes, as in scikit-learn.
-
-    callbacks : list, default=None
-        skorch callbacks; no `LRScheduler`, since the learning rate has a schedule of its own.
-
-    net_params : dict, default=None
-        Anything else for skorch's `NeuralNet`, e.g. ``{"criterion__label_smoothing": 0.0}``
-        or ``{"compile": True}``; and ``"max_norm"``, to which the norm of gradients is clipped
-        (default 1.0).
-
-    device : str, default="auto"
-        "cpu", "cuda", ...; "auto" takes the GPU where there is one.
-
-    precision : {"float32", "bf16"}, default="float32"
-        Number format of the forward pass in training.
-
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights of the last fit.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and dropout. Pass an int for equal results in every call.
-
-    verbose : int, default=0
-        1 prints losses once an epoch.
 
     Attributes
     ----------
@@ -169,6 +98,8 @@ class TextEncoder(BaseModalityEncoder):
     >>> encoder.fit_transform(texts, [1, 1, 0, 0] * 5).shape
     (20, 8)
     """
+
+    _reads = CellKind("text")
 
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
@@ -243,8 +174,8 @@ class TextEncoder(BaseModalityEncoder):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _learn(self, column, rows):
-        texts = as_texts(column[rows])
+    def _learn(self, cells):
+        texts = as_texts(cells.take())
         shared = {"lowercase": self.lowercase, "min_df": self.min_df}
         shared["max_features"] = self.max_features
         self.tokenizers_ = {
@@ -254,7 +185,7 @@ class TextEncoder(BaseModalityEncoder):
         }
         clean = clean_texts(texts, self.lowercase)
         for tokenizer in self.tokenizers_.values():
-            check_column(tokenizer, column, reset=True)  # so that it serves alone, too
+            check_column(tokenizer, cells.column, reset=True)  # so that it serves alone, too
             tokenizer.fit_clean(clean)
         if self.tokenizers_["chars"].n_tokens_ == 1:
             raise ValueError(
@@ -263,19 +194,13 @@ class TextEncoder(BaseModalityEncoder):
             )
         return self._look_up(clean)
 
-    def _prepare(self, column, rows):
-        return self._look_up(clean_texts(as_texts(column[rows]), self.lowercase))
+    def _prepare(self, cells):
+        return self._look_up(clean_texts(as_texts(cells.take()), self.lowercase))
 
     def _look_up(self, clean):
         tokenizers = self.tokenizers_.items()
         return Inputs(**{name: RaggedRows(*t.look_up(clean)) for name, t in tokenizers})
 
-    def _module(self):
+    def _network(self):
         sizes = {f"n_{name}": t.n_tokens_ for name, t in self.tokenizers_.items()}
-        own = {} if self.module else {"embedding_dim": self.embedding_dim, "dropout": self.dropout}
-        return TextNetwork, {**sizes, **own}
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        return tags
+        return TextNetwork, sizes, {"embedding_dim": self.embedding_dim}

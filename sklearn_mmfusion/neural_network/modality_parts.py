@@ -1,10 +1,12 @@
 """The parts of a joint network, one per triple: an encoder, or a transformer's features.
 
 All parts have ``alone``, the transformer that is fitted by itself (or None); ``fit_inputs(X, y,
-params, store, label)``, which learns what preparation needs and returns the prepared inputs;
-``prepare(X, store)``; and ``build_module()``. X is the data of `select_rows`; with a store, fits
-and inputs are kept there.
+params, memory, label)``, which learns what preparation needs and returns the prepared inputs;
+``prepare(X, memory)``; and ``build_module()``. X is the data of `select_rows`; fits and
+inputs are cached in `memory`, unless it is None.
 """
+
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,10 +14,16 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
-from sklearn_mmfusion._cache import asked, fit_transform, fitted, read
+from sklearn_mmfusion._caching import CachedChild
 from sklearn_mmfusion._torch import DenseRows, Inputs, LazyRows
-from sklearn_mmfusion._triples import as_transformer, is_encoder, is_passthrough, wants_column
-from sklearn_mmfusion.modules.fusion_network import FeatureNetwork
+from sklearn_mmfusion._triples import (
+    as_transformer,
+    is_encoder,
+    is_passthrough,
+    read,
+    wants_column,
+)
+from sklearn_mmfusion.modules.perceptron import FeatureNetwork
 from sklearn_mmfusion.preprocessing.scaling import mean_and_scale
 
 
@@ -51,29 +59,23 @@ class EncoderPart:
         self.encoder = steps[-1][1]
         self.fit_keys = None, None  # of both
 
-    def fit_inputs(self, X, y, params, store, label):
+    def fit_inputs(self, X, y, params, memory, label):
         self.sample_rate = sample_rate(X)
         alone_key = None
         if self.alone is not None:
-            self.alone, X, alone_key = fit_alone(self.alone, X, y, params, store, label)
-
-        def call(encoder, X):
-            inputs = as_inputs(encoder.fit_prepare(X, y))
-            return None if is_lazy(inputs) else inputs
-
-        self.encoder, inputs, key = fitted(
-            self.encoder, X, call, store, what="fit_prepare", told=y, who=label
-        )
-        self.fit_keys = alone_key, key if inputs is not None else None
+            self.alone, X, alone_key = fit_alone(self.alone, X, y, params, memory, label)
+        child = CachedChild(self.encoder, memory, label)
+        inputs = child.fit_by(partial(fit_prepare, y=y), X)
+        self.encoder = child.estimator
+        self.fit_keys = alone_key, None if inputs is None else child.key
         return prepare(self.encoder, read(self.encoder, X)) if inputs is None else inputs
 
-    def prepare(self, X, store=None):
+    def prepare(self, X, memory=None):
         alone_key, key = self.fit_keys
         if self.alone is not None:
-            X = asked(self.alone, X, transform, store, alone_key, what="transform")
+            X = CachedChild(self.alone, memory, key=alone_key).transform(X)
         # inputs that are read from the column when a batch is drawn are not stored
-        store = None if key is None else store
-        return asked(self.encoder, X, prepare, store, key, what="prepare")
+        return CachedChild(self.encoder, memory if key else None, key=key).apply(prepare, X)
 
     def build_module(self):
         return self.encoder.build_module()
@@ -102,30 +104,28 @@ def is_lazy(inputs):
     return any(isinstance(source, LazyRows) for source in inputs.sources.values())
 
 
+def fit_prepare(encoder, X, y):
+    """Fit an encoder; inputs of the same rows, None if they are read when a batch is drawn."""
+    inputs = as_inputs(encoder.fit_prepare(X, y))
+    return None if is_lazy(inputs) else inputs
+
+
 def prepare(encoder, X):
     """Prepare a column by a fitted encoder."""
     return as_inputs(encoder.prepare(X))
 
 
-def transform(transformer, X):
-    """Transform a column by a fitted transformer."""
-    return transformer.transform(X)
-
-
-def fit_alone(transformer, X, y, params, store, label):
+def fit_alone(transformer, X, y, params, memory, label):
     """Fit a transformer with its fit parameters (by method), and transform the same rows.
 
     Returns
     -------
     transformer, features, key
-        As `fitted` gives them.
+        The key of a `CachedChild`.
     """
-
-    def call(transformer, X):
-        return fit_transform(transformer, X, y, params)
-
-    told = y, params
-    return fitted(transformer, X, call, store, what="fit_transform", told=told, who=label)
+    child = CachedChild(transformer, memory, label)
+    features = child.fit_transform(X, y, params)
+    return child.estimator, features, child.key
 
 
 class FeaturePart:
@@ -138,15 +138,15 @@ class FeaturePart:
         self.arguments = {"out_features": width, "dropout": dropout}
         self.fit_key = None
 
-    def fit_inputs(self, X, y, params, store, label):
+    def fit_inputs(self, X, y, params, memory, label):
         self.sample_rate = sample_rate(X)
-        self.alone, features, self.fit_key = fit_alone(self.alone, X, y, params, store, label)
+        self.alone, features, self.fit_key = fit_alone(self.alone, X, y, params, memory, label)
         features = self._check(features)
         self.mean, self.scale = mean_and_scale(features)
         return Inputs(features=DenseRows(features))
 
-    def prepare(self, X, store=None):
-        features = asked(self.alone, X, transform, store, self.fit_key, what="transform")
+    def prepare(self, X, memory=None):
+        features = CachedChild(self.alone, memory, key=self.fit_key).transform(X)
         return Inputs(features=DenseRows(self._check(features)))
 
     def build_module(self):

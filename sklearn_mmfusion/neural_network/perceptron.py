@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch.optim import AdamW
 
 from sklearn_mmfusion._losses import evidence_of, losses_for
+from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import (
     Interval,
     StrOptions,
@@ -39,7 +40,7 @@ from sklearn_mmfusion._validation import (
     check_y,
     combine_weights,
 )
-from sklearn_mmfusion.modules.fusion_network import MLP
+from sklearn_mmfusion.modules.perceptron import MLP
 from sklearn_mmfusion.preprocessing.scaling import mean_and_scale
 
 # Most rows and cells that the linear path is started on: more would not change it much.
@@ -75,7 +76,6 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
     }
 
     @_fit_context(prefer_skip_nested_validation=True)
-    @all_or_nothing
     def fit(self, X, y, sample_weight=None, groups=None):
         """Train the network.
 
@@ -94,40 +94,41 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
         -------
         self : object
         """
-        estimator_name = type(self).__name__
-        check_module(self)
-        warm = self.warm_start and hasattr(self, "module_")  # its scales and widths stay
-        accepted = {"accept_sparse": "csr", "dtype": np.float32, "ensure_min_samples": 2}
-        X = validate_data(self, X, reset=not warm, **accepted)
-        y = check_y(y, X.shape[0], estimator_name=estimator_name)
-        groups = check_groups(groups, X.shape[0], estimator_name=estimator_name)
-        weight = check_weight(sample_weight, X.shape[0], estimator_name=estimator_name)
-        kept = slice(None) if weight is None else weight > 0
-        target = encode_target(
-            y,
-            X.shape[0],
-            estimator_name=estimator_name,
-            target_type=self._target_type(y),
-            rows=kept,
-        )
-        class_weight = getattr(self, "class_weight", None)
-        weight = combine_weights(
-            weight, class_weight, y, estimator_name=estimator_name, kind=target.kind
-        )
-        if not warm:
-            self.mean_, self.scale_ = mean_and_scale(X, kept)
-        self._keep_target(target, y)
-        weights = self._remember_target(target)
-        self._module_spec = self._describe_module()
-        # Starting at the linear solution keeps gradients small: with max_norm 1, accuracy and log
-        # loss were equal to four decimals on folds of digits3 and leaf99, and to clip costs a sixth
-        # of a step.
-        config = training_config(self, target, self._fitted_loss, max_norm=math.inf)
-        inputs = Inputs(features=DenseRows(X))
-        pretrain = None if self.module else partial(start_linear, alpha=self.alpha)
-        self.module_, self.history_, self.n_iter_ = Trainer(config).train(
-            self._build_module, inputs, target, weight, groups, weights, pretrain
-        )
+        with all_or_nothing(self):
+            estimator_name = type(self).__name__
+            check_module(self)
+            warm = self.warm_start and hasattr(self, "module_")  # its scales and widths stay
+            accepted = {"accept_sparse": "csr", "dtype": np.float32, "ensure_min_samples": 2}
+            X = validate_data(self, X, reset=not warm, **accepted)
+            y = check_y(y, X.shape[0], estimator_name=estimator_name)
+            groups = check_groups(groups, X.shape[0], estimator_name=estimator_name)
+            weight = check_weight(sample_weight, X.shape[0], estimator_name=estimator_name)
+            kept = slice(None) if weight is None else weight > 0
+            target = encode_target(
+                y,
+                X.shape[0],
+                estimator_name=estimator_name,
+                target_type=self._target_type(y),
+                rows=kept,
+            )
+            class_weight = getattr(self, "class_weight", None)
+            weight = combine_weights(
+                weight, class_weight, y, estimator_name=estimator_name, kind=target.kind
+            )
+            if not warm:
+                self.mean_, self.scale_ = mean_and_scale(X, kept)
+            self._keep_target(target, y)
+            weights = self._remember_target(target)
+            self._module_spec = self._describe_module()
+            # Starting at the linear solution keeps gradients small: with max_norm 1, accuracy and
+            # log loss were equal to four decimals on folds of digits3 and leaf99, and clipping
+            # takes a sixth of a step.
+            config = training_config(self, target, self._fitted_loss, max_norm=math.inf)
+            inputs = Inputs(features=DenseRows(X))
+            pretrain = None if self.module else partial(start_linear, alpha=self.alpha)
+            self.module_, self.history_, self.n_iter_ = Trainer(config).train(
+                self._build_module, inputs, target, weight, groups, weights, pretrain
+            )
         return self
 
     def _describe_module(self):
@@ -181,6 +182,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
         return self._row_outputs(Inputs(features=DenseRows(row[None]))).astype(np.float64)
 
 
+@document_parameters("perceptron", "network")
 class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
     """Classify features with a multilayer perceptron, trained by skorch on GPU or CPU.
 
@@ -189,84 +191,10 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(256, 128)
-        Units of the hidden layers.
-
     loss : {"auto", "cross_entropy", "binary_cross_entropy", "evidential"}, default="auto"
         Loss; "auto" takes binary cross-entropy for multilabel targets, else cross-entropy.
         "evidential" trains a Dirichlet distribution over the classes [3]_ instead of one point of
         it: `predict_evidence` then tells how much the network has seen that speaks for each.
-
-    alpha : float, default=10.0
-        Strength of the L2 penalty the linear path starts with: mean loss plus
-        ``alpha / (2 n_samples)`` times the sum of squared weights.
-
-    module : type, default=None
-        Class of a network to use in place of the default one; it is called with
-        ``in_features``, ``n_outputs`` and `module_params`, its ``forward`` takes ``features``,
-        not standardized: where it has ``set_scale(mean, std)``, that is called with those of
-        training, by which to do so.
-
-    module_params : dict, default=None
-        Further arguments of the network's class.
-
-    dropout : float, default=0.3
-        Dropout before each layer of the perceptron.
-
-    max_epochs : int or "auto", default="auto"
-        Passes over the training rows; "auto" takes at least 20 epochs and 300 steps.
-
-    lr : float, default=1e-3
-        Peak learning rate; it rises over the first 15 % of the steps, then follows a cosine.
-
-    batch_size : int or "auto", default="auto"
-        Rows a step; "auto" takes 32 below 1000 rows, else 64.
-
-    optimizer : type, default=torch.optim.AdamW
-        Class of the optimizer.
-
-    weight_decay : float, default=0.01
-        Weight decay of the optimizer.
-
-    label_smoothing : float, default=0.0
-        Label smoothing of the cross-entropy.
-
-    early_stopping : bool, default=False
-        Whether to keep the last epoch whose loss on a validation part of the rows is within one
-        standard error of the lowest. Off by default: encoders have seen the rows of the validation
-        part, so that it looks too easy.
-
-    validation_fraction : float, default=0.2
-        Share of the rows (of the groups, where given) in the validation part.
-
-    refit : bool, default=True
-        Whether to train again on all rows for the number of epochs found.
-
-    class_weight : dict, list of dict or "balanced", default=None
-        Weights of the classes, as in scikit-learn.
-
-    callbacks : list, default=None
-        skorch callbacks; no `LRScheduler`, since the learning rate has a schedule of its own.
-
-    net_params : dict, default=None
-        Anything else for skorch's `NeuralNet`, e.g. ``{"criterion__label_smoothing": 0.0}``
-        or ``{"compile": True}``; and ``"max_norm"``, to which the norm of gradients is clipped
-        (default inf: not).
-
-    device : str, default="auto"
-        "cpu", "cuda", ...; "auto" takes the GPU where there is one.
-
-    precision : {"float32", "bf16"}, default="float32"
-        Number format of the forward pass in training.
-
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights of the last fit.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and dropout. Pass an int for equal results in every call.
-
-    verbose : int, default=0
-        1 prints losses once an epoch.
 
     Attributes
     ----------
@@ -490,6 +418,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         return tags
 
 
+@document_parameters("perceptron", "network")
 class NeuralRegressor(RegressorMixin, _NeuralEstimator):
     """Predict numbers with a multilayer perceptron, trained by skorch on GPU or CPU.
 
@@ -498,76 +427,8 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(256, 128)
-        Units of the hidden layers.
-
-    loss : {"squared_error", "huber"}, default="squared_error"
-        Loss on standardized targets.
-
-    alpha : float, default=10.0
-        Strength of the L2 penalty the linear path starts with: mean loss plus
-        ``alpha / (2 n_samples)`` times the sum of squared weights.
-
-    module : type, default=None
-        Class of a network to use in place of the default one; it is called with
-        ``in_features``, ``n_outputs`` and `module_params`, its ``forward`` takes ``features``,
-        not standardized: where it has ``set_scale(mean, std)``, that is called with those of
-        training, by which to do so.
-
-    module_params : dict, default=None
-        Further arguments of the network's class.
-
-    dropout : float, default=0.3
-        Dropout before each layer of the perceptron.
-
-    max_epochs : int or "auto", default="auto"
-        Passes over the training rows; "auto" takes at least 20 epochs and 300 steps.
-
-    lr : float, default=1e-3
-        Peak learning rate; it rises over the first 15 % of the steps, then follows a cosine.
-
-    batch_size : int or "auto", default="auto"
-        Rows a step; "auto" takes 32 below 1000 rows, else 64.
-
-    optimizer : type, default=torch.optim.AdamW
-        Class of the optimizer.
-
-    weight_decay : float, default=0.01
-        Weight decay of the optimizer.
-
-    early_stopping : bool, default=False
-        Whether to keep the last epoch whose loss on a validation part of the rows is within one
-        standard error of the lowest. Off by default: encoders have seen the rows of the validation
-        part, so that it looks too easy.
-
-    validation_fraction : float, default=0.2
-        Share of the rows (of the groups, where given) in the validation part.
-
-    refit : bool, default=True
-        Whether to train again on all rows for the number of epochs found.
-
-    callbacks : list, default=None
-        skorch callbacks; no `LRScheduler`, since the learning rate has a schedule of its own.
-
-    net_params : dict, default=None
-        Anything else for skorch's `NeuralNet`, e.g. ``{"optimizer__betas": (0.9, 0.99)}``
-        or ``{"compile": True}``; and ``"max_norm"``, to which the norm of gradients is clipped
-        (default inf: not).
-
-    device : str, default="auto"
-        "cpu", "cuda", ...; "auto" takes the GPU where there is one.
-
-    precision : {"float32", "bf16"}, default="float32"
-        Number format of the forward pass in training.
-
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights of the last fit.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and dropout. Pass an int for equal results in every call.
-
-    verbose : int, default=0
-        1 prints losses once an epoch.
+    loss : {"auto", "squared_error", "huber"}, default="auto"
+        Loss on standardized targets; "auto" is the squared error.
 
     Attributes
     ----------
@@ -624,14 +485,14 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
 
     _parameter_constraints = {
         **_NeuralEstimator._parameter_constraints,
-        "loss": [StrOptions(set(losses_for(*REGRESSION)))],
+        "loss": [StrOptions({"auto", *losses_for(*REGRESSION)})],
     }
 
     def __init__(
         self,
         hidden_layer_sizes=(256, 128),
         *,
-        loss="squared_error",
+        loss="auto",
         alpha=10.0,
         module=None,
         module_params=None,

@@ -11,10 +11,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._decoders import file_kind, read_array, read_audio
 from sklearn_mmfusion._sklearn import Interval, _fit_context
-from sklearn_mmfusion.containers import FileArray
-from sklearn_mmfusion.containers.conversion import check_column, is_table, join_cells
+from sklearn_mmfusion.containers.cells import CellKind, Cells, check_column, is_table, join_cells
 
 BLOCK = 1 << 18  # samples that go through one FFT
+
+RECORDING = CellKind(
+    "recording",
+    shapes=((None,),),
+    expected="(n_samples,). Average the channels first",
+    value="sample",
+    files="audio",
+)
 
 
 def read_recording(path, row):
@@ -109,8 +116,9 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    sample_rate : int, default=16000
-        Sampling frequency in Hz. A column that says another one is refused, or resampled.
+    sample_rate : int, default=None
+        Sampling frequency in Hz. Recordings of another rate are refused, or resampled. None takes
+        the rate that the column, or the first file, states; inside an `AudioEncoder`, its rate.
 
     n_fft : int, default=None
         Window length in samples; None takes the first power of two of at least 25 ms.
@@ -139,6 +147,9 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
 
     Attributes
     ----------
+    sample_rate_ : int
+        Sampling frequency used, in Hz.
+
     n_fft_ : int
         Window length used.
 
@@ -167,8 +178,10 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
     [(101, 40), (51, 40)]
     """
 
+    _reads = RECORDING
+
     _parameter_constraints = {
-        "sample_rate": [Interval(Integral, 1, None, closed="left")],
+        "sample_rate": [Interval(Integral, 1, None, closed="left"), None],
         "n_fft": [Interval(Integral, 2, None, closed="left"), None],
         "hop_length": [Interval(Integral, 1, None, closed="left"), None],
         "n_mels": [Interval(Integral, 1, None, closed="left")],
@@ -181,7 +194,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        sample_rate=16000,
+        sample_rate=None,
         *,
         n_fft=None,
         hop_length=None,
@@ -216,16 +229,31 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         -------
         self : object
         """
-        fmax = self.sample_rate / 2 if self.fmax is None else self.fmax
-        if not self.fmin < fmax <= self.sample_rate / 2:
+        column = check_column(self, X, reset=True)
+        rate = self.sample_rate or self._stated_rate(Cells(self, column))
+        highest = rate / 2
+        fmax = highest if self.fmax is None else self.fmax
+        if not self.fmin < fmax <= highest:
             raise ValueError(
                 f"LogMelSpectrogram: fmin={self.fmin} and fmax={fmax} must satisfy "
-                f"fmin < fmax <= sample_rate / 2 = {self.sample_rate / 2}."
+                f"fmin < fmax <= sample_rate / 2 = {highest}."
             )
-        check_column(self, X, reset=True, paths="audio")
-        self.n_fft_ = self.n_fft or 1 << (int(self.sample_rate * 0.025) - 1).bit_length()
-        self.hop_length_ = self.hop_length or max(1, self.sample_rate // 100)
+        self.sample_rate_ = rate
+        self.n_fft_ = self.n_fft or 1 << (int(rate * 0.025) - 1).bit_length()
+        self.hop_length_ = self.hop_length or max(1, rate // 100)
         return self
+
+    def _stated_rate(self, cells):
+        """The sample rate that the column or its first file states."""
+        rate = cells.column.dtype.sample_rate
+        if rate is None and cells.is_file and len(cells):
+            rate = read_recording(cells.column[cells.rows[0]], cells.rows[0])[1]
+        if rate is None:
+            raise ValueError(
+                "LogMelSpectrogram: sample_rate=None, and the recordings state no rate. Pass "
+                "sample_rate=, in Hz, or state it with TensorArray(..., sample_rate=)."
+            )
+        return int(rate)
 
     def transform(self, X):
         """Compute log-mel frames.
@@ -242,20 +270,17 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             gives an ndarray of shape (n_samples, n_frames, n_mels).
         """
         check_is_fitted(self)
-        column = check_column(self, X, reset=False, paths="audio")
-        present = ~np.asarray(column.isna())
-        frames = join_cells(*self.compute(column, np.flatnonzero(present)), present)
+        column = check_column(self, X, reset=False)
+        frames = join_cells(*self.compute(Cells(self, column)), ~np.asarray(column.isna()))
         return frames.gather() if is_table(X) else frames
 
-    def compute(self, column, rows):
+    def compute(self, cells):
         """Compute the frames of some recordings, end to end.
 
         Parameters
         ----------
-        column : TensorArray or FileArray
+        cells : Cells
             Recordings.
-        rows : ndarray of int of shape (n,)
-            Which of them; none may be absent.
 
         Returns
         -------
@@ -264,17 +289,17 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             Number of frames of each recording.
         """
         frames, counts = [np.empty((0, self.n_mels), np.float32)], []
-        for own_rows, waveforms in self._blocks(column, rows):
-            block, own_counts = self._log_mel(own_rows, waveforms)
+        for rows, waveforms in self._blocks(cells):
+            block, own_counts = self._log_mel(cells, rows, waveforms)
             frames.append(block)
             counts.extend(own_counts)
         return np.concatenate(frames), np.array(counts, dtype=np.int64)
 
-    def _blocks(self, column, rows):
+    def _blocks(self, cells):
         """Cut rows into runs of about `BLOCK` samples: lists of rows and of their waveforms."""
         block, size = ([], []), 0
-        for row in rows:
-            waveform = self._waveform(column, row)
+        for row in cells.rows:
+            waveform = self._waveform(cells, row)
             block[0].append(row)
             block[1].append(waveform)
             size += len(waveform)
@@ -284,33 +309,26 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         if size:
             yield block
 
-    def _waveform(self, column, row):
-        if isinstance(column, FileArray):
-            cell, rate = read_recording(column[row], row)
+    def _waveform(self, cells, row):
+        if cells.is_file:
+            cell, rate = read_recording(cells.column[row], row)
         else:
-            cell, rate = column[row], column.dtype.sample_rate
-        if cell.ndim != 1:
-            raise ValueError(
-                f"Recording in row {row} has shape {cell.shape}; expected (n_samples,). "
-                "Average the channels first."
-            )
-        if len(cell) == 0:
-            raise ValueError(
-                f"Recording in row {row} has zero samples; expected at least one. "
-                "Assign NA to mark it absent."
-            )
+            cell, rate = cells.column[row], cells.column.dtype.sample_rate
+        if cell.ndim != 1 or not len(cell):  # the check itself costs a tenth of a short recording
+            cells.check_shape(cell.shape, row)
         cell = to_float(cell)
-        if rate in (None, self.sample_rate):
+        if rate in (None, self.sample_rate_):
             return cell
         if not self.resample:
-            raise ValueError(
-                f"Recording in row {row} has sample_rate={rate} Hz; expected {self.sample_rate} "
-                "Hz. Set sample_rate to it, or resample=True."
+            raise cells.error(
+                row,
+                f"has sample_rate={rate} Hz; expected {self.sample_rate_} Hz. Set sample_rate to "
+                "it, or resample=True.",
             )
-        divisor = np.gcd(int(rate), self.sample_rate)
-        return signal.resample_poly(cell, self.sample_rate // divisor, rate // divisor)
+        divisor = np.gcd(int(rate), self.sample_rate_)
+        return signal.resample_poly(cell, self.sample_rate_ // divisor, rate // divisor)
 
-    def _log_mel(self, rows, waveforms):
+    def _log_mel(self, cells, rows, waveforms):
         """Frames of a few recordings through one FFT: (total, n_mels) and the count of each."""
         n_fft, hop = self.n_fft_, self.hop_length_
         lengths = np.array([len(w) for w in waveforms])
@@ -324,10 +342,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             samples[start : start + len(waveform)] = waveform
         if not np.isfinite(samples).all():
             row = next(r for r, w in zip(rows, waveforms, strict=True) if not np.isfinite(w).all())
-            raise ValueError(
-                f"Recording in row {row} contains NaN or infinity; expected finite "
-                "samples. Assign NA to mark the recording absent."
-            )
+            raise cells.error(row, cells.not_finite())
         windows = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[:-1:hop]
         spectrum = fft.rfft(windows * taper(n_fft), axis=1)
         power = spectrum.real**2 + spectrum.imag**2
@@ -344,8 +359,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         return levels, counts
 
     def _filters(self):
-        fmax = float(self.sample_rate / 2 if self.fmax is None else self.fmax)
-        return mel_filters(self.sample_rate, self.n_fft_, self.n_mels, float(self.fmin), fmax)
+        fmax = float(self.sample_rate_ / 2 if self.fmax is None else self.fmax)
+        return mel_filters(self.sample_rate_, self.n_fft_, self.n_mels, float(self.fmin), fmax)
 
     def _center(self, levels):
         """Floor and center the levels of one recording in place, as asked."""

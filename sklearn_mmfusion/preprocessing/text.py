@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing
 from sklearn_mmfusion.containers import FileArray, TensorArray
-from sklearn_mmfusion.containers.conversion import check_column, is_table, join_cells
+from sklearn_mmfusion.containers.cells import CellKind, check_column, is_table, join_cells
 
 UNKNOWN = 0  # id of the bucket that every n-gram outside the vocabulary falls into
 _ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -141,6 +141,8 @@ class Tokenizer(TransformerMixin, BaseEstimator):
     [[1, 0]]
     """
 
+    _reads = CellKind("text")
+
     _parameter_constraints = {
         "analyzer": [StrOptions({"word", "char"})],
         "ngram_range": [tuple],
@@ -159,7 +161,6 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         self.max_features = max_features
 
     @_fit_context(prefer_skip_nested_validation=True)
-    @all_or_nothing
     def fit(self, X, y=None):
         """Learn the vocabulary.
 
@@ -173,8 +174,9 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         -------
         self : object
         """
-        texts = as_texts(check_column(self, X, reset=True))
-        return self.fit_clean(clean_texts((t for t in texts if t is not None), self.lowercase))
+        with all_or_nothing(self):
+            texts = as_texts(check_column(self, X, reset=True))
+            return self.fit_clean(clean_texts((t for t in texts if t is not None), self.lowercase))
 
     def fit_clean(self, texts):
         """Learn the vocabulary of texts that are clean already.

@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from sklearn_mmfusion._skorch import KeepBest, schedule, trainer
-from sklearn_mmfusion._torch import BatchIterator, isolated_rng, prefetched
+from sklearn_mmfusion._torch import BatchIterator, device, isolated_rng, prefetched
 from sklearn_mmfusion.neural_network import NeuralClassifier, NeuralRegressor
 
 
@@ -514,6 +514,69 @@ def test_an_instance_of_a_network_is_refused():
 
 
 # ------------------------------------------------------------------------------ where it runs
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_fitted_network_keeps_no_gradients(early_stopping):
+    model = NeuralClassifier((8,), max_epochs=2, early_stopping=early_stopping, random_state=0)
+    model.fit(*make_data(n=60))
+    assert all(p.grad is None for p in model.module_.parameters())
+
+
+class Hungry(Small):
+    """A network that runs out of memory where it is let."""
+
+    fails = False
+
+    def forward(self, features):
+        if Hungry.fails:
+            raise torch.OutOfMemoryError("no memory left")
+        return super().forward(features)
+
+
+@pytest.mark.parametrize("method", ["fit", "predict"])
+def test_an_error_of_too_little_memory_names_batch_size(method, monkeypatch):
+    X, y = make_data()
+    model = NeuralClassifier(module=Hungry, max_epochs=1, batch_size=10).fit(X, y)
+    monkeypatch.setattr(Hungry, "fails", True)
+    size = {"fit": 10, "predict": 256}[method]
+    with pytest.raises(torch.OutOfMemoryError) as raised:
+        model.fit(X, y) if method == "fit" else model.predict(X)
+    assert f"batch_size={size}" in raised.value.__notes__[0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("unpickled", [False, True])
+def test_a_fitted_network_without_its_device_predicts_on_the_cpu(unpickled):
+    X, y = make_data()
+    model = NeuralClassifier((8,), max_epochs=2, random_state=0).fit(X, y)
+    expected = model.predict_proba(X)
+    model.set_params(device="cuda")
+    model = pickle.loads(pickle.dumps(model)) if unpickled else model
+    with pytest.warns(
+        UserWarning, match="NeuralClassifier: device='cuda' is not available"
+    ) as caught:
+        np.testing.assert_array_equal(model.predict_proba(X), expected)
+        assert model.predict_one(X[0]) == model.predict(X)[0]
+    assert len(caught) == 1 and caught[0].filename == __file__
+    with pytest.raises(ValueError, match="device='cuda', but torch finds no GPU"):
+        model.fit(X, y)
+
+
+def test_rows_and_batches_follow_the_device_parameter(monkeypatch):
+    X, y = make_data()
+    model = NeuralClassifier((8,), max_epochs=2, device="cpu", random_state=0).fit(X, y)
+    moved = []
+    monkeypatch.setattr(
+        device, "resolve_device", lambda name: {"cuda": "cpu:0", "cpu": "cpu"}[name]
+    )
+    monkeypatch.setattr(nn.Module, "to", lambda module, name: moved.append(name) or module)
+    for predict in (lambda: model.predict(X), lambda: model.predict_one(X[0])):
+        model.set_params(device="cuda")
+        predict()
+        model.set_params(device="cpu")
+        predict()
+    assert moved == ["cpu:0", "cpu:0"]  # the module never leaves "cpu": "cuda" has it moved, twice
 
 
 def test_inputs_that_stay_on_the_device_train_the_same_network(monkeypatch):

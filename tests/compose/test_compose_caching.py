@@ -1,5 +1,8 @@
 """FusionTransformer(memory=): what is fitted how often, and that a hit equals a fit."""
 
+import copy
+import errno
+import io
 import pickle
 import shutil
 import threading
@@ -8,7 +11,9 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 from joblib import Memory
+from joblib._store_backends import CacheWarning, FileSystemStoreBackend
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -16,8 +21,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sklearn_mmfusion import FusionTransformer, TensorArray, make_fusion_transformer
-from sklearn_mmfusion._cache import _calls, _store
+from sklearn_mmfusion import FusionTransformer, TensorArray, _caching, make_fusion_transformer
 from tests import _registry as registry
 from tests._cache_data import Counted, counts, three, triples
 from tests._fusion_data import TRIPLES, hide, make_X, masked, masks
@@ -70,10 +74,9 @@ def test_search_keeps_data_in_place(tmp_path):
     fused.fit(X, y)
     for name in X:  # any reading of a base fails from here on
         X[name].array._storage.gather = None
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TensorArray, "verify", lambda self, n: None)
-        again = FusionTransformer(triples(str(tmp_path / "log")), memory=str(tmp_path / "memory"))
-        again.fit(X, y)
+        X[name].array._storage._digest = None
+    again = FusionTransformer(triples(str(tmp_path / "log")), memory=str(tmp_path / "memory"))
+    again.fit(X, y)
     assert counts(tmp_path / "log")["fit a"] == 1
 
 
@@ -203,8 +206,7 @@ def test_hits_are_objects_of_their_own(tmp_path):
 
 
 def test_without_memory_nothing_is_keyed(monkeypatch):
-    monkeypatch.setattr(_calls, "key_of", None)
-    monkeypatch.setattr(_calls, "data_key", None)
+    monkeypatch.setattr(_caching, "_key", None)
     X, y = registry.modalities(), registry.classes()
     assert np.isfinite(real().fit(X, y).transform(X)).all()  # a key would call None
 
@@ -214,7 +216,7 @@ def test_unseeded_is_fitted_each_time_with_a_warning(tmp_path):
     log = tmp_path / "log"
     for _ in range(2):
         made = triples(str(log), random_state=None)
-        message = r"modality '(a|b|c)' is computed anew .* 'random_state' has no seed. Set random_"
+        message = r"modality '(a|b|c)' cannot be cached .* 'random_state' has no seed. Set it"
         with pytest.warns(UserWarning, match=message) as told:
             fused = FusionTransformer(made, memory=str(tmp_path / "memory")).fit(X, y)
             fused.transform(X)
@@ -230,7 +232,7 @@ def test_lambda_is_not_kept_and_named(tmp_path):
     X, y = three()
     children = [("a", make_pipeline(FunctionTransformer(lambda X: X[:, 0]), StandardScaler()), "a")]
     fused = FusionTransformer(children, memory=str(tmp_path))
-    message = r"modality 'a' is computed anew each time, .* parameter 'steps\[0\]\[1\].func'"
+    message = r"modality 'a' cannot be cached .* parameter 'steps\[0\]\[1\].func' has no key"
     with pytest.warns(UserWarning, match=message):
         told = fused.fit_transform(X, y)
     np.testing.assert_array_equal(told, fused.transform(X))
@@ -261,15 +263,16 @@ def test_what_processes_train_together_is_not_kept(tmp_path):
     assert not list((tmp_path / "memory").rglob("output.pkl"))
 
 
-def test_changed_base_is_an_error(tmp_path):
+@pytest.mark.parametrize("copy", [True, False])
+def test_changed_base_is_fitted_anew_if_it_is_shared(tmp_path, copy):
     X, y = three()
     pixels = np.zeros((len(y), 3, 3))
-    X["a"] = TensorArray(pixels)
+    X["a"] = TensorArray(pixels, copy=copy)
     fused = FusionTransformer(triples(str(tmp_path / "log")), memory=str(tmp_path / "memory"))
-    fused.fit(X, y)
+    before = fused.fit_transform(X, y)
     pixels[:] = 1
-    with pytest.raises(ValueError, match="changed since it was first read"):
-        fused.fit(X, y)
+    assert (fused.fit_transform(X, y) == before).all() == copy
+    assert counts(tmp_path / "log")["fit a"] == (1 if copy else 2)
 
 
 def test_failed_fit_is_not_kept(tmp_path):
@@ -281,41 +284,43 @@ def test_failed_fit_is_not_kept(tmp_path):
         assert "modality 'a'" in caught.value.__notes__[0]
 
 
-def test_model_moved_elsewhere_transforms_without_the_folder(tmp_path):
+@pytest.mark.parametrize("make", [str, lambda folder: Memory(folder, verbose=0)])
+def test_pickle_of_a_fitted_model_has_no_memory(tmp_path, make):
     X, y = three()
-    for memory in (str(tmp_path / "memory"), Memory(tmp_path / "memory", verbose=0)):
-        fused = FusionTransformer(triples(str(tmp_path / "log")), memory=memory).fit(X, y)
-        expected = fused.transform(X)
-        moved = pickle.dumps(fused)
-        shutil.rmtree(tmp_path / "memory")
-        np.testing.assert_array_equal(pickle.loads(moved).transform(X), expected)
+    memory = make(tmp_path / "memory")
+    fused = FusionTransformer(triples(str(tmp_path / "log")), memory=memory)
+    assert str(pickle.loads(pickle.dumps(fused)).memory) == str(memory)
+    expected = fused.fit(X, y).transform(X)
+    moved = pickle.loads(pickle.dumps(make_pipeline(fused)))[0]
+    shutil.rmtree(tmp_path / "memory")
+    assert moved.memory is None
+    np.testing.assert_array_equal(moved.transform(X), expected)
+    assert not (tmp_path / "memory").exists()
+    for twin in (copy.copy(fused), clone(fused), copy.deepcopy(make_pipeline(fused))[0]):
+        assert str(twin.memory) == str(memory)
+    np.testing.assert_array_equal(copy.deepcopy(fused).transform(X), expected)
 
 
-def test_model_beside_a_store_it_cannot_write_to_reads_what_is_there(tmp_path, monkeypatch):
+def test_full_disk_leaves_no_litter(tmp_path, monkeypatch):
     X, y = three()
     fused = FusionTransformer(triples(str(tmp_path / "log")), memory=str(tmp_path / "memory"))
-    expected = fused.fit(X, y).transform(X)
-    told, entries = counts(tmp_path / "log"), set((tmp_path / "memory").rglob("*"))
-    monkeypatch.setattr(_store.os, "access", lambda path, mode: mode != _store.os.W_OK)
-    np.testing.assert_array_equal(fused.transform(X), expected)
-    assert counts(tmp_path / "log") == told
-    np.testing.assert_array_equal(fused.transform(X[::2]), expected[::2])
-    assert set((tmp_path / "memory").rglob("*")) == entries
+    expected = FusionTransformer(triples(str(tmp_path / "log"))).fit_transform(X, y)
+    (tmp_path / "memory").mkdir()
+    full = OSError(errno.ENOSPC, "No space left on device")
 
+    class Full(io.FileIO):
+        def write(self, data):
+            super().write(memoryview(data)[:7])
+            raise full
 
-def test_model_beside_a_folder_that_can_hold_no_store_transforms(tmp_path, monkeypatch):
-    X, y = three()
-    fused = FusionTransformer(triples(str(tmp_path / "log"))).fit(X, y)
-    expected = fused.transform(X)
-
-    def refuse(path, *args, **kwargs):
-        raise PermissionError(f"Permission denied: {path}")
-
-    monkeypatch.setattr(_store.os, "makedirs", refuse)
-    fused.set_params(memory=str(tmp_path))
-    np.testing.assert_array_equal(fused.transform(X), expected)
-    with pytest.raises(OSError, match="the folder cannot be made or written to"):
-        fused.fit(X, y)
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSystemStoreBackend, "_open_item", staticmethod(Full))
+        with pytest.warns(CacheWarning, match="No space left"):
+            np.testing.assert_array_equal(fused.fit_transform(X, y), expected)
+    files = [path.name for path in (tmp_path / "memory").rglob("*") if path.is_file()]
+    assert files == [".gitignore"]
+    np.testing.assert_array_equal(fused.fit_transform(X, y), expected)
+    assert counts(tmp_path / "log")["fit a"] == 3
 
 
 class Locked(Counted):
@@ -328,7 +333,7 @@ def test_what_cannot_be_pickled_is_named(tmp_path):
     X, y = three()
     child = Locked(str(tmp_path / "log"), "a")
     fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory"))
-    message = "modality 'a' could not be stored, memory notwithstanding: cannot pickle '_thread.lo"
+    message = "modality 'a' cannot be stored and is computed every time: cannot pickle '_thread.lo"
     with pytest.warns(UserWarning, match=message):
         fused.fit(X, y)
 

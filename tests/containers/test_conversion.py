@@ -24,7 +24,7 @@ WAVES = [np.arange(i, dtype=np.float32) if i != 2 else None for i in range(6)]
 @pytest.fixture
 def X():
     return multimodal_frame(
-        image=PIXELS,
+        image=TensorArray(PIXELS, copy=False),
         audio=as_column(WAVES, sample_rate=8000),
         text=["one", None, "three", "four", "five", "six"],
         clip=[Path(f"{i}.wav") for i in range(6)],
@@ -211,8 +211,14 @@ def test_multimodal_frame_takes_labels_by_position():
     assert list(multimodal_frame(x=series, index=[5, 6]).index) == [5, 6]
 
 
-def test_multimodal_frame_does_not_copy_arrays():
-    assert np.shares_memory(multimodal_frame(image=PIXELS).image[0], PIXELS)
+@pytest.mark.parametrize("copy", [True, False])
+def test_multimodal_frame_copies_arrays_unless_it_shall_not(copy):
+    numbers = np.arange(6)
+    X = multimodal_frame(image=PIXELS, number=numbers, copy=copy)
+    assert np.shares_memory(X["image"][0], PIXELS) is not copy
+    assert np.shares_memory(X["number"].to_numpy(), numbers) is not copy
+    again = multimodal_frame(image=X["image"], copy=copy)
+    assert np.shares_memory(again["image"][0], X["image"][0])
 
 
 @pytest.mark.parametrize(

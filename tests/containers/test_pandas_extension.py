@@ -24,7 +24,7 @@ EXPECTED_FAILURES = [
     (r"test_setitem_mask_(aligned|boolean_array_with_na|broadcast)", ANY, REFUSED),
     (r"test_setitem_(scalar|scalar_series|sequence|sequence_broadcasts)", ANY, REFUSED),
     (r"test_setitem_(preserves_views|slice|slice_array|tuple_index)", ANY, REFUSED),
-    (r"test_setitem_with_expansion_(row|dataframe_column\[.*-(?!null_slice).*)", ANY, REFUSED),
+    (r"test_setitem_with_expansion_(row|dataframe_column\[(?!.*null_slice).*)", ANY, REFUSED),
     (r"test_(shift_0_periods|where_series|mask_listlike_other_inplace)", ANY, REFUSED),
     (r"test_fillna_(scalar|series|frame|readonly)", ANY, UNFILLED),
     (r"test_fillna_(limit|copy)_(series|frame)", ANY, UNFILLED),
@@ -47,7 +47,7 @@ EXPECTED_FAILURES = [
         "pandas reads arrays as lists",
     ),
     (r"test_EA_types", TENSORS, "arrays are not read from the text of a csv file"),
-    (r"test_arith_(series|frame)_with_scalar\[files-__rmod__.*", "files", "str % x formats text"),
+    (r"test_arith_(series|frame)_with_scalar\[.*__rmod__.*", "files", "str % x formats text"),
 ]
 
 

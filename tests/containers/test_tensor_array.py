@@ -1,6 +1,7 @@
 """TensorArray and FileArray against a list of cells; keys, pickles, layouts, memory, errors."""
 
 import pickle
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -146,7 +147,8 @@ def test_memory_layout_does_not_change_the_content(dtype, shape, data):
 def test_base_and_cells_are_read_only_and_never_written(ragged):
     base = np.arange(12.0).reshape(4, 3)
     kept = base.copy()
-    array = TensorArray.from_flat(base.ravel(), [3] * 4) if ragged else TensorArray(base)
+    make = partial(TensorArray.from_flat, shapes=[3] * 4) if ragged else TensorArray
+    array = make(base.ravel() if ragged else base, copy=False)
     with pytest.raises(ValueError, match="read-only"):
         array[0][0] = 1
     view, other = array[:2], array.copy()
@@ -244,7 +246,7 @@ def test_gather_names_the_absent_row():
 @pytest.mark.parametrize("base", [np.arange(12.0), np.arange(12, dtype=">i4")])
 def test_gather_copies_where_it_has_to(base):
     base = base.reshape(4, 3)
-    array = TensorArray(base)
+    array = TensorArray(base, copy=False)
     same = array.gather(copy=False)
     assert np.shares_memory(same, base) == base.dtype.isnative
     assert same.flags.writeable != base.dtype.isnative
@@ -313,7 +315,7 @@ def test_concat_widens_what_is_alike_and_refuses_the_rest():
 
 def test_same_base_is_joined_by_index_and_views_share_memory():
     base = np.zeros((100, 1000))
-    array = TensorArray(base)
+    array = TensorArray(base, copy=False)
     joined = array._concat_same_type([array[50:], array[:50].take([3, 3]), array[:0]])
     assert np.shares_memory(joined[0], base) and np.shares_memory(joined[51], base)
     assert array.nbytes == base.nbytes + 100 * 8

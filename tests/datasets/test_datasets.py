@@ -15,6 +15,7 @@ from sklearn_mmfusion.datasets import (
     make_multimodal_multilabel_classification,
     make_multimodal_regression,
 )
+from sklearn_mmfusion.datasets.generators import RENDERERS
 from sklearn_mmfusion.datasets.multimodal_digits import NUMBER_WORDS, misspell
 
 MAKERS = [
@@ -150,6 +151,13 @@ def image_power(X):
     return np.abs(np.fft.fft2(images - images.mean((1, 2), keepdims=True))).reshape(len(X), -1)
 
 
+def direction_counts(X):
+    """Share of the points of each cloud near the plane of each of 12 directions, far from z."""
+    angles = np.pi * np.arange(12) / 12
+    normals = np.stack([-np.sin(angles), np.cos(angles)])
+    return np.array([(np.abs(c[:, :2] @ normals) < 0.15).mean(0) for c in X["point_cloud"]])
+
+
 def half_split_score(features, y):
     half = len(y) // 2
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
@@ -157,10 +165,12 @@ def half_split_score(features, y):
 
 
 def test_make_multimodal_classification_plants_a_signal_everywhere():
-    X, y = make_multimodal_classification(600, random_state=0)
+    X, y = make_multimodal_classification(600, modalities=RENDERERS, random_state=0)
     sounds = np.stack([spectrum(cell) for cell in X["audio"]])
     words = TfidfVectorizer().fit_transform(X["text"]).toarray()
     scores = [half_split_score(block, y) for block in (image_power(X), sounds, words)]
+    scores.append(half_split_score(direction_counts(X), y))
+    assert len(scores) == len(RENDERERS)
     assert min(scores) > 0.55
 
 

@@ -6,10 +6,13 @@ import pytest
 from scipy import signal
 from scipy.io import wavfile
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from sklearn_mmfusion.containers import FileArray, TensorArray
 from sklearn_mmfusion.feature_extraction import AudioEncoder
+from sklearn_mmfusion.preprocessing import LogMelSpectrogram
 
 RATE = 8000
 SMALL = {"cnn": {"channels": (4, 4)}, "lstm": {"hidden_size": 4}}
@@ -20,7 +23,7 @@ def tiny(architecture="cnn", **params):
     small = {
         "n_components": 4,
         "sample_rate": RATE,
-        "n_mels": 12,
+        "front_end": LogMelSpectrogram(n_mels=12),
         "max_epochs": 2,
         "random_state": 0,
         "architecture": architecture,
@@ -146,9 +149,48 @@ def test_absent_recordings_take_no_part(architecture):
 def test_scale_is_that_of_the_training_frames():
     waves, y = make_tones()
     encoder = tiny().fit(waves, y)
-    frames = np.concatenate(list(encoder.frontend_.transform(waves)))
+    frames = np.concatenate(list(encoder.front_end_.transform(waves)))
     np.testing.assert_allclose(encoder.mean_, frames.mean(0), atol=1e-5)
     np.testing.assert_allclose(encoder.scale_, frames.std(0), rtol=1e-4)
+
+
+def test_no_front_end_is_the_default_one():
+    waves, y = make_tones()
+    expected = features(waves, front_end=None)
+    np.testing.assert_array_equal(features(waves, front_end=LogMelSpectrogram()), expected)
+    given = LogMelSpectrogram(RATE, n_mels=40, top_db=40.0)
+    np.testing.assert_array_equal(features(waves, front_end=given), expected)
+    assert not np.array_equal(features(waves, front_end=LogMelSpectrogram(n_mels=39)), expected)
+
+
+def test_fit_works_on_a_clone_of_the_front_end():
+    waves, y = make_tones()
+    given = LogMelSpectrogram(n_mels=12, remove_mean=False)
+    encoder = tiny(front_end=given, resample=True).fit(waves, y)
+    assert encoder.front_end is given and vars(given) == vars(
+        LogMelSpectrogram(n_mels=12, remove_mean=False)
+    )
+    assert encoder.front_end_.get_params() == {
+        **given.get_params(),
+        "sample_rate": RATE,
+        "resample": True,
+    }
+
+
+def test_parameters_of_the_front_end_are_searched():
+    waves, y = make_tones()
+    grid = {"front_end__n_mels": [8, 10]}
+    pipeline = make_pipeline(tiny(max_epochs=1), LogisticRegression())
+    search = GridSearchCV(pipeline, {f"audioencoder__{k}": v for k, v in grid.items()}, cv=2)
+    bands = len(search.fit(waves, y).best_estimator_[0].mean_)
+    assert bands == search.best_params_["audioencoder__front_end__n_mels"]
+
+
+def test_rate_of_the_front_end_must_be_that_of_the_encoder():
+    waves, y = make_tones()
+    encoder = tiny(front_end=LogMelSpectrogram(sample_rate=16000))
+    with pytest.raises(ValueError, match="front_end has sample_rate=16000, the enc.*=8000"):
+        encoder.fit(waves, y)
 
 
 def test_silence_and_single_samples_are_finite():
@@ -189,6 +231,6 @@ def test_an_own_network_gets_bands_and_frames():
     waves, y = make_tones()
     encoder = tiny(module=Means, module_params=None).fit(waves, y)
     layer = encoder.module_.encoder.layer
-    first = np.stack([f[0] for f in encoder.frontend_.transform(waves)])
+    first = np.stack([f[0] for f in encoder.front_end_.transform(waves)])
     by_hand = first @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
     np.testing.assert_allclose(encoder.transform(waves), by_hand, atol=1e-4)

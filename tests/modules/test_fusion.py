@@ -11,10 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import functional_call
 
-from sklearn_mmfusion.modules import audio, text
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
-from tests.modules._networks import make_batch as make_encoder_batch
-from tests.modules._networks import make_network, pad_more
 
 KINDS = list(NETWORK_FUSIONS)
 WEIGHING = [kind for kind, (cls, _) in NETWORK_FUSIONS.items() if hasattr(cls, "weights")]
@@ -445,44 +442,3 @@ def test_unknown_pooling_is_refused():
     cls, _ = NETWORK_FUSIONS["mean"]
     with pytest.raises(ValueError, match="method is 'median'"):
         cls([1, 2], H, method="median")
-
-
-# What fusions read of the encoders
-
-
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("kind", ["image", "audio_cnn", "audio_lstm", "text"])
-def test_tokens_come_with_the_embedding_and_say_which_are_valid(kind, training):
-    network, batch = make_network(kind).train(training), make_encoder_batch(kind, LENGTHS)
-    embedded, values, valid = network.tokens(**batch)
-    close(embedded, network(**batch), 0.0)
-    halvings = {"audio_cnn": 2}.get(kind, 0)
-    steps = [math.ceil(length / 2**halvings) for length in LENGTHS]
-    steps = [4 * 4] * 5 if kind == "image" else steps  # 9 x 8 pixels, halved once
-    assert values.shape == (5, max(steps), network.token_features)
-    expected = [[step < own for step in range(max(steps))] for own in steps]
-    assert valid.tolist() == expected
-    assert not values[~valid].any()
-
-
-@pytest.mark.parametrize("kind", ["image", "audio_cnn", "audio_lstm"])
-def test_embedding_is_computed_from_the_tokens(kind):
-    network, batch = make_network(kind).eval(), make_encoder_batch(kind, LENGTHS)
-    embedded, values, valid = network.tokens(**batch)
-    for row, x in enumerate(values):
-        x = x[valid[row]]
-        pooled = x.T.flatten() if kind == "image" else torch.cat([x.mean(0), x.amax(0)])
-        close(network.embedding(pooled[None])[0], embedded[row])
-
-
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("kind", ["audio_cnn", "text", "audio_lstm"])
-def test_padding_leaves_valid_tokens_unchanged(kind, training, monkeypatch):
-    network, batch = make_network(kind).train(training), make_encoder_batch(kind, LENGTHS)
-    _, values, valid = network.tokens(**batch)
-    for module in (audio, text):
-        monkeypatch.setattr(module, "pad", pad_more(module.pad, 5))
-    _, more, more_valid = network.tokens(**batch)
-    assert more.shape[1] > values.shape[1]
-    assert more_valid.sum(1).tolist() == valid.sum(1).tolist()
-    close(more[more_valid], values[valid])

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sklearn_mmfusion.modules import audio, text
 from sklearn_mmfusion.modules.fusion import (
     AttentionFusion,
     ConcatFusion,
@@ -19,14 +18,15 @@ from sklearn_mmfusion.modules.fusion import (
     LogitFusion,
     Projections,
 )
-from sklearn_mmfusion.modules.fusion_network import FeatureNetwork, FusionNetwork, token_width
+from sklearn_mmfusion.modules.fusion_network import FusionNetwork, token_width
 from sklearn_mmfusion.modules.objectives import (
     Adversarial,
     Contrastive,
     JointLoss,
     MultiTaskLoss,
 )
-from tests.modules._networks import make_batch, make_network, pad_more, rows_of
+from sklearn_mmfusion.modules.perceptron import FeatureNetwork
+from tests.modules._networks import make_batch, make_network, pad_networks_more, rows_of
 
 ENCODERS = ["image", "audio_cnn", "text"]
 LENGTHS = (5, 2, 9, 1, 4)
@@ -375,8 +375,7 @@ def test_more_padding_changes_nothing_in_training(monkeypatch):
     mask = as_mask("11011", "10111", "11110", "01101")
     encoders, batch = real_encoders(), real_batch(mask)
     plain = encode_in_training(encoders, mask, batch, AttentionFusion)
-    for module in (audio, text):
-        monkeypatch.setattr(module, "pad", pad_more(module.pad, 7))
+    pad_networks_more(monkeypatch, 7)
     padded = encode_in_training(encoders, mask, batch, AttentionFusion)
     close(padded[0], plain[0])
     close(padded[2], plain[2])

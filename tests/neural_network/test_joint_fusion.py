@@ -28,7 +28,7 @@ from tests._registry import SMALL_IMAGE, SMALL_JOINT, SMALL_TEXT, classes, image
 from tests._registry import table as make_table
 
 N = 36
-STEPS = 100
+STEPS = 40
 PLAIN = {**SMALL_JOINT, "early_stopping": False, "modality_dropout": 0.0, "max_epochs": 2}
 TEXT = {**SMALL_TEXT, "dropout": 0.0, "module_params": {"channels": 8, "token_dropout": 0.0}}
 IMAGE = {**SMALL_IMAGE, "dropout": 0.0, "module_params": {"max_shift": 0.0}}
@@ -190,7 +190,7 @@ def adamw_by_hand(net, loss_of, batches, rate_of, decay=0.01):
         losses.append(loss.item())
         norms.append(math.sqrt(sum(float(g.square().sum()) for g in gradients)))
         clip = min(1.0, 1 / (norms[-1] + 1e-6))  # the small number is torch's
-        share = t / 15 if t <= 15 else 0.5 * (1 + math.cos(math.pi * (t - 16) / 85))
+        share = t / 6 if t <= 6 else 0.5 * (1 + math.cos(math.pi * (t - 7) / 34))
         with torch.no_grad():
             for (name, p), g in zip(weights.items(), gradients, strict=True):
                 first[name] = 0.9 * first[name] + 0.1 * clip * g
@@ -219,7 +219,7 @@ def test_training_equals_a_hand_written_loop(name, double):
     regress = case["cls"] is JointFusionRegressor
     weight = None if name == "concat" else np.linspace(0.2, 3, N)
     model, (net,) = recorded(
-        joint(max_epochs=25, batch_size=9, **case),
+        joint(max_epochs=10, batch_size=9, **case),
         data(),
         numbers(N) if regress else classes(N),
         sample_weight=weight,

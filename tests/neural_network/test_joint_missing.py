@@ -164,8 +164,18 @@ def test_any_cells_may_be_absent(cls, seen, fusion, early_stopping):
 
 
 @pytest.mark.filterwarnings(f"ignore:.*{NOTHING}:UserWarning")
-@pytest.mark.parametrize("pretrain", [False, True])
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize(
+    ("fusion", "pretrain"),
+    [
+        *((fusion, False) for fusion in FUSIONS),
+        *(
+            pytest.param(
+                fusion, True, marks=() if fusion in ("concat", "logits") else pytest.mark.slow
+            )
+            for fusion in FUSIONS
+        ),
+    ],
+)
 def test_nine_of_ten_cells_may_be_absent(fusion, pretrain):
     n = 120
     absent = np.random.default_rng(0).random((n, 3)) < 0.9

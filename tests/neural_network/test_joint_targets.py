@@ -1,6 +1,7 @@
 """Joint fusion of one target of every kind, and of several named targets of mixed kinds."""
 
 import pickle
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,13 @@ def partly_known(X):
     for name, rows in UNKNOWN.items():
         y[name] = y[name].mask(np.isin(np.arange(len(y)), rows))
     return y
+
+
+@cache
+def plain_fit(cls, make_y=make_y):
+    """A fit that tests compare theirs with; none of them changes it."""
+    X = make_X()
+    return joint(cls).fit(X, make_y(X))
 
 
 def as_objects(X, marker):
@@ -144,13 +152,17 @@ DTYPES = {
 }
 
 
+def exact_in_single_precision(X):
+    y = make_y(X)
+    return y.assign(size=(8 * y["size"]).round() / 8)
+
+
 @pytest.mark.parametrize("case", DTYPES)
 def test_dtypes_of_a_target_do_not_matter(case):
     name, dtype = DTYPES[case]
     X = make_X()
-    y = make_y(X)
-    y["size"] = (8 * y["size"]).round() / 8  # exact in single precision
-    plain = joint().fit(X, y).predict(X)
+    y = exact_in_single_precision(X)
+    plain = plain_fit(JointFusionClassifier, exact_in_single_precision).predict(X)
     typed = joint().fit(X, y.astype({name: dtype})).predict(X)
     pd.testing.assert_frame_equal(typed, plain, check_dtype=False)
 
@@ -195,7 +207,7 @@ def test_forms_of_several_targets(cls, form):
     make, nameless = FORMS[form]
     X = make_X()
     y = make_y(X)
-    model, plain = joint(cls).fit(X, make(y)), joint(cls).fit(X, y)
+    model, plain = joint(cls).fit(X, make(y)), plain_fit(cls)
     names = [f"y{i}" for i in range(4)] if nameless else list(y)
     told, wanted = model.predict(X), plain.predict(X).set_axis(names, axis=1)
     pd.testing.assert_frame_equal(told, wanted)
@@ -250,7 +262,7 @@ def test_numbers_of_a_regressor_are_one_target_as_array_and_several_as_frame():
 @pytest.mark.parametrize("marker", [None, np.nan, pd.NA])
 def test_markers_of_unknown_cells_are_alike(cls, marker):
     X, y = make_X(), as_objects(make_X(), marker)
-    typed, marked = joint(cls).fit(X, partly_known(X)), joint(cls).fit(X, y)
+    typed, marked = plain_fit(cls, partly_known), joint(cls).fit(X, y)
     wanted = typed.predict(X)
     pd.testing.assert_frame_equal(marked.predict(X), wanted, check_dtype=False)
     array = joint(cls).fit(X, y.to_numpy()).predict(X)
@@ -352,13 +364,14 @@ def test_target_of_weight_zero_has_no_influence(cls):
     y = make_y(X)[["sign", "size"]]
     other = y.assign(size=np.random.default_rng(0).permutation(y["size"]))
 
-    def told(y, weights):
+    def predictions(y, weights):
         model = joint(cls, target_weights=weights).fit(X, y)
         return model.predict_modalities(X)["left"]["sign"], model.predict(X)["sign"]
 
-    np.testing.assert_array_equal(told(y, {"size": 0})[0], told(other, {"size": 0})[0])
-    assert (told(y, {"size": 0})[1] == told(other, {"size": 0})[1]).all()
-    assert (told(y, {"size": 1})[0] != told(other, {"size": 1})[0]).any()
+    none, none_other = predictions(y, {"size": 0}), predictions(other, {"size": 0})
+    np.testing.assert_array_equal(none[0], none_other[0])
+    assert (none[1] == none_other[1]).all()
+    assert (predictions(y, {"size": 1})[0] != predictions(other, {"size": 1})[0]).any()
 
 
 @ANY

@@ -108,13 +108,27 @@ def test_recordings_of_several_blocks_equal_one_block(monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_rate_that_is_not_given_is_that_of_the_recordings(tmp_path):
+    recordings = waves([850, 890])
+    expected = LogMelSpectrogram(RATE).fit_transform(recordings)
+    front = LogMelSpectrogram()
+    stated = front.fit_transform(TensorArray(recordings, sample_rate=RATE))
+    assert front.sample_rate_ == RATE and front.sample_rate is None
+    wavfile.write(tmp_path / "a.wav", RATE, recordings[1])
+    of_file = front.fit_transform([None, str(tmp_path / "a.wav")])
+    np.testing.assert_array_equal(stated[1], expected[1])
+    np.testing.assert_array_equal(of_file[1], expected[1])
+    with pytest.raises(ValueError, match="sample_rate=None, and the recordings state no rate. Pa"):
+        front.fit(recordings)
+
+
 @pytest.mark.parametrize("hop_length", [40, 900])  # 900: no window holds the last samples
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_recording_that_is_not_finite_is_refused_by_row(hop_length, value):
     recordings = waves([850, 890])
     recordings[1][-1] = value
     front = LogMelSpectrogram(RATE, hop_length=hop_length)
-    with pytest.raises(ValueError, match="Recording in row 1 contains NaN or infinity"):
+    with pytest.raises(ValueError, match="recording in row 1 contains NaN or infinity"):
         front.fit_transform(recordings)
 
 

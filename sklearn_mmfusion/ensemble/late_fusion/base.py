@@ -15,7 +15,7 @@ from sklearn.utils import Bunch, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mmfusion._cache import MEMORY, open_store
+from sklearn_mmfusion._caching import MEMORY, CachedChild, open_memory
 from sklearn_mmfusion._columns import (
     remember_columns,
     select_for_fit,
@@ -133,15 +133,15 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return children | ({"final_estimator": self._final()} if self._is_stacking() else {})
 
     def _keep_members(self, members, fitted):
-        self.estimators_ = [member for member, _ in fitted]
-        self._fit_keys = [key for _, key in fitted]
+        self.estimators_ = [member.estimator for member in fitted]
+        self._fit_keys = [member.key for member in fitted]
         for (name, _, _), member in zip(members, self.estimators_, strict=True):
             self._check_member(name, member, fitted=True)
 
     def _tasks(self, members, selected, y, routed, splits):
         """For every member, the task of fitting it on all rows and one for each split."""
         seed, estimator_name = root_seed(self.random_state), type(self).__name__
-        tasks, store = [], open_store(self.memory)
+        tasks, memory = [], open_memory(self.memory)
         for i, (name, member, _) in enumerate(members):
             data, present = selected[i]
             row = []
@@ -160,7 +160,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
                     note=f"Raised while fitting modality {name!r} of {estimator_name}{fold}. Rows "
                     "are counted among those where the modality is present.",
                     message=message if self.verbose else None,
-                    store=store,
+                    memory=memory,
                     label=f"{estimator_name}: modality {name!r}",
                 )
                 row.append(task if not k or self._learnable(y[task.kept]) else None)
@@ -238,10 +238,10 @@ class _LateFusion(TransformerMixin, TripleComposition):
         """Outputs of all members on X, and which of them are present."""
         check_is_fitted(self)
         selected = select_for_predict(self, X, self._selections)
-        store = open_store(self.memory, reading=True)
+        memory = open_memory(self.memory)
         computed = Parallel(n_jobs=self.n_jobs)(
-            delayed(member_output)(self._output(), member, data, store, fit_key)
-            for member, (data, _), fit_key in zip(
+            delayed(member_output)(self._output(), CachedChild(member, memory, key=key), data)
+            for member, (data, _), key in zip(
                 self.estimators_, selected, self._fit_keys, strict=True
             )
         )

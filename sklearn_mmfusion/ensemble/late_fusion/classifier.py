@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.utils.metaestimators import available_if
 
+from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions, _fit_context
 from sklearn_mmfusion._targets import encode_target
 from sklearn_mmfusion._validation import CLASSIFICATION, all_or_nothing, check_y
@@ -39,6 +40,7 @@ def _has_evidence(self):
     return getattr(self, "_rule", self.fusion) == "evidence"
 
 
+@document_parameters("late")
 class LateFusionClassifier(ClassifierMixin, _LateFusion):
     """Classify every modality on its own and join the decisions.
 
@@ -54,8 +56,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         or another transformer (see `head`), ``"passthrough"`` (numbers, for the head) or
         ``"drop"``. The column is a string or an integer
         (one column: the modality is absent where the cell is NA), or a list of either, a slice, a
-        boolean mask, or a callable that answers X with one of these (a table: NA is a gap for an
-        imputer, the modality counts as present).
+        boolean mask, or a callable that takes X and returns one of these (a table: NA is a missing
+        value for an imputer, the modality counts as present).
     fusion : {"product", "mean", "vote", "max", "stacking", "evidence"}, default="product"
         The rule that joins the classifiers' probabilities :math:`p_m`.
 
@@ -66,7 +68,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         - ``"max"``: largest :math:`p_m` of each class, scaled to sum to one [1]_.
         - ``"stacking"``: `final_estimator` on out-of-fold probabilities [2]_.
         - ``"evidence"``: Dempster's rule on the evidence for each class [3]_; `predict_uncertainty`
-          then tells how little there was. Encoders and neural classifiers that leave their
+          then measures how little there was. Encoders and neural classifiers that leave their
           ``loss="auto"`` are trained with the evidential loss.
     weights : dict of {str: float}, "auto" or None, default=None
         Weight of each modality in ``"product"`` (an exponent), ``"mean"`` and ``"vote"``; those
@@ -88,27 +90,14 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         `calibration` only. None takes 5, fewer where a class has fewer rows; integers make
         stratified folds that keep `groups` apart where these are given. Splits need not cover all
         rows, as those of :class:`~sklearn.model_selection.ShuffleSplit` do not.
-    n_jobs : int or None, default=None
-        Fits (modalities times folds) to run at once. None means 1 unless in a joblib context, -1
-        all cores.
-    memory : str, pathlib.Path, joblib.Memory or None, default=None
-        Where to keep fitted estimators and their answers: a folder, or an object that has one. An
-        estimator with equal parameters that meets equal rows again, such as in the other
-        candidates of a search, is read from there, as :class:`FusionTransformer` tells. None
-        keeps nothing.
-    random_state : int, RandomState instance or None, default=None
-        Every `random_state` inside each estimator is set from this and the modality's name, so
-        that adding a modality changes no other. None leaves them as they are.
-    verbose : bool, default=False
-        Whether to print the time each fit took.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels; for multilabel targets the numbers of the labels.
     class_prior_ : ndarray of shape (n_classes,)
-        Share (of sample weight) of each class or label in training: the answer for a row that has
-        no modality.
+        Share (of sample weight) of each class or label in training: the prediction for a row
+        that has no modality.
     estimators_ : list of estimators
         The fitted estimators, without those dropped.
     named_estimators_ : :class:`~sklearn.utils.Bunch`
@@ -130,13 +119,13 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         If a column is not in the training X or has no present row there, or parameters do not fit
         together. Errors raised by an estimator carry a note that names its modality.
     TypeError
-        If an estimator cannot tell what the rule needs.
+        If an estimator lacks what the rule needs.
 
     Warns
     -----
     UserWarning
         If rows have no modality at all (they get the class prior), a column seen in `fit` is absent
-        from X (all its rows count as absent), or an estimator answers NaN (the modality counts as
+        from X (all its rows count as absent), or an estimator predicts NaN (the modality counts as
         absent there).
 
     See Also
@@ -149,13 +138,13 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
     -----
     An absent modality leaves the rule: the result is that of the modalities that are there.
     ``"stacking"`` fills in the class prior and, where a modality was absent in `fit`, appends a
-    column that says so. Of a class that an estimator has not seen it says nothing: the class keeps
-    its prior. With one modality, ``"product"`` and ``"mean"`` are its classifier.
+    column that says so. Classes an estimator has not seen keep their
+    prior probability. With one modality, ``"product"`` and ``"mean"`` are its classifier.
 
     The product takes the modalities for independent given the class, and counts the class prior
     once for each: with classes of very different size, use ``"mean"`` or ``class_weight`` of the
     estimators. Overconfident members (unregularized classifiers behind an encoder, which has seen
-    the training rows) spoil the product, and those that answer with zeros (trees, nearest
+    the training rows) spoil the product, and those that predict zeros (trees, nearest
     neighbors) have a veto in it: temper them by ``weights="auto"`` or `calibration`.
 
     Equal weights are the default because learned ones were not better on rows of unseen speakers:
@@ -237,7 +226,6 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    @all_or_nothing
     def fit(self, X, y, **params):
         """Fit a classifier for each modality on the rows that have it, then the rule.
 
@@ -256,7 +244,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         self : object
             Fitted classifier.
         """
-        return self._fit(X, y, params)
+        with all_or_nothing(self):
+            return self._fit(X, y, params)
 
     @available_if(_has_probabilities)
     def predict_proba(self, X):

@@ -5,6 +5,7 @@ from sklearn.base import RegressorMixin
 from sklearn.linear_model import RidgeCV
 from sklearn.utils import check_array
 
+from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing, check_y
 from sklearn_mmfusion.ensemble import rules
@@ -23,6 +24,7 @@ from sklearn_mmfusion.neural_network import NeuralRegressor
 MIN_VARIANCE = 1e-12  # no variance is taken to be less than this share of the target's
 
 
+@document_parameters("late")
 class LateFusionRegressor(RegressorMixin, _LateFusion):
     """Predict numbers from every modality on its own and join the predictions.
 
@@ -37,18 +39,18 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         another transformer (see `head`), ``"passthrough"`` (numbers, for the head) or ``"drop"``.
         The column is a string or an integer (one
         column: the modality is absent where the cell is NA), or a list of either, a slice, a
-        boolean mask, or a callable that answers X with one of these (a table: NA is a gap for an
-        imputer, the modality counts as present).
+        boolean mask, or a callable that takes X and returns one of these (a table: NA is a missing
+        value for an imputer, the modality counts as present).
     fusion : {"mean", "median", "inverse_variance", "stacking"}, default="mean"
         The rule that joins the predictions.
 
         - ``"mean"``: their weighted mean.
         - ``"median"``: their median.
         - ``"inverse_variance"``: their mean weighted by 1 / variance, as for independent normal
-          errors [1]_. The variance is what the regressor tells of each row (``predict(X,
+          errors [1]_. The variance is the regressor's own for each row (``predict(X,
           return_std=True)``, as :class:`~sklearn.linear_model.BayesianRidge` and
           :class:`~sklearn.gaussian_process.GaussianProcessRegressor` do), else its mean squared
-          error on out-of-fold rows (folds are fitted if any regressor does not tell).
+          error on out-of-fold rows (folds are fitted if any regressor has none).
         - ``"stacking"``: `final_estimator` on out-of-fold predictions [2]_.
     weights : dict of {str: float}, "auto" or None, default=None
         Weight of each modality in ``"mean"``; those not named weigh 1, as all do with None. "auto"
@@ -63,24 +65,11 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         Folds for out-of-fold predictions, used by ``"stacking"``, ``"inverse_variance"`` and
         ``weights="auto"`` only. None takes 5; integers make folds that keep `groups` apart where
         these are given. Splits need not cover all rows.
-    n_jobs : int or None, default=None
-        Fits (modalities times folds) to run at once. None means 1 unless in a joblib context, -1
-        all cores.
-    memory : str, pathlib.Path, joblib.Memory or None, default=None
-        Where to keep fitted estimators and their answers: a folder, or an object that has one. An
-        estimator with equal parameters that meets equal rows again, such as in the other
-        candidates of a search, is read from there, as :class:`FusionTransformer` tells. None
-        keeps nothing.
-    random_state : int, RandomState instance or None, default=None
-        Every `random_state` inside each estimator is set from this and the modality's name, so
-        that adding a modality changes no other. None leaves them as they are.
-    verbose : bool, default=False
-        Whether to print the time each fit took.
 
     Attributes
     ----------
     target_mean_ : ndarray of shape (n_targets,)
-        Mean (by sample weight) of each target in training: the answer for a row that has no
+        Mean (by sample weight) of each target in training: the prediction for a row that has no
         modality.
     estimators_ : list of estimators
         The fitted estimators, without those dropped.
@@ -110,7 +99,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     -----
     UserWarning
         If rows have no modality at all (they get the mean target), a column seen in `fit` is absent
-        from X (all its rows count as absent), or an estimator answers NaN (the modality counts as
+        from X (all its rows count as absent), or an estimator predicts NaN (the modality counts as
         absent there).
 
     See Also
@@ -122,8 +111,8 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     Notes
     -----
     ``"stacking"`` fills in the mean target for an absent modality and, where one was absent in
-    `fit`, appends a column that says so. Encoders that leave ``target_type="auto"`` are told that
-    the target is a number, whole or not.
+    `fit`, appends a column that says so. Encoders that leave ``target_type="auto"`` are fitted with
+    ``target_type="continuous"`` (or its form for several targets).
 
     `fit` passes `sample_weight` and `groups` to the estimators that take them; with metadata
     routing enabled, it follows their requests. `sample_weight` counts in learned weights and
@@ -190,7 +179,6 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    @all_or_nothing
     def fit(self, X, y, **params):
         """Fit a regressor for each modality on the rows that have it, then the rule.
 
@@ -209,7 +197,8 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         self : object
             Fitted regressor.
         """
-        return self._fit(X, y, params)
+        with all_or_nothing(self):
+            return self._fit(X, y, params)
 
     def predict(self, X, return_std=False):
         """Predict numbers.

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from sklearn_mmfusion._cache import MEMORY, open_store
+from sklearn_mmfusion._caching import MEMORY, open_memory
 from sklearn_mmfusion._columns import remember_columns, select_for_fit, warn_empty_rows
 from sklearn_mmfusion._routing import (
     route_params,
@@ -94,7 +94,6 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
     # ------------------------------------------------------------------------------ fit
 
     @_fit_context(prefer_skip_nested_validation=False)
-    @all_or_nothing
     def fit(self, X, y, sample_weight=None, groups=None):
         """Train encoders, fusion and head as one network.
 
@@ -116,48 +115,49 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         -------
         self : object
         """
-        self._check_parameters()
-        estimator_name = type(self).__name__
-        table = as_table(X)
-        y, several = self._check_target(y, len(table))
-        weight = check_weight(sample_weight, len(table), estimator_name=estimator_name)
-        groups = check_groups(groups, len(table), estimator_name=estimator_name)
-        warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
-        self._parts = self._make_parts(warm)
-        names, triples = remember_columns(self, table), kept_triples(self.encoders)
-        self._selections = resolve_triples(triples, table, names, estimator_name)
-        selected = select_for_fit(table, self._selections, estimator_name)
-        rows = self._learnable_rows([present for _, present in selected], weight)
-        params = {"sample_weight": sample_weight, "groups": groups}
-        routed = route_params(self, self._fitted_alone(), params)
-        y, weight, groups = (
-            None if v is None else _safe_indexing(v, rows) for v in (y, weight, groups)
-        )
-        target = self._encode(y, several)
-        inputs, store = {}, open_store(self.memory)
-        for (name, part), (data, present) in zip(self._parts.items(), selected, strict=True):
-            kept, data = present[rows], self._learnable_data(name, data, present, rows)
-            with add_error_note(preparing_note(name, estimator_name)):
-                if warm:
-                    inputs[name] = part.prepare(data, store), kept
-                    continue
-                args = take_rows(y, kept), self._child_params(routed, name, present, rows)
-                label = f"{estimator_name}: modality {name!r}"
-                inputs[name] = part.fit_inputs(data, *args, store, label), kept
-        class_weight = getattr(self, "class_weight", None)
-        weight = combine_weights(
-            weight, class_weight, y, estimator_name=estimator_name, kind=target.kind
-        )
-        self._priors = priors(target, weight)
-        weights = self._remember_target(target)
-        self._module_spec = self._describe_module()
-        pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain else None
-        self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
-            self._build_module, FusionInputs(inputs), target, weight, groups, weights, pretrain
-        )
-        vars(self).pop("classes_", None)
-        if target.classes is not None:
-            self.classes_ = target.classes
+        with all_or_nothing(self):
+            self._check_parameters()
+            estimator_name = type(self).__name__
+            table = as_table(X)
+            y, several = self._check_target(y, len(table))
+            weight = check_weight(sample_weight, len(table), estimator_name=estimator_name)
+            groups = check_groups(groups, len(table), estimator_name=estimator_name)
+            warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
+            self._parts = self._make_parts(warm)
+            names, triples = remember_columns(self, table), kept_triples(self.encoders)
+            self._selections = resolve_triples(triples, table, names, estimator_name)
+            selected = select_for_fit(table, self._selections, estimator_name)
+            rows = self._learnable_rows([present for _, present in selected], weight)
+            params = {"sample_weight": sample_weight, "groups": groups}
+            routed = route_params(self, self._fitted_alone(), params)
+            y, weight, groups = (
+                None if v is None else _safe_indexing(v, rows) for v in (y, weight, groups)
+            )
+            target = self._encode(y, several)
+            inputs, memory = {}, open_memory(self.memory)
+            for (name, part), (data, present) in zip(self._parts.items(), selected, strict=True):
+                kept, data = present[rows], self._learnable_data(name, data, present, rows)
+                with add_error_note(preparing_note(name, estimator_name)):
+                    if warm:
+                        inputs[name] = part.prepare(data, memory), kept
+                        continue
+                    args = take_rows(y, kept), self._child_params(routed, name, present, rows)
+                    label = f"{estimator_name}: modality {name!r}"
+                    inputs[name] = part.fit_inputs(data, *args, memory, label), kept
+            class_weight = getattr(self, "class_weight", None)
+            weight = combine_weights(
+                weight, class_weight, y, estimator_name=estimator_name, kind=target.kind
+            )
+            self._priors = priors(target, weight)
+            weights = self._remember_target(target)
+            self._module_spec = self._describe_module()
+            pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain else None
+            self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
+                self._build_module, FusionInputs(inputs), target, weight, groups, weights, pretrain
+            )
+            vars(self).pop("classes_", None)
+            if target.classes is not None:
+                self.classes_ = target.classes
         return self
 
     def _check_parameters(self):

@@ -5,7 +5,7 @@ import pandas as pd
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mmfusion._cache import open_store
+from sklearn_mmfusion._caching import open_memory
 from sklearn_mmfusion._columns import select_for_predict, warn_empty_rows
 from sklearn_mmfusion._targets import decode, each_target, label, score_targets
 from sklearn_mmfusion._torch import FusionInputs
@@ -47,10 +47,10 @@ class PredictionMixin:
         """Prepare X for the network."""
         check_is_fitted(self)
         selected = select_for_predict(self, X, self._selections)
-        inputs, store = {}, open_store(self.memory, reading=True)
+        inputs, memory = {}, open_memory(self.memory)
         for (name, part), (data, present) in zip(self._parts.items(), selected, strict=True):
             with add_error_note(preparing_note(name, type(self).__name__)):
-                inputs[name] = None if data is None else part.prepare(data, store), present
+                inputs[name] = None if data is None else part.prepare(data, memory), present
         return FusionInputs(inputs)
 
     def _decoded(self, X):

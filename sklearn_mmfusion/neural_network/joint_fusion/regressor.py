@@ -3,11 +3,13 @@
 from sklearn.base import RegressorMixin
 from torch.optim import AdamW
 
+from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion.neural_network.joint_fusion.base import _JointFusion
 from sklearn_mmfusion.neural_network.joint_fusion.prediction import PredictionMixin
 
 
+@document_parameters("joint", "network")
 class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
     """Predict numbers from rows of several modalities with one network, trained end to end.
 
@@ -17,139 +19,12 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
 
     Parameters
     ----------
-    encoders : list of (str, estimator, column) triples
-        The name must be an identifier; ``set_params(name=...)`` and ``name__parameter`` reach the
-        estimator by it. An encoder (or a pipeline that ends in one; one of your own needs
-        ``fit_prepare``, ``prepare`` and ``build_module``) becomes part of the network: of its
-        parameters those that shape it count, not those of its own training. Any other
-        transformer is fitted first and joins as features, so does a `FrozenEstimator` (fixed
-        features) and ``"passthrough"`` (numbers); ``"drop"`` leaves the modality out. The column
-        is a string or an integer (one column: the modality is absent where the cell is NA), or a
-        list of either, a slice, a boolean mask, or a callable that answers X with one of these: a
-        table, which is absent only where its columns are; NA in it is a gap for an imputer.
-
-    fusion : str or type, default="concat"
-        How features become one vector of `n_components`. In all, an absent modality leaves
-        the fusion as if it had never been there.
-
-        - ``"concat"``: a linear layer on the features side by side.
-        - ``"sum"``, ``"mean"``, ``"max"``: pooled linear projections; ``"weighted"``: their mean
-          with one learned weight a modality.
-        - ``"gated"``: gated multimodal unit [1]_, weights that depend on the row.
-        - ``"low_rank"``: products of features, of `rank` 4 [2]_; ``"tensor"``: all products [3]_,
-          for narrow features only.
-        - ``"attention"``: features ask the tokens of all modalities (steps of sound, characters,
-          cells of an image), one layer [4]_.
-        - ``"graph"``: messages between modalities, weighted by attention [5]_.
-        - ``"logits"``: sum of what the modalities' own heads say (mean of numbers).
-        - a class of your own: a ``torch.nn.Module`` made with ``in_features`` (one width a
-          modality), ``out_features`` and `fusion_params`; ``forward(features, mask)`` takes a list
-          of tensors (n, width) and a mask (n, n_modalities), True where present, and returns
-          (n, out_features). With a method ``weights`` of the same arguments it tells shares of
-          modalities. ``sklearn_mmfusion.modules.fusion`` says more.
-
-    fusion_params : dict, default=None
-        Further arguments of the fusion: ``rank`` of "low_rank", ``max_weights`` of "tensor",
-        ``num_heads`` of "attention" and "graph", ``num_rounds`` of "graph".
-
-    n_components : int, default=128
-        Width of the fused features, and of the embedding of transformers' features.
-
-    objectives : dict of {str: float}, "auto" or None, default="auto"
-        What the network is trained for besides its prediction, with weights:
-
-        - ``"auxiliary"``: each modality's own head predicts the target from it alone.
-        - ``"contrastive"``: modalities of a row agree, those of different rows do not [6]_.
-        - ``"adversarial"``: a discriminator cannot tell the modality from its feature [7]_; for
-          rows whose modalities being there says too much, and fragile elsewhere.
-
-        The latter two act where the fusion projects the modalities into one space ("sum", "mean",
-        "max", "weighted", "gated", "attention", "graph"), else on a projection of their own.
-        "auto" is ``{"auxiliary": 0.3}``.
-
-    modality_dropout : float, default=0.3
-        Probability of hiding a modality of a row from the fusion in training, never all [8]_.
-
-    pretrain : bool, default=False
-        Whether to train each encoder with its own head before the whole.
-
-    encoder_lr : float or dict of {str: float}, default=None
-        Peak learning rate of the encoders, or of those named; None takes `lr`. 0 keeps their
-        weights as they start: at random, or with `pretrain` as they came from there (batch norm
-        still follows the data). Weights of an encoder fitted before are not taken over; frozen,
-        ``FrozenEstimator(encoder)``, it gives fixed features.
-
     loss : "auto", "squared_error", "huber", default="auto"
         Loss on standardized targets; "auto" is the squared error.
 
     target_type : dict of {str: str} or "auto", default="auto"
         How to read targets of these names, where `y` has several: "multiclass", "continuous".
         By default strings and booleans are classes, and numbers are numbers.
-
-    target_weights : dict of {str: float}, "uncertainty" or None, default=None
-        Weights of the losses of several targets, 1 where not named; "uncertainty" learns them [9]_.
-
-    dropout : float, default=0.3
-        Dropout before the last layer, and on transformers' features.
-
-    max_epochs : int or "auto", default="auto"
-        Passes over the training rows, and as many over each modality with `pretrain`; "auto" takes
-        at least 20 epochs and 1000 steps (300 of pretraining).
-
-    lr : float, default=2e-3
-        Peak learning rate; it rises over the first 15 % of the steps, then follows a cosine.
-
-    batch_size : int or "auto", default="auto"
-        Rows a step; "auto" takes 32 below 1000 rows, else 64.
-
-    optimizer : type, default=torch.optim.AdamW
-        Class of the optimizer.
-
-    weight_decay : float, default=0.01
-        Weight decay of the optimizer.
-
-    label_smoothing : float, default=0.1
-        Label smoothing of the cross-entropy of classes among several targets.
-
-    early_stopping : bool, default=True
-        Whether to keep the last epoch whose loss on a validation part of the rows is within one
-        standard error of the lowest.
-
-    validation_fraction : float, default=0.2
-        Share of the rows (of the groups, where given) in the validation part.
-
-    refit : bool, default=True
-        Whether to train again on all rows for the number of epochs found.
-
-    callbacks : list, default=None
-        skorch callbacks; no `LRScheduler`, since the learning rate has a schedule of its own.
-
-    net_params : dict, default=None
-        Anything else for skorch's `NeuralNet`, e.g. ``{"iterator_train__shuffle": False}``
-        or ``{"compile": True}``; and ``"max_norm"``, to which the norm of gradients is clipped
-        (default 1.0).
-
-    device : str, default="auto"
-        "cpu", "cuda", ...; "auto" takes the GPU where there is one.
-
-    precision : {"float32", "bf16"}, default="float32"
-        Number format of the forward pass in training.
-
-    warm_start : bool, default=False
-        Whether `fit` starts from the weights, vocabulary and scales of the last fit.
-
-    memory : str, pathlib.Path, joblib.Memory or None, default=None
-        Where to keep what comes before training, a folder or an object that has one: prepared
-        cells (token ids, log-mel frames), transformers fitted first and their features. Other
-        candidates of a search read it from there, as :class:`FusionTransformer` tells, unless
-        they set a parameter of that encoder. None keeps nothing; it needs a `random_state`.
-
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and dropout, and of every `random_state` inside the triples. Pass
-        an int for equal results in every call.
-
-    verbose : int, default=0
-        1 prints losses once an epoch.
 
     Attributes
     ----------

@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
-from sklearn_mmfusion.modules.fusion_network import MLP
+from sklearn_mmfusion.modules.perceptron import MLP
 
 ALPHA = 3.0
 

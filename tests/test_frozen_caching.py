@@ -14,8 +14,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sklearn_mmfusion import FusionTransformer, TensorArray, TextEncoder
-from sklearn_mmfusion._cache import _calls, _store
+from sklearn_mmfusion import FusionTransformer, TensorArray, TextEncoder, _caching
 from tests import _registry as registry
 from tests._cache_data import Counted, CountedEncoder, counts, three
 from tests._fusion_data import hide
@@ -137,7 +136,7 @@ def test_first_step_is_kept_before_one_without_a_key(tmp_path):
     for _ in range(2):
         child = make_pipeline(Counted(str(log), "a"), FunctionTransformer(lambda X: X))
         fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory"))
-        with pytest.warns(UserWarning, match="is computed anew each time"):
+        with pytest.warns(UserWarning, match="cannot be cached and is computed every time"):
             fused.fit(X, y)
         assert fused.named_transformers_["a"].memory is None
     assert counts(log)["fit a"] == 1
@@ -175,21 +174,21 @@ def test_frozen_encoder_without_locks(tmp_path, monkeypatch):
     X, y = three()
     child = FrozenEstimator(frozen(tmp_path / "log", X, y))
     expected = child.transform(X["a"])
-    monkeypatch.setattr(_store, "fcntl", None)
+    monkeypatch.setattr(_caching, "fcntl", None)
 
     def told(rows):
         fused = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory"))
         return fused.fit_transform(X[rows], y[rows])
 
     with monkeypatch.context() as patch:
-        ask = _calls._ask
+        transform = CountedEncoder.transform
 
         def late(*args):
-            patch.setattr(_calls, "_ask", ask)
+            patch.setattr(CountedEncoder, "transform", transform)
             told(slice(20, 36))
-            return ask(*args)
+            return transform(*args)
 
-        patch.setattr(_calls, "_ask", late)
+        patch.setattr(CountedEncoder, "transform", late)
         np.testing.assert_allclose(told(slice(0, 20)), expected[:20], rtol=1e-6)
     np.testing.assert_allclose(told(slice(None)), expected, rtol=1e-6)
 
@@ -201,9 +200,9 @@ def test_frozen_answers_are_read_no_further_than_needed(tmp_path, monkeypatch):
     for end in (10, 20, 36):
         FusionTransformer([("a", child, "a")], **make).fit(X[:end], y[:end])
     found = []
-    find = _store.Store.find
-    monkeypatch.setattr(_store.Store, "find", lambda s, key: found.append(key) or find(s, key))
-    monkeypatch.setattr(_store.Store, "lock", None)  # what is there is read without
+    find = _caching.Store.find
+    monkeypatch.setattr(_caching.Store, "find", lambda s, key: found.append(key) or find(s, key))
+    monkeypatch.setattr(_caching.Store, "lock", None)  # what is there is read without
     FusionTransformer([("a", child, "a")], **make).fit(X[:10], y[:10])
     assert len(found) == 1
 

@@ -1,0 +1,723 @@
+"""`memory=`: fits and outputs of child estimators, kept between the candidates of a search.
+
+Compositions call their children through a `CachedChild`; nothing else knows of stores and keys.
+A fit and its output on the training rows are one entry of the store of a `joblib.Memory`; the
+output of a fitted child for other rows is an entry under the key of its fit. A frozen child is
+never fitted, and what a frozen encoder computes is kept per cell.
+
+A key holds
+
+- the child's class and parameters: a class or function of an installed library is known by the
+  library's version, of this package by a hash of all its source files, any other by its own source
+  text and that of its base classes. Code that it calls elsewhere is not seen: clear the folder when
+  that changes. Where the source cannot be read, nothing is cached, with a warning;
+- the content of the data, target, weights and groups, and the index;
+- versions, settings, and where torch may be used its device kind, precision and threads.
+
+Whoever can write to the folder can run code in every process that reads it: entries are pickles,
+as with any `joblib.Memory`. Checksums find damage, not malice.
+
+(`Memory.cache` is not used: it clears all entries of a function whose source has changed, so that
+two checkouts would empty each other's folder.)
+"""
+
+import copy
+import copyreg
+import inspect
+import io
+import os
+import pickle
+import sys
+import types
+from contextlib import ExitStack, contextmanager
+from functools import cache, lru_cache, partial
+from importlib import metadata
+from numbers import Integral
+from pathlib import Path
+from timeit import default_timer
+from typing import NamedTuple
+
+import joblib
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn import get_config
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_memory
+
+from sklearn_mmfusion._sklearn import _message_with_time, _safe_indexing
+from sklearn_mmfusion._triples import is_by_cell, is_frozen, n_frozen, read, steps_of
+from sklearn_mmfusion._validation import warn
+from sklearn_mmfusion.containers.file_array import cell_digests, file_states, has_digests
+from sklearn_mmfusion.containers.row_view_array import RowViewArray
+from sklearn_mmfusion.containers.storage import blake
+
+try:
+    import cloudpickle
+except ImportError:  # joblib before 1.6 brings its own
+    from joblib.externals import cloudpickle
+try:
+    import fcntl
+except ImportError:  # Windows: two processes may compute the same, and the result is right
+    fcntl = None
+
+MEMORY = [str, os.PathLike, joblib.Memory, None]  # types of the parameter
+FOLDER = "sklearn_mmfusion"  # of all entries, in the folder of the memory
+FORMAT = 4  # of keys and entries: those of another format are never found
+LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "skorch", "torch", "pillow", "soundfile")
+WITHOUT_TORCH = {"numpy", "scipy", "pandas", "sklearn", "joblib"} | sys.stdlib_module_names
+SCALARS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
+IGNORED_PARAMS = {"verbose", "n_jobs", "memory"}  # of library classes: they change no result
+WRAPPED = ("__func__", "fget", "fset", "fn")  # in class methods, properties, conditional methods
+STACKED = np.ndarray | pd.DataFrame | sparse.spmatrix | sparse.sparray  # outputs kept per cell
+
+
+# ------------------------------------------------------------------------------ children
+
+
+class CachedChild:
+    """A child estimator, called through a store where there is one.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted in place, or replaced by a stored fit.
+    memory : joblib.Memory or None
+        As `open_memory` gives it; with None every call goes straight to the estimator.
+    label : str, default=None
+        Owner and modality, for warnings; None suppresses them.
+    key : Key or None, default=None
+        Of the fit, where `estimator` is a fitted one.
+
+    Notes
+    -----
+    Data are columns whose cells are not gathered (see `select_rows`). Functions given to `fit_by`
+    and `apply` are part of the key: module-level ones, partials, or instances of a dataclass.
+    """
+
+    def __init__(self, estimator, memory, label=None, key=None):
+        self.estimator, self.label, self.key = estimator, label, key
+        self.store = None if memory is None else Store(memory)
+
+    def fit(self, data, y=None, params=None):
+        """Fit on some rows, with fit parameters."""
+        params = params or {}
+        if self.store is None:
+            self.estimator.fit(read(self.estimator, data), y, **params)
+        else:
+            self.fit_by(partial(_fit, y=y, params=params), data)
+
+    def fit_transform(self, data, y=None, params=None):
+        """Fit and transform the same rows.
+
+        Parameters
+        ----------
+        params : dict of {str: dict}
+            Of "fit_transform" where the estimator has such a method, else of "fit" and "transform".
+        """
+        params = params or {}
+        if self.store is None:
+            return _fit_transform(self.estimator, read(self.estimator, data), y, params)
+        if is_frozen(self.estimator) and not any(params.values()):
+            return self.transform(data)
+        return self.fit_by(partial(_fit_transform, y=y, params=params), data)
+
+    def transform(self, data, params=None):
+        """Transform other rows."""
+        params = params or {}
+        if self.store is None:
+            return self.estimator.transform(read(self.estimator, data), **params)
+        return self.apply(partial(_transform, params=params), data, by_cell=not params)
+
+    def fit_by(self, function, data, *key_parts):
+        """Output of ``function(estimator, data)``, which fits the estimator on these rows.
+
+        Key parts replace the function in the key.
+        """
+        estimator, store = self.estimator, self.store
+        if store is None or is_frozen(estimator):
+            return function(estimator, read(estimator, data))
+        self.key = _key(self.label, estimator, data, "fit", *(key_parts or [function]))
+        if self.key is None:  # one warning is enough
+            learned, output = self._fit_now(function, data, None)
+        else:
+            compute, params = partial(self._fit_now, function, data, self.label), self._ignored()
+            learned, output = store.get(self.key.hex, compute, self.label)
+            _set_params(learned, params)
+        if type(estimator) is Pipeline:  # its frozen steps are as they were
+            n_kept = len(estimator.steps) - len(learned.steps)
+            estimator.steps = [*estimator.steps[:n_kept], *learned.steps]
+        else:
+            self.estimator = learned
+        return output
+
+    def apply(self, function, data, by_cell=True):
+        """Output of ``function(estimator, data)``, which changes nothing in a fitted estimator.
+
+        `by_cell` states that the function computes each row by itself if the estimator does.
+        """
+        estimator, store = self.estimator, self.store
+        if store is None:
+            return function(estimator, read(estimator, data))
+        if is_frozen(estimator):
+            by_cell = by_cell and is_by_cell(estimator) and has_digests(data)
+            return self._apply_frozen(function, data, by_cell)
+        key = self.key and _key(None, self.key, data, "apply", function)
+
+        def compute():
+            return function(*self._behind_frozen(data, None))
+
+        return store.get(key.hex, compute) if key else compute()
+
+    def _apply_frozen(self, function, data, by_cell):
+        def compute(rows):
+            return function(self.estimator, read(self.estimator, rows))
+
+        keyed = data.iloc[:0].reset_index(drop=True) if by_cell else data
+        key = _key(self.label, self.estimator, keyed, "frozen", function, by_cell)
+        if key is None or not len(data):
+            return compute(data)
+        if not by_cell:
+            return self.store.get(key.hex, partial(compute, data), self.label)
+        output = _by_cell(cell_digests(data, key.roots), data, compute, self.store, key.hex)
+        return output.set_axis(data.index) if isinstance(output, pd.DataFrame) else output
+
+    def _fit_now(self, function, data, label):
+        """Fit; return what was fitted (a pipeline without its frozen steps) and the output."""
+        estimator, steps = self.estimator, steps_of(self.estimator)
+        if n_frozen(estimator) or len(steps) == 1 or steps[0] in (None, "passthrough"):
+            learned, features = self._behind_frozen(data, label)
+            return learned, function(learned, features)
+        memory, estimator.memory = estimator.memory, _FirstStep(self.store.memory, label)
+        try:
+            return estimator, function(estimator, data)
+        finally:
+            estimator.memory = memory
+
+    def _behind_frozen(self, data, label):
+        """The steps of an estimator that follow its frozen ones, and the features they take."""
+        estimator, frozen = self.estimator, n_frozen(self.estimator)
+        if not frozen:
+            return estimator, read(estimator, data)
+        first = estimator[:frozen] if frozen > 1 else estimator[0]
+        return estimator[frozen:], CachedChild(first, self.store.memory, label).transform(data)
+
+    def _ignored(self):
+        """Parameters that no key holds, inside the estimator too."""
+        get_params = getattr(self.estimator, "get_params", dict)
+        return {n: v for n, v in get_params().items() if n.split("__")[-1] in IGNORED_PARAMS}
+
+    def __getstate__(self):
+        # a pickle drops `memory` of fitted compositions: here it goes to a worker and back
+        return {**vars(self), "params": self._ignored()}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        _set_params(self.estimator, self.params)
+
+
+@contextmanager
+def log_elapsed(estimator_name, message, child):
+    """Print how long a "Fitting ..." took, as scikit-learn does; "Reading ..." of a cached fit.
+
+    A `message` of None prints nothing; `child` is a `CachedChild`.
+    """
+    start = default_timer()
+    yield
+    if message is not None:
+        if child.store is not None and child.store.n_read and not child.store.n_computed:
+            message = message.replace("Fitting", "Reading", 1)
+        print(_message_with_time(estimator_name, message, default_timer() - start))
+
+
+def _fit(estimator, data, y, params):
+    estimator.fit(data, y, **params)
+
+
+def _fit_transform(transformer, data, y, params):
+    if hasattr(transformer, "fit_transform"):
+        return transformer.fit_transform(data, y, **params.get("fit_transform", {}))
+    transformer.fit(data, y, **params.get("fit", {}))
+    return transformer.transform(data, **params.get("transform", {}))
+
+
+def _transform(transformer, data, params):
+    return transformer.transform(data, **params)
+
+
+def _set_params(estimator, params):
+    present = estimator.get_params() if params else {}
+    changed = {n: v for n, v in params.items() if n in present and present[n] is not v}
+    if changed:
+        estimator.set_params(**changed)
+
+
+class _FirstStep:
+    """Replaces a pipeline's `memory` in one fit: its first step goes through the store.
+
+    The same first step before other settings of the later ones is then fitted once.
+    """
+
+    location = None  # the step itself is fitted, not a clone
+
+    def __init__(self, memory, label):
+        self.memory, self.label = memory, label
+
+    def cache(self, fit_one, **options):
+        def fit(step, X, y, **params):
+            child, self.memory = CachedChild(step, self.memory, self.label), None
+            if child.store is None:
+                return fit_one(step, X, y, **params)
+            key_parts = "step", y, params.get("params")  # the others are for progress
+            output = child.fit_by(lambda s, X: fit_one(s, X, y, **params)[0], X, *key_parts)
+            return output, child.estimator
+
+        return fit
+
+
+def _by_cell(cells, data, compute, store, key):
+    """Output for the digests `cells` of `data`, each computed once, whatever rows come together.
+
+    What is missing is added as one entry, a shard, numbered after those before it, so that the
+    store's limits apply. Shards are read until all cells are found; a deleted one hides those
+    behind it until a call has filled its place. A cell's output is that of its first batch: for
+    networks equal within 1e-5 (relative) to that of another batch.
+    """
+    cells = [cell.tobytes() for cell in cells]
+    shards = _shards(store, key, set(cells))
+    if set(cells).difference(*(shard for shard, _ in shards)):
+        with store.lock(key):  # while computing too: others may want the same cells
+            shards = _shards(store, key, set(cells))
+            known = {cell for shard, _ in shards for cell in shard}
+            new = {cell: row for row, cell in enumerate(cells) if cell not in known}
+            if new:
+                made = list(new), compute(data.iloc[list(new.values())])
+                if not isinstance(made[1], STACKED) or made[1].shape[0] != len(new):
+                    return compute(data)
+                kept = store.get(key_of("shard", key, len(shards)), lambda: made)
+                # where there are no locks, another process may have filled the place
+                shards += [made] if kept is made else [kept, made]
+    store.n_read += 1
+    rows = {cell: row for row, cell in enumerate(c for shard, _ in shards for c in shard)}
+    stacked = _stack([output for _, output in shards])
+    return _safe_indexing(stacked, np.array([rows[cell] for cell in cells]))
+
+
+def _shards(store, key, wanted):
+    """Pairs (cells, output) that are stored, until all wanted ones are found or none follows."""
+    shards = []
+    while wanted and (found := store.find(key_of("shard", key, len(shards)))):
+        shards += found
+        wanted = wanted.difference(found[0][0])
+    return shards
+
+
+def _stack(parts):
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    if isinstance(parts[0], pd.DataFrame):
+        return pd.concat(parts, ignore_index=True)
+    return sparse.vstack(parts, format="csr")
+
+
+# ------------------------------------------------------------------------------ store
+
+
+def open_memory(memory):
+    """The `joblib.Memory` of a parameter ``memory``, None where nothing is stored."""
+    memory = os.fspath(memory) if isinstance(memory, os.PathLike) else memory
+    if isinstance(memory, str) and (not memory or os.path.isfile(memory)):
+        what = f"memory={memory!r} is {'a file' if memory else 'an empty name'}"
+        raise ValueError(f"{what}; expected the name of a folder, or a joblib.Memory.")
+    try:
+        memory = check_memory(memory)
+    except OSError as error:
+        message = f"memory={memory!r}: the folder cannot be made or written to: {error}"
+        raise type(error)(message) from error
+    return None if getattr(memory, "location", None) is None else memory
+
+
+class Store:
+    """Results by key, in the store of a `joblib.Memory`; counts those read and computed."""
+
+    def __init__(self, memory):
+        self.memory, self.n_read, self.n_computed = memory, 0, 0
+
+    def get(self, key, compute, label=None):
+        """The stored result, or that of ``compute()``, which then is stored.
+
+        A stored result is read anew at every call. A damaged one is computed again.
+        """
+        found = self.find(key)
+        if not found:
+            with self.lock(key):
+                found = self.find(key)  # another process may have stored it meanwhile
+                if not found:
+                    self.n_computed += 1
+                    result = compute()
+                    self._write(key, result, label or "A result")
+                    return result
+        self.n_read += 1
+        return found[0]
+
+    def find(self, key):
+        """A list of the stored result; an empty one where there is none or it is damaged."""
+        backend, place = self.memory.store_backend, [FOLDER, key]
+        try:
+            data = backend.load_item(place, verbose=0) if backend.contains_item(place) else b""
+            return [pickle.loads(data[16:])] if data and data[:16] == blake(data[16:]) else []
+        except Exception:  # damaged bytes raise anything
+            return []
+
+    def _write(self, key, result, label):
+        buffer = io.BytesIO()
+        try:
+            _Pickler(buffer).dump(result)
+        except Exception as error:
+            warn(f"{label} cannot be stored and is computed every time: {error}.")
+            return
+        backend, place, data = self.memory.store_backend, [FOLDER, key], buffer.getvalue()
+        backend.clear_item(place)  # a damaged one
+        try:
+            backend.dump_item(place, blake(data) + data, verbose=0)
+        finally:  # on a full disk it only warns, and leaves the file it could not complete
+            if not backend.contains_item(place):
+                backend.clear_item(place)
+
+    @contextmanager
+    def lock(self, key):
+        """Let no other process or thread into a block of the same key.
+
+        Where the store is no folder, or its file system has no locks, all are let in: they may
+        compute the same twice.
+        """
+        location = getattr(self.memory.store_backend, "location", None)
+        is_folder = fcntl is not None and isinstance(location, str | os.PathLike)
+        path = Path(location, "locks", key) if is_folder else None
+        file = path and _open_locked(path)
+        try:
+            yield
+        finally:
+            if file:
+                path.unlink(missing_ok=True)  # before it is let go: who waits looks again
+                fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may hold it open
+                file.close()
+
+
+def _open_locked(path):
+    """A locked file, made for it; None where that is impossible."""
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("ab"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                stack.pop_all()
+                return file
+        except FileNotFoundError:  # its last owner has removed it
+            pass
+        except OSError:
+            return None
+    return _open_locked(path)
+
+
+class _Pickler(cloudpickle.CloudPickler):
+    """Stores what a script or notebook defines with its code: workers cannot import it.
+
+    Where a class or function of that name and source is defined, it is taken: what is loaded by
+    value is another class than the script's, and cannot be pickled.
+    """
+
+    def reducer_override(self, obj):
+        if isinstance(obj, type | types.FunctionType) and obj.__module__ == "__main__":
+            return _from_main, (obj.__name__, source_of(obj), cloudpickle.dumps(obj))
+        return super().reducer_override(obj)
+
+
+def _from_main(name, source, by_value):
+    found = getattr(sys.modules["__main__"], name, None)
+    return found if found and source_of(found) == source else pickle.loads(by_value)
+
+
+# ------------------------------------------------------------------------------ keys
+
+
+class NoKeyError(Exception):
+    """An object has no key; ``path`` leads to the attribute at fault."""
+
+    def __init__(self, reason, path=""):
+        super().__init__(reason)
+        self.path = path
+
+
+class Key(NamedTuple):
+    """Key of a result, with what it takes to derive another from it."""
+
+    hex: str
+    devices: tuple  # of torch; empty where nothing may use it
+    roots: tuple  # of relative paths, for each encoder inside that reads texts as paths
+
+    @classmethod
+    def of(cls, estimator):
+        """Key of an estimator by its parameters, of a frozen one by all it has learned."""
+        walk = _Walk()
+        digest = walk.digest(estimator).hex()
+        devices = sorted(walk.devices) if walk.modules - WITHOUT_TORCH else ()
+        return cls(digest, tuple(devices), tuple(walk.roots))
+
+
+def key_of(*objects):
+    """32 hexadecimal digits: equal content, equal key, in every process.
+
+    Objects are walked by value: whether two attributes are the same object or equal ones changes a
+    pickle, and must not change a key.
+
+    Raises
+    ------
+    NoKeyError
+        If something in them cannot be distinguished from another, such as a lambda or an open file,
+        or a `random_state` is no integer: then every fit is meant to be another one.
+    """
+    return _Walk().digest(objects).hex()
+
+
+def _key(label, estimator, data, *parts):
+    """`Key` of an estimator's output for some data; None where there is none.
+
+    With a warning if there is a `label`, which says whose. A `Key` will do for an estimator.
+    """
+    try:
+        key = estimator if isinstance(estimator, Key) else Key.of(estimator)
+        files = file_states(data, key.roots)
+        return key._replace(hex=key_of(key.hex, parts, data, files, environment(key)))
+    except NoKeyError as error:
+        if label is not None and error.path.rpartition(".")[2] != "net_params[accelerator]":
+            what = "its input" if error.path.startswith("[") else f"parameter {error.path!r}"
+            warn(f"{label} cannot be cached and is computed every time: {what} {error}")
+        return None
+
+
+class _Walk:
+    """One walk through objects."""
+
+    def __init__(self):
+        self.open = set()  # ids of what is being walked, to notice rings
+        self.frozen = False
+        self.modules, self.devices, self.roots = set(), set(), []  # that were met
+
+    def digest(self, obj, place=""):
+        """16 bytes of anything. Errors name its place."""
+        if type(obj) in SCALARS:
+            return blake(type(obj).__name__, repr(obj))
+        if id(obj) in self.open:
+            raise NoKeyError("has no key: it refers to itself", place)
+        self.open.add(id(obj))
+        try:
+            return self.compound(obj)
+        except NoKeyError as error:
+            joint = "." if place and error.path and not error.path.startswith("[") else ""
+            error.path = f"{place}{joint}{error.path}"
+            raise
+        except Exception as error:  # foreign objects may fail in any way
+            raise NoKeyError(f"has no key: {type(obj).__name__} ({error})", place) from error
+        finally:
+            self.open.discard(id(obj))
+
+    def compound(self, obj):
+        kind = type(obj).__name__
+        if isinstance(obj, type | types.FunctionType):
+            return self.code(obj)
+        if type(obj) in (list, tuple):
+            if all(type(item) in SCALARS for item in obj):
+                return blake(kind, repr(obj))
+            return blake(kind, *(self.digest(item, f"[{i}]") for i, item in enumerate(obj)))
+        if type(obj) is dict:  # in its order, which a function may depend on
+            return blake(kind, *(self.digest(k) + self.digest(v, str(k)) for k, v in obj.items()))
+        if isinstance(obj, set | frozenset):
+            return blake(kind, *sorted(map(self.digest, obj)))
+        if isinstance(obj, np.ndarray):
+            return self.array(obj)
+        for kinds, convert in CONVERSIONS:
+            if isinstance(obj, kinds):
+                return blake(kinds.__name__, self.digest(convert(obj)))
+        if hasattr(obj, "detach") and type(obj).__module__.startswith("torch"):
+            rows = obj.detach().cpu().contiguous().reshape(-1)
+            numbers = rows.view(sys.modules["torch"].uint8).numpy()  # NumPy has no bfloat16
+            return blake("tensor", repr(obj.dtype), repr(tuple(obj.shape)), numbers)
+        return self.instance(obj)
+
+    def array(self, array):
+        if type(array) not in (np.ndarray, np.memmap):  # there may be more to it
+            raise NoKeyError(f"has no key: {type(array).__name__} is not a plain array")
+        head = repr(array.dtype), repr(array.shape)
+        if array.dtype.hasobject or array.dtype.names:  # between fields there are chance bytes
+            return blake("cells", *head, self.digest(array.ravel().tolist()))
+        flat = np.ascontiguousarray(array).reshape(-1)
+        return blake("array", *head, flat.view(np.uint8) if flat.size else b"")
+
+    def instance(self, obj):
+        """Any object by what pickle would keep of it."""
+        if isinstance(obj, FrozenEstimator) and not self.frozen:
+            walk = copy.copy(self)
+            walk.frozen = True  # no longer fitted: its seeds do not matter
+            return walk.instance(obj)
+        reduce = copyreg.dispatch_table.get(type(obj))
+        reduced = obj.__reduce_ex__(4) if reduce is None else reduce(obj)
+        if isinstance(reduced, str):  # a global, such as pandas.NA
+            return blake("global", self.module_of(obj, reduced), reduced)
+        make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+        parts = make, arguments, items and list(items), pairs and dict(pairs)
+        return blake("object", *map(self.digest, (type(obj), *parts)), self.state(obj, state))
+
+    def module_of(self, obj, name):
+        """Where a global is that pickle knows by name: a builtin, `pandas.NA`, a dtype, a ufunc."""
+        own = getattr(obj, "__module__", None) or "torch._VF"
+        for module in (own, type(obj).__module__, "numpy", "scipy.special"):
+            if getattr(sys.modules.get(module), name, None) is obj:
+                self.modules.add(module.partition(".")[0])
+                return f"{module} {version_of(module)}"
+        raise NoKeyError(f"has no key: {name} cannot be imported by its name alone")
+
+    def state(self, obj, state):
+        if type(state) is not dict:
+            return self.digest(state)
+        if "accelerator" in (getattr(obj, "net_params", None) or ()):
+            # one of the processes that train together must not wait for another's fit
+            raise NoKeyError("is trained by several processes", "net_params[accelerator]")
+        if getattr(getattr(obj, "_reads", None), "files", None) is not None:
+            self.roots.append(getattr(obj, "root", None))
+        self.devices.add(str(state.get("device") or "cpu").partition(":")[0])
+        # a splitter that does not shuffle has no seed
+        is_split = hasattr(obj, "get_n_splits") and getattr(obj, "shuffle", True) is False
+        is_seeded = isinstance(state.get("random_state", 0), Integral)
+        if not (is_seeded or is_split or self.frozen):
+            raise NoKeyError("has no seed. Set it, there or in the composition", "random_state")
+        if version_of(type(obj).__module__) is not None:
+            # a forest's `estimator` is no parameter, and has no seed of its own
+            params = obj.get_params(deep=False) if hasattr(obj, "get_params") else ("estimator",)
+            # a record of training, seconds included; the owner of a metadata request
+            ignored = IGNORED_PARAMS | {"history_", "owner"} | ({"estimator"} - set(params))
+            state = {name: value for name, value in state.items() if name not in ignored}
+        return self.digest({str(name): state[name] for name in sorted(state, key=str)})
+
+    def code(self, obj):
+        """A class or function: by name, and by version or source."""
+        bases = obj.__mro__ if isinstance(obj, type) else [obj]
+        self.modules |= {base.__module__.partition(".")[0] for base in bases}
+        if "<" in obj.__qualname__:
+            raise NoKeyError(f"has no key: {obj.__qualname__} cannot be imported")
+        texts = [version_of(base.__module__) or source_of(base) for base in bases]
+        cells = [cell.cell_contents for cell in getattr(obj, "__closure__", None) or ()]
+        return blake("code", obj.__module__, obj.__qualname__, *texts, self.digest(cells))
+
+
+# ------------------------------------------------------------------------------ code
+
+
+@cache
+def version_of(module):
+    """Version of the library that a module belongs to, None of a user's module."""
+    top = module.partition(".")[0]
+    if top == __name__.partition(".")[0]:
+        return package_hash()
+    if top in sys.stdlib_module_names:
+        return sys.version
+    loaded = None if top == "__main__" else sys.modules.get(top)
+    places = [getattr(loaded, "__file__", None) or "", *getattr(loaded, "__path__", [])]
+    is_library = any(name in p for name in ("site-packages", "dist-packages") for p in places)
+    return str(getattr(loaded, "__version__", None) or _installed(top)) if is_library else None
+
+
+@cache
+def package_hash():
+    """Hash of all source files of the package."""
+    files = sorted(package_sources().items())
+    if not files:
+        raise NoKeyError("has no key: the package's source files cannot be read", "[0]")
+    return blake(*(part for pair in files for part in pair)).hex()
+
+
+def package_sources():
+    """{relative path: bytes} of the package's source files."""
+    root = Path(__file__).parent
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.py")}
+
+
+@lru_cache(maxsize=256)
+def source_of(obj):
+    """Source of a class or function, read once per process, as near to its import as can be.
+
+    Raises
+    ------
+    NoKeyError
+        If it cannot be read: written in C, or typed into a shell.
+    """
+    try:
+        if not isinstance(obj, type) or obj.__module__ != "__main__":
+            return inspect.getsource(obj)
+        # a worker or notebook does not find the class statement of a script, only its methods
+        texts = []
+        for name, member in sorted(vars(obj).items()):
+            inner = [member, *(getattr(member, part, None) for part in WRAPPED)]
+            texts += [name, *map(inspect.getsource, filter(inspect.isfunction, inner))]
+            texts += [repr(member)] if type(member) in (*SCALARS, list, tuple, dict) else []
+        return repr(texts)
+    except (OSError, TypeError, SyntaxError) as error:
+        raise NoKeyError(f"has no key: no source of {obj.__qualname__} ({error})") from error
+
+
+# ------------------------------------------------------------------------------ environment
+
+
+def environment(key):
+    """What results depend on besides data and estimator: versions, settings, device, threads.
+
+    Of torch only if something inside may use it: whether it is loaded differs between processes.
+    CUDA is left alone unless it is used: nothing but the device "auto" looks for a GPU.
+    """
+    parts = [FORMAT, package_hash(), sys.version, *map(_installed, LIBRARIES)]
+    parts += [repr(sorted(get_config().items()))]
+    if not key.devices:
+        return parts
+    import torch
+
+    devices = set(key.devices)
+    if "auto" in devices:
+        devices = (devices - {"auto"}) | {"cuda" if torch.cuda.is_available() else "cpu"}
+    parts += [sorted(devices), torch.get_num_threads(), torch.get_float32_matmul_precision()]
+    parts += [str(torch.get_default_dtype()), torch.are_deterministic_algorithms_enabled()]
+    return [*parts, torch.backends.mkldnn.enabled, torch.backends.cudnn.allow_tf32]
+
+
+@cache
+def _installed(library):
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:  # an extra that is not installed
+        return None
+
+
+# ------------------------------------------------------------------------------ data
+
+
+def _column(array):
+    """A column of pandas."""
+    if isinstance(array, RowViewArray):
+        return array.content_key()
+    if isinstance(array.dtype, np.dtype):
+        return np.asarray(array)
+    return array.dtype, np.asarray(array, dtype=object)
+
+
+# What decides about equality, of objects that pickle in more ways than one.
+CONVERSIONS = [
+    (pd.Series, lambda series: (series.name, series.attrs, series.index, series.array)),
+    (pd.DataFrame, lambda f: (f.columns, f.attrs, f.index, [c.array for _, c in f.items()])),
+    (pd.api.extensions.ExtensionArray, _column),
+    (
+        pd.MultiIndex,
+        lambda index: (list(index.names), index.to_frame(False, allow_duplicates=True)),
+    ),
+    (pd.Index, lambda index: (list(index.names), index.array)),
+]

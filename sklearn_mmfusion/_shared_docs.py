@@ -1,0 +1,288 @@
+"""Documentation of the parameters that several estimators share: one table, one decorator."""
+
+import inspect
+import re
+import textwrap
+
+WIDTH = 100
+
+# family -> parameter -> (type, description); defaults come from the signature. A description of
+# several lines is taken as it is, another one is wrapped.
+SHARED = {
+    "network": {
+        "module_params": ("dict", "Further arguments of the network's class."),
+        "max_epochs": (
+            'int or "auto"',
+            'Passes over the training rows; "auto" takes at least 20 epochs and 300 steps.',
+        ),
+        "lr": (
+            "float",
+            "Peak learning rate; it rises over the first 15 % of the steps, then follows a cosine.",
+        ),
+        "batch_size": (
+            'int or "auto"',
+            'Rows per step; "auto" takes 32 below 1000 rows, else 64.',
+        ),
+        "optimizer": ("type", "Class of the optimizer."),
+        "weight_decay": ("float", "Weight decay of the optimizer."),
+        "label_smoothing": (
+            "float",
+            "Label smoothing of the cross-entropy; it has no effect on other losses.",
+        ),
+        "early_stopping": (
+            "bool",
+            "Whether to keep the last epoch whose loss on a validation part of the rows is within "
+            "one standard error of the lowest.",
+        ),
+        "validation_fraction": (
+            "float",
+            "Share of the rows (of the groups, if given) in the validation part.",
+        ),
+        "refit": (
+            "bool",
+            "Whether to train again on all rows for the number of epochs found.",
+        ),
+        "class_weight": (
+            'dict, list of dict or "balanced"',
+            "Weights of the classes, as in scikit-learn.",
+        ),
+        "callbacks": (
+            "list",
+            "skorch callbacks. `LRScheduler` is refused: the schedule of the learning rate is "
+            "fixed.",
+        ),
+        "net_params": (
+            "dict",
+            "Other parameters of skorch's `NeuralNet`, e.g. "
+            '``{"iterator_train__shuffle": False}`` or ``{"compile": True}``; and '
+            '``"max_norm"``, to which the norm of gradients is clipped (default 1.0; '
+            "`NeuralClassifier` and `NeuralRegressor` do not clip).",
+        ),
+        "device": ("str", '"cpu", "cuda", ...; "auto" takes a GPU if there is one.'),
+        "precision": (
+            '{"float32", "bf16"}',
+            "Number format of the forward pass in training.",
+        ),
+        "warm_start": ("bool", "Whether `fit` starts from the weights of the last fit."),
+        "random_state": (
+            "int, RandomState instance or None",
+            "Seed of weights, batches and dropout. Pass an int for equal results in every call.",
+        ),
+        "verbose": ("int", "1 prints the losses of every epoch."),
+    },
+    "encoder": {
+        "n_components": ("int", "Width of the features."),
+        "root": ("str", "Folder that relative paths start from."),
+        "dropout": ("float", "Dropout before the last linear layer."),
+        "target_type": (
+            "str",
+            'How to read `y`: "binary", "multiclass", "multilabel-indicator", "continuous", '
+            '"continuous-multioutput", or "auto" to infer it with scikit-learn\'s '
+            "`type_of_target` (whole numbers are classes).",
+        ),
+        "loss": (
+            '{"auto", "cross_entropy", "binary_cross_entropy", "evidential", "squared_error", '
+            '"huber"}',
+            'Loss. "auto" takes cross-entropy for classes, binary cross-entropy for labels and '
+            'squared error for numbers; "evidential" trains the head to predict evidence for each '
+            "class.",
+        ),
+    },
+    "perceptron": {
+        "hidden_layer_sizes": ("tuple of int", "Units of the hidden layers."),
+        "alpha": (
+            "float",
+            "Strength of the L2 penalty the linear path starts with: mean loss plus "
+            "``alpha / (2 n_samples)`` times the sum of squared weights.",
+        ),
+        "module": (
+            "type",
+            "Class of a network to use in place of the default one. It is called with "
+            "``in_features``, ``n_outputs`` and `module_params`; its ``forward`` takes "
+            "``features``, not standardized. If it defines ``set_scale(mean, std)``, that is "
+            "called with the training statistics.",
+        ),
+        "dropout": ("float", "Dropout before each layer of the perceptron."),
+        "early_stopping": (
+            "bool",
+            "Whether to keep the last epoch whose loss on a validation part of the rows is within "
+            "one standard error of the lowest. Off by default: encoders have seen the validation "
+            "rows, so that it looks too easy.",
+        ),
+    },
+    "joint": {
+        "encoders": (
+            "list of (str, estimator, column) triples",
+            """\
+The name must be an identifier; ``set_params(name=...)`` and ``name__parameter`` reach the
+estimator. An encoder (or a pipeline that ends in one; a custom one needs ``fit_prepare``,
+``prepare`` and ``build_module``) becomes part of the network: of its parameters only those that
+shape it count, not those of its own training. Any other transformer is fitted first and joins as
+features. So do a `FrozenEstimator` (fixed features) and ``"passthrough"`` (numbers). ``"drop"``
+leaves the modality out. The column is a string or an integer (one column: the modality is absent
+where the cell is NA), or a list of either, a slice, a boolean mask, or a callable that returns one
+of these for X: a table, which is absent only if its columns are; impute NA in it first.""",
+        ),
+        "fusion": (
+            "str or type",
+            """\
+How features become one vector of `n_components`. An absent modality leaves every fusion as if it
+had never been there.
+
+- ``"concat"``: a linear layer on the features side by side.
+- ``"sum"``, ``"mean"``, ``"max"``: pooled linear projections; ``"weighted"``: their mean with one
+  learned weight per modality.
+- ``"gated"``: gated multimodal unit [1]_, weights that depend on the row.
+- ``"low_rank"``: products of features, of `rank` 4 [2]_; ``"tensor"``: all products [3]_, for
+  narrow features only.
+- ``"attention"``: features attend to the tokens of all modalities (steps of sound, characters,
+  cells of an image), one layer [4]_.
+- ``"graph"``: messages between modalities, weighted by attention [5]_.
+- ``"logits"``: sum of the outputs of the modalities' own heads (mean of numbers).
+- a custom class: a ``torch.nn.Module`` made with ``in_features`` (one width per modality),
+  ``out_features`` and `fusion_params`; ``forward(features, mask)`` takes a list of tensors
+  (n, width) and a mask (n, n_modalities), True where present, and returns (n, out_features). An
+  optional method ``weights`` of the same arguments returns the shares of the modalities. See
+  ``sklearn_mmfusion.modules.fusion``.""",
+        ),
+        "objectives": (
+            'dict of {str: float}, "auto" or None',
+            """\
+Training objectives in addition to the prediction, with weights:
+
+- ``"auxiliary"``: each modality's own head predicts the target from it alone.
+- ``"contrastive"``: modalities of a row agree, those of different rows do not [6]_.
+- ``"adversarial"``: a discriminator cannot tell the modality from its feature [7]_; for rows
+  whose presence of modalities reveals the target, and fragile elsewhere.
+
+The latter two act where the fusion projects the modalities into one space ("sum", "mean", "max",
+"weighted", "gated", "attention", "graph"), else on a projection of their own. "auto" is
+``{"auxiliary": 0.3}``.""",
+        ),
+        "fusion_params": (
+            "dict",
+            'Further arguments of the fusion: ``rank`` of "low_rank", ``max_weights`` of '
+            '"tensor", ``num_heads`` of "attention" and "graph", ``num_rounds`` of "graph".',
+        ),
+        "n_components": (
+            "int",
+            "Width of the fused features, and of the embedding of transformers' features.",
+        ),
+        "modality_dropout": (
+            "float",
+            "Probability of hiding a modality of a row from the fusion in training, never all "
+            "[8]_.",
+        ),
+        "pretrain": (
+            "bool",
+            "Whether to train each encoder with its own head before the whole network.",
+        ),
+        "encoder_lr": (
+            "float or dict of {str: float}",
+            "Peak learning rate of the encoders, or of those named; None takes `lr`. 0 freezes the "
+            "encoders at their initial (random or pretrained) weights; batch norm still follows "
+            "the data. Weights of an encoder fitted before are not used: "
+            "``FrozenEstimator(encoder)`` gives its features.",
+        ),
+        "target_weights": (
+            'dict of {str: float}, "uncertainty" or None',
+            'Weights of the losses of several targets, 1 for those not named; "uncertainty" learns '
+            "them [9]_.",
+        ),
+        "dropout": ("float", "Dropout before the last layer, and on transformers' features."),
+        "max_epochs": (
+            'int or "auto"',
+            "Passes over the training rows, and as many over each modality with `pretrain`; "
+            '"auto" takes at least 20 epochs and 1000 steps (300 of pretraining).',
+        ),
+        "warm_start": (
+            "bool",
+            "Whether `fit` starts from the weights, vocabulary and scales of the last fit.",
+        ),
+        "memory": (
+            "str, pathlib.Path, joblib.Memory or None",
+            "Cache of what comes before training, a folder or an object that has one: prepared "
+            "cells (token ids, log-mel frames), transformers fitted first and their features. "
+            "Other candidates of a search read it from there, unless they set a parameter of that "
+            "encoder; see the Notes of :class:`FusionTransformer`. None caches nothing. It needs a "
+            "`random_state`. A pickle of a fitted model has no `memory`.",
+        ),
+        "random_state": (
+            "int, RandomState instance or None",
+            "Seed of weights, batches and dropout, and of every `random_state` inside the triples. "
+            "Pass an int for equal results in every call.",
+        ),
+    },
+    "late": {
+        "n_jobs": (
+            "int or None",
+            "Fits (modalities times folds) to run at once. None means 1 unless in a joblib "
+            "context, -1 all cores.",
+        ),
+        "memory": (
+            "str, pathlib.Path, joblib.Memory or None",
+            "Cache of fitted estimators and their predictions: a folder, or an object that has "
+            "one. An estimator with equal parameters and equal rows, such as in other candidates "
+            "of a search, is read from there; see the Notes of :class:`FusionTransformer`. None "
+            "caches nothing. A pickle of a fitted model has no `memory`.",
+        ),
+        "random_state": (
+            "int, RandomState instance or None",
+            "Every `random_state` inside each estimator is set from this and the modality's name, "
+            "so that adding a modality changes no other. None leaves them as they are.",
+        ),
+        "verbose": ("bool", "Whether to print the time each fit took."),
+    },
+}
+
+
+def document_parameters(*families):
+    """Decorate a class: complete the Parameters section of its docstring from `SHARED`.
+
+    A parameter that the docstring describes stays as it is. The others are inserted in the order
+    of the signature, each with its default.
+
+    Parameters
+    ----------
+    *families : str
+        Keys of `SHARED`; the first that has a parameter describes it.
+    """
+
+    def decorate(cls):
+        if cls.__doc__ is None:  # python -OO
+            return cls
+        start, own, rest = split_parameters(inspect.cleandoc(cls.__doc__))
+        entries = []
+        for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
+            shared = (SHARED[f][parameter.name] for f in families if parameter.name in SHARED[f])
+            entry = own.pop(parameter.name, None) or format_entry(parameter, *next(shared))
+            entries.append(entry)
+        cls.__doc__ = "\n\n".join([start + "\n".join(entries[:1]), *entries[1:], *own.values()])
+        cls.__doc__ += f"\n\n{rest}"
+        return cls
+
+    return decorate
+
+
+def split_parameters(doc):
+    """Split a docstring: up to its parameters, {parameter: entry}, from the next section on."""
+    underline = re.search(r"^Parameters\n-{10}\n", doc, flags=re.MULTILINE)
+    following = re.search(r"^\w[\w ]*\n-{3,}\n", doc[underline.end() :], flags=re.MULTILINE)
+    end = underline.end() + following.start()
+    entries = re.split(r"^(?=\w+ : )", doc[underline.end() : end], flags=re.MULTILINE)
+    named = {each.partition(" : ")[0]: each.rstrip() for each in entries if each.strip()}
+    return doc[: underline.end()], named, doc[end:]
+
+
+def format_entry(parameter, kind, text):
+    """The entry of one parameter, its default taken from the signature."""
+    default = parameter.default
+    if isinstance(default, type):
+        default = f"torch.optim.{default.__name__}"
+    elif isinstance(default, str):
+        default = f'"{default}"'
+    head = f"{parameter.name} : {kind}"
+    if parameter.default is not inspect.Parameter.empty:
+        head += f", default={default}"
+    text = text if "\n" in text else textwrap.fill(text, WIDTH - 4, break_on_hyphens=False)
+    return f"{head}\n{textwrap.indent(text, ' ' * 4)}"

@@ -1,0 +1,357 @@
+"""The cells that an encoder reads: which ones it takes, and the present ones of a column."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import check_array
+
+from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
+from sklearn_mmfusion.containers.conversion import (
+    any_polars_column,
+    as_column,
+    is_polars_frame,
+    polars_frame,
+)
+from sklearn_mmfusion.containers.dtypes import TensorDtype
+from sklearn_mmfusion.containers.file_array import FileArray
+from sklearn_mmfusion.containers.tensor_array import TensorArray
+
+
+@dataclass(frozen=True)
+class CellKind:
+    """Which cells an estimator takes. Checks, messages and the reading of files follow from it.
+
+    Parameters
+    ----------
+    name : str
+        Of a cell, for messages: "image".
+    shapes : tuple of tuples of (int or None)
+        Shapes that a cell may have, None for an axis of any length; empty for texts.
+    expected : str, default=""
+        Those shapes in words, and a remedy.
+    value : str, default="value"
+        Of a single number, for messages: "pixel".
+    files : str or None, default=None
+        Kind of the files whose paths str cells are; None: a str cell is a text.
+    flat : callable or None, default=None
+        ``flat(estimator, values)`` gives the cells (n, ...) of flat rows (n, width).
+    """
+
+    name: str
+    shapes: tuple = ()
+    expected: str = ""
+    value: str = "value"
+    files: str | None = None
+    flat: Callable | None = None
+
+    def takes(self, shape):
+        """Whether a cell may have this shape; a length of None fits any axis."""
+        return any(
+            len(shape) == len(own)
+            and all(a is None or b in (a, None) for a, b in zip(own, shape, strict=True))
+            for own in self.shapes
+        )
+
+
+class Cells:
+    """The present cells of a column, as their estimator reads them: in batches, checked.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its class attribute ``_reads`` is a `CellKind`.
+    column : TensorArray, FileArray or ExtensionArray of str
+        From `check_column`.
+    rows : ndarray of int of shape (n,), default=None
+        Rows of the column to read, none of them absent; None takes all present ones.
+
+    Attributes
+    ----------
+    each : bool
+        Whether cells are read one at a time: files, and arrays of different sizes.
+    """
+
+    def __init__(self, estimator, column, rows=None):
+        self.estimator, self.kind = estimator, estimator._reads
+        self.column = column
+        self.rows = np.flatnonzero(~np.asarray(column.isna())) if rows is None else rows
+        self.is_file = isinstance(column, FileArray)
+        self.each = self.is_file or getattr(column, "is_ragged", False)
+        self._base_rows = None  # of cells that all have one shape, and need no other
+        if isinstance(column, TensorArray) and not self.each and len(self.rows):
+            shape = column.dtype.cell_shape
+            if self.kind.shapes and not (len(shape) == 1 and self.kind.flat is not None):
+                self.check_shape(shape, self.rows[0])
+                self._base_rows = column._rows[self.rows]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def take(self):
+        """The present cells as a column of their own."""
+        return self.column[self.rows]
+
+    def shape(self):
+        """Shape of the cells, None along axes in which they differ; of files, that of the first."""
+        if self.is_file:
+            return self.read(slice(0, 1))[0].shape
+        shape = self.column.dtype.cell_shape
+        if len(shape) == 1 and self.kind.flat is not None:
+            return self.read(slice(0, 1))[0].shape
+        if self._base_rows is None:
+            self.check_shape(shape, self.rows[0])
+        return shape
+
+    def read(self, batch=slice(None)):
+        """Read cells as they are stored; flat rows get the shape of a cell.
+
+        Parameters
+        ----------
+        batch : slice or ndarray of int, default=slice(None)
+            Positions among the present cells.
+
+        Returns
+        -------
+        cells : ndarray of shape (n, ...), or list of ndarray where they are read one at a time
+        """
+        rows = self.rows[batch]
+        cells = self.column.decode(rows) if self.is_file else self.column.gather(rows)
+        if self.each:
+            return [self._shaped(c[None], [row])[0] for c, row in zip(cells, rows, strict=True)]
+        return self._shaped(cells, rows)
+
+    def read_finite(self, batch=slice(None)):
+        """Read cells as uint8 or float32; NaN and infinity raise.
+
+        Parameters
+        ----------
+        batch : slice or ndarray of int, default=slice(None)
+
+        Returns
+        -------
+        cells : ndarray of shape (n, ...) or list of ndarray, as `read` returns them
+        """
+        rows = self.rows[batch]
+        if self._base_rows is not None:
+            return self._finite(self.column._storage.gather(self._base_rows[batch]), rows)
+        cells = self.read(batch)
+        if self.each:
+            return [self._finite(c[None], [row])[0] for c, row in zip(cells, rows, strict=True)]
+        return self._finite(cells, rows)
+
+    def error(self, row, problem):
+        """The ValueError that says what is wrong with the cell in a row of the column."""
+        estimator_name = type(self.estimator).__name__
+        return ValueError(f"{estimator_name}: {self.kind.name} in row {row} {problem}")
+
+    def _shaped(self, values, rows):
+        if values.ndim == 2 and self.kind.flat is not None and len(rows):
+            try:
+                values = self.kind.flat(self.estimator, values)
+            except ValueError as error:
+                raise self.error(rows[0], str(error)) from error
+        if len(rows):
+            self.check_shape(values.shape[1:], rows[0])
+        return values
+
+    def check_shape(self, shape, row):
+        """Raise unless the cell in a row of the column has one of the shapes of its kind."""
+        if not self.kind.takes(shape):
+            raise self.error(row, f"has shape {shape}; expected {self.kind.expected}.")
+        if 0 in shape:
+            raise self.error(
+                row,
+                f"has shape {shape}; expected at least one {self.kind.value}. Assign NA to mark "
+                f"the {self.kind.name} absent.",
+            )
+
+    def _finite(self, values, rows):
+        if values.dtype == bool:
+            return values.view(np.uint8)
+        if values.dtype == np.uint8:
+            return values
+        values = values.astype(np.float32, copy=False)
+        if not np.isfinite(values).all():
+            finite = np.isfinite(values).all(tuple(range(1, values.ndim)))
+            raise self.error(rows[int(np.argmin(finite))], self.not_finite())
+        return values
+
+    def not_finite(self):
+        """The end of a message on NaN."""
+        return (
+            f"contains NaN or infinity; expected finite {self.kind.value}s. Assign NA to mark the "
+            f"{self.kind.name} absent, or impute the {self.kind.value}s."
+        )
+
+
+def check_column(estimator, X, *, reset):
+    """Turn X into one column and keep ``n_features_in_`` as scikit-learn would.
+
+    A table of numbers (2-D array, list of rows of numbers, numeric frame) goes through
+    scikit-learn's own ``validate_data``; each row then is a 1-D cell. Anything else is a column
+    of cells: a series, a frame of one column, an array with more axes, a list of cells.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Takes ``n_features_in_``. Its class attribute ``_reads`` is a `CellKind`; its ``root``
+        parameter is where relative paths start.
+    X : object
+    reset : bool
+        True in ``fit``.
+
+    Returns
+    -------
+    column : TensorArray, FileArray, or pandas ExtensionArray of str
+    """
+    _check_kind(estimator, X)
+    cells = _as_cells(X)
+    if cells is None:
+        table = _check_table(estimator, X, reset)
+        given = np.asarray(X)
+        # Whole numbers keep their type, which says how loud a sample or how bright a pixel is.
+        return TensorArray(given if given.dtype.kind in "iub" else table, copy=False)
+    column = as_column(cells, name=getattr(cells, "name", None), copy=False)
+    if estimator._reads.files is not None and not isinstance(column, TensorArray | FileArray):
+        column = _read_as_paths(column, estimator)
+    if isinstance(column, np.ndarray):
+        column = pd.array(column)
+    if len(column) == 0:
+        raise ValueError(
+            f"{type(estimator).__name__}: Found array with 0 sample(s); a minimum of 1 is required."
+        )
+    # Cells may differ in size from those in fit: `Cells.read` checks them.
+    if reset:
+        _set_width(estimator, column)
+    return column
+
+
+def _check_table(estimator, X, reset):
+    if reset:
+        estimator._cells_in = False
+    if estimator._cells_in:  # of any size, so that the width of a table has nothing to equal
+        return check_array(X, dtype=np.float32, estimator=estimator, input_name="X")
+    return validate_data(estimator, X, reset=reset, dtype=np.float32, ensure_min_samples=1)
+
+
+def _check_kind(estimator, X):
+    """Refuse what is no column, where the message would otherwise speak of numbers."""
+    who = type(estimator).__name__
+    # scipy's dok_array is a dict; what is sparse goes on to scikit-learn's own message.
+    if X is None or (isinstance(X, dict | str | bytes) and not hasattr(X, "toarray")):
+        raise TypeError(
+            f"{who}: X is a {type(X).__name__}; expected a column of cells (list, array, Series) "
+            "or a 2-D array of numbers."
+        )
+    if isinstance(X, pd.DataFrame) and X.shape[1] > 1:
+        columns = [str(n) for n, d in X.dtypes.items() if not pd.api.types.is_numeric_dtype(d)]
+        if columns:
+            raise ValueError(
+                f"{who}: X is a frame of {X.shape[1]} columns, among them {columns}, which do not "
+                f"hold numbers; expected one column, such as X[{columns[0]!r}]. FusionTransformer "
+                "sends each column to an encoder of its own."
+            )
+    dtype = getattr(getattr(X, "dtype", None), "value_dtype", getattr(X, "dtype", None))
+    if getattr(dtype, "kind", None) == "c" and np.ndim(X) != 2:
+        raise ValueError(f"{who}: Complex data not supported; X holds cells of {dtype}.")
+
+
+def is_table(X):
+    """Whether `check_column` reads X as a table of numbers, each row a 1-D cell."""
+    return _as_cells(X) is None
+
+
+def _as_cells(X):
+    """The cells of X, or None where X is a table of numbers."""
+    if isinstance(X, pd.DataFrame):
+        if X.shape[1] != 1 or pd.api.types.is_numeric_dtype(X.dtypes.iloc[0]):
+            return None
+        return X.iloc[:, 0]
+    if isinstance(X, pd.Series):
+        return None if pd.api.types.is_numeric_dtype(X.dtype) else X
+    if isinstance(X, pd.api.extensions.ExtensionArray):
+        return X
+    if is_polars_frame(X):
+        return _as_cells(polars_frame(X, any_polars_column))
+    if hasattr(X, "detach"):  # a torch tensor
+        X = X.detach().cpu().numpy()
+    if isinstance(X, np.ndarray):
+        return _array_cells(X)
+    if isinstance(X, list | tuple):
+        return X if _holds_cells(X) else None
+    return None
+
+
+def _array_cells(X):
+    if X.dtype.kind not in "OUS":
+        return X if X.ndim > 2 else None
+    if X.ndim == 2 and X.shape[1] == 1 and _holds_cells(X[:, 0]):
+        return X[:, 0]
+    return X if X.ndim == 1 and _holds_cells(X) else None
+
+
+def _holds_cells(values):
+    """Whether a sequence holds cells rather than numbers or rows of numbers."""
+    present = [
+        v for v in values if not (v is None or (isinstance(v, float) and v != v) or v is pd.NA)
+    ]
+    if not present:
+        return len(values) > 0
+    first = present[0]
+    if isinstance(first, list | tuple):
+        # Rows of numbers are equally long and hold only scalars.
+        return any(np.ndim(v) for v in first) or len({len(v) for v in present}) > 1
+    if isinstance(first, np.ndarray):
+        # A list of equally long 1-D arrays is a table of numbers as well as a column of signals:
+        # both readings give the same cells, and the table is what scikit-learn checks.
+        return first.ndim > 0
+    return not np.isscalar(first) or isinstance(first, str | bytes)
+
+
+def _read_as_paths(column, estimator):
+    if isinstance(getattr(column, "dtype", None), pd.CategoricalDtype):
+        column = column.astype(column.categories.dtype)
+    if isinstance(column, np.ndarray) or not pd.api.types.is_string_dtype(column.dtype):
+        raise TypeError(
+            f"{type(estimator).__name__}: X holds cells of type {column.dtype}; expected arrays "
+            f"or paths of {estimator._reads.files} files."
+        )
+    return FileArray(column, root=getattr(estimator, "root", None))
+
+
+def _set_width(estimator, column):
+    shape = getattr(column.dtype, "cell_shape", (None,))
+    estimator._cells_in = True
+    estimator.n_features_in_ = 1 if None in shape else int(np.prod(shape))
+    _check_feature_names(estimator, [[0.0]], reset=True)
+
+
+def join_cells(values, lengths, present):
+    """Make a column of cells that stand end to end.
+
+    Parameters
+    ----------
+    values : ndarray of shape (total, ...)
+        The column takes it over.
+    lengths : ndarray of int of shape (n_present,)
+        Length of each cell along the first axis.
+    present : ndarray of shape (n_samples,), dtype=bool
+        Where the cells belong; the others are absent.
+
+    Returns
+    -------
+    column : TensorArray of length n_samples
+        Dense where all cells are equally long; nothing is copied.
+    """
+    inner = values.shape[1:]
+    if len(lengths) and (lengths == lengths[0]).all():
+        cells = TensorArray._adopt(values.reshape(len(lengths), lengths[0], *inner))
+    else:
+        shapes = np.column_stack([lengths, np.tile(inner, (len(lengths), 1))])
+        cells = TensorArray._adopt_flat(values.reshape(-1), shapes)
+        cells = cells.astype(TensorDtype(values.dtype, (None, *inner)))
+    if present.all():
+        return cells
+    return cells.take(np.where(present, np.cumsum(present) - 1, -1), allow_fill=True)

@@ -1,0 +1,172 @@
+"""Features of point clouds."""
+
+import numpy as np
+from torch.optim import AdamW
+
+from sklearn_mmfusion._shared_docs import document_parameters
+from sklearn_mmfusion._torch import Inputs, RaggedRows
+from sklearn_mmfusion.containers.cells import CellKind
+from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
+from sklearn_mmfusion.modules.point_cloud import PointCloudNetwork
+from sklearn_mmfusion.preprocessing.scaling import mean_and_scale
+
+__all__ = ["PointCloudEncoder"]
+
+
+def complete_points(encoder, values):
+    """Read flat rows as points: (n, width) -> (n, width / 3 rounded up, 3), filled with zeros."""
+    values = np.pad(values, [(0, 0), (0, -values.shape[1] % 3)])
+    return values.reshape(len(values), -1, 3)
+
+
+@document_parameters("encoder", "network")
+class PointCloudEncoder(BaseModalityEncoder):
+    """Learn features of point clouds with a perceptron shared by all points.
+
+    `fit` trains the network and a linear head to predict `y`; `transform` gives the layer before
+    the head. Coordinates are standardized with the mean and standard deviation of all training
+    points. The features of a cloud do not depend on the order of its points.
+
+    X is a column of arrays of shape (n_points, 3), with any number of points each (list of
+    arrays, pandas column), of paths of ``.npy`` files, or a 2-D array, each row of which holds the
+    coordinates of one point after another; zeros complete the last point.
+
+    Parameters
+    ----------
+    channels : tuple of int, default=(64, 128)
+        Units of the layers of the shared perceptron.
+
+    module : type, default=None
+        Class of a network to use in place of the default one; it is called with the keywords
+        ``in_features`` (3), ``out_features`` and `module_params`. Its ``forward`` takes ``points``
+        of shape (all points, 3), not standardized, and ``points_lengths``. If it defines
+        ``set_scale(mean, std)``, that is called with the training statistics. Its attribute
+        ``out_features`` is the width of its output.
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The trained network: ``encoder`` and ``head``.
+
+    mean_, scale_ : ndarray of shape (3,), dtype=float32
+        Mean and standard deviation of each coordinate.
+
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes, where the target has classes.
+
+    history_ : list of dict
+        Losses of each epoch of the validated training.
+
+    n_iter_ : int
+        Epochs the final network was trained for.
+
+    n_features_in_ : int
+        Numbers in each cloud where all have the same number of points, else 1.
+
+    See Also
+    --------
+    FusionTransformer : Joins the features of several modalities.
+
+    Notes
+    -----
+    About 9 000 multiply-adds per point and pass. Equal seeds give equal bits on a CPU at equal
+    thread count.
+
+    References
+    ----------
+    .. [1] Qi, Su, Mo, Guibas (2017). "PointNet: deep learning on point sets for 3D classification
+       and segmentation." CVPR. arXiv:1612.00593
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mmfusion import PointCloudEncoder
+    >>> rng = np.random.default_rng(0)
+    >>> balls = [rng.normal(size=(n, 3)) for n in range(20, 30)]
+    >>> discs = [ball * [1, 1, 0.1] for ball in balls]
+    >>> encoder = PointCloudEncoder(n_components=8, max_epochs=2, random_state=0)
+    >>> encoder.fit_transform(balls + discs, ["ball"] * 10 + ["disc"] * 10).shape
+    (20, 8)
+    """
+
+    _reads = CellKind(
+        "point cloud",
+        shapes=((None, 3),),
+        expected="(n_points, 3)",
+        value="coordinate",
+        files="array",
+        flat=complete_points,
+    )
+
+    _parameter_constraints = {
+        **BaseModalityEncoder._parameter_constraints,
+        "channels": [tuple],
+    }
+
+    def __init__(
+        self,
+        n_components=128,
+        *,
+        channels=(64, 128),
+        root=None,
+        module=None,
+        module_params=None,
+        dropout=0.3,
+        target_type="auto",
+        loss="auto",
+        max_epochs="auto",
+        lr=2e-3,
+        batch_size="auto",
+        optimizer=AdamW,
+        weight_decay=0.01,
+        label_smoothing=0.1,
+        early_stopping=True,
+        validation_fraction=0.2,
+        refit=True,
+        class_weight=None,
+        callbacks=None,
+        net_params=None,
+        device="auto",
+        precision="float32",
+        warm_start=False,
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.channels = channels
+        self.root = root
+        self.module = module
+        self.module_params = module_params
+        self.dropout = dropout
+        self.target_type = target_type
+        self.loss = loss
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.refit = refit
+        self.class_weight = class_weight
+        self.callbacks = callbacks
+        self.net_params = net_params
+        self.device = device
+        self.precision = precision
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _learn(self, cells):
+        inputs = self._prepare(cells)
+        self.mean_, self.scale_ = mean_and_scale(inputs.sources["points"].values)
+        return inputs
+
+    def _prepare(self, cells):
+        clouds = cells.read_finite()
+        points = np.concatenate(list(clouds), dtype=np.float32)
+        return Inputs(points=RaggedRows(points, [len(cloud) for cloud in clouds]))
+
+    def _network(self):
+        return PointCloudNetwork, {"in_features": 3}, {"channels": self.channels}

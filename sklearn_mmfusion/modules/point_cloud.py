@@ -1,0 +1,53 @@
+"""Network over point clouds of different sizes."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sklearn_mmfusion.modules.layers import Embedding, pad
+
+
+class PointCloudNetwork(nn.Module):
+    """A perceptron shared by all points, their maximum, one embedding.
+
+    PointNet (Qi et al. 2017, arXiv:1612.00593) without its learned transforms of the input. The
+    order of the points does not matter. Padding enters neither the perceptron nor its batch
+    normalization: both work on the valid points laid end to end.
+
+    Shape: points (V, D), lengths (N,) int64, on the CPU -> (N, out_features).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int = 128,
+        channels: tuple[int, ...] = (64, 128),
+        dropout: float = 0.3,
+    ):
+        super().__init__()
+        self.out_features, self.token_features = out_features, channels[-1]
+        self.register_buffer("mean", torch.zeros(in_features))
+        self.register_buffer("std", torch.ones(in_features))
+        sizes = [in_features, *channels]
+        self.layers = nn.ModuleList(
+            nn.Linear(i, o, bias=False) for i, o in zip(sizes, sizes[1:], strict=False)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(c) for c in channels)
+        self.embedding = Embedding(channels[-1], out_features, dropout)
+
+    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+        """Take over the mean and standard deviation of each coordinate, (D,) each."""
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def forward(self, points: Tensor, points_lengths: Tensor) -> Tensor:
+        return self.tokens(points, points_lengths)[0]
+
+    def tokens(self, points: Tensor, points_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The embedding, and the points it pools: (N, L, token_features), valid (N, L)."""
+        x = (points - self.mean) / self.std
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = functional.relu(norm(layer(x)))  # (V, C)
+        x, mask = pad(x, points_lengths)  # (V, C) -> (N, L, C), (N, L)
+        # Padding is zero and the activations are not negative: it never wins the maximum.
+        return self.embedding(x.amax(1)), x, mask

@@ -58,7 +58,13 @@ SHARED = {
             '``"max_norm"``, to which the norm of gradients is clipped (default 1.0; '
             "`NeuralClassifier` and `NeuralRegressor` do not clip).",
         ),
-        "device": ("str", '"cpu", "cuda", ...; "auto" takes a GPU if there is one.'),
+        "device": (
+            "str",
+            '"cpu", "cuda", ...; "auto" takes a GPU if there is one. Fitted, the model predicts '
+            "on the device set now; if that is unavailable, on the CPU with a warning. Setting it "
+            "on a composition (``set_params(image__device=...)``) reaches the estimators of the "
+            "next `fit`, not the fitted ones, as in `ColumnTransformer`.",
+        ),
         "precision": (
             '{"float32", "bf16"}',
             "Number format of the forward pass in training.",

@@ -130,7 +130,7 @@ def head_rates(folder, n_rows, rng):
         shard[:] = values
         shard.flush()
 
-    yield "write float32 features, 740 a row", rate(write, n_rows)
+    yield "write float32 features, 740 per row", rate(write, n_rows)
     X, y = np.load(folder / "shard.npy", mmap_mode="r"), rng.integers(0, 10, n_rows)
     seconds = {}
     for epochs in (1, 3):
@@ -150,7 +150,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
-    print("| what | rows / CPU s | CPU hours a million rows |")
+    print("| what | rows / CPU s | CPU hours per million rows |")
     print("| --- " * 3 + "|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -22,7 +22,7 @@ from sklearn_mmfusion import (
     make_multimodal_classification,
 )
 
-# These keep the example short; on your data leave them out, and training looks for its own length.
+# These keep the example short; without them, early stopping finds the number of epochs.
 SHORT = {"max_epochs": 12, "early_stopping": False, "random_state": 0}
 
 
@@ -39,7 +39,7 @@ def make_model():
 
 
 def main():
-    # Any data frame will do: yours, with one row a sample and one column a modality.
+    # Any data frame will do, with one row per sample and one column per modality.
     X, y = make_multimodal_classification(n_samples=240, n_classes=3, noise=0.7, random_state=0)
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, test_size=80, stratify=y, random_state=0

@@ -3,9 +3,9 @@
 Run: python examples/02_group_cross_validation.py [FOLDER WITH digits3_small.npz]
 
 Rows of one speaker (patient, device, telephone line) are alike in ways that do not carry over to
-the next one. Random folds put the same speakers on both sides and promise too much; GroupKFold
-keeps each on one side. The same holds inside training, where encoders put rows aside to find the
-best epoch: with metadata routing they get the groups too and put whole speakers aside.
+the next one. Random folds put the same speakers on both sides and overestimate the accuracy;
+GroupKFold keeps each on one side. The same holds inside training, where encoders put rows aside to
+find the best epoch: with metadata routing they get the groups too and put whole speakers aside.
 """
 
 import os
@@ -30,7 +30,7 @@ from sklearn_mmfusion.datasets import load_digits3
 
 
 def load():
-    """Return X, y and groups: real speakers where `digits3` is at hand, telephone lines else."""
+    """Return X, y and groups: real speakers if `digits3` is available, else telephone lines."""
     shared = Path(os.environ.get("MMFUSION_DATA", ".")) / "digits3"
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else shared
     if (folder / "digits3_small.npz").is_file():
@@ -42,7 +42,7 @@ def load():
 
 
 def make_model(routed):
-    """Return a pipeline whose encoders ask for `groups` if `routed`."""
+    """Return a pipeline whose encoders request `groups` if `routed`."""
     triples = []
     for name, encoder in [
         ("image", ImageEncoder(n_components=64)),

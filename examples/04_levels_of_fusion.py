@@ -3,15 +3,16 @@
 Run: python examples/04_levels_of_fusion.py [FOLDER WITH digits3_small.npz]
 
 All contenders meet on the same folds, which test speakers (telephone lines) not heard in training.
-Encoders are fitted once a fold, frozen and shared. That is fair: only the fusion differs, and luck
-with an encoder is everyone's. It says nothing of a fusion that trains encoders its own way. Ten
-epochs are for the example's sake: train in full before you conclude, more of them help decisions.
+Encoders are fitted once per fold, frozen and shared. That is fair: only the fusion differs, and all
+contenders share the luck of an encoder. It does not cover fusions that train encoders in another
+way. Ten epochs keep the example short: train in full before you conclude, as more epochs help
+decisions.
 
 The interval is for the mean difference in accuracy when models are trained on so many of these
 speakers and tested on others. Folds share training rows, so their scores are not independent and
 the usual t-test is far too sure. The corrected resampled t-test [1] widens the interval by a rule
-of thumb: 95 % is approximate, and of one contender; of many, one may well stand out by luck. All
-rows serve, those of the official test part too, as nothing is tuned on the result.
+of thumb: 95 % is approximate and holds for one contender; of many, one may well stand out by luck.
+All rows are used, including the official test part, as nothing is tuned on the result.
 
 [1] Nadeau, Bengio (2003). "Inference for the generalization error." Machine Learning 52.
     doi:10.1023/A:1024068626366
@@ -38,7 +39,7 @@ REFERENCE, REPEATS, FOLDS = "features: logistic", 3, 3
 
 
 def load():
-    """Return X, y and groups: real speakers where `digits3` is at hand, telephone lines else."""
+    """Return X, y and groups: real speakers if `digits3` is available, else telephone lines."""
     shared = Path(os.environ.get("MMFUSION_DATA", ".")) / "digits3"
     file = (Path(sys.argv[1]) if len(sys.argv) > 1 else shared) / "digits3_small.npz"
     data = load_digits3(file) if file.is_file() else mm.load_multimodal_digits()
@@ -80,7 +81,7 @@ def main():
     repeats = [GroupKFold(FOLDS, shuffle=True, random_state=r) for r in range(REPEATS)]
     splits = [split for folds in repeats for split in folds.split(X, y, groups)]
     jobs = (delayed(accuracies)(X, y, groups, *split, seed) for seed, split in enumerate(splits))
-    scores = pd.DataFrame(Parallel(n_jobs=2)(jobs))  # a row a fold, a column a contender
+    scores = pd.DataFrame(Parallel(n_jobs=2)(jobs))  # a row per fold, a column per contender
     ratio = np.mean([len(test) / len(train) for train, test in splits])
     print(f"{len(X)} rows of {len(set(groups))} groups; differences are to '{REFERENCE}'")
     print(compare(scores, ratio).to_string(float_format="{:.3f}".format))

@@ -1,4 +1,4 @@
-"""A fusion of your own in a joint network: mixture of experts, and which modality a row rests on.
+"""A custom fusion in a joint network: mixture of experts, and the modality weights of each row.
 
 Run: python examples/05_own_fusion.py
 
@@ -16,7 +16,7 @@ import sklearn_mmfusion as mm
 
 
 class Experts(nn.Module):
-    """One small network a modality, mixed by a gate (Jacobs et al. 1991)."""
+    """One small network per modality, mixed by a gate (Jacobs et al. 1991)."""
 
     def __init__(self, in_features, out_features, hidden=64):
         super().__init__()
@@ -36,8 +36,8 @@ class Experts(nn.Module):
 
     def forward(self, features, mask):
         present = [torch.where(mask[:, [m]], x, 0.0) for m, x in enumerate(features)]
-        told = torch.stack([f(x) for f, x in zip(self.experts, present, strict=True)], 1)
-        return (self.weights(features, mask)[..., None] * told).sum(1)
+        outputs = torch.stack([f(x) for f, x in zip(self.experts, present, strict=True)], 1)
+        return (self.weights(features, mask)[..., None] * outputs).sum(1)
 
 
 def main():

@@ -45,7 +45,7 @@ PROBE_ROWS = 256  # trained for one epoch to estimate how long all will take
 
 
 class Row(NamedTuple):
-    """One row of the table: what is fused at which level, by which classifier or rule."""
+    """One row of the table: level of fusion, modality, and classifier or rule."""
 
     level: str
     modality: str
@@ -156,7 +156,7 @@ def load(parser, options):
 
 
 class Progress:
-    """Print what runs now and the seconds since the program started."""
+    """Print the current step and the seconds since the program started."""
 
     def __init__(self):
         self.start = time.perf_counter()
@@ -201,7 +201,7 @@ def make_classifier(triples, kind, options):
 
 
 def fit_timed(estimator, X, y, groups):
-    """Return a fitted clone and the seconds that took; the last step gets `groups` if it can."""
+    """Return a fitted clone and the seconds it took; the last step gets `groups` if it can."""
     last, prefix = estimator, ""
     if isinstance(estimator, Pipeline):
         last, prefix = estimator[-1], f"{estimator.steps[-1][0]}__"
@@ -315,7 +315,7 @@ def format_table(rows):
 
 
 def format_verdict(rows, n_tested):
-    """Return a summary of the table, and how far it can be trusted."""
+    """Return a summary of the table and of its uncertainty."""
     alone, *fused = (
         max((row for row in rows if row.level == level), key=lambda row: row.scores[0])
         for level in LEVELS

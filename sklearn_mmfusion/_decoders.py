@@ -75,7 +75,7 @@ def read_audio(path):
     Raises
     ------
     ValueError
-        If the file is no recording in a known format.
+        If the file is not a recording in a known format.
     """
     if os.path.splitext(os.fspath(path))[1].lower() not in (".wav", ".wave"):
         return _read_with_soundfile(path)

@@ -1,7 +1,7 @@
 """The only file that imports private scikit-learn names.
 
 Everything below is re-exported for the rest of the package, so that a scikit-learn release that
-moves or renames a private helper is answered here and nowhere else.
+moves or renames a private helper needs a change in this file only.
 """
 
 from sklearn.base import _fit_context

@@ -9,17 +9,17 @@ from functools import cache
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
 KEEP = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
-# Setting any of these ends glibc's own adjusting of them; where it ends up in a program that frees
-# large arrays is its bounds, to which they are set afterwards.
+# Setting any of these disables glibc's dynamic adjustment. Afterwards they are set to its upper
+# bounds, which it reaches in a program that frees large arrays.
 USUAL = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 64 << 20, M_MMAP_THRESHOLD: 32 << 20}
 TUNED = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 _LOCK = threading.Lock()
-_blocks = 0  # that are open now, in all threads
+_blocks = 0  # number of open blocks, in all threads
 
 
 def _forget_blocks():
-    """Leave, in a forked child, what threads of the parent have entered."""
+    """Leave, in a forked child, the blocks that threads of the parent have entered."""
     global _LOCK, _blocks
     _LOCK = threading.Lock()
     if _blocks:
@@ -35,7 +35,7 @@ if hasattr(os, "register_at_fork"):
 def keep_freed_memory(device):
     """Let the C allocator keep what is freed inside the block, and give it back after it.
 
-    All but 64 MiB, which glibc comes to keep by itself: a second call finds its memory there.
+    It then keeps 64 MiB, as glibc would by itself: a second call reuses that memory.
 
     glibc maps every large block of memory afresh and unmaps it when it is freed: each step then
     pays for zeroed pages of all its activations, which doubles the time of a convolution on

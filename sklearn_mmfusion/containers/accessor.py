@@ -41,7 +41,7 @@ class ModalitiesAccessor:
         self._frame = frame
 
     def presence(self):
-        """Return which cells are there.
+        """Return which cells are present.
 
         Returns
         -------
@@ -50,7 +50,7 @@ class ModalitiesAccessor:
         return self._frame.notna()
 
     def summary(self):
-        """Describe each column in a row; reads no cell.
+        """Describe each column in one row; no cell is read.
 
         Returns
         -------
@@ -145,7 +145,7 @@ _MAX_TEXT = 200
 
 
 class Html(str):
-    """HTML text that a notebook shows as what it says."""
+    """HTML string that a notebook renders."""
 
     def _repr_html_(self):
         return str(self)
@@ -176,7 +176,7 @@ def cell_html(cell):
 
 
 def _waveform(cell):
-    """Return the outline of a signal as an SVG line: lowest and highest value a pixel column."""
+    """Return the outline of a signal as an SVG line: lowest and highest value per pixel column."""
     signal = np.nan_to_num(cell.astype(np.float64), posinf=0.0, neginf=0.0)
     if len(signal) > _WIDTH:
         parts = np.array_split(signal, _WIDTH)
@@ -192,7 +192,7 @@ def _waveform(cell):
 
 
 def _picture(cell):
-    """Return `cell` as uint8 (height, width[, 3 or 4]), None if it is no picture."""
+    """Return `cell` as uint8 (height, width[, 3 or 4]), None if it is not a picture."""
     if cell.ndim == 4:
         cell = cell[len(cell) // 2]
     if cell.ndim == 3 and cell.shape[-1] not in (1, 3, 4) and cell.shape[0] in (1, 3, 4):
@@ -210,7 +210,7 @@ def _picture(cell):
 def _thumbnail(picture, cell):
     try:
         from PIL import Image
-    except ImportError:  # an extra: without it the preview says what the cell is
+    except ImportError:  # an extra: without it the preview describes the cell
         return html.escape(format_cell(cell))
     image = Image.fromarray(np.ascontiguousarray(picture))
     image.thumbnail((96, 96))

@@ -1,4 +1,4 @@
-"""The cells that an encoder reads: which ones it takes, and the present ones of a column."""
+"""The cells that an encoder accepts, and the present cells of a column."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,18 +21,18 @@ from sklearn_mmfusion.containers.tensor_array import TensorArray
 
 @dataclass(frozen=True)
 class CellKind:
-    """Which cells an estimator takes. Checks, messages and the reading of files follow from it.
+    """Cells that an estimator accepts; checks, messages and file reading follow from it.
 
     Parameters
     ----------
     name : str
-        Of a cell, for messages: "image".
+        Name of a cell in messages: "image".
     shapes : tuple of tuples of (int or None)
         Shapes that a cell may have, None for an axis of any length; empty for texts.
     expected : str, default=""
-        Those shapes in words, and a remedy.
+        The shapes in words, with a remedy.
     value : str, default="value"
-        Of a single number, for messages: "pixel".
+        Name of a single number in messages: "pixel".
     files : str or None, default=None
         Kind of the files whose paths str cells are; None: a str cell is a text.
     flat : callable or None, default=None
@@ -142,7 +142,7 @@ class Cells:
         return self._finite(cells, rows)
 
     def error(self, row, problem):
-        """The ValueError that says what is wrong with the cell in a row of the column."""
+        """The ValueError for a problem with the cell in a row of the column."""
         estimator_name = type(self.estimator).__name__
         return ValueError(f"{estimator_name}: {self.kind.name} in row {row} {problem}")
 
@@ -211,7 +211,7 @@ def check_column(estimator, X, *, reset):
     if cells is None:
         table = _check_table(estimator, X, reset)
         given = np.asarray(X)
-        # Whole numbers keep their type, which says how loud a sample or how bright a pixel is.
+        # Whole numbers keep their type, which determines the scale of samples and pixels.
         return TensorArray(given if given.dtype.kind in "iub" else table, copy=False)
     column = as_column(cells, name=getattr(cells, "name", None), copy=False)
     if estimator._reads.files is not None and not isinstance(column, TensorArray | FileArray):
@@ -231,31 +231,31 @@ def check_column(estimator, X, *, reset):
 def _check_table(estimator, X, reset):
     if reset:
         estimator._cells_in = False
-    if estimator._cells_in:  # of any size, so that the width of a table has nothing to equal
+    if estimator._cells_in:  # of any size: the width of a table need not match
         return check_array(X, dtype=np.float32, estimator=estimator, input_name="X")
     return validate_data(estimator, X, reset=reset, dtype=np.float32, ensure_min_samples=1)
 
 
 def _check_kind(estimator, X):
-    """Refuse what is no column, where the message would otherwise speak of numbers."""
-    who = type(estimator).__name__
-    # scipy's dok_array is a dict; what is sparse goes on to scikit-learn's own message.
+    """Raise if X is not a column: scikit-learn's own message would mention only numbers."""
+    estimator_name = type(estimator).__name__
+    # scipy's dok_array is a dict; sparse input gets scikit-learn's own message.
     if X is None or (isinstance(X, dict | str | bytes) and not hasattr(X, "toarray")):
         raise TypeError(
-            f"{who}: X is a {type(X).__name__}; expected a column of cells (list, array, Series) "
-            "or a 2-D array of numbers."
+            f"{estimator_name}: X is a {type(X).__name__}; expected a column of cells (list, "
+            "array, Series) or a 2-D array of numbers."
         )
     if isinstance(X, pd.DataFrame) and X.shape[1] > 1:
         columns = [str(n) for n, d in X.dtypes.items() if not pd.api.types.is_numeric_dtype(d)]
         if columns:
             raise ValueError(
-                f"{who}: X is a frame of {X.shape[1]} columns, among them {columns}, which do not "
-                f"hold numbers; expected one column, such as X[{columns[0]!r}]. FusionTransformer "
-                "sends each column to an encoder of its own."
+                f"{estimator_name}: X is a frame of {X.shape[1]} columns, among them {columns}, "
+                f"which do not hold numbers; expected one column, such as X[{columns[0]!r}]. "
+                "FusionTransformer sends each column to its own encoder."
             )
     dtype = getattr(getattr(X, "dtype", None), "value_dtype", getattr(X, "dtype", None))
     if getattr(dtype, "kind", None) == "c" and np.ndim(X) != 2:
-        raise ValueError(f"{who}: Complex data not supported; X holds cells of {dtype}.")
+        raise ValueError(f"{estimator_name}: Complex data not supported; X holds cells of {dtype}.")
 
 
 def is_table(X):
@@ -329,7 +329,7 @@ def _set_width(estimator, column):
 
 
 def join_cells(values, lengths, present):
-    """Make a column of cells that stand end to end.
+    """Make a column of cells that are stored end to end.
 
     Parameters
     ----------

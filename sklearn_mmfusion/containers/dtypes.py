@@ -1,4 +1,4 @@
-"""TensorDtype and FileDtype, and what columns of different dtypes have in common."""
+"""TensorDtype and FileDtype, and the common dtype of different columns."""
 
 import re
 from functools import cache
@@ -16,8 +16,8 @@ _FILE_NAME = re.compile(r"file(?:\[(?P<rate>[^\]]+)Hz\])?")
 def native(dtype):
     """Return `dtype` in this machine's byte order, as numpy's own instance.
 
-    Unpickled arrays carry fresh dtype instances; pickle's memo would tell them from the shared
-    one, so that equal content would not give equal bytes.
+    Unpickled arrays carry fresh dtype instances; pickle's memo would distinguish them from the
+    shared one, so that equal content would not give equal bytes.
     """
     return np.dtype(np.dtype(dtype).newbyteorder("=").str)
 
@@ -47,7 +47,7 @@ def check_value_dtype(dtype):
 def common_value_dtype(dtypes):
     """Return the dtype that holds all of `dtypes` without changing kind, None if there is none.
 
-    Integers widen, floats widen; integers never become floats: 0..255 pixels beside 0..1 pixels
+    Integers widen, floats widen; integers never become floats: 0..255 pixels mixed with 0..1 pixels
     are an error of the data, not of its dtype.
     """
     common = np.result_type(*dtypes)
@@ -160,10 +160,10 @@ class TensorDtype(ExtensionDtype):
 
 
 class ConflictDtype(ExtensionDtype):
-    """What pandas finds in common between columns that must not be joined.
+    """Common dtype of columns that must not be joined.
 
-    pandas asks for a common dtype both to join columns, which has to fail, and to lay one row of
-    a frame out as objects, which has to work; only what it does next tells them apart.
+    pandas requests a common dtype both to join columns, which must fail, and to return one row of a
+    frame as objects, which must work; only its next call distinguishes the two.
     """
 
     type = object
@@ -181,7 +181,7 @@ class ConflictDtype(ExtensionDtype):
 
     @classmethod
     def construct_from_string(cls, string):
-        """Raise: there is no such dtype to ask for."""
+        """Raise: this dtype has no name."""
         raise TypeError(f"Cannot construct a '{cls.__name__}' from '{string}'")
 
 

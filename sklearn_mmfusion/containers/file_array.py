@@ -14,7 +14,7 @@ from sklearn_mmfusion.containers.storage import RaggedStorage, array_digest, bla
 
 
 class FileStorage(RaggedStorage):
-    """Paths as flat bytes; a cell's digest covers its file's place, size and time of change."""
+    """Paths as flat bytes; a cell's digest covers its file's path, size and modification time."""
 
     def _stamp(self):
         return None  # files may change at any time
@@ -28,7 +28,7 @@ class FileStorage(RaggedStorage):
         try:
             status = os.stat(path)
             state = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:  # reading it will say so; here it only has to differ from a file there
+        except OSError:  # reading it raises; here it only has to differ from an existing file
             state = "absent"
         return blake(os.fsencode(path), b"\0", state.encode())
 
@@ -49,7 +49,7 @@ class FileArray(RowViewArray):
     paths : sequence of str or path-like
         None, NaN and pandas.NA are absent cells.
     root : str or path-like, default=None
-        Folder that relative paths are under; joined to them at once.
+        Folder of relative paths; joined to them immediately.
     sample_rate : float or None, default=None
         Rate that every recording must have, in Hz; None accepts any.
 
@@ -62,8 +62,8 @@ class FileArray(RowViewArray):
 
     Notes
     -----
-    A cell's digest is that of its absolute path, the file's size and its time of change, taken
-    anew each time.
+    A cell's digest covers its absolute path, the file's size and its modification time. It is
+    computed again at every use.
 
     Examples
     --------
@@ -201,7 +201,7 @@ class FileArray(RowViewArray):
             raise FileNotFoundError(f"row {place}: there is no file {path!r}") from error
         except ImportError:
             raise
-        except Exception as error:  # decoders raise what they like; the row is what matters
+        except Exception as error:  # of any type; the message must name the row
             raise ValueError(f"row {place}: cannot read {path!r}: {error}") from error
 
 

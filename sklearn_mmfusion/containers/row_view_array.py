@@ -1,4 +1,4 @@
-"""RowViewArray: what the two extension arrays share, a row index over a common base."""
+"""RowViewArray: base of the two extension arrays, a row index over shared cells."""
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ class RowViewArray(ExtensionArray):
         raise NotImplementedError
 
     def _key_of(self, cell):
-        """Return the 16-byte key of a cell given from outside, None if it can equal none."""
+        """Return the 16-byte key of a given value, None if it cannot equal any cell."""
         raise NotImplementedError
 
     def _is_cell(self, value):
@@ -163,7 +163,7 @@ class RowViewArray(ExtensionArray):
         """Whether assigning `values` only marks cells absent.
 
         pandas assigns into a view of a column and then writes the view back over the column:
-        what is the same cell as before is no new content.
+        an unchanged cell is not new content.
         """
         if isinstance(values, RowViewArray):
             same = values._storage is self._storage and type(values) is type(self)
@@ -193,9 +193,9 @@ class RowViewArray(ExtensionArray):
         return self._concat_same_type([self, other]).take(places)
 
     def fillna(self, value=None, limit=None, copy=True, *, method=None):
-        """Refuse to fill: an absent cell stays absent; returns a copy where none is.
+        """Raise if a cell is absent, as it cannot be filled; else return a copy.
 
-        `method` is what pandas before 3 passes, always None.
+        pandas before 3 passes `method`, always None.
         """
         if isinstance(value, dict):
             raise TypeError("ExtensionArray.fillna does not support filling with a dict")
@@ -274,7 +274,7 @@ class RowViewArray(ExtensionArray):
         return equal
 
     def __ne__(self, other):
-        equal = self.__eq__(other)  # `==` would go on to ask `other`
+        equal = self.__eq__(other)  # `==` would fall back to `other`
         return equal if equal is NotImplemented else ~equal
 
     def _equal_rows(self, other):
@@ -316,11 +316,11 @@ class RowViewArray(ExtensionArray):
         """Return (codes, uniques) by content; see `pandas.factorize`."""
         codes, first = self._codes()
         if not use_na_sentinel and (codes < 0).any():
-            gap = int(np.flatnonzero(codes < 0)[0])
-            place = int(np.searchsorted(first, gap))  # keep the order of first appearance
+            absent = int(np.flatnonzero(codes < 0)[0])
+            place = int(np.searchsorted(first, absent))  # keep the order of first appearance
             codes = np.where(codes >= place, codes + 1, codes)
             codes[self._rows < 0] = place
-            first = np.insert(first, place, gap)
+            first = np.insert(first, place, absent)
         return codes, self.take(first)
 
     def unique(self):

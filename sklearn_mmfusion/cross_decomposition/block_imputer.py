@@ -14,7 +14,7 @@ class BlockImputer(BlockTransformer):
 
     In every row, the features of an absent block are the ridge regression on the features of all
     blocks that the row has. The output holds the blocks side by side, as they came where present.
-    Any pattern of presence is served, those not seen in `fit` included; a row with nothing gets
+    Any pattern of presence works, including those not seen in `fit`; a row without any block gets
     the means. `FusionTransformer` does this before any fusion with ``missing="impute"``.
 
     Parameters
@@ -35,9 +35,9 @@ class BlockImputer(BlockTransformer):
     n_present_ : dict of {str: int}
         Number of training rows that have each block.
     fill_values_ : dict of {str: ndarray of shape (width,)}
-        What stands for each block in a row that has none: its mean.
+        Features of each block in rows without any block: its mean.
     output_indices_ : dict of {str: slice}
-        Where each block is in the output.
+        Position of each block in the output.
     n_features_in_ : int
         Number of columns seen in `fit`: blocks, or features of a plain array.
     feature_names_in_ : ndarray of str
@@ -46,7 +46,7 @@ class BlockImputer(BlockTransformer):
     See Also
     --------
     FusionTransformer : Encodes the modalities, imputes and fuses them in one step.
-    sklearn.impute.IterativeImputer : For single gaps in a table.
+    sklearn.impute.IterativeImputer : For single missing values in a table.
 
     Notes
     -----
@@ -125,7 +125,7 @@ class BlockImputer(BlockTransformer):
         target = self.covariance_[np.ix_(known, ~known)]
         try:
             return linalg.cho_solve(linalg.cho_factor(gram), target)
-        except linalg.LinAlgError:  # alpha lost in rounding beside duplicate features
+        except linalg.LinAlgError:  # duplicate features: alpha lost in rounding
             return linalg.lstsq(gram, target)[0]
 
     def _filled(self, block, rows):

@@ -18,15 +18,14 @@ class BlockPooling(BlockTransformer):
     method : {"mean", "sum", "max"}, default="mean"
         How to pool.
     missing : {"mean", "zero"}, default="mean"
-        What stands for the blocks of a row in which **all** are absent: their training means or
-        zeros.
+        Features of rows in which **all** blocks are absent: the blocks' training means or zeros.
 
     Attributes
     ----------
     fill_values_ : dict of {str: ndarray of shape (width,)}
-        What stands for each block in a row that has none.
+        Features of each block in rows without any block.
     output_indices_ : dict of {str: slice}
-        Where each block is in the output: all of it, for every block.
+        Position of each block in the output: all of it, for every block.
     n_features_in_ : int
         Number of columns seen in `fit`: blocks, or features of a plain array.
     feature_names_in_ : ndarray of str

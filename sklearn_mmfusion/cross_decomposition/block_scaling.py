@@ -17,10 +17,10 @@ class BlockWeighting(BlockTransformer):
     """Put blocks side by side, each scaled to unit total variance and weighted.
 
     A block of 512 features drowns one of 10 wherever distances or penalties matter. Dividing every
-    block by the root of its total variance gives all blocks the same say; `weights` then changes
-    that on purpose. Block ``m`` becomes ``w_m X_m / s_m``, where
-    ``s_m = ||X_m - mean||_F / sqrt(n)``, so that the linear kernel of the output is the weighted
-    sum of the blocks' kernels, ``sum_m w_m ** 2 K_m / s_m ** 2``. Blocks are not centered.
+    block by the root of its total variance gives all blocks the same influence; `weights` then
+    changes that on purpose. Block ``m`` becomes ``w_m X_m / s_m``, where ``s_m = ||X_m - mean||_F /
+    sqrt(n)``, so that the linear kernel of the output is the weighted sum of the blocks' kernels,
+    ``sum_m w_m ** 2 K_m / s_m ** 2``. Blocks are not centered.
 
     Parameters
     ----------
@@ -29,16 +29,16 @@ class BlockWeighting(BlockTransformer):
     scale : bool, default=True
         Whether to divide by ``s_m``. False applies the weights alone.
     missing : {"mean", "zero"}, default="mean"
-        What stands for an absent row of a block: its training mean or zeros.
+        Replacement for absent rows of a block: its training mean or zeros.
 
     Attributes
     ----------
     scales_ : dict of {str: float}
-        What each block is multiplied with, ``w_m / s_m``.
+        Factor of each block, ``w_m / s_m``.
     fill_values_ : dict of {str: ndarray of shape (width,)}
-        What stands for an absent row of each block, before scaling.
+        Replacement for absent rows of each block, before scaling.
     output_indices_ : dict of {str: slice}
-        Where each block is in the output.
+        Position of each block in the output.
     n_features_in_ : int
         Number of columns seen in `fit`: blocks, or features of a plain array.
     feature_names_in_ : ndarray of str
@@ -123,7 +123,7 @@ class BlockWhitening(BlockTransformer):
         Most components to keep of each block, largest variance first. None keeps all that the
         block's rank supports.
     missing : {"mean", "zero"}, default="mean"
-        What stands for an absent row of a block, before whitening: its training mean (which
+        Replacement for absent rows of a block, before whitening: its training mean (which
         becomes zeros) or zeros.
 
     Attributes
@@ -131,11 +131,11 @@ class BlockWhitening(BlockTransformer):
     means_ : dict of {str: ndarray of shape (width,)}
         Mean of each block.
     components_ : dict of {str: ndarray of shape (n_components, width)}
-        What each centered block is multiplied with: principal axes over standard deviations.
+        Matrix that multiplies each centered block: principal axes over standard deviations.
     fill_values_ : dict of {str: ndarray of shape (width,)}
-        What stands for an absent row of each block, before whitening.
+        Replacement for absent rows of each block, before whitening.
     output_indices_ : dict of {str: slice}
-        Where each block is in the output.
+        Position of each block in the output.
     n_features_in_ : int
         Number of columns seen in `fit`: blocks, or features of a plain array.
     feature_names_in_ : ndarray of str
@@ -191,7 +191,7 @@ class BlockWhitening(BlockTransformer):
 def _whitening(values, n_components):
     """Mean, and principal axes divided by their standard deviations, of one block."""
     basis = thin_svd(values, left=False)
-    if basis.rank == 0:  # no variance at all: one feature that says nothing
+    if basis.rank == 0:  # no variance at all: one constant feature
         return basis.mean, np.zeros((1, values.shape[1]))
     axes, singular = basis.axes[:n_components], basis.singular[:n_components]
     return basis.mean, fix_signs(axes) * (np.sqrt(len(values) - 1) / singular)[:, None]

@@ -15,7 +15,7 @@ from sklearn_mmfusion._sklearn import (
 )
 from sklearn_mmfusion.containers import TensorArray, TensorDtype, as_column
 
-_ONE_BLOCK = "x"  # the name of the block that a plain array is
+_ONE_BLOCK = "x"  # name of the only block of a plain array
 
 
 # ------------------------------------------------------------------------------ blocks
@@ -49,7 +49,7 @@ class Block:
 
 
 def block_mean(values):
-    """Mean of the present rows in float64, ignoring the gaps a table may have."""
+    """Mean of the present rows in float64, ignoring the missing values of a table."""
     finite = ~np.isnan(values)
     total = np.sum(values, axis=0, dtype=np.float64, where=finite)
     return total / np.maximum(finite.sum(axis=0), 1)
@@ -105,7 +105,7 @@ def _read_block(name, series, estimator_name):
         row = np.flatnonzero(present)[~np.isfinite(values).all(axis=1)][0]
         raise ValueError(
             f"{estimator_name}: block {name!r} contains NaN or infinity in row {row}. Impute the "
-            "gaps in its table first, or make the whole cell NA to mark the block absent."
+            "missing values of its table first, or make the whole cell NA to mark the block absent."
         )
     return Block(name, values, present)
 
@@ -175,11 +175,12 @@ def split_columns(stacked, widths):
 class BlockTransformer(TransformerMixin, BaseEstimator):
     """Reading, filling and checking of blocks; subclasses learn from and map one block each.
 
-    What they say of their output gives its features their names, here and in `FusionTransformer`.
+    The class attributes below determine the names of the output features, here and in
+    `FusionTransformer`.
     """
 
     _parameter_constraints: dict = {"missing": [StrOptions({"mean", "zero"})]}
-    _feature_name = ""  # what a feature of the output is called, before its number
+    _feature_name = ""  # name of an output feature, before its number
     _shares_output = False  # whether blocks are mixed into the same features, not side by side
     _keeps_features = False  # whether feature j of a block is still its feature j afterwards
 
@@ -190,7 +191,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame of `TensorArray` columns, or array-like of shape (n_samples, n_features)
-            The blocks: a column each, 1-D cells, NA where absent. A plain array is one block.
+            The blocks: one column each, 1-D cells, NA where absent. A plain array is one block.
         y : None
             Ignored, present for API consistency.
 
@@ -271,7 +272,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         return np.asarray(prefixed, dtype=object)
 
     def _names_by_block(self):
-        """{block: what its features of the output are called, without its own name}."""
+        """{block: names of its output features, without the block's name}."""
         return {
             name: [f"{self._feature_name}{i}" for i in range(slot.stop - slot.start)]
             for name, slot in self.output_indices_.items()

@@ -1,4 +1,4 @@
-"""Canonical analyses: what blocks have in common, whatever its variance in each of them."""
+"""Canonical analyses: directions that blocks share, whatever their variance in each block."""
 
 from numbers import Integral, Real
 
@@ -15,7 +15,7 @@ from sklearn_mmfusion.cross_decomposition.block_transformer import (
 
 
 class _CanonicalAnalysis(BlockTransformer):
-    """What the analyses share: shrunk bases in, a linear map for each block out.
+    """Base of the analyses: shrunk bases in, one linear map per block out.
 
     A subclass solves its eigenproblem in the coordinates of the blocks' own axes, where a block is
     its left singular vectors and shrinkage a factor for each of them.
@@ -38,7 +38,7 @@ class _CanonicalAnalysis(BlockTransformer):
         bases = {block.name: thin_svd(block.values) for block in blocks}
         present = {block.name: block.present for block in blocks}
         ranks = {name: basis.rank for name, basis in bases.items() if basis.rank}
-        maps, strength = {}, np.zeros(1)  # no variance at all: one feature that says nothing
+        maps, strength = {}, np.zeros(1)  # no variance at all: one constant feature
         if ranks:
             # beyond the second largest rank, no two blocks are left to agree
             most = self.n_components or sorted(ranks.values())[-2:][0]
@@ -66,7 +66,7 @@ class _CanonicalAnalysis(BlockTransformer):
         return self._mean_of_present(blocks) if self._shares_output else super()._fuse(blocks)
 
     def _mean_of_present(self, blocks):
-        # a block without variance has no opinion to average
+        # a block without variance adds nothing to the average
         blocks = [b for b in blocks if self.components_[b.name].any()] or blocks
         total = np.zeros((len(blocks[0].present), len(self.components_[blocks[0].name])))
         count = np.zeros((len(total), 1))
@@ -82,7 +82,7 @@ class MCCA(_CanonicalAnalysis):
 
     Finds, for every block, the linear combinations that correlate most with those of the other
     blocks, however little of the block's variance they hold: the agreement of the modalities is
-    kept, what only one of them knows is left out. With two blocks and no shrinkage this is
+    kept, what only one of them holds is dropped. With two blocks and no shrinkage this is
     canonical correlation analysis [1]_, with more the sum of all pairwise correlations is largest
     [2]_. Prefer it, or :class:`GCCA`, where blocks see the same thing through different noise.
 
@@ -99,25 +99,25 @@ class MCCA(_CanonicalAnalysis):
         Whether to return the mean of the variates over the blocks that are present, instead of
         those of every block side by side.
     missing : {"mean", "zero"}, default="mean"
-        What stands for an absent row of a block at `transform`, before projection: its training
+        Replacement for absent rows of a block at `transform`, before projection: its training
         mean (whose variates are zeros) or zeros. Averages leave the block out instead. `fit` takes
         the mean.
 
     Attributes
     ----------
     correlations_ : ndarray of shape (n_components,)
-        Eigenvalue of each variate over the number of other blocks. Without shrinkage, the
-        canonical correlations of two blocks, and of more the mean correlation over all pairs if
-        their variates are of equal variance. With shrinkage they are no correlations: leading axes
-        count for more, and values above 1 occur. Zeros for a single block.
+        Eigenvalue of each variate over the number of other blocks. Without shrinkage, the canonical
+        correlations of two blocks; for more blocks, the mean correlation over all pairs if their
+        variates have equal variance. With shrinkage they are not correlations: leading axes count
+        for more, and values above 1 occur. Zeros for a single block.
     means_ : dict of {str: ndarray of shape (width,)}
         Mean of each block.
     components_ : dict of {str: ndarray of shape (n_components, width)}
-        What each centered block is multiplied with.
+        Matrix that multiplies each centered block.
     fill_values_ : dict of {str: ndarray of shape (width,)}
-        What stands for an absent row of each block, before projection.
+        Replacement for absent rows of each block, before projection.
     output_indices_ : dict of {str: slice}
-        Where each block is in the output: all of it if averaged.
+        Position of each block in the output: all of it if averaged.
     n_features_in_ : int
         Number of columns seen in `fit`: blocks, or features of a plain array.
     feature_names_in_ : ndarray of str
@@ -126,7 +126,7 @@ class MCCA(_CanonicalAnalysis):
     See Also
     --------
     GCCA : Projects onto one shared space, with absent rows left out of it.
-    BlockWhitening : What becomes of a single block without shrinkage.
+    BlockWhitening : The result for a single block without shrinkage.
     sklearn.cross_decomposition.CCA : Two blocks, by an iterative algorithm.
 
     Notes
@@ -215,7 +215,7 @@ class GCCA(_CanonicalAnalysis):
         Whether to return the mean of the predictions over the blocks that are present, instead of
         those of every block side by side.
     missing : {"mean", "zero"}, default="mean"
-        What stands for an absent row of a block at `transform`, before projection: its training
+        Replacement for absent rows of a block at `transform`, before projection: its training
         mean (whose projection is zeros) or zeros. Averages leave the block out instead.
 
     Attributes
@@ -227,11 +227,11 @@ class GCCA(_CanonicalAnalysis):
     means_ : dict of {str: ndarray of shape (width,)}
         Mean of each block.
     components_ : dict of {str: ndarray of shape (n_components, width)}
-        What each centered block is multiplied with.
+        Matrix that multiplies each centered block.
     fill_values_ : dict of {str: ndarray of shape (width,)}
-        What stands for an absent row of each block, before projection.
+        Replacement for absent rows of each block, before projection.
     output_indices_ : dict of {str: slice}
-        Where each block is in the output: all of it if averaged.
+        Position of each block in the output: all of it if averaged.
     n_features_in_ : int
         Number of columns seen in `fit`: blocks, or features of a plain array.
     feature_names_in_ : ndarray of str
@@ -240,7 +240,7 @@ class GCCA(_CanonicalAnalysis):
     See Also
     --------
     MCCA : Maximises correlations between blocks instead; the same space for two complete blocks.
-    BlockWhitening : What becomes of a single block without shrinkage.
+    BlockWhitening : The result for a single block without shrinkage.
 
     Notes
     -----

@@ -16,12 +16,12 @@ _LEAST_VARIANCE = 0.1  # of a component kept by default, relative to the first
 
 
 class MFA(BlockTransformer):
-    """Multiple factor analysis: principal components of blocks that have equal say.
+    """Multiple factor analysis: principal components of blocks with equal influence.
 
     Every block is centered and divided by its first singular value, so that none can dictate the
-    first component by its size or by the number of features that say the same; a block that has
-    much more to say than one direction still weighs more. The scores of a principal component
-    analysis of all blocks side by side are the output: few features, shared by all blocks.
+    first component by its size or by many redundant features; a block with several strong
+    directions still weighs more. The scores of a principal component analysis of all blocks side by
+    side are the output: few features, shared by all blocks.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class MFA(BlockTransformer):
         the variance of the first: later ones are mostly noise of single blocks, which a classifier
         that standardises its features, as :class:`NeuralClassifier` does, would blow up.
     missing : {"mean", "zero"}, default="mean"
-        What stands for an absent row of a block at `transform`, before scaling: its training mean
+        Replacement for absent rows of a block at `transform`, before scaling: its training mean
         (which adds nothing to the scores) or zeros. `fit` takes the mean.
 
     Attributes
@@ -38,15 +38,15 @@ class MFA(BlockTransformer):
     means_ : dict of {str: ndarray of shape (width,)}
         Mean of each block.
     scales_ : dict of {str: float}
-        What each centered block is divided by: its first singular value over ``sqrt(n_present)``.
+        Divisor of each centered block: its first singular value over ``sqrt(n_present)``.
     components_ : dict of {str: ndarray of shape (n_components, width)}
         The principal axes of the scaled blocks side by side, cut into blocks.
     explained_variance_ratio_ : ndarray of shape (n_components,)
         Share of each component in the variance of the scaled blocks.
     fill_values_ : dict of {str: ndarray of shape (width,)}
-        What stands for an absent row of each block, before scaling.
+        Replacement for absent rows of each block, before scaling.
     output_indices_ : dict of {str: slice}
-        Where each block is in the output: all of it, for every block.
+        Position of each block in the output: all of it, for every block.
     n_features_in_ : int
         Number of columns seen in `fit`: blocks, or features of a plain array.
     feature_names_in_ : ndarray of str
@@ -55,7 +55,7 @@ class MFA(BlockTransformer):
     See Also
     --------
     BlockWeighting : Divides by the total variance instead and keeps the features.
-    MCCA : Looks for what blocks have in common, whatever its variance.
+    MCCA : Finds directions that blocks share, whatever their variance.
     sklearn.decomposition.PCA : The same for one block, up to its scale.
 
     Notes
@@ -113,7 +113,7 @@ class MFA(BlockTransformer):
         parts = split_columns(joint.axes, {name: basis.rank for name, basis in bases.items()})
         axes = np.hstack([parts[name] @ basis.axes for name, basis in bases.items()])
         variance = joint.singular**2
-        if joint.rank == 0:  # no variance at all: one feature that says nothing
+        if joint.rank == 0:  # no variance at all: one constant feature
             axes, variance = np.zeros((1, axes.shape[1])), np.ones(1)
         most = self.n_components or int(np.sum(variance >= _LEAST_VARIANCE * variance[0]))
         axes = fix_signs(axes[:most])

@@ -59,7 +59,7 @@ def load_digits3(path, *, return_X_y=False):
 
 
 def find_file(path):
-    """Return the file to read, or say what was expected."""
+    """Return the file to read; raise with the expected names."""
     path = Path(path)
     if path.is_file():
         return path

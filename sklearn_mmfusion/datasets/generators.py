@@ -19,7 +19,7 @@ COMMON_WORDS = 30
 
 
 def render_image(activations, noise, rng):
-    """Draw one grating a factor, in its own direction, plus noise: (n, 16, 16) uint8."""
+    """Draw one grating per factor, in its own direction, plus noise: (n, 16, 16) uint8."""
     n_samples, n_factors = activations.shape
     rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE]
     large = np.zeros((n_samples, IMAGE_SIZE, IMAGE_SIZE))
@@ -34,7 +34,7 @@ def render_image(activations, noise, rng):
 
 
 def render_text(activations, noise, rng):
-    """Write 6 to 14 words a row: common ones, and ones that only an active factor uses."""
+    """Write 6 to 14 words per row: common ones, and ones that only an active factor uses."""
     n_factors = activations.shape[1]
     vocabulary = invent_words(COMMON_WORDS + 6 * n_factors, rng)
     common, special = vocabulary[:COMMON_WORDS], vocabulary[COMMON_WORDS:]
@@ -63,7 +63,7 @@ def invent_words(n_words, rng):
 
 
 def render_audio(activations, noise, rng):
-    """Sound one tone a factor in half of 0.1 to 0.3 s, plus noise: ragged float32."""
+    """Synthesize one tone per factor in half of 0.1 to 0.3 s, plus noise: ragged float32."""
     n_factors = activations.shape[1]
     frequencies = np.geomspace(350, 3000, n_factors)
     recordings = []
@@ -131,11 +131,11 @@ def make_multimodal_classification(
         Columns to make: "image", "text", "audio", "point_cloud". A modality looks the same
         whatever others are made.
     informative : sequence of str, default=None
-        Modalities that know the class; the others show that of another row, drawn at random.
-        None: all.
+        Modalities that depend on the class; the others show the class of another row, drawn at
+        random. None: all.
     noise : float or dict of str to float, default=1.0
-        How hard each modality is: 0 is easy, 3 is hard. A dict sets modalities apart; those it
-        does not name have 1.
+        How hard each modality is: 0 is easy, 3 is hard. A dict sets it per modality; those it does
+        not name have 1.
     missing_rate : float, default=0.0
         Probability that a cell is absent, from 0 to below 1; every row keeps one modality.
     random_state : int, RandomState instance or None, default=None
@@ -202,7 +202,7 @@ def make_multimodal_multilabel_classification(
     modalities : sequence of str, default=("image", "text", "audio")
         Columns to make, as in `make_multimodal_classification`.
     informative : sequence of str, default=None
-        Modalities that know the labels; the others show those of another row. None: all.
+        Modalities that depend on the labels; the others show those of another row. None: all.
     noise : float or dict of str to float, default=1.0
         How hard each modality is: 0 is easy, 3 is hard.
     missing_rate : float, default=0.0
@@ -264,7 +264,7 @@ def make_multimodal_regression(
     modalities : sequence of str, default=("image", "text", "audio")
         Columns to make, as in `make_multimodal_classification`.
     informative : sequence of str, default=None
-        Modalities that know the factors; the others show those of another row. None: all.
+        Modalities that depend on the factors; the others show those of another row. None: all.
     noise : float or dict of str to float, default=1.0
         How hard each modality is: 0 is easy, 3 is hard.
     missing_rate : float, default=0.0
@@ -312,7 +312,7 @@ def render(activations, modalities, informative, noise, missing_rate, seed):
     activations : ndarray of shape (n_samples, n_factors), dtype=float64
         What each row shows, in [0, 1].
     modalities, informative, noise, missing_rate
-        As the public functions have them.
+        As in the public functions.
     seed : int
         Seed of the data set.
 

@@ -35,12 +35,12 @@ LANGUAGES = tuple(sorted(NUMBER_WORDS))
 
 
 def misspell(word, letters, rate, rng):
-    """Return `word` with keys hit wrongly.
+    """Return `word` with typing errors.
 
     Parameters
     ----------
     word : str
-        What was meant.
+        The intended word.
     letters : str
         Letters of the language, from which wrong ones are drawn.
     rate : float
@@ -83,7 +83,7 @@ def write_digits(digits, *, rate, rng):
     Returns
     -------
     texts : list of str
-        One word a digit.
+        One word per digit.
     languages : ndarray of shape (n_samples,), dtype=object
         Name of the language of each word.
     """
@@ -103,7 +103,7 @@ COLUMN_HZ = np.array([1336, 1209, 1336, 1477, 1209, 1336, 1477, 1209, 1336, 1477
 
 
 def draw_lines(n_lines, rng):
-    """Draw what makes one telephone line sound unlike another.
+    """Draw the characteristics of telephone lines.
 
     Parameters
     ----------
@@ -194,11 +194,11 @@ audio  int16, 8 kHz, 0.125 to 0.3 s. The key pressed on a telephone with tone di
        a part of the recording, under noise and another key that leaks in from elsewhere. Each
        of 12 lines is detuned, dull and humming in its own way.
 
-`groups` tells the line. Rows of lines 0 to 7 are in `train`, of lines 8 to 11 in `test`: the
+`groups` is the line. Rows of lines 0 to 7 are in `train`, of lines 8 to 11 in `test`: the
 lines of the test rows are never heard in training. Only the handwriting is real; sound and
-spelling are generated from the digit, so modalities are independent given the class. Good for
-showing that fusion works and that absent modalities are survived; not for claims about how
-modalities interact.
+spelling are generated from the digit, so modalities are independent given the class. The set
+shows that fusion works and tolerates absent modalities; it supports no claims about how modalities
+interact.
 """
 
 
@@ -302,7 +302,7 @@ def _spoil(images, rng):
 
 
 def _dial_all(y, groups, rng):
-    """Return one int16 recording a row, each on its line."""
+    """Return one int16 recording per row, each on its line."""
     lines = draw_lines(N_LINES, rng)
     return [
         dial(digit, lines[line], TONE_NOISE, CROSSTALK, rng)

@@ -1,4 +1,4 @@
-"""What every data set needs: independent streams of randomness, and cells taken away."""
+"""Helpers of the data sets: independent random streams, and absent cells."""
 
 import zlib
 
@@ -36,7 +36,7 @@ def draw_absent(n_samples, n_modalities, rate, rng):
     Returns
     -------
     absent : ndarray of shape (n_samples, n_modalities), dtype=bool
-        True where the cell is to be taken away.
+        True where the cell becomes absent.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"missing_rate={rate!r}; expected a share from 0 to below 1.")

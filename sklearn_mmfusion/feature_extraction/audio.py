@@ -23,8 +23,8 @@ ARCHITECTURES = {"cnn": AudioCNN, "lstm": AudioLSTM}
 class AudioEncoder(BaseModalityEncoder):
     """Learn features of recordings from log-mel frames.
 
-    `fit` trains a network over the frames and a linear head to predict `y`; `transform` gives
-    the layer before the head. The mean of each band over a recording is taken off, which
+    `fit` trains a network over the frames and a linear head to predict `y`; `transform` returns the
+    output of the layer before the head. The mean of each band over a recording is subtracted, which
     removes much of the voice and the channel.
 
     X is a column of waveforms of any lengths (list of arrays, pandas column), of paths of wav
@@ -33,10 +33,11 @@ class AudioEncoder(BaseModalityEncoder):
     Parameters
     ----------
     sample_rate : int, default=16000
-        Sampling frequency in Hz. A column or file that says another one is refused, or resampled.
+        Sampling frequency in Hz. A column or file with another rate raises an error, or is
+        resampled.
 
     front_end : LogMelSpectrogram or None, default=None
-        What turns recordings into frames; None is ``LogMelSpectrogram()``. `fit` works on a
+        Transformer of recordings into frames; None is ``LogMelSpectrogram()``. `fit` works on a
         clone, to which it gives `sample_rate` if the front end has none. Pass one to search its
         parameters: ``front_end__n_mels``.
 
@@ -49,9 +50,9 @@ class AudioEncoder(BaseModalityEncoder):
     module : type, default=None
         Class of a network to use in place of the default network; it is called with the
         keywords ``n_mels``, ``out_features`` and `module_params`, and its ``forward`` takes
-        ``frames`` of shape (all frames, n_mels) and ``frames_lengths``, as they are computed:
-        where it has ``set_scale(mean, std)``, that is called with those of training, by which to
-        standardize. It says its width in the attribute ``out_features``.
+        ``frames`` of shape (all frames, n_mels) and ``frames_lengths``, as computed. If it defines
+        ``set_scale(mean, std)``, that is called with the training statistics. Its attribute
+        ``out_features`` is the width of its output.
 
     Attributes
     ----------

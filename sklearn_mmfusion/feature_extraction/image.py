@@ -30,8 +30,8 @@ def unflatten(encoder, pixels):
 class ImageEncoder(BaseModalityEncoder):
     """Learn features of images with a convolutional network.
 
-    `fit` trains the network and a linear head to predict `y`; `transform` gives the layer
-    before the head. Pixels are standardized per channel with the training rows' mean and
+    `fit` trains the network and a linear head to predict `y`; `transform` returns the output of the
+    layer before the head. Pixels are standardized per channel with the training rows' mean and
     standard deviation.
 
     X is a column of images (array of shape (n_samples, height, width[, channels]), list, pandas
@@ -46,10 +46,10 @@ class ImageEncoder(BaseModalityEncoder):
 
     image_size : tuple of (int, int), default=None
         Height and width that all images are resized to (bilinear); None takes them as they are
-        and refuses images of different sizes.
+        and raises an error if sizes differ.
 
     channel_axis : {"auto", "first", "last"}, default="auto"
-        Where the channels stand in images with three axes; "auto" takes the shorter of the first
+        Position of the channels in images with three axes; "auto" takes the shorter of the first
         and the last axis, the last where they are equal.
 
     channels : tuple of int, default=(32, 64, 128)
@@ -57,11 +57,10 @@ class ImageEncoder(BaseModalityEncoder):
 
     module : type, default=None
         Class of a network to use in place of the default CNN; it is called with the keywords
-        ``in_channels``, ``image_size``, ``out_features`` and `module_params`, and its
-        ``forward`` takes ``pixels`` of shape (n, channels, height, width), as they are stored
-        (uint8 from 0 to 255, floats as given): where it has ``set_scale(mean, std)``, that is
-        called with those of training, by which to standardize. It says its width in the attribute
-        ``out_features``.
+        ``in_channels``, ``image_size``, ``out_features`` and `module_params`, and its ``forward``
+        takes ``pixels`` of shape (n, channels, height, width), as stored (uint8 from 0 to 255,
+        floats as given). If it defines ``set_scale(mean, std)``, that is called with the training
+        statistics. Its attribute ``out_features`` is the width of its output.
 
     Attributes
     ----------
@@ -81,7 +80,7 @@ class ImageEncoder(BaseModalityEncoder):
         Epochs the final network was trained for.
 
     n_features_in_ : int
-        Pixels an image times channels, 1 where images differ in size or are files.
+        Pixels per image times channels, 1 where images differ in size or are files.
 
     See Also
     --------
@@ -90,7 +89,7 @@ class ImageEncoder(BaseModalityEncoder):
     Notes
     -----
     uint8 images stay uint8 until a batch is on the device. Training costs about 7 million
-    multiply-adds an image of 28 x 28 and pass. Equal seeds give equal bits on a CPU at equal
+    multiply-adds per image of 28 x 28 and pass. Equal seeds give equal bits on a CPU at equal
     thread count.
 
     References

@@ -23,9 +23,9 @@ def complete_points(encoder, values):
 class PointCloudEncoder(BaseModalityEncoder):
     """Learn features of point clouds with a perceptron shared by all points.
 
-    `fit` trains the network and a linear head to predict `y`; `transform` gives the layer before
-    the head. Coordinates are standardized with the mean and standard deviation of all training
-    points. The features of a cloud do not depend on the order of its points.
+    `fit` trains the network and a linear head to predict `y`; `transform` returns the output of the
+    layer before the head. Coordinates are standardized with the mean and standard deviation of all
+    training points. The features of a cloud do not depend on the order of its points.
 
     X is a column of arrays of shape (n_points, 3), with any number of points each (list of
     arrays, pandas column), of paths of ``.npy`` files, or a 2-D array, each row of which holds the

@@ -20,9 +20,9 @@ class TextEncoder(BaseModalityEncoder):
     """Learn features of texts from words, character n-grams and a character convolution.
 
     `fit` learns the vocabularies, then trains embeddings, convolution and a linear head to
-    predict `y`; `transform` gives the layer before the head. Text is brought to Unicode NFKC
-    form and case-folded; Chinese and Japanese characters are words of their own. An n-gram
-    outside the vocabulary falls into an unknown bucket.
+    predict `y`; `transform` returns the output of the layer before the head. Text is brought to
+    Unicode NFKC form and case-folded; each Chinese or Japanese character is one word. An
+    n-gram outside the vocabulary falls into an unknown bucket.
 
     X is a column of texts (list, pandas column, array of str), or a 2-D numeric array, whose
     rows are read as their digits.
@@ -42,7 +42,7 @@ class TextEncoder(BaseModalityEncoder):
         Smallest number of training texts an n-gram must occur in.
 
     max_features : int, default=50000
-        Size of each vocabulary at the most; the n-grams in most texts are kept.
+        Maximum size of each vocabulary; the n-grams in most texts are kept.
 
     embedding_dim : int, default=64
         Width of the embeddings.
@@ -51,7 +51,7 @@ class TextEncoder(BaseModalityEncoder):
         Class of a network to use in place of the default network; it is called with the
         keywords ``n_words``, ``n_ngrams``, ``n_chars``, ``out_features`` and `module_params`,
         and its ``forward`` takes ``words``, ``ngrams``, ``chars`` (ids end to end) and their
-        ``..._lengths``. It says its width in the attribute ``out_features``.
+        ``..._lengths``. Its attribute ``out_features`` is the width of its output.
 
     Attributes
     ----------

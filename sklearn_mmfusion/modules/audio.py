@@ -42,7 +42,7 @@ class AudioCNN(nn.Module):
         self.embedding = Embedding(2 * self.token_features, out_features, dropout)
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Take over the mean and standard deviation of each band, (F,) each."""
+        """Set the mean and standard deviation of each band, (F,) each."""
         self.mean.copy_(mean)
         self.std.copy_(std)
 

@@ -1,21 +1,22 @@
 """Learned fusions: features of several modalities, any of which a row may lack, become one vector.
 
-Every fusion, a user's own too, keeps one interface:
+Every fusion, custom ones included, has the same interface:
 
-* it is made with ``in_features``, the width of each modality's features in order, ``out_features``
-  (its own width, which it keeps as an attribute) and parameters of its own;
+* its constructor takes ``in_features``, the width of each modality's features in order,
+  ``out_features``, its own width, which it keeps as an attribute, and further parameters;
 * ``forward(features, mask)`` takes ``features``, a list of one tensor (N, in_features[m]) for each
   modality, and ``mask`` (N, M) bool, True where a row has the modality, and returns
-  (N, out_features). What stands in ``features`` where ``mask`` is False must not matter.
+  (N, out_features). Values of ``features`` where ``mask`` is False must not matter.
 
 It may also have ``weights(features, mask)`` -> (N, M), the share of each modality, rows that sum to
 one; ``project(features)`` -> (N, M, out_features), the common space in which objectives align
-modalities; and ``reads_tokens = True``, to be made with ``token_features``, one width for each
-modality, and called with ``tokens``, a list of (values (N, L, token_features[m]), valid (N, L)
-bool): the sequence an encoder pooled, or its features as a sequence of one.
+modalities; and ``reads_tokens = True``: the constructor then also receives ``token_features``, one
+width per modality, and ``forward`` receives ``tokens``, a list of (values (N, L,
+token_features[m]), valid (N, L) bool): the sequence an encoder pooled, or its features as a
+sequence of one.
 
 Legend: ``N`` batch, ``M`` modalities, ``D`` the sum of their widths d_m, ``h`` out_features, ``L``
-tokens. Costs are multiply-adds a row.
+tokens. Costs are multiply-adds per row.
 """
 
 import math
@@ -42,7 +43,7 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 
 
 class Projections(nn.ModuleList):
-    """One linear layer a modality, into a common space: list of (N, d_m) -> (N, M, out_features).
+    """One linear layer per modality, into a common space: list of (N, d_m) -> (N, M, out_features).
 
     Parameters h (D + M), cost h D.
     """
@@ -94,7 +95,7 @@ class PooledFusion(nn.Module):
 
 
 class WeightedFusion(nn.Module):
-    """Projected features, weighted by one learned number a modality: softmax over those present.
+    """Projected features, weighted by one learned number per modality: softmax over those present.
 
     Parameters h (D + M) + M, cost h D.
     """
@@ -118,8 +119,8 @@ class GatedFusion(nn.Module):
 
     h_m = tanh(W_m x_m); each unit of the output is a mean of the h_m with weights that depend on
     all features: z = softmax over the modalities present of G_m [x_1 .. x_M]. For two modalities
-    this is the paper's bimodal unit, whose gate is sigmoid((G_1 - G_2) [x_1, x_2]); for more the
-    paper has independent gates, which do not renormalize where a modality is absent.
+    this is the paper's bimodal unit, whose gate is sigmoid((G_1 - G_2) [x_1, x_2]); for more
+    modalities the paper uses independent gates, which do not renormalize if one is absent.
 
     Parameters h (D + M) + M h D, cost the same.
     """
@@ -150,7 +151,7 @@ class LowRankFusion(nn.Module):
     """Low-rank multimodal fusion (Liu et al. 2018, arXiv:1806.00064).
 
     sum_r w_r prod_m F_m^r [x_m; 1] + b: a `TensorFusion` whose weights are a sum of `rank`
-    products. An absent modality is x_m = 0: what is left are the terms of lower order.
+    products. An absent modality is x_m = 0, which leaves the terms of lower order.
 
     Parameters rank h (D + M) + rank + h, cost rank h (D + M).
     """
@@ -175,11 +176,11 @@ class LowRankFusion(nn.Module):
 class TensorFusion(nn.Module):
     """Tensor fusion network (Zadeh et al. 2017, arXiv:1707.07250): all products of features.
 
-    A linear layer on the outer product of the [1; x_m]. An absent modality is x_m = 0: what is
-    left are the products of the others.
+    A linear layer on the outer product of the [1; x_m]. An absent modality is x_m = 0, which leaves
+    the products of the others.
 
     Parameters h (P + 1) with P the product of the (d_m + 1), cost h P. More than `max_weights` of
-    them raise before anything is allocated.
+    them raise an error before anything is allocated.
     """
 
     def __init__(self, in_features: list[int], out_features: int, max_weights: int = 10_000_000):
@@ -206,7 +207,7 @@ def check_heads(out_features: int, num_heads: int) -> None:
     """Raise unless the heads of an attention share its width evenly."""
     if num_heads < 1 or out_features % num_heads:
         raise ValueError(
-            f"n_components={out_features} is no multiple of num_heads={num_heads}; set "
+            f"n_components={out_features} is not a multiple of num_heads={num_heads}; set "
             "fusion_params={'num_heads': ...} to a divisor."
         )
 
@@ -214,8 +215,9 @@ def check_heads(out_features: int, num_heads: int) -> None:
 class AttentionFusion(nn.Module):
     """Cross-modal attention (one layer; Vaswani et al. 2017, Tsai et al. 2019).
 
-    The projected features of each modality ask, the tokens of all modalities answer; each
-    modality adds the answer to what it asked with, and the mean over those present is taken.
+    The projected features of each modality are the queries, the tokens of all modalities the keys
+    and values. Each modality adds the result to its query; the output is the mean over the
+    modalities present.
 
     Parameters h (D + M) + h (E + M) + 4 h (h + 1) with E the sum of the token widths; cost
     h (D + L E_m + 2 h (M + L)) + 2 M L h, L being all tokens.
@@ -243,7 +245,8 @@ class AttentionFusion(nn.Module):
         values = [torch.where(s[..., None], v, 0.0) for s, (v, _) in zip(seen, tokens, strict=True)]
         keys = torch.cat([p(v) for p, v in zip(self.tokens, values, strict=True)], 1)
         valid = torch.cat(seen, 1)
-        # Softmax over nothing is NaN: a row without any token sees all, and is left out below.
+        # Softmax over nothing is NaN: a row without any token attends to all, and is left out
+        # below.
         blocked = ~valid & valid.any(1, keepdim=True)
         keys = torch.where(valid[..., None], keys, 0.0)
         return (
@@ -261,17 +264,17 @@ class AttentionFusion(nn.Module):
         return torch.stack([share.sum(1) for share in shares], 1)
 
     def forward(self, features: list[Tensor], mask: Tensor, tokens: list) -> Tensor:
-        queries, valid, answers, _ = self._attend(features, mask, tokens, False)
-        answers = torch.where(valid.any(1)[:, None, None], answers, 0.0)
-        return masked_mean(queries + answers, mask)
+        queries, valid, outputs, _ = self._attend(features, mask, tokens, False)
+        outputs = torch.where(valid.any(1)[:, None, None], outputs, 0.0)
+        return masked_mean(queries + outputs, mask)
 
 
 class GraphFusion(nn.Module):
     """Message passing between modalities, a graph with attention on its edges.
 
-    Nodes are the projected features; in each round every node takes in messages of all nodes
-    present, weighted by scaled dot-product attention, as a graph attention network on the
-    complete graph (Velickovic et al. 2018, arXiv:1710.10903); the mean over those present is read.
+    Nodes are the projected features; in each round every node receives messages from all nodes
+    present, weighted by scaled dot-product attention, as a graph attention network on the complete
+    graph (Velickovic et al. 2018, arXiv:1710.10903); the output is the mean over the nodes present.
 
     Parameters h (D + M) + rounds 4 h (h + 1), cost h D + rounds (4 M h^2 + 2 M^2 h).
     """
@@ -309,12 +312,12 @@ class GraphFusion(nn.Module):
 
 
 class LogitFusion(nn.Module):
-    """Sum of what the modalities' own heads say: a product of experts, trained as one.
+    """Sum of the outputs of the modalities' own heads: a product of experts, trained as one.
 
-    Outputs of the heads (N, n_outputs) each; those in `averaged` are averaged over the modalities
-    present, as is right for numbers, instead of added, as is right for logits of classes.
+    The heads' outputs are (N, n_outputs) each. Those in `averaged` (continuous targets) are
+    averaged over the modalities present, the others (logits of classes) are added.
 
-    Parameters none (the heads have n_outputs (D + M)), cost none beside theirs.
+    Parameters none (the heads have n_outputs (D + M)), no cost beyond theirs.
     """
 
     def __init__(self, averaged: list[bool]):

@@ -80,7 +80,7 @@ class FusionNetwork(nn.Module):
         return output, self._own_outputs(features), penalty, mask
 
     def fuse(self, features: list[Tensor], tokens: list | None, mask: Tensor) -> Tensor:
-        """Prediction from what `encode` gave: (N, n_outputs)."""
+        """Prediction from the outputs of `encode`: (N, n_outputs)."""
         if self.head is None:
             return self.fusion(self._own_outputs(features), mask)
         fused = self.fusion(features, mask, *([tokens] if tokens else []))
@@ -93,7 +93,7 @@ class FusionNetwork(nn.Module):
         return self.head(fused)
 
     def _own_outputs(self, features: list[Tensor]) -> list[Tensor]:
-        """What each modality's own head says: M times (N, n_outputs)."""
+        """Outputs of each modality's own head: M times (N, n_outputs)."""
         return [head(x) for head, x in zip(self.heads, features, strict=False)]
 
     def encode(self, mask: Tensor, batch: dict[str, Tensor]):
@@ -125,30 +125,30 @@ class FusionNetwork(nn.Module):
         return x, x[:, None], torch.ones(n_rows, 1, dtype=torch.bool, device=x.device)
 
     def weights(self, mask: Tensor, **batch: Tensor) -> Tensor:
-        """Share of each modality in the fused features, (N, M), where the fusion tells it."""
+        """Share of each modality in the fused features, (N, M), if the fusion defines it."""
         features, tokens = self.encode(mask, batch)
         mask = _follow(mask, features[0])
         return self.fusion.weights(features, mask, *([tokens] if tokens else []))
 
     def modality_outputs(self, mask: Tensor, **batch: Tensor) -> Tensor:
-        """What each modality's own head says: (N, M, n_outputs)."""
+        """Outputs of each modality's own head: (N, M, n_outputs)."""
         return torch.stack(self._own_outputs(self.encode(mask, batch)[0]), 1)
 
     def _hide(self, mask: Tensor) -> Tensor:
         chance = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1.0)
         seen = chance >= self.modality_dropout
-        # never all: the one that had the best chance stays (Neverova et al. 2016)
+        # never all: the most probable one stays (Neverova et al. 2016)
         best = torch.zeros_like(mask).scatter(1, chance.argmax(1, keepdim=True), True)
         return mask & (seen | (best & ~seen.any(1, keepdim=True)))
 
 
 def _follow(tensor: Tensor, other: Tensor) -> Tensor:
-    """A tensor on the device of another."""
+    """Move a tensor to the device of another."""
     return tensor.to(other.device, non_blocking=True)
 
 
 def token_width(encoder: nn.Module) -> int:
-    """Width of an encoder's tokens: of its features where it makes no sequence."""
+    """Width of an encoder's tokens, or of its features if it makes no sequence."""
     return encoder.token_features if hasattr(encoder, "tokens") else encoder.out_features
 
 
@@ -187,7 +187,7 @@ def build_network(
     objectives : dict of str to float
     modality_dropout : float
     averaged : list of bool
-        Which outputs are numbers.
+        Which outputs are continuous targets.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def build_network(
         if getattr(fusion, "reads_tokens", False):
             tokens["token_features"] = [token_width(encoder) for encoder in encoders.values()]
         fusion = fusion(in_features=widths, out_features=width, **tokens, **fusion_params)
-        if not hasattr(fusion, "out_features"):  # a user's own that has not kept it
+        if not hasattr(fusion, "out_features"):  # a custom fusion that does not set it
             fusion.out_features = width
         head = make_head(fusion.out_features, n_outputs, dropout)
     aligned = {name: w for name, w in objectives.items() if name in ALIGNMENTS and w}

@@ -10,9 +10,9 @@ from sklearn_mmfusion.modules.layers import Embedding
 class ImageCNN(nn.Module):
     """Convolutions of 3 x 3, batch norm, max pooling, ReLU, one embedding.
 
-    Each block halves the axes that are still longer than four pixels; what is left is
-    averaged to at most 4 x 4, so that large pictures cost no large last layer. In training each
-    image is moved at random by up to `max_shift` of its size.
+    Each block halves the axes that are still longer than four pixels; the result is averaged to at
+    most 4 x 4, so that large images need no large last layer. In training each image is moved at
+    random by up to `max_shift` of its size.
 
     Shape: pixels (N, C, H, W) of any numeric dtype -> (N, out_features) float.
     """
@@ -73,7 +73,7 @@ class ImageCNN(nn.Module):
         for convolution, norm, pool in zip(self.convolutions, self.norms, self.pools, strict=True):
             x = norm(convolution(x))
             # Pooling first is the same as ReLU first (both are monotone) and four times cheaper.
-            # Only what is pooled is nobody else's to read, a hook's say: it is written over.
+            # In place only after pooling: otherwise a hook may still hold the tensor.
             x = functional.relu(x) if pool == (1, 1) else functional.relu_(max_pool(x, pool))
         return self.pool_to_grid(x)  # (N, C, H', W') -> (N, C, g, g)
 
@@ -85,7 +85,7 @@ class GridPool(nn.Module):
 
     Shape: (N, C, H, W) -> (N, C, *grid).
 
-    Parameters of the constructor: ``size``, the (H, W) that are expected; others take longer.
+    Parameters of the constructor: ``size``, the expected (H, W); other sizes take longer.
     """
 
     def __init__(self, size: tuple[int, int], grid: tuple[int, int]):
@@ -127,13 +127,13 @@ def grid_cells(size: tuple[int, int], grid: tuple[int, int], device=None) -> Ten
 
 
 def max_pool(x: Tensor, pool: tuple[int, int]) -> Tensor:
-    """Maximum over blocks of one or two pixels along each axis; what is left over is dropped.
+    """Maximum over blocks of one or two pixels along each axis; the remainder is dropped.
 
     (N, C, H, W) -> (N, C, H // pool[0], W // pool[1])
     """
     if torch.is_grad_enabled():
         return functional.max_pool2d(x, pool)
-    # Half the time: torch's own also writes down where each maximum was, for gradients.
+    # Half the time: torch's own also records the position of each maximum, for gradients.
     for axis, size in ((3, pool[1]), (2, pool[0])):
         if size == 2:
             x = x.narrow(axis, 0, x.shape[axis] // 2 * 2)
@@ -149,7 +149,7 @@ def standardize(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     pixels = pixels.to(mean.dtype, memory_format=torch.channels_last, copy=True)
     count, channels, height, width = pixels.shape
     # A whole row at once: an inner loop over one to three channels would be five times slower. In
-    # place, on the copy: what it saves in memory it saves in time.
+    # place, on the copy: saving memory also saves time.
     rows = pixels.permute(0, 2, 3, 1).view(count, height, width * channels)
     rows.sub_(mean.view(-1).repeat(width)).div_(std.view(-1).repeat(width))
     return pixels

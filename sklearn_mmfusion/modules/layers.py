@@ -1,7 +1,7 @@
 """Layers that see only the valid steps of padded batches.
 
-Lengths and masks stay on the CPU, whatever the device of the values: how long the padding is and
-where the valid steps stand is then known without waiting for the device.
+Lengths and masks stay on the CPU, whatever the device of the values: the extent of the padding and
+the positions of the valid steps are then known without waiting for the device.
 
 Shape legend: ``N`` batch, ``C`` channels, ``F`` frequency bands, ``L`` padded length,
 ``V`` all valid steps of a batch laid end to end.
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 
 def pad(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Lay sequences that stand end to end side by side.
+    """Pad sequences that are stored end to end.
 
     values : (V, ...), lengths : (N,) int64 on the CPU
     -> (N, L, ...) zero padded, mask (N, L) bool on the CPU
@@ -50,7 +50,7 @@ def running_statistics(module: nn.Module):
 
 
 def _has_statistics(layer):
-    """Whether a layer is a batch normalization, torch's or one that names its buffers alike."""
+    """Whether a layer is a batch normalization, torch's or one with the same buffer names."""
     return hasattr(layer, "running_mean") or hasattr(layer, "running_var")
 
 
@@ -77,7 +77,7 @@ class MaskedBatchNorm(nn.Module):
 
     def _normalize(self, steps: Tensor) -> Tensor:
         if self.training and len(steps) == 1:
-            # One step, of a batch of empty texts and one of a single character, has no spread.
+            # A single valid step (empty texts and one of one character) has no variance.
             norm = self.norm
             return functional.batch_norm(
                 steps, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
@@ -96,7 +96,7 @@ def masked_mean_max(x: Tensor, mask: Tensor) -> Tensor:
 
 
 class Embedding(nn.Sequential):
-    """The end every encoder shares: dropout, linear, batch norm, ReLU.
+    """The final layers of every encoder: dropout, linear, batch norm, ReLU.
 
     (N, in_features) -> (N, out_features)
     """

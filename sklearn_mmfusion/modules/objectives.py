@@ -1,4 +1,4 @@
-"""Losses of networks: of single targets, of several, and of how modalities align."""
+"""Losses of networks: of single targets, of several, and of the alignment of modalities."""
 
 import math
 
@@ -12,7 +12,7 @@ class Contrastive(nn.Module):
 
     For each pair of modalities and the B rows that have both: cross-entropy of finding a row's
     partner among the B by cosine similarity over a learned temperature (1/0.07 at the start,
-    between 1 and 100), the mean of both directions; the mean over pairs. Cost B^2 h a pair.
+    between 1 and 100), the mean of both directions; the mean over pairs. Cost B^2 h per pair.
     """
 
     def __init__(self, in_features: int, n_modalities: int):
@@ -27,7 +27,7 @@ class Contrastive(nn.Module):
         pairs = [(i, j) for i in range(n_modalities) for j in range(i)]
         for i, j in pairs:
             rows = (mask[:, i] & mask[:, j]).nonzero()[:, 0]
-            if len(rows) < 2:  # nothing to be told apart from
+            if len(rows) < 2:  # no other row to contrast with
                 continue
             rows = rows.to(aligned.device, non_blocking=True)
             similarity = scale * units[rows, i] @ units[rows, j].T
@@ -41,7 +41,7 @@ class Contrastive(nn.Module):
 class Adversarial(nn.Module):
     """Features whose modality a discriminator cannot tell (Ganin et al. 2016, arXiv:1505.07818).
 
-    A perceptron of one hidden layer names the modality each feature comes from; its gradient
+    A perceptron of one hidden layer predicts the modality each feature comes from; its gradient
     reaches the features with the sign reversed. The loss is its cross-entropy, the mean over the
     modalities a row has. Cost M h^2.
     """
@@ -110,11 +110,11 @@ class MultiTaskLoss(nn.Module):
     """Losses of several targets, added.
 
     Parameters of the constructor: ``tasks``, for each target its loss (reduction "none"), its
-    columns of the output and of the target, whether those hold codes of classes, and what its
-    weighted loss is multiplied with (one over the share of rows that know the target makes it a
-    mean over these); ``weights``, a number a task, or None to learn them as in Kendall, Gal,
-    Cipolla (2018, arXiv:1705.07115): exp(-s_t) L_t + s_t (half of it for squared errors), s_t the
-    logarithm of the task's variance.
+    columns of the output and of the target, whether those hold codes of classes, and the factor of
+    its weighted loss (one over the share of rows that know the target makes it a mean over these);
+    ``weights``, one number per task, or None to learn them as in Kendall, Gal, Cipolla (2018,
+    arXiv:1705.07115): exp(-s_t) L_t + s_t (half of it for squared errors), s_t the logarithm of the
+    task's variance.
 
     Shape: output (N, n_outputs), target (N, n_columns), NaN where a target is not known -> (N,).
     """
@@ -148,7 +148,7 @@ class MultiTaskLoss(nn.Module):
 
 
 class EvidentialLoss(nn.Module):
-    """Expected cross-entropy under a Dirichlet distribution, and a pull of wrong evidence to zero.
+    """Expected cross-entropy under a Dirichlet distribution, and a penalty on wrong evidence.
 
     softplus of the network's output is evidence e, alpha = e + 1 the Dirichlet distribution of
     class probabilities, S = sum alpha. Loss of a row of class y:

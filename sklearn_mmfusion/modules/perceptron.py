@@ -1,4 +1,4 @@
-"""Perceptrons on features: of a head that is trained alone, and of a table in a joint network."""
+"""Perceptrons on features: for heads that are trained alone, and for tables in a joint network."""
 
 import torch
 from torch import Tensor, nn
@@ -7,9 +7,9 @@ from sklearn_mmfusion.modules.layers import Embedding
 
 
 class MLP(nn.Module):
-    """Multilayer perceptron on standardized features, beside a linear path.
+    """Multilayer perceptron on standardized features, with a parallel linear path.
 
-    Training starts from what a linear model finds: the linear path at its solution
+    Training starts from a linear model: the linear path at its solution
     (`fit_linear`), the last layer of the perceptron at zero.
 
     Shape: features (N, in_features) -> (N, n_outputs).
@@ -35,7 +35,7 @@ class MLP(nn.Module):
         self.linear = nn.Linear(in_features, n_outputs)
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Take over the mean and standard deviation of each feature, (in_features,) each."""
+        """Set the mean and standard deviation of each feature, (in_features,) each."""
         self.mean.copy_(mean)
         self.std.copy_(std)
 
@@ -70,10 +70,10 @@ class MLP(nn.Module):
 
 
 class FeatureNetwork(nn.Module):
-    """A perceptron on standardized features: what a table is to a joint network.
+    """A perceptron on standardized features: the network of a table in a joint network.
 
-    One hidden layer of twice the output's width; no dropout before it, which would take away
-    features of which a table may have few.
+    One hidden layer of twice the output's width; no dropout before it, because a table may have few
+    features.
 
     Shape: features (N, in_features) -> (N, out_features).
     """
@@ -88,7 +88,7 @@ class FeatureNetwork(nn.Module):
         self.embedding = Embedding(width, out_features, dropout)
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Take over the mean and standard deviation of each feature, (in_features,) each."""
+        """Set the mean and standard deviation of each feature, (in_features,) each."""
         self.mean.copy_(mean)
         self.std.copy_(std)
 

@@ -36,7 +36,7 @@ class PointCloudNetwork(nn.Module):
         self.embedding = Embedding(channels[-1], out_features, dropout)
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Take over the mean and standard deviation of each coordinate, (D,) each."""
+        """Set the mean and standard deviation of each coordinate, (D,) each."""
         self.mean.copy_(mean)
         self.std.copy_(std)
 

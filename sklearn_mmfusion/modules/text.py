@@ -14,7 +14,7 @@ def bag(embedding: nn.EmbeddingBag, ids: Tensor, lengths: Tensor) -> Tensor:
 
 
 class TextNetwork(nn.Module):
-    """Mean embeddings of words and character n-grams beside a character convolution.
+    """Mean embeddings of words and character n-grams, and a character convolution.
 
     The bags follow Joulin et al. (2017, "Bag of tricks"), the convolution Zhang et al. (2015,
     "Character-level convolutional networks").

@@ -30,7 +30,7 @@ def read_recording(path, row):
     Returns
     -------
     samples : ndarray of shape (n_samples,)
-    sample_rate : int, or None where the file does not say
+    sample_rate : int, or None if the file does not state it
     """
     if not os.path.exists(path):
         raise FileNotFoundError(f"row {row}: there is no file {path!r}")
@@ -38,12 +38,12 @@ def read_recording(path, row):
         return (read_array(path), None) if file_kind(path) == "array" else read_audio(path)
     except ImportError:
         raise
-    except Exception as error:  # decoders raise what they like; the row is what matters
+    except Exception as error:  # of any type; the message must name the row
         raise ValueError(f"row {row}: cannot read {path!r}: {error}") from error
 
 
 def to_float(samples):
-    """Bring samples of any type to float32, whole numbers to [-1, 1) as wav files mean them.
+    """Bring samples of any type to float32, integers to [-1, 1) as in wav files.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
     """Turn waveforms into log-mel frames.
 
     Hann windows, power spectrum, triangular filters on Slaney's mel scale, natural logarithm.
-    By default the mean of each band over the recording is taken off: it carries the voice and
+    By default the mean of each band over the recording is subtracted: it carries the voice and
     the channel rather than the words.
 
     Parameters
@@ -165,7 +165,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Whole numbers are brought to [-1, 1) by their type's range. Power is floored at 1e-10
+    Integers are scaled to [-1, 1) by the range of their type. Power is floored at 1e-10
     before the logarithm. About 45 microseconds for one second at 8 kHz on one core.
 
     Examples
@@ -333,8 +333,9 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         n_fft, hop = self.n_fft_, self.hop_length_
         lengths = np.array([len(w) for w in waveforms])
         counts = 1 + lengths // hop
-        # Recordings stand in one line, each from a multiple of the step on and with silence on
-        # both sides, so that one strided view holds the windows of all, and a few between two.
+        # Recordings are laid end to end, each starting at a multiple of the step with silence on
+        # both sides, so that one strided view holds all windows, and a few that straddle two
+        # recordings.
         steps = -(-np.maximum((counts - 1) * hop + n_fft, n_fft // 2 + lengths) // hop)
         starts = np.cumsum(steps) - steps
         samples = np.zeros(int(steps.sum()) * hop + n_fft, dtype=np.float32)
@@ -350,7 +351,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         own = np.split(levels, np.cumsum(counts)[:-1])
         filters = self._filters()
         for level, start in zip(own, starts, strict=True):
-            # One product a recording: a larger one adds in another order, and a recording's
+            # One product per recording: a larger one adds in another order, and a recording's
             # frames would depend on its batch in the last bit.
             np.matmul(power[start : start + len(level)], filters, out=level)
         np.log(np.maximum(levels, 1e-10, out=levels), out=levels)
@@ -363,7 +364,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         return mel_filters(self.sample_rate_, self.n_fft_, self.n_mels, float(self.fmin), fmax)
 
     def _center(self, levels):
-        """Floor and center the levels of one recording in place, as asked."""
+        """Floor and center the levels of one recording in place."""
         if self.top_db is not None:
             floor = levels.max() - np.float32(self.top_db * np.log(10) / 10)
             np.maximum(levels, floor, out=levels)

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of features, over more rows than should be float64 at once."""
+"""Mean and standard deviation of features, over more rows than fit in memory as float64."""
 
 import numpy as np
 from scipy.sparse import issparse

@@ -25,10 +25,10 @@ _PLAIN_WORDS = re.compile(r"\w+").findall
 
 @cache
 def _patterns():
-    """What finds a character that `_PLAIN_WORDS` gets wrong, and what finds all words."""
+    """Patterns for characters that `_PLAIN_WORDS` splits wrongly, and for all words."""
     # Python's \w leaves out the combining vowel signs of Indic and other scripts, which would
     # cut their words apart; and Chinese and Japanese write no spaces, so that there every
-    # ideograph or kana is a token and n-grams make the words. Emoji say a lot in a short text.
+    # ideograph or kana is a token and n-grams make the words. Emoji carry meaning in a short text.
     marks = [c for c in map(chr, range(0x300, 0x1E94C)) if unicodedata.category(c)[0] == "M"]
     alone = f"{_ALONE}{_ALONE_BEYOND}"
     joining = re.escape(re.sub(f"[{alone}]", "", "".join(marks)))
@@ -40,7 +40,7 @@ def _patterns():
 
 
 def normalize_text(text, lowercase=True):
-    """Apply Unicode NFKC and, if asked, case folding.
+    """Apply Unicode NFKC and, optionally, case folding.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def normalize_text(text, lowercase=True):
 
 
 def split_words(text):
-    """Split text into words; each Chinese or Japanese character is a word of its own.
+    """Split text into words; each Chinese or Japanese character is one word.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def split_words(text):
 
 
 def clean_texts(texts, lowercase=True):
-    """Bring texts to words set apart by single spaces, as a `Tokenizer` counts them.
+    """Turn texts into words separated by single spaces, as `Tokenizer` counts them.
 
     Parameters
     ----------
@@ -92,12 +92,12 @@ class Tokenizer(TransformerMixin, BaseEstimator):
 
     `fit` learns which n-grams get an id of their own; all others share id 0. Text is brought to
     Unicode NFKC form and, by default, case-folded. Words are runs of letters, digits and
-    combining marks of any script; Chinese and Japanese characters are words of their own.
+    combining marks of any script; each Chinese or Japanese character is one word.
 
     Parameters
     ----------
     analyzer : {"word", "char"}, default="word"
-        N-grams of words, or of the characters of the words set apart by single spaces.
+        N-grams of words, or of the characters of the words separated by single spaces.
 
     ngram_range : tuple of (int, int), default=(1, 1)
         Shortest and longest n-gram.
@@ -117,7 +117,7 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         N-gram to id, from 1.
 
     n_tokens_ : int
-        Number of ids, the unknown bucket counted.
+        Number of ids, including the unknown bucket.
 
     n_features_in_ : int
         1 for a column of texts, else the number of columns of a numeric table.
@@ -129,7 +129,7 @@ class Tokenizer(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    About 5 microseconds a text of ten words; memory is the vocabulary.
+    About 5 microseconds per text of ten words; memory is the vocabulary.
 
     Examples
     --------
@@ -184,7 +184,7 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         texts : list of str
-            What `clean_texts` returns.
+            Output of `clean_texts`.
 
         Returns
         -------
@@ -204,7 +204,7 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X):
-        """Look texts up.
+        """Convert texts to token ids.
 
         Parameters
         ----------
@@ -238,12 +238,12 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         return self.look_up(clean_texts([text], self.lowercase))[0]
 
     def look_up(self, texts):
-        """Look clean texts up.
+        """Convert clean texts to token ids.
 
         Parameters
         ----------
         texts : list of str
-            What `clean_texts` returns.
+            Output of `clean_texts`.
 
         Returns
         -------
@@ -315,6 +315,6 @@ def as_texts(column):
 
 
 def _as_word(number):
-    # Letters in place of signs and point, where a number would be cut into several words.
+    # Letters replace signs and point, which would split a number into several words.
     digits = str(number) if isinstance(number, np.integer) else f"{number + 0.0:.6g}"
     return digits.translate({ord("-"): "m", ord("+"): "p", ord("."): "_"})

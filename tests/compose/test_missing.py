@@ -89,6 +89,8 @@ def test_gaps_of_a_table_are_refused_with_advice():
     fused = FusionTransformer(triples, missing="impute").fit(X)
     X.loc[4, "age"] = np.nan
     for call in (FusionTransformer(triples, missing="impute").fit, fused.transform):
-        with pytest.raises(ValueError, match="'table' contains NaN .* row 4. Impute the gaps") as e:
+        with pytest.raises(
+            ValueError, match="'table' contains NaN .* row 4. Impute the missing values"
+        ) as e:
             call(X)
         assert "Raised by missing='impute'" in e.value.__notes__[-1]

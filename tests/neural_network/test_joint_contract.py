@@ -109,7 +109,7 @@ def test_pretraining_depends_on_the_seed():
     [
         ({"encoder_lr": {"left": -1.0}}, "encoder_lr of 'left' is -1.0"),
         ({"encoder_lr": {"left": "x"}}, "encoder_lr of 'left' is 'x'"),
-        ({"fusion": "graph", "n_components": 6}, "n_components=6 is no multiple of num_heads=4"),
+        ({"fusion": "graph", "n_components": 6}, "n_components=6 is not a multiple of num_heads=4"),
         ({"fusion": "graph", "fusion_params": {"num_rounds": 0}}, "num_rounds is 0"),
     ],
 )

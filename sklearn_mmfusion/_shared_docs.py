@@ -201,7 +201,7 @@ The latter two act where the fusion projects the modalities into one space ("sum
         ),
         "memory": (
             "str, pathlib.Path, joblib.Memory or None",
-            "Where to keep what is computed before training, a folder or an object that has one: "
+            "Folder, or an object that has one, for results computed before training: "
             "prepared cells (token ids, log-mel frames), transformers fitted first and their "
             "features. Other candidates of a search read it from there, as "
             ":class:`FusionTransformer` describes, unless they set a parameter of that encoder. "

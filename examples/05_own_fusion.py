@@ -2,8 +2,9 @@
 
 Run: python examples/05_own_fusion.py
 
-A fusion is a torch module of two methods; the estimator does the rest: absent modalities, training,
-search, clones, pickles. Here each modality is an expert, and a gate that sees them all weighs them.
+A fusion is a torch module with two methods; the estimator does the rest: absent modalities,
+training, search, clones, pickles. Here each modality is an expert, and a gate that sees them all
+weighs them.
 """
 
 import warnings

@@ -13,7 +13,7 @@ class BlockImputer(BlockTransformer):
     """Predict absent blocks from those that are present, by ridge regression.
 
     In every row, the features of an absent block are the ridge regression on the features of all
-    blocks that the row has. The output holds the blocks side by side, as they came where present.
+    blocks that the row has. The output holds the blocks side by side, unchanged where present.
     Any pattern of presence works, including those not seen in `fit`; a row without any block gets
     the means. `FusionTransformer` does this before any fusion with ``missing="impute"``.
 

@@ -199,8 +199,8 @@ class GCCA(_CanonicalAnalysis):
 
     Finds the shared space that is best predicted from every block by linear regression (MAXVAR
     [1]_) and returns each block's prediction of it. Blocks lie in one space, so they can be
-    averaged over whatever is present, and a row that lacks a block has no part in what is learnt
-    from that block, where :class:`MCCA` counts it as the mean.
+    averaged over whatever is present, and a row that lacks a block is ignored when learning from
+    that block, whereas :class:`MCCA` counts it as the mean.
 
     Parameters
     ----------
@@ -248,8 +248,8 @@ class GCCA(_CanonicalAnalysis):
     its present rows, centered and shrunk, and ``K = sum K_m / M``, the shared space Y holds the top
     eigenvectors of ``sum K_m P_m K_m`` relative to K, ``Y' K Y`` being a multiple of the identity:
     rows count by how many of their blocks are present [2]_ [3]_. The variance of Y, so weighted, is
-    1; that of a block's projection is smaller, the less the block knows. A row with no block takes
-    no part, nor does a block without variance. No matrix of n_samples ** 2 is formed: the
+    1; that of a block's projection is smaller the less the block explains. A row with no block
+    takes no part, nor does a block without variance. No matrix of n_samples ** 2 is formed: the
     eigenvectors are singular vectors of the blocks' orthonormal bases side by side. Signs are
     fixed: the largest weight of every component is positive. Cost: O(n_samples * n_features ** 2)
     time, in float64.

@@ -194,11 +194,10 @@ audio  int16, 8 kHz, 0.125 to 0.3 s. The key pressed on a telephone with tone di
        a part of the recording, under noise and another key that leaks in from elsewhere. Each
        of 12 lines is detuned, dull and humming in its own way.
 
-`groups` is the line. Rows of lines 0 to 7 are in `train`, of lines 8 to 11 in `test`: the
-lines of the test rows are never heard in training. Only the handwriting is real; sound and
-spelling are generated from the digit, so modalities are independent given the class. The set
-shows that fusion works and tolerates absent modalities; it supports no claims about how modalities
-interact.
+`groups` is the line. Rows of lines 0 to 7 are in `train`, of lines 8 to 11 in `test`: the lines of
+the test rows do not occur in training. Only the handwriting is real; sound and spelling are
+generated from the digit, so modalities are independent given the class. The set shows that fusion
+works and tolerates absent modalities; it supports no claims about how modalities interact.
 """
 
 

@@ -113,7 +113,7 @@ class GridPool(nn.Module):
 def grid_cells(size: tuple[int, int], grid: tuple[int, int], device=None) -> Tensor:
     """Which pixels belong to each cell of a grid, 0 or 1: (cells, pixels), both row by row.
 
-    Cells overlap where the size is no multiple of the grid: cell i of g reaches from
+    Cells overlap where the size is not a multiple of the grid: cell i of g reaches from
     floor(i H / g) to ceil((i + 1) H / g).
     """
     axes = []

@@ -137,7 +137,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
 
     top_db : float, default=40.0
         Bands more than this far below the loudest one of the recording, in dB, are raised to
-        that level: what lies below is the room rather than the sound. None keeps all.
+        that level: levels below it are the room rather than the sound. None keeps all.
 
     remove_mean : bool, default=True
         Whether to subtract each recording's mean of each band.

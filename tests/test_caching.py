@@ -634,7 +634,7 @@ SCRIPT = """
 """
 
 
-@pytest.mark.parametrize("first", ["alone", "workers first"])
+@pytest.mark.parametrize("first", ["alone", pytest.param("workers first", marks=pytest.mark.slow)])
 def test_classes_and_functions_of_a_script_are_cached(tmp_path, script_environment, first):
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
     command = [sys.executable, "-W", "error", str(tmp_path / "script.py"), str(tmp_path)]

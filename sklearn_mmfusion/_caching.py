@@ -1,24 +1,24 @@
-"""`memory=`: fits and outputs of child estimators, kept between the candidates of a search.
+"""`memory=`: cache fits and outputs of child estimators between the candidates of a search.
 
-Compositions call their children through a `CachedChild`; nothing else knows of stores and keys.
-A fit and its output on the training rows are one entry of the store of a `joblib.Memory`; the
+Compositions call their children through a `CachedChild`; no other code uses stores and keys.
+A fit and its output on the training rows are one entry in the store of a `joblib.Memory`; the
 output of a fitted child for other rows is an entry under the key of its fit. A frozen child is
-never fitted, and what a frozen encoder computes is kept per cell.
+never fitted, and the outputs of a frozen encoder are stored per cell.
 
-A key holds
+A key contains
 
-- the child's class and parameters: a class or function of an installed library is known by the
-  library's version, of this package by a hash of all its source files, any other by its own source
-  text and that of its base classes. Code that it calls elsewhere is not seen: clear the folder when
-  that changes. Where the source cannot be read, nothing is cached, with a warning;
+- the child's class and parameters. A class or function of an installed library is identified by the
+  library's version, one of this package by a hash of all source files, any other by its source text
+  and that of its base classes. Functions that it calls elsewhere are not part of the key: clear the
+  folder when they change. If the source cannot be read, nothing is cached, with a warning;
 - the content of the data, target, weights and groups, and the index;
-- versions, settings, and where torch may be used its device kind, precision and threads.
+- versions, settings and, if torch may be used, its device type, precision and threads.
 
-Whoever can write to the folder can run code in every process that reads it: entries are pickles,
-as with any `joblib.Memory`. Checksums find damage, not malice.
+Anyone who can write to the folder can run code in every process that reads it: entries are pickles,
+as with any `joblib.Memory`. Checksums detect damage, not malice.
 
-(`Memory.cache` is not used: it clears all entries of a function whose source has changed, so that
-two checkouts would empty each other's folder.)
+`Memory.cache` is not used because it clears all entries of a function whose source has changed: two
+checkouts would clear each other's entries.
 """
 
 import copy
@@ -59,41 +59,41 @@ except ImportError:  # joblib before 1.6 brings its own
     from joblib.externals import cloudpickle
 try:
     import fcntl
-except ImportError:  # Windows: two processes may compute the same, and the result is right
+except ImportError:  # Windows: two processes may compute the same result twice
     fcntl = None
 
-MEMORY = [str, os.PathLike, joblib.Memory, None]  # types of the parameter
-FOLDER = "sklearn_mmfusion"  # of all entries, in the folder of the memory
-FORMAT = 4  # of keys and entries: those of another format are never found
+MEMORY = [str, os.PathLike, joblib.Memory, None]  # types of the parameter `memory`
+FOLDER = "sklearn_mmfusion"  # name of the folder of all entries, inside that of the memory
+FORMAT = 4  # of keys and entries; part of each key
 LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "skorch", "torch", "pillow", "soundfile")
 WITHOUT_TORCH = {"numpy", "scipy", "pandas", "sklearn", "joblib"} | sys.stdlib_module_names
 SCALARS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
-IGNORED_PARAMS = {"verbose", "n_jobs", "memory"}  # of library classes: they change no result
-WRAPPED = ("__func__", "fget", "fset", "fn")  # in class methods, properties, conditional methods
-STACKED = np.ndarray | pd.DataFrame | sparse.spmatrix | sparse.sparray  # outputs kept per cell
+IGNORED_PARAMS = {"verbose", "n_jobs", "memory"}  # of library classes: no effect
+WRAPPED = ("__func__", "fget", "fset", "fn")  # of class methods, properties and the like
+STACKED = np.ndarray | pd.DataFrame | sparse.spmatrix | sparse.sparray  # outputs stored per cell
 
 
 # ------------------------------------------------------------------------------ children
 
 
 class CachedChild:
-    """A child estimator, called through a store where there is one.
+    """A child estimator, called through a store if there is one.
 
     Parameters
     ----------
     estimator : estimator
         Fitted in place, or replaced by a stored fit.
     memory : joblib.Memory or None
-        As `open_memory` gives it; with None every call goes straight to the estimator.
+        As `open_memory` returns it; with None the estimator is called directly.
     label : str, default=None
-        Owner and modality, for warnings; None suppresses them.
+        Composition and modality, for warnings; None suppresses them.
     key : Key or None, default=None
-        Of the fit, where `estimator` is a fitted one.
+        Key of the fit, if `estimator` is fitted.
 
     Notes
     -----
-    Data are columns whose cells are not gathered (see `select_rows`). Functions given to `fit_by`
-    and `apply` are part of the key: module-level ones, partials, or instances of a dataclass.
+    Data are columns whose cells are not gathered (see `select_rows`). Functions passed to `fit_by`
+    and `apply` are part of the key: use module-level functions, partials or dataclass instances.
     """
 
     def __init__(self, estimator, memory, label=None, key=None):
@@ -101,7 +101,7 @@ class CachedChild:
         self.store = None if memory is None else Store(memory)
 
     def fit(self, data, y=None, params=None):
-        """Fit on some rows, with fit parameters."""
+        """Fit on the given rows, with fit parameters."""
         params = params or {}
         if self.store is None:
             self.estimator.fit(read(self.estimator, data), y, **params)
@@ -114,7 +114,7 @@ class CachedChild:
         Parameters
         ----------
         params : dict of {str: dict}
-            Of "fit_transform" where the estimator has such a method, else of "fit" and "transform".
+            Parameters of "fit_transform" if the estimator has it, else of "fit" and "transform".
         """
         params = params or {}
         if self.store is None:
@@ -131,9 +131,9 @@ class CachedChild:
         return self.apply(partial(_transform, params=params), data, by_cell=not params)
 
     def fit_by(self, function, data, *key_parts):
-        """Output of ``function(estimator, data)``, which fits the estimator on these rows.
+        """Return ``function(estimator, data)``, which fits the estimator on these rows.
 
-        Key parts replace the function in the key.
+        If there are `key_parts`, they replace the function in the key.
         """
         estimator, store = self.estimator, self.store
         if store is None or is_frozen(estimator):
@@ -145,7 +145,7 @@ class CachedChild:
             compute, params = partial(self._fit_now, function, data, self.label), self._ignored()
             learned, output = store.get(self.key.hex, compute, self.label)
             _set_params(learned, params)
-        if type(estimator) is Pipeline:  # its frozen steps are as they were
+        if type(estimator) is Pipeline:  # its frozen steps are unchanged
             n_kept = len(estimator.steps) - len(learned.steps)
             estimator.steps = [*estimator.steps[:n_kept], *learned.steps]
         else:
@@ -153,9 +153,9 @@ class CachedChild:
         return output
 
     def apply(self, function, data, by_cell=True):
-        """Output of ``function(estimator, data)``, which changes nothing in a fitted estimator.
+        """Return ``function(estimator, data)``, which does not change the fitted estimator.
 
-        `by_cell` states that the function computes each row by itself if the estimator does.
+        `by_cell` means that the function computes rows separately if the estimator does.
         """
         estimator, store = self.estimator, self.store
         if store is None:
@@ -184,7 +184,7 @@ class CachedChild:
         return output.set_axis(data.index) if isinstance(output, pd.DataFrame) else output
 
     def _fit_now(self, function, data, label):
-        """Fit; return what was fitted (a pipeline without its frozen steps) and the output."""
+        """Fit; return the fitted part (a pipeline without its frozen steps) and the output."""
         estimator, steps = self.estimator, steps_of(self.estimator)
         if n_frozen(estimator) or len(steps) == 1 or steps[0] in (None, "passthrough"):
             learned, features = self._behind_frozen(data, label)
@@ -196,7 +196,7 @@ class CachedChild:
             estimator.memory = memory
 
     def _behind_frozen(self, data, label):
-        """The steps of an estimator that follow its frozen ones, and the features they take."""
+        """Return the steps that follow the frozen ones, and their input."""
         estimator, frozen = self.estimator, n_frozen(self.estimator)
         if not frozen:
             return estimator, read(estimator, data)
@@ -204,12 +204,12 @@ class CachedChild:
         return estimator[frozen:], CachedChild(first, self.store.memory, label).transform(data)
 
     def _ignored(self):
-        """Parameters that no key holds, inside the estimator too."""
+        """Return the parameters that keys ignore, nested ones included."""
         get_params = getattr(self.estimator, "get_params", dict)
         return {n: v for n, v in get_params().items() if n.split("__")[-1] in IGNORED_PARAMS}
 
     def __getstate__(self):
-        # a pickle drops `memory` of fitted compositions: here it goes to a worker and back
+        # pickles of fitted compositions drop `memory`, which must survive the way to a worker
         return {**vars(self), "params": self._ignored()}
 
     def __setstate__(self, state):
@@ -219,9 +219,9 @@ class CachedChild:
 
 @contextmanager
 def log_elapsed(estimator_name, message, child):
-    """Print how long a "Fitting ..." took, as scikit-learn does; "Reading ..." of a cached fit.
+    """Print the time that "Fitting ..." took, as scikit-learn does; "Reading ..." if cached.
 
-    A `message` of None prints nothing; `child` is a `CachedChild`.
+    With `message=None` nothing is printed; `child` is a `CachedChild`.
     """
     start = default_timer()
     yield
@@ -254,12 +254,12 @@ def _set_params(estimator, params):
 
 
 class _FirstStep:
-    """Replaces a pipeline's `memory` in one fit: its first step goes through the store.
+    """Replace a pipeline's `memory` during one fit: its first step goes through the store.
 
-    The same first step before other settings of the later ones is then fitted once.
+    If only parameters of later steps differ, the first step is then fitted once.
     """
 
-    location = None  # the step itself is fitted, not a clone
+    location = None  # so that the pipeline fits the step itself, not a clone
 
     def __init__(self, memory, label):
         self.memory, self.label = memory, label
@@ -269,7 +269,7 @@ class _FirstStep:
             child, self.memory = CachedChild(step, self.memory, self.label), None
             if child.store is None:
                 return fit_one(step, X, y, **params)
-            key_parts = "step", y, params.get("params")  # the others are for progress
+            key_parts = "step", y, params.get("params")  # other parameters only print progress
             output = child.fit_by(lambda s, X: fit_one(s, X, y, **params)[0], X, *key_parts)
             return output, child.estimator
 
@@ -277,17 +277,17 @@ class _FirstStep:
 
 
 def _by_cell(cells, data, compute, store, key):
-    """Output for the digests `cells` of `data`, each computed once, whatever rows come together.
+    """Return the output for `data`, whose cells have the digests `cells`; compute each cell once.
 
-    What is missing is added as one entry, a shard, numbered after those before it, so that the
-    store's limits apply. Shards are read until all cells are found; a deleted one hides those
-    behind it until a call has filled its place. A cell's output is that of its first batch: for
-    networks equal within 1e-5 (relative) to that of another batch.
+    Missing outputs are added as one entry, a shard with the next number, so that the limits of the
+    store apply. Shards are read until all cells are found. A deleted shard hides the later ones
+    until a call writes it again. The output of a cell is that of its first batch; for networks, it
+    agrees within 1e-5 (relative) with that of any other batch.
     """
     cells = [cell.tobytes() for cell in cells]
     shards = _shards(store, key, set(cells))
     if set(cells).difference(*(shard for shard, _ in shards)):
-        with store.lock(key):  # while computing too: others may want the same cells
+        with store.lock(key):  # held while computing: other processes may need the same cells
             shards = _shards(store, key, set(cells))
             known = {cell for shard, _ in shards for cell in shard}
             new = {cell: row for row, cell in enumerate(cells) if cell not in known}
@@ -296,7 +296,7 @@ def _by_cell(cells, data, compute, store, key):
                 if not isinstance(made[1], STACKED) or made[1].shape[0] != len(new):
                     return compute(data)
                 kept = store.get(key_of("shard", key, len(shards)), lambda: made)
-                # where there are no locks, another process may have filled the place
+                # without locks, another process may have written this shard
                 shards += [made] if kept is made else [kept, made]
     store.n_read += 1
     rows = {cell: row for row, cell in enumerate(c for shard, _ in shards for c in shard)}
@@ -305,7 +305,7 @@ def _by_cell(cells, data, compute, store, key):
 
 
 def _shards(store, key, wanted):
-    """Pairs (cells, output) that are stored, until all wanted ones are found or none follows."""
+    """Read stored pairs (cells, output) until all wanted cells are found or none is left."""
     shards = []
     while wanted and (found := store.find(key_of("shard", key, len(shards)))):
         shards += found
@@ -325,7 +325,7 @@ def _stack(parts):
 
 
 def open_memory(memory):
-    """The `joblib.Memory` of a parameter ``memory``, None where nothing is stored."""
+    """Return the `joblib.Memory` of a parameter ``memory``, None if nothing is to be stored."""
     memory = os.fspath(memory) if isinstance(memory, os.PathLike) else memory
     if isinstance(memory, str) and (not memory or os.path.isfile(memory)):
         what = f"memory={memory!r} is {'a file' if memory else 'an empty name'}"
@@ -339,15 +339,15 @@ def open_memory(memory):
 
 
 class Store:
-    """Results by key, in the store of a `joblib.Memory`; counts those read and computed."""
+    """Results by key in the store of a `joblib.Memory`, with counts of reads and computations."""
 
     def __init__(self, memory):
         self.memory, self.n_read, self.n_computed = memory, 0, 0
 
     def get(self, key, compute, label=None):
-        """The stored result, or that of ``compute()``, which then is stored.
+        """Return the stored result, or compute and store it.
 
-        A stored result is read anew at every call. A damaged one is computed again.
+        Each call reads the result again. A damaged result is computed again.
         """
         found = self.find(key)
         if not found:
@@ -362,12 +362,12 @@ class Store:
         return found[0]
 
     def find(self, key):
-        """A list of the stored result; an empty one where there is none or it is damaged."""
+        """Return a list with the stored result, empty if there is none or it is damaged."""
         backend, place = self.memory.store_backend, [FOLDER, key]
         try:
             data = backend.load_item(place, verbose=0) if backend.contains_item(place) else b""
             return [pickle.loads(data[16:])] if data and data[:16] == blake(data[16:]) else []
-        except Exception:  # damaged bytes raise anything
+        except Exception:  # damaged bytes can raise any error
             return []
 
     def _write(self, key, result, label):
@@ -381,16 +381,16 @@ class Store:
         backend.clear_item(place)  # a damaged one
         try:
             backend.dump_item(place, blake(data) + data, verbose=0)
-        finally:  # on a full disk it only warns, and leaves the file it could not complete
+        finally:  # on a full disk, joblib only warns and leaves an incomplete file
             if not backend.contains_item(place):
                 backend.clear_item(place)
 
     @contextmanager
     def lock(self, key):
-        """Let no other process or thread into a block of the same key.
+        """Keep other processes and threads out of a block with the same key.
 
-        Where the store is no folder, or its file system has no locks, all are let in: they may
-        compute the same twice.
+        If the store is not a folder, or its file system has no locks, there is no lock: two
+        processes may compute the same result.
         """
         location = getattr(self.memory.store_backend, "location", None)
         is_folder = fcntl is not None and isinstance(location, str | os.PathLike)
@@ -400,13 +400,13 @@ class Store:
             yield
         finally:
             if file:
-                path.unlink(missing_ok=True)  # before it is let go: who waits looks again
+                path.unlink(missing_ok=True)  # before unlocking: waiting processes then look again
                 fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may hold it open
                 file.close()
 
 
 def _open_locked(path):
-    """A locked file, made for it; None where that is impossible."""
+    """Create and lock a file; return None if that is impossible."""
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -415,7 +415,7 @@ def _open_locked(path):
             if os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 stack.pop_all()
                 return file
-        except FileNotFoundError:  # its last owner has removed it
+        except FileNotFoundError:  # the last holder has removed it
             pass
         except OSError:
             return None
@@ -423,10 +423,10 @@ def _open_locked(path):
 
 
 class _Pickler(cloudpickle.CloudPickler):
-    """Stores what a script or notebook defines with its code: workers cannot import it.
+    """Pickle definitions of a script or notebook with their code: workers cannot import them.
 
-    Where a class or function of that name and source is defined, it is taken: what is loaded by
-    value is another class than the script's, and cannot be pickled.
+    When loading, a class or function with the same name and source in the script is preferred: one
+    loaded by value would differ from the script's, and could not be pickled.
     """
 
     def reducer_override(self, obj):
@@ -444,7 +444,7 @@ def _from_main(name, source, by_value):
 
 
 class NoKeyError(Exception):
-    """An object has no key; ``path`` leads to the attribute at fault."""
+    """An object has no key; ``path`` is that of the attribute at fault."""
 
     def __init__(self, reason, path=""):
         super().__init__(reason)
@@ -452,15 +452,15 @@ class NoKeyError(Exception):
 
 
 class Key(NamedTuple):
-    """Key of a result, with what it takes to derive another from it."""
+    """Key of a result, with the information needed to derive other keys from it."""
 
     hex: str
-    devices: tuple  # of torch; empty where nothing may use it
-    roots: tuple  # of relative paths, for each encoder inside that reads texts as paths
+    devices: tuple  # torch device types; empty if nothing may use torch
+    roots: tuple  # folders of relative paths, one per encoder that reads texts as paths
 
     @classmethod
     def of(cls, estimator):
-        """Key of an estimator by its parameters, of a frozen one by all it has learned."""
+        """Return the key of an estimator: its parameters, and its learned state if frozen."""
         walk = _Walk()
         digest = walk.digest(estimator).hex()
         devices = sorted(walk.devices) if walk.modules - WITHOUT_TORCH else ()
@@ -468,24 +468,25 @@ class Key(NamedTuple):
 
 
 def key_of(*objects):
-    """32 hexadecimal digits: equal content, equal key, in every process.
+    """Return 32 hexadecimal digits that are equal in every process if the content is.
 
-    Objects are walked by value: whether two attributes are the same object or equal ones changes a
-    pickle, and must not change a key.
+    Objects are compared by value. A pickle depends on whether two attributes are identical or only
+    equal; a key must not.
 
     Raises
     ------
     NoKeyError
-        If something in them cannot be distinguished from another, such as a lambda or an open file,
-        or a `random_state` is no integer: then every fit is meant to be another one.
+        If an object cannot be identified, such as a lambda or an open file, or if a `random_state`
+        is not an integer: every fit is then meant to differ.
     """
     return _Walk().digest(objects).hex()
 
 
 def _key(label, estimator, data, *parts):
-    """`Key` of an estimator's output for some data; None where there is none.
+    """Return the `Key` of an estimator's output for some data, None if there is none.
 
-    With a warning if there is a `label`, which says whose. A `Key` will do for an estimator.
+    `estimator` may also be a `Key`. With a `label`, a missing key causes a warning that begins
+    with it.
     """
     try:
         key = estimator if isinstance(estimator, Key) else Key.of(estimator)
@@ -499,15 +500,15 @@ def _key(label, estimator, data, *parts):
 
 
 class _Walk:
-    """One walk through objects."""
+    """A walk through nested objects, which computes their digest."""
 
     def __init__(self):
-        self.open = set()  # ids of what is being walked, to notice rings
+        self.open = set()  # ids of the objects being walked, to detect cycles
         self.frozen = False
-        self.modules, self.devices, self.roots = set(), set(), []  # that were met
+        self.modules, self.devices, self.roots = set(), set(), []  # found on the walk
 
     def digest(self, obj, place=""):
-        """16 bytes of anything. Errors name its place."""
+        """Return a 16-byte digest of any object. Errors name its place."""
         if type(obj) in SCALARS:
             return blake(type(obj).__name__, repr(obj))
         if id(obj) in self.open:
@@ -532,7 +533,7 @@ class _Walk:
             if all(type(item) in SCALARS for item in obj):
                 return blake(kind, repr(obj))
             return blake(kind, *(self.digest(item, f"[{i}]") for i, item in enumerate(obj)))
-        if type(obj) is dict:  # in its order, which a function may depend on
+        if type(obj) is dict:  # in its order, on which a function may depend
             return blake(kind, *(self.digest(k) + self.digest(v, str(k)) for k, v in obj.items()))
         if isinstance(obj, set | frozenset):
             return blake(kind, *sorted(map(self.digest, obj)))
@@ -548,19 +549,19 @@ class _Walk:
         return self.instance(obj)
 
     def array(self, array):
-        if type(array) not in (np.ndarray, np.memmap):  # there may be more to it
+        if type(array) not in (np.ndarray, np.memmap):  # subclasses may hold more state
             raise NoKeyError(f"has no key: {type(array).__name__} is not a plain array")
         head = repr(array.dtype), repr(array.shape)
-        if array.dtype.hasobject or array.dtype.names:  # between fields there are chance bytes
+        if array.dtype.hasobject or array.dtype.names:  # padding between fields is random
             return blake("cells", *head, self.digest(array.ravel().tolist()))
         flat = np.ascontiguousarray(array).reshape(-1)
         return blake("array", *head, flat.view(np.uint8) if flat.size else b"")
 
     def instance(self, obj):
-        """Any object by what pickle would keep of it."""
+        """Return the digest of any object, from the state that pickle would store."""
         if isinstance(obj, FrozenEstimator) and not self.frozen:
             walk = copy.copy(self)
-            walk.frozen = True  # no longer fitted: its seeds do not matter
+            walk.frozen = True  # it is not refitted, so its seeds do not matter
             return walk.instance(obj)
         reduce = copyreg.dispatch_table.get(type(obj))
         reduced = obj.__reduce_ex__(4) if reduce is None else reduce(obj)
@@ -571,7 +572,7 @@ class _Walk:
         return blake("object", *map(self.digest, (type(obj), *parts)), self.state(obj, state))
 
     def module_of(self, obj, name):
-        """Where a global is that pickle knows by name: a builtin, `pandas.NA`, a dtype, a ufunc."""
+        """Return module and version of a global that pickle stores by name, as `pandas.NA`."""
         own = getattr(obj, "__module__", None) or "torch._VF"
         for module in (own, type(obj).__module__, "numpy", "scipy.special"):
             if getattr(sys.modules.get(module), name, None) is obj:
@@ -583,7 +584,7 @@ class _Walk:
         if type(state) is not dict:
             return self.digest(state)
         if "accelerator" in (getattr(obj, "net_params", None) or ()):
-            # one of the processes that train together must not wait for another's fit
+            # processes that train together must not wait for each other's fits
             raise NoKeyError("is trained by several processes", "net_params[accelerator]")
         if getattr(getattr(obj, "_reads", None), "files", None) is not None:
             self.roots.append(getattr(obj, "root", None))
@@ -594,15 +595,15 @@ class _Walk:
         if not (is_seeded or is_split or self.frozen):
             raise NoKeyError("has no seed. Set it, there or in the composition", "random_state")
         if version_of(type(obj).__module__) is not None:
-            # a forest's `estimator` is no parameter, and has no seed of its own
+            # a forest's `estimator` is not a parameter, and has no seed
             params = obj.get_params(deep=False) if hasattr(obj, "get_params") else ("estimator",)
-            # a record of training, seconds included; the owner of a metadata request
+            # history_ contains run times; owner is that of a metadata request
             ignored = IGNORED_PARAMS | {"history_", "owner"} | ({"estimator"} - set(params))
             state = {name: value for name, value in state.items() if name not in ignored}
         return self.digest({str(name): state[name] for name in sorted(state, key=str)})
 
     def code(self, obj):
-        """A class or function: by name, and by version or source."""
+        """Return the digest of a class or function: its name, and its version or source."""
         bases = obj.__mro__ if isinstance(obj, type) else [obj]
         self.modules |= {base.__module__.partition(".")[0] for base in bases}
         if "<" in obj.__qualname__:
@@ -617,7 +618,7 @@ class _Walk:
 
 @cache
 def version_of(module):
-    """Version of the library that a module belongs to, None of a user's module."""
+    """Return the version of the library of a module, None for a user's module."""
     top = module.partition(".")[0]
     if top == __name__.partition(".")[0]:
         return package_hash()
@@ -631,7 +632,7 @@ def version_of(module):
 
 @cache
 def package_hash():
-    """Hash of all source files of the package."""
+    """Return a hash of all source files of the package."""
     files = sorted(package_sources().items())
     if not files:
         raise NoKeyError("has no key: the package's source files cannot be read", "[0]")
@@ -639,24 +640,24 @@ def package_hash():
 
 
 def package_sources():
-    """{relative path: bytes} of the package's source files."""
+    """Return {relative path: bytes} of the package's source files."""
     root = Path(__file__).parent
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.py")}
 
 
 @lru_cache(maxsize=256)
 def source_of(obj):
-    """Source of a class or function, read once per process, as near to its import as can be.
+    """Return the source of a class or function; read once, as soon after its import as possible.
 
     Raises
     ------
     NoKeyError
-        If it cannot be read: written in C, or typed into a shell.
+        If it cannot be read, as in C extensions or interactive shells.
     """
     try:
         if not isinstance(obj, type) or obj.__module__ != "__main__":
             return inspect.getsource(obj)
-        # a worker or notebook does not find the class statement of a script, only its methods
+        # workers and notebooks cannot find the class statement of a script, only its methods
         texts = []
         for name, member in sorted(vars(obj).items()):
             inner = [member, *(getattr(member, part, None) for part in WRAPPED)]
@@ -671,10 +672,10 @@ def source_of(obj):
 
 
 def environment(key):
-    """What results depend on besides data and estimator: versions, settings, device, threads.
+    """List what else results depend on: versions, settings, device, threads.
 
-    Of torch only if something inside may use it: whether it is loaded differs between processes.
-    CUDA is left alone unless it is used: nothing but the device "auto" looks for a GPU.
+    torch is included only if something may use it, since whether it is loaded differs between
+    processes. CUDA is not initialized unless used: only the device "auto" looks for a GPU.
     """
     parts = [FORMAT, package_hash(), sys.version, *map(_installed, LIBRARIES)]
     parts += [repr(sorted(get_config().items()))]
@@ -694,7 +695,7 @@ def environment(key):
 def _installed(library):
     try:
         return metadata.version(library)
-    except metadata.PackageNotFoundError:  # an extra that is not installed
+    except metadata.PackageNotFoundError:  # an optional dependency that is not installed
         return None
 
 
@@ -702,7 +703,7 @@ def _installed(library):
 
 
 def _column(array):
-    """A column of pandas."""
+    """Return the content of a pandas column."""
     if isinstance(array, RowViewArray):
         return array.content_key()
     if isinstance(array.dtype, np.dtype):
@@ -710,7 +711,7 @@ def _column(array):
     return array.dtype, np.asarray(array, dtype=object)
 
 
-# What decides about equality, of objects that pickle in more ways than one.
+# The parts that decide equality, for objects with more than one possible pickle.
 CONVERSIONS = [
     (pd.Series, lambda series: (series.name, series.attrs, series.index, series.array)),
     (pd.DataFrame, lambda f: (f.columns, f.attrs, f.index, [c.array for _, c in f.items()])),

@@ -1,4 +1,4 @@
-"""Columns of X: selected by a triple, located again at predict, their present rows taken."""
+"""Select the columns of X for each triple, find them again at predict, take present rows."""
 
 from dataclasses import dataclass
 from numbers import Integral
@@ -16,10 +16,16 @@ from sklearn_mmfusion.containers.conversion import as_table
 class Selection:
     """The columns of one triple, resolved against the training X.
 
-    `column` is the triple's own selection (the result of a callable instead of the callable),
-    `positions` index the training columns, `labels` name them for messages, `single` means that
-    the selection is one column, whose absent rows make the modality absent, and `as_series` that
-    it is kept a column of cells, as encoders read it: objects that are no cells then raise.
+    Attributes
+    ----------
+    column : object
+        Selection of the triple; if that is a callable, its result.
+    positions, labels : tuple
+        Positions of the training columns, and their names for messages.
+    single : bool
+        Whether the selection is a single column, whose absent rows make the modality absent.
+    as_series : bool
+        Whether it stays a column of cells, as encoders need. Objects that are not cells then raise.
     """
 
     name: str
@@ -30,7 +36,7 @@ class Selection:
     as_series: bool = False
 
     def describe(self):
-        """The columns by name, for messages."""
+        """Return the names of the columns, for messages."""
         unit = "column" if self.single else "columns"
         return f"{unit} {', '.join(repr(label) for label in self.labels[:5])}"
 
@@ -39,12 +45,12 @@ class Selection:
 
 
 def column_names(X):
-    """Names of the columns of X as an object array, or None where they are not strings."""
+    """Return the column names of X as an object array, or None if they are not strings."""
     return _get_feature_names(X)
 
 
 def remember_columns(estimator, table):
-    """Set ``n_features_in_`` and, where all columns have names, ``feature_names_in_``.
+    """Set ``n_features_in_`` and, if all columns have names, ``feature_names_in_``.
 
     Returns
     -------
@@ -59,7 +65,7 @@ def remember_columns(estimator, table):
 
 
 def resolve(triple, X, names, estimator_name, *, as_series=False):
-    """The `Selection` a triple makes among the columns of X (a table of `as_table`)."""
+    """Return the `Selection` of a triple in X, a table made by `as_table`."""
     name, _, column = triple
     if callable(column):
         column = column(X)
@@ -68,13 +74,13 @@ def resolve(triple, X, names, estimator_name, *, as_series=False):
     except (ValueError, TypeError) as error:
         raise type(error)(f"{estimator_name}: modality {name!r}: {error}") from None
     if as_series and len(positions) == 1 and not _is_numeric(X, positions[0]):
-        single = True  # ["photo"], as a column selector gives it, is that modality
+        single = True  # ["photo"], as column selectors return it, means "photo"
     labels = tuple(positions if names is None else names[positions])
     return Selection(name, column, tuple(positions), labels, single, as_series)
 
 
 def select_for_fit(table, selections, estimator_name):
-    """What `select_rows` returns for each selection of the training table, which all need rows.
+    """Apply `select_rows` to each selection of the training table.
 
     Raises
     ------
@@ -98,7 +104,7 @@ def _is_numeric(X, position):
 
 
 def _positions(column, names, n_columns):
-    """Positions of the columns of a selection, and whether it is a single column."""
+    """Return the positions of a selection, and whether it is a single column."""
     if isinstance(column, (str, Integral)) and not isinstance(column, (bool, np.bool_)):
         return [_position(column, names, n_columns)], True
     if isinstance(column, slice):
@@ -108,7 +114,7 @@ def _positions(column, names, n_columns):
     except TypeError:
         raise TypeError(
             f"column is {column!r}; expected a string, an integer, a list of either, a slice, a "
-            "boolean mask or a callable giving one of these."
+            "boolean mask or a callable that returns one of these."
         ) from None
     if keys and all(isinstance(key, (bool, np.bool_)) for key in keys):
         if len(keys) != n_columns:
@@ -148,9 +154,9 @@ def _slice_positions(column, names, n_columns):
 
 
 def select_for_predict(estimator, X, selections):
-    """What `select_rows` returns for each selection of X, located by a fitted estimator.
+    """Apply `select_rows` to each selection of X, for a fitted estimator.
 
-    Columns that were there in `fit` and are absent now count as absent in all rows, with a warning.
+    Columns seen in `fit` that X lacks count as absent in all rows, with a warning.
     """
     estimator_name = type(estimator).__name__
     names_in = getattr(estimator, "feature_names_in_", None)
@@ -160,15 +166,16 @@ def select_for_predict(estimator, X, selections):
 
 
 def locate(X, names_in, n_features_in, estimator_name):
-    """X as the table the estimator was fitted on, and where each training column is in it.
+    """Match X to the training columns of an estimator.
 
-    Names decide when both have them, in any order and among any others; positions otherwise, and
-    then the number of columns must be the same, and scikit-learn's warning is given.
+    If both have names, columns are found by name, in any order and among others. Otherwise they are
+    found by position: the number of columns must then be the same, and a warning (scikit-learn's)
+    is issued if only one of the two has names.
 
     Returns
     -------
     table : DataFrame or ndarray
-        X, with names or without as in training, so that no transformer repeats the warning.
+        X, with or without names as in training, so that no transformer repeats the warning.
     where : ndarray of shape (n_features_in,), dtype=int64
         Position of each training column in the table, -1 for an absent one.
     """
@@ -194,9 +201,9 @@ def locate(X, names_in, n_features_in, estimator_name):
 
 
 def warn_absent_columns(selections, where, estimator_name):
-    """Warn of columns that were there in `fit` and are absent now.
+    """Warn about columns seen in `fit` that X lacks.
 
-    That may be intended or a misspelling: the result does not show which.
+    This may be intended or a misspelling, which the result does not show.
     """
     absent = {
         selection.name: [
@@ -209,25 +216,25 @@ def warn_absent_columns(selections, where, estimator_name):
     absent = {name: labels for name, labels in absent.items() if labels}
     if absent:
         warn(
-            f"{estimator_name}: X lacks columns seen in fit, all their rows count as absent, "
-            f"in a table of several columns as NaN (modality: columns): {absent}."
+            f"{estimator_name}: X lacks columns seen in fit (modality: columns): {absent}. All "
+            "their rows count as absent, or as NaN in a table of several columns."
         )
 
 
 def warn_empty_rows(present, estimator_name, consequence):
-    """Warn of rows in which no modality is present.
+    """Warn about rows in which no modality is present.
 
     Parameters
     ----------
     present : array-like of shape (n_modalities, n_samples), dtype=bool
     estimator_name : str
     consequence : str
-        What becomes of these rows, to complete the message.
+        What happens to these rows, to complete the message.
 
     Returns
     -------
     empty : ndarray of shape (n_samples,), dtype=bool
-        Which rows those are.
+        Mask of these rows.
     """
     empty = ~np.any(present, axis=0)
     if empty.any():
@@ -242,22 +249,22 @@ def warn_empty_rows(present, estimator_name, consequence):
 
 
 def select_rows(X, selection, where=None):
-    """The data of one selection, and which rows are present.
+    """Take the data of one selection, and find its present rows.
 
     Parameters
     ----------
     X : DataFrame or ndarray
         A table made by `as_table`.
     selection : Selection
-        What to take.
+        Columns to take.
     where : ndarray of int, default=None
-        As `locate` returns it; None for the training X itself.
+        As `locate` returns it; None for the training X.
 
     Returns
     -------
     data : DataFrame, Series, ndarray or None
-        The **present rows** of a single column, a Series whose cells are not copied (see
-        `gathered`), all rows of a list of columns, None if nothing is present.
+        The **present rows** of a single column, as a Series whose cells are not copied (see
+        `gathered`); all rows of a list of columns; None if nothing is present.
     present : ndarray of shape (n_samples,), dtype=bool
         Rows of X that `data` holds.
     """
@@ -278,7 +285,7 @@ def select_rows(X, selection, where=None):
 
 
 def gathered(data):
-    """A column of present cells of one shape as an ndarray; anything else as it is."""
+    """Convert a column of present cells of one shape to an ndarray; return others unchanged."""
     is_tensors = isinstance(data, pd.Series) and isinstance(data.array, TensorArray)
     return data.array.gather() if is_tensors and not data.dtype.is_ragged else data
 
@@ -292,7 +299,7 @@ def _take_columns(X, positions, labels):
 
 
 def _take_column(X, position, selection):
-    """One column as a Series, its objects converted to an array of cells where they can be."""
+    """Return one column as a Series, with objects converted to cells if possible."""
     label = selection.labels[0]
     if isinstance(X, pd.DataFrame):
         column = X.iloc[:, position]

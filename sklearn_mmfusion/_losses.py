@@ -1,4 +1,4 @@
-"""The losses networks are trained with: the one table of them."""
+"""Table of the losses for training networks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from sklearn_mmfusion.modules.objectives import EvidentialLoss
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss: its criterion, the kinds of target it suits, and how outputs are decoded.
+    """A loss: its criterion, the kinds of target it suits, and the decoding of outputs.
 
     ``activation`` turns outputs of shape (n, n_outputs), float64, into probabilities or numbers;
     ``nonlinearity`` does the same to tensors, for the scoring callbacks of skorch.
@@ -35,13 +35,13 @@ class Loss:
 
 
 def softmax(outputs):
-    """Probabilities of classes; scipy's softmax takes as long as a layer does for one row."""
+    """Class probabilities. For one row, scipy's softmax would take as long as a layer."""
     exp = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     return exp / exp.sum(axis=1, keepdims=True)
 
 
 def evidence_of(outputs):
-    """Evidence for each class, from outputs trained with the evidential loss: their softplus."""
+    """Evidence for each class: softplus of outputs trained with the evidential loss."""
     return -log_expit(-np.asarray(outputs, dtype=np.float64))
 
 
@@ -71,17 +71,17 @@ LOSSES = {
 
 
 def losses_for(*kinds):
-    """Names of the losses that suit any of these kinds of target, the default first."""
+    """Return the names of losses that suit any of these kinds of target, default first."""
     return [name for name, loss in LOSSES.items() if set(kinds) & set(loss.kinds)]
 
 
 def resolve_loss(loss, kind, estimator_name):
-    """Name of the loss for a kind of target, where ``loss`` is a name or "auto".
+    """Return the name of the loss for a kind of target; ``loss`` is a name or "auto".
 
     Raises
     ------
     ValueError
-        Where the loss does not suit the target. Several targets take "auto" only.
+        If the loss does not suit the target. Several targets accept "auto" only.
     """
     if kind == MULTITASK:
         if loss != "auto":
@@ -100,7 +100,7 @@ def resolve_loss(loss, kind, estimator_name):
 
 
 def criterion_for(loss, label_smoothing=0.0):
-    """Class and arguments of a loss that returns one value per row (or per output of a row)."""
+    """Return class and arguments of a loss with one value per row (or per output of a row)."""
     options = {"reduction": "none"}
     if LOSSES[loss].smooths_labels:
         options["label_smoothing"] = label_smoothing

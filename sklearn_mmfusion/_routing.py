@@ -1,4 +1,4 @@
-"""Fit parameters for the children of a composition, with metadata routing or without."""
+"""Route fit parameters to the children of a composition, with or without metadata routing."""
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
@@ -18,14 +18,14 @@ from sklearn_mmfusion._sklearn import (
 
 
 def route_params(composition, children, params, caller="fit"):
-    """Fit parameters for each child by method, as scikit-learn's `process_routing` gives them.
+    """Return fit parameters by child and method, like scikit-learn's `process_routing`.
 
     Parameters
     ----------
     composition : estimator
-        Asks for the routing; names itself in messages.
+        Estimator whose parameters are routed; messages name it.
     children : dict of {str: estimator}
-        Who may take `sample_weight` and `groups` where metadata routing is disabled.
+        Children that may take `sample_weight` and `groups` if metadata routing is disabled.
     params : dict
         As passed to the method `caller`; None counts as not passed.
     caller : str, default="fit"
@@ -47,7 +47,7 @@ def route_params(composition, children, params, caller="fit"):
 
 
 def transformer_mapping(transformer, callers):
-    """Which methods of a child transformer the fitting methods `callers` of its owner call."""
+    """Map the fitting methods `callers` of a composition to methods of its child transformer."""
     one_pass = hasattr(transformer, "fit_transform")
     mapping = MethodMapping()
     for caller in callers:
@@ -57,9 +57,9 @@ def transformer_mapping(transformer, callers):
 
 
 def accepted_fit_params(estimator, params):
-    """Those of `params` that the `fit` of an estimator takes, under the names it takes them by.
+    """Return the `params` that the `fit` of an estimator accepts, under the names it expects.
 
-    Used without metadata routing. A Pipeline gets ``step__parameter`` for each of its steps.
+    Used without metadata routing. The names for a Pipeline are ``step__parameter``.
     """
     if isinstance(estimator, Pipeline):
         return {
@@ -78,14 +78,14 @@ def accepted_fit_params(estimator, params):
 
 
 def take_rows(values, present):
-    """Rows of y (or None) that are present."""
+    """Return the present rows of y (or None)."""
     if values is None or present.all():
         return values
     return _safe_indexing(values, np.flatnonzero(present))
 
 
 def take_params(params, present):
-    """Fit parameters with those of one value per row restricted to the present rows."""
+    """Restrict fit parameters with one value per row to the present rows."""
     for name, value in params.items():
         if name in ("sample_weight", "groups") and np.ndim(value) and len(value) != len(present):
             raise ValueError(

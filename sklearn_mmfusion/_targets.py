@@ -1,4 +1,4 @@
-"""Targets as networks see them: one, or several named ones of mixed kinds."""
+"""Encode targets for networks: a single one, or several named ones of mixed kinds."""
 
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -28,7 +28,7 @@ from sklearn_mmfusion._validation import (
 
 @dataclass
 class Target:
-    """A target as networks see it.
+    """A target, encoded for a network.
 
     ``values`` holds class codes (n,) int64, indicators (n, k) float32, or standardized numbers
     (n, k) float32; ``classes`` the labels; ``mean`` and ``scale`` undo the standardization.
@@ -42,13 +42,13 @@ class Target:
     scale: np.ndarray | None = None
 
     def decode(self, outputs, loss):
-        """Probabilities, or numbers in the units of y, from the outputs of a network.
+        """Convert the outputs of a network to probabilities, or to numbers in the units of y.
 
         Parameters
         ----------
         outputs : ndarray of shape (n_samples, n_outputs)
         loss : str
-            Key of `_losses.LOSSES`: the loss that the network was trained with.
+            Loss that the network was trained with, a key of `_losses.LOSSES`.
 
         Returns
         -------
@@ -59,7 +59,7 @@ class Target:
 
 
 def encode_target(y, n_samples, *, estimator_name, target_type="auto", rows=slice(None)):
-    """Check ``y`` and turn it into what a network is trained on.
+    """Check ``y`` and encode it for the training of a network.
 
     Parameters
     ----------
@@ -69,9 +69,9 @@ def encode_target(y, n_samples, *, estimator_name, target_type="auto", rows=slic
     estimator_name : str
         For messages.
     target_type : str, default="auto"
-        One of ``TARGET_TYPES``, or "auto" to ask scikit-learn's ``type_of_target``.
+        One of ``TARGET_TYPES``, or "auto" to use scikit-learn's ``type_of_target``.
     rows : index, default=slice(None)
-        Rows whose mean and standard deviation numbers are standardized with.
+        Rows from which the mean and standard deviation are computed to standardize numbers.
 
     Returns
     -------
@@ -80,14 +80,14 @@ def encode_target(y, n_samples, *, estimator_name, target_type="auto", rows=slic
     Raises
     ------
     ValueError
-        Where y is None, of another length, not finite, of one class only, or of another type.
+        If y is None, has another length, one class only or another type, or is not finite.
     """
     y = check_y(y, n_samples, estimator_name=estimator_name)
     kind = type_of_target(y, input_name="y") if target_type == "auto" else target_type
     if kind not in TARGET_TYPES:
         raise ValueError(
             f"{estimator_name}: Unknown label type: {kind!r}. Expected y of one of {TARGET_TYPES}; "
-            "target_type= says which, where whole numbers are no classes."
+            "Set target_type='continuous' if whole numbers are not classes."
         )
     return (
         _encode_numbers(y, kind, rows)
@@ -111,7 +111,7 @@ def _encode_labels(y, kind, estimator_name):
     if classes.dtype.kind in "iuf" and len(classes) > max(20, len(y) / 5):
         warn(
             f"{estimator_name}: y holds {len(classes)} different whole numbers in {len(y)} rows "
-            "and is read as so many classes. For a regression, use a regressor or, in an encoder, "
+            "and each is treated as a class. For a regression, use a regressor or, in an encoder, "
             "set target_type='continuous'."
         )
     return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
@@ -128,11 +128,11 @@ def _encode_numbers(y, kind, rows):
 
 @dataclass
 class MultiTarget:
-    """Several targets as one network sees them.
+    """Several targets, encoded for one network.
 
-    ``values`` (n, n_columns) float32 holds for each its code of the class or its standardized
-    number, NaN where it is not known; ``targets`` by name undo that; ``known`` is the share of
-    rows in which each is; ``outputs`` are the slices of the network's output.
+    ``values`` (n, n_columns) float32 holds class codes or standardized numbers, NaN where a target
+    is unknown; ``targets`` by name decode them; ``known`` is the share of rows in which each target
+    is known; ``outputs`` are the slices of the network's output.
     """
 
     kind: str
@@ -153,12 +153,12 @@ class MultiTarget:
 
 
 def each_target(target):
-    """The single targets that a target consists of."""
+    """Return the single targets that a target consists of."""
     return list(target.targets.values()) if target.kind == MULTITASK else [target]
 
 
 def loss_of(target):
-    """Name of the loss that one of several targets has."""
+    """Return the name of the loss of one of several targets."""
     return losses_for(target.kind)[0]
 
 
@@ -168,7 +168,7 @@ def is_number(target):
 
 
 def decode(target, outputs, loss):
-    """What outputs (n_samples, n_outputs) say of each target: a list of (n_samples, k) arrays."""
+    """Decode outputs (n_samples, n_outputs) to a list of one (n_samples, k) array per target."""
     if target.kind != MULTITASK:
         return [target.decode(outputs, loss)]
     return [
@@ -178,7 +178,7 @@ def decode(target, outputs, loss):
 
 
 def priors(target, weight):
-    """What is known of each target where nothing else is: shares of classes, means of numbers."""
+    """Return the prior of each target: shares of classes or means of numbers."""
     found = []
     for t, single in enumerate(each_target(target)):
         values = target.values[:, [t]] if target.kind == MULTITASK else target.values
@@ -196,7 +196,7 @@ def priors(target, weight):
 
 
 def label(single, decoded):
-    """Labels or numbers of one target, of which `decoded` holds probabilities or numbers."""
+    """Convert decoded probabilities or numbers of one target to labels or numbers."""
     if is_number(single):
         return decoded[:, 0] if single.kind == CONTINUOUS else decoded
     if single.kind == MULTILABEL:
@@ -205,11 +205,11 @@ def label(single, decoded):
 
 
 def as_targets(y, whole_numbers_are_classes, named):
-    """`y` as a frame of several named targets, or None where it is one target.
+    """Return `y` as a frame of several named targets, or None if it is a single target.
 
-    A frame of two columns or more holds several, whatever is in it, so that folds agree; so does
-    one of a single column whose kind is given by name (`named`). An array does whose columns are
-    neither an indicator nor all numbers.
+    A frame of two or more columns always holds several targets, so that folds agree; so does a
+    frame of one column whose kind is given by name (`named`). An array holds several targets if its
+    columns are neither an indicator nor all numbers.
     """
     if hasattr(y, "to_pandas") and hasattr(y, "columns"):  # a polars frame
         y = y.to_pandas()
@@ -220,7 +220,7 @@ def as_targets(y, whole_numbers_are_classes, named):
         return y.set_axis([str(name) for name in y.columns], axis=1) if several else None
     values = np.asarray(y)
     if values.dtype.kind in "US" and not hasattr(y, "dtype"):
-        values = np.asarray(y, dtype=object)  # a list of mixed rows: keep its numbers numbers
+        values = np.asarray(y, dtype=object)  # a list of mixed rows: keep numbers as numbers
     if values.ndim != 2 or values.shape[1] < 2:
         return None
     if whole_numbers_are_classes and is_indicator(values):
@@ -232,7 +232,7 @@ def as_targets(y, whole_numbers_are_classes, named):
 
 
 def is_indicator(values):
-    """Whether an array holds a multilabel indicator: 0 and 1, all known."""
+    """Whether an array is a multilabel indicator: 0 and 1, without missing values."""
     numbers = pd.DataFrame(values).infer_objects()
     if numbers.isna().any(axis=None) or numbers.select_dtypes(["number", "bool"]).shape[1] == 0:
         return False
@@ -242,12 +242,12 @@ def is_indicator(values):
 
 
 def known_values(column):
-    """The cells of a column of `y` that are known, as plain booleans, numbers or strings."""
+    """Return the known cells of a column of `y` as plain booleans, numbers or strings."""
     return np.array(column.dropna().tolist())
 
 
 def kind_of_column(column, whole_numbers_are_classes):
-    """Whether a column of `y` holds "continuous" numbers or classes ("multiclass")."""
+    """Return "continuous" if a column of `y` holds numbers, "multiclass" if it holds classes."""
     values = known_values(column)
     if values.dtype.kind not in "iuf":
         return MULTICLASS
@@ -263,7 +263,7 @@ def encode_targets(frame, kinds, *, estimator_name, whole_numbers_are_classes):
     ----------
     frame : DataFrame
     kinds : dict
-        Kind of a target, by name, where it is not to be inferred.
+        {name: kind} of the targets whose kind is not to be inferred.
     estimator_name : str
         For messages.
     whole_numbers_are_classes : bool
@@ -289,7 +289,7 @@ def encode_targets(frame, kinds, *, estimator_name, whole_numbers_are_classes):
 
 
 def check_names(frame, kinds, estimator_name):
-    """Raise unless targets have unique names and `kinds` names them and kinds of one column."""
+    """Raise unless target names are unique and `kinds` maps some of them to valid kinds."""
     names = list(frame.columns)
     if len(set(names)) < len(names):
         raise ValueError(f"{estimator_name}: y has the columns {names}; names must be unique.")
@@ -306,7 +306,7 @@ def check_names(frame, kinds, estimator_name):
 
 
 def check_target_weights(weights, frame, estimator_name):
-    """Raise unless `weights` are finite numbers of 0 or more for columns of y."""
+    """Raise unless `weights` maps columns of y to finite numbers of 0 or more."""
     names = list(frame.columns)
     for name, weight in weights.items():
         if name not in names:
@@ -321,7 +321,7 @@ def check_target_weights(weights, frame, estimator_name):
 
 
 def score_targets(y, predicted, targets, estimator_name, sample_weight=None):
-    """Mean of accuracy (classes) or R2 (numbers) over the targets, on the rows that know them."""
+    """Average accuracy (classes) or R2 (numbers) over targets, each on its known rows."""
     y = y if isinstance(y, pd.DataFrame) else pd.DataFrame(np.asarray(y, dtype=object))
     if y.shape[1] != len(targets):
         raise ValueError(f"{estimator_name}: y has {y.shape[1]} columns; expected {list(targets)}.")
@@ -331,15 +331,15 @@ def score_targets(y, predicted, targets, estimator_name, sample_weight=None):
         known = column.notna().to_numpy()
         if not known.any():
             continue
-        guess = predicted[name].to_numpy()[known]
+        labels = predicted[name].to_numpy()[known]
         true = known_values(column)
         if target.classes is not None and target.classes.dtype.kind == "U":
-            true = true.astype(str)  # as `fit` read a column of strings and numbers
+            true = true.astype(str)  # as `fit` reads a column of strings and numbers
         score = accuracy_score if target.kind in CLASSIFICATION else r2_score
         weight = None if sample_weight is None else np.asarray(sample_weight)[known]
-        scores.append(score(true, guess, sample_weight=weight))
+        scores.append(score(true, labels, sample_weight=weight))
     if not scores:
         raise ValueError(
-            f"{estimator_name}: y knows none of the targets {list(targets)} in any row."
+            f"{estimator_name}: none of the targets {list(targets)} is known in any row of y."
         )
     return float(np.mean(scores))

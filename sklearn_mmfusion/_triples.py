@@ -28,16 +28,16 @@ KEYWORDS = ("passthrough", "drop")
 class TripleComposition(_BaseComposition):
     """Parameters and picture of an estimator holding ``(name, estimator, column)`` triples.
 
-    A subclass names the constructor parameter that holds them in `_triples_parameter`. A pickle of
-    a fitted one has no `memory`: a deployed model neither reads nor writes a folder. `clone` and
-    `copy` keep it.
+    A subclass sets `_triples_parameter` to the constructor parameter that holds them. The pickle of
+    a fitted composition has no `memory`: a deployed model neither reads nor writes a folder.
+    `clone` and `copy` keep it.
     """
 
     _triples_parameter = "transformers"
 
     @property
     def _pairs(self):
-        """The triples without their columns: what `_BaseComposition` reads."""
+        """The triples without their columns, as `_BaseComposition` needs them."""
         triples = getattr(self, self._triples_parameter)
         try:
             return [(name, estimator) for name, estimator, _ in triples]
@@ -90,7 +90,7 @@ class TripleComposition(_BaseComposition):
         """Set parameters of this estimator and of those in its triples.
 
         ``set_params(image=NewEncoder())`` replaces the estimator called ``image``,
-        ``set_params(image="drop")`` takes it out, ``set_params(image__lr=0.1)`` reaches inside.
+        ``set_params(image="drop")`` removes it, ``set_params(image__lr=0.1)`` sets its parameter.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class TripleComposition(_BaseComposition):
         self : object
             This estimator.
         """
-        if self._triples_parameter in params:  # first: the other names refer to the new triples
+        if self._triples_parameter in params:  # first: other names refer to the new triples
             setattr(self, self._triples_parameter, params.pop(self._triples_parameter))
         self._set_params("_pairs", **params)
         return self
@@ -120,7 +120,7 @@ def check_triples(
 ):
     """Raise unless `triples` are well formed, uniquely named and hold usable children.
 
-    `methods` are those every child must have, `keywords` the strings accepted instead of one.
+    Every child must have the `methods`, or be one of the strings in `keywords`.
     """
     estimator_name = type(estimator).__name__
     if not isinstance(triples, (list, tuple)) or len(triples) == 0:
@@ -174,12 +174,12 @@ def _check_child(child, label, methods, keywords):
 
 
 def kept_triples(triples):
-    """The triples whose child is not ``"drop"``."""
+    """Return the triples whose child is not ``"drop"``."""
     return [t for t in triples if not (isinstance(t[1], str) and t[1] == "drop")]
 
 
 def resolve_triples(triples, table, names, estimator_name):
-    """The `Selection` of each triple among the columns of a table of `as_table`."""
+    """Return the `Selection` of each triple in a table made by `as_table`."""
     return [
         resolve(triple, table, names, estimator_name, as_series=wants_column(triple[1]))
         for triple in triples
@@ -187,10 +187,10 @@ def resolve_triples(triples, table, names, estimator_name):
 
 
 def wants_column(estimator):
-    """Whether an estimator wants one column of cells as a Series (all modality encoders do).
+    """Whether an estimator takes one column of cells as a Series (all modality encoders do).
 
-    Read from the tag ``input_tags.three_d_array``, of the first step of a Pipeline and of the
-    estimator inside a FrozenEstimator.
+    This is the tag ``input_tags.three_d_array`` of the estimator, of the first step of a Pipeline
+    or of the estimator inside a FrozenEstimator.
     """
     while isinstance(estimator, (Pipeline, FrozenEstimator)):
         if isinstance(estimator, FrozenEstimator):
@@ -211,13 +211,13 @@ def is_encoder(estimator):
 
 
 def read(estimator, data):
-    """Data as an estimator wants it: cells of equal shape as an array, except to encoders."""
-    # an array is returned at once: the tags of an estimator take a while
+    """Convert data for an estimator: cells of equal shape to an array, except for encoders."""
+    # test for an array first: reading an estimator's tags is slow
     return data if isinstance(data, np.ndarray) or wants_column(estimator) else gathered(data)
 
 
 def as_transformer(transformer):
-    """The transformer itself, or the one that ``"passthrough"`` names."""
+    """Return the transformer itself, or the one that ``"passthrough"`` names."""
     is_name = isinstance(transformer, str) and transformer == "passthrough"
     return FunctionTransformer(as_numbers) if is_name else transformer
 
@@ -228,7 +228,7 @@ def is_passthrough(child):
 
 
 def as_numbers(data):
-    """A column or a table as a 2-D array of numbers, cells of tensors flattened."""
+    """Convert a column or a table to a 2-D array of numbers, with cells flattened."""
     if isinstance(data, pd.DataFrame):
         return np.hstack([as_numbers(data.iloc[:, j]) for j in range(data.shape[1])])
     if isinstance(data, pd.Series):
@@ -256,13 +256,13 @@ def _series_numbers(series):
 
 
 def steps_of(estimator):
-    """Steps of a Pipeline; any other estimator is its only one."""
+    """Return the steps of a Pipeline; any other estimator is its own only step."""
     return [step for _, step in estimator.steps] if type(estimator) is Pipeline else [estimator]
 
 
 def n_frozen(estimator):
-    """How many leading steps learn nothing, the last of them frozen."""
-    if type(estimator) is Pipeline and estimator.transform_input:  # of metadata, by all steps
+    """Count the leading steps up to the last frozen one before a step that learns."""
+    if type(estimator) is Pipeline and estimator.transform_input:  # metadata, by all steps
         return 0
     frozen = 0
     for i, step in enumerate(steps_of(estimator), start=1):
@@ -274,21 +274,21 @@ def n_frozen(estimator):
 
 
 def _learns_nothing(step):
-    """Whether a step need not be fitted, and takes no weights or the like in a fit."""
+    """Whether a step needs no fit, and its `fit` takes no weights or other parameters."""
     if get_tags(step).requires_fit or not hasattr(step, "fit"):
         return False
     return inspect.signature(step.fit).parameters.keys() <= {"X", "y"}
 
 
 def is_frozen(estimator):
-    """Whether nothing in an estimator is left to learn."""
+    """Whether an estimator has nothing left to learn."""
     return n_frozen(estimator) == len(steps_of(estimator))
 
 
 def is_by_cell(estimator):
-    """Whether an estimator is sure to compute each cell by itself, as encoders do.
+    """Whether an estimator certainly computes each cell separately, as encoders do.
 
-    In anything else, a function that subtracts a mean say, rows may depend on one another.
+    In others, such as a function that subtracts the mean, rows may depend on each other.
     """
     if type(estimator) is Pipeline:
         return all(map(is_by_cell, steps_of(estimator)))
@@ -301,20 +301,20 @@ def is_by_cell(estimator):
 
 
 def root_seed(random_state):
-    """None, or the integer all children's seeds derive from."""
+    """Return None, or the integer from which all children's seeds derive."""
     if random_state is None or isinstance(random_state, Integral):
         return random_state
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 def child_seed(seed, name):
-    """A seed that depends on (seed, name) only, equal in every process and on every machine."""
+    """Return a seed that depends on (seed, name) only, on every machine."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:4], "little") & 0x7FFFFFFF
 
 
 def seeded_clone(estimator, seed, name):
-    """A clone whose every `random_state` derives from (seed, name); left alone if seed is None."""
+    """Clone an estimator; unless seed is None, set every `random_state` from (seed, name)."""
     child = clone(estimator)
     if seed is not None and hasattr(child, "get_params"):
         _set_random_states(child, child_seed(seed, name))

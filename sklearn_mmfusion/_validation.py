@@ -1,4 +1,4 @@
-"""Checks of targets, weights and groups; warnings, error notes and fits that may fail."""
+"""Check targets, weights and groups; warn, add error notes and undo failed fits."""
 
 import sys
 import warnings
@@ -15,14 +15,14 @@ MULTITASK = "multitask"  # several named targets of mixed kinds
 CLASSIFICATION = (BINARY, MULTICLASS, MULTILABEL)
 REGRESSION = (CONTINUOUS, MULTIOUTPUT)
 TARGET_TYPES = (*CLASSIFICATION, *REGRESSION)
-COLUMN_TYPES = (BINARY, MULTICLASS, CONTINUOUS)  # of one among several targets
-# frames of these packages stand between the user's line and the place that warns
+COLUMN_TYPES = (BINARY, MULTICLASS, CONTINUOUS)  # of a single target among several
+# `warn` skips frames of these packages to find the user's line
 INNER_PACKAGES = ("sklearn_mmfusion", "sklearn", "joblib")
 
 
 @contextmanager
 def all_or_nothing(estimator):
-    """Leave an estimator as it was where the block, the body of its ``fit``, fails."""
+    """Restore an estimator's state if the block, the body of its ``fit``, fails."""
     before = vars(estimator).copy()
     try:
         yield
@@ -34,7 +34,7 @@ def all_or_nothing(estimator):
 
 @contextmanager
 def add_error_note(note):
-    """Add a note to whatever error leaves the block."""
+    """Add a note to any error raised in the block."""
     try:
         yield
     except Exception as error:
@@ -45,8 +45,9 @@ def add_error_note(note):
 def warn(message, category=UserWarning):
     """Warn at the line of the user's code that led here.
 
-    The first frame outside the package, scikit-learn and joblib: a `Pipeline`, a search or the
-    wrappers of `fit` may come between. In a worker process, where none is outside, the outermost.
+    This is the first frame outside the package, scikit-learn and joblib, since a `Pipeline`, a
+    search or the wrappers of `fit` may be in between. In a worker process, which has no such frame,
+    it is the outermost one.
     """
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in INNER_PACKAGES:
@@ -73,7 +74,7 @@ def check_y(y, n_samples, *, estimator_name):
     Raises
     ------
     ValueError
-        Where y is None, of another length, or not finite.
+        If y is None, has another length, or is not finite.
     """
     if y is None:
         raise ValueError(
@@ -121,8 +122,7 @@ def check_weight(sample_weight, n_samples, *, estimator_name):
 def combine_weights(weight, class_weight, y, *, estimator_name, kind):
     """Multiply row and class weights; scale those that are not zero to a mean of one.
 
-    Rows of weight zero count neither in the mean nor in the balance of the classes, as if they
-    were left out.
+    Rows of weight zero are ignored in the mean and in the balance of the classes.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def combine_weights(weight, class_weight, y, *, estimator_name, kind):
 
     Returns
     -------
-    weight : ndarray of shape (n_samples,), dtype=float32, or None where all are equal
+    weight : ndarray of shape (n_samples,), dtype=float32, or None if all are equal
     """
     if class_weight is not None and kind not in CLASSIFICATION:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Feature-level fusion: every modality through its own transformer, then into one matrix."""
+"""Feature-level fusion: one transformer per modality, outputs joined in one matrix."""
 
 from sklearn_mmfusion.compose.fusion_transformer import FusionTransformer, make_fusion_transformer
 

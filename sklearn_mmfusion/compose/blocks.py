@@ -1,4 +1,4 @@
-"""From children to one matrix: transformers called, their outputs as blocks, blocks fused."""
+"""Call the child transformers, turn their outputs into blocks, and fuse the blocks."""
 
 from dataclasses import replace
 
@@ -24,8 +24,8 @@ from sklearn_mmfusion.cross_decomposition.block_transformer import (
     side_by_side,
 )
 
-# name -> transformer over blocks and its fixed parameters; concat needs none, and alone keeps
-# sparse blocks sparse and NaN in tables
+# name -> block transformer and its fixed parameters. Only concat, which needs no transformer,
+# preserves sparse blocks and NaN in tables.
 FEATURE_FUSIONS = {
     "concat": (None, {}),
     "weighted": (BlockWeighting, {}),
@@ -50,7 +50,7 @@ def _note(child, selection, doing):
 
 
 def fit_child(child, data, y, selection, params, message):
-    """Fit one transformer, a `CachedChild`; return it and its output for the present rows."""
+    """Fit one `CachedChild`; return it and its output for the present rows."""
     with (
         add_error_note(_note(child.estimator, selection, "fitting")),
         log_elapsed("FusionTransformer", message, child),
@@ -59,7 +59,7 @@ def fit_child(child, data, y, selection, params, message):
 
 
 def transform_child(child, data, selection, params):
-    """Output of one fitted `CachedChild` for the present rows, None if there are none."""
+    """Return the output of a fitted `CachedChild` for the present rows, None if there are none."""
     if data is None:
         return None
     with add_error_note(_note(child.estimator, selection, "transforming")):
@@ -70,7 +70,7 @@ def transform_child(child, data, selection, params):
 
 
 def as_block(selection, child, output, present, width=None):
-    """The `Block` of a transformer's output, and its column names where it is a frame."""
+    """Return a transformer's output as a `Block`, and its column names if it is a frame."""
     columns = None
     if output is None:
         return Block(selection.name, np.zeros((0, width), dtype=np.float32), present), None
@@ -101,20 +101,20 @@ def _as_float(values, label):
         return values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"FusionTransformer: {label} dtype {values.dtype}, which holds more than numbers "
+            f"FusionTransformer: {label} dtype {values.dtype}, which is not numeric "
             f"({error}). Encode it, or set the modality to 'drop'."
         ) from error
 
 
 def mean_features(values):
-    """Mean over the present rows, in float64."""
+    """Return the mean of each feature over the present rows, in float64."""
     if sparse.issparse(values):
         return np.asarray(values.mean(axis=0, dtype=np.float64)).ravel()
     return block_mean(values)
 
 
 def concatenate(blocks, fills, *, as_sparse):
-    """Blocks side by side in float32, with `fills` in absent rows."""
+    """Concatenate blocks in float32, with `fills` in absent rows."""
     if as_sparse:
         rows = [_sparse_rows(block, fills[block.name]) for block in blocks]
         return sparse.hstack(rows, format="csr")
@@ -138,7 +138,7 @@ def _sparse_rows(block, fill):
 
 
 def append_indicators(fused, blocks):
-    """Append one column per block, 1.0 where it is absent."""
+    """Append one column per block: 1.0 where the block is absent."""
     absent = np.column_stack([~block.present for block in blocks]).astype(np.float32)
     if sparse.issparse(fused):
         return sparse.hstack([fused, sparse.csr_matrix(absent)], format="csr")
@@ -146,13 +146,13 @@ def append_indicators(fused, blocks):
 
 
 def refuse_sparse(blocks, setting, alternative):
-    """Raise if a block is sparse, for a setting that would lose that; name one that would not."""
+    """Raise if a block is sparse but `setting` needs dense ones; suggest an alternative."""
     names = [block.name for block in blocks if sparse.issparse(block.values)]
     if names:
         raise ValueError(
             f"FusionTransformer({setting}): the features of {names} are sparse, and this setting "
-            "needs them dense. Make them dense and few, with TruncatedSVD after the transformer or "
-            f"its parameter sparse_output=False, or use {alternative}."
+            "needs dense features. Reduce them with TruncatedSVD after the transformer, set its "
+            f"parameter sparse_output=False, or use {alternative}."
         )
 
 
@@ -160,7 +160,7 @@ def refuse_sparse(blocks, setting, alternative):
 
 
 def check_absent(blocks, missing):
-    """Raise with ``missing="error"`` if a block is absent; warn of rows that have none."""
+    """Raise if a block is absent and ``missing="error"``; warn about rows without any modality."""
     for block in blocks:
         if missing == "error" and not block.present.all():
             rows = np.flatnonzero(~block.present)
@@ -172,16 +172,16 @@ def check_absent(blocks, missing):
     warn_empty_rows(
         [block.present for block in blocks],
         "FusionTransformer",
-        "their features are the fill values of absent modalities (parameter missing) alone",
+        "all their features are fill values (parameter missing)",
     )
 
 
 def impute(imputer, blocks, *, fit=False):
-    """The blocks with no absent row, as a `BlockImputer` fills them; as they are if it is None."""
+    """Fill the absent rows of each block with a `BlockImputer`; return them unchanged if None."""
     if imputer is None:
         return blocks
     refuse_sparse(blocks, "missing='impute'", "missing='mean'")
-    with add_error_note("Raised by missing='impute', which reads the features of every modality."):
+    with add_error_note("Raised by missing='impute', which uses the features of all modalities."):
         frame = block_frame(blocks)
         filled = imputer.fit_transform(frame) if fit else imputer.transform(frame)
     where, present = imputer.output_indices_, np.ones(len(filled), dtype=bool)
@@ -192,7 +192,7 @@ def impute(imputer, blocks, *, fit=False):
 
 
 def build_fusion(fusion, fusion_params, missing, seed):
-    """The unfitted transformer over blocks that a `fusion` names or is, None for concat."""
+    """Return the unfitted block transformer of a `fusion` (name or object), None for concat."""
     params = fusion_params or {}
     label = f"FusionTransformer(fusion={fusion!r})"
     if not isinstance(fusion, str):
@@ -214,7 +214,7 @@ def build_fusion(fusion, fusion_params, missing, seed):
 
 
 def fit_fusion(fusion, blocks, y, setting):
-    """Fit a transformer over blocks, the parameter `setting` for messages."""
+    """Fit a block transformer; messages name the parameter `setting`."""
     refuse_sparse(blocks, setting, "fusion='concat'")
     with add_error_note(
         f"Raised by {setting}, which is fitted on one column of 1-D cells per modality."
@@ -223,7 +223,7 @@ def fit_fusion(fusion, blocks, y, setting):
 
 
 def fuse(fusion, blocks, setting):
-    """Features that a fitted transformer over blocks makes of them, checked, in float32."""
+    """Apply a fitted block transformer, check its output and return it in float32."""
     with add_error_note(f"Raised by {setting}, which reads one column of 1-D cells per modality."):
         fused = np.asarray(fusion.transform(block_frame(blocks)))
     n = len(blocks[0].present)
@@ -235,6 +235,6 @@ def fuse(fusion, blocks, setting):
     if np.isnan(fused).any():
         raise ValueError(
             f"FusionTransformer: {setting} returned NaN in {np.isnan(fused).any(axis=1).sum()} of "
-            f"{n} rows; a fusion must fill absent blocks."
+            f"{n} rows; a fusion must fill in absent blocks."
         )
     return fused.astype(np.float32, copy=False)

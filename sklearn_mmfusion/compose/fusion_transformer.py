@@ -63,76 +63,76 @@ class FusionTransformer(TransformerMixin, TripleComposition):
     """Send every modality through its own transformer and fuse their features.
 
     The feature-level counterpart of scikit-learn's `ColumnTransformer` for rows that hold images,
-    text, sound and tables, any of which may be absent. What a transformer learns comes from the
-    rows that have its modality; `fusion` says how the features meet, `missing` what stands for
-    those that are not there.
+    text, sound and tables, any of which may be absent. Each transformer is fitted on the rows that
+    have its modality. `fusion` sets how the features are joined, `missing` how absent modalities
+    are filled in.
 
     Parameters
     ----------
     transformers : list of (str, transformer, column) triples
-        As in `ColumnTransformer`. The name must be an identifier; ``set_params(name=...)`` and
-        ``name__parameter`` reach the transformer by it. The transformer is an estimator with `fit`
+        As in `ColumnTransformer`. The name must be an identifier; it is used in
+        ``set_params(name=...)`` and ``name__parameter``. The transformer is an estimator with `fit`
         and `transform`, ``"passthrough"`` or ``"drop"``. The column is a string or an integer (one
         column: the modality is absent where the cell is NA), or a list of either, a slice, a
-        boolean mask, or a callable that takes X and returns one of these (a table: NA is a missing
-        value for an imputer, the modality counts as present).
+        boolean mask, or a callable that takes X and returns one of these (a table: the modality
+        always counts as present, and NA is a missing value for an imputer).
     fusion : {"concat", "weighted", "whitened", "sum", "mean", "max", "mfa", "mcca", "gcca"} or \
 transformer, default="concat"
         How features are fused.
 
-        - ``"concat"``: side by side.
-        - ``"weighted"``: side by side, each block scaled to unit total variance, times given
-          weights (:class:`BlockWeighting`: ``weights``, ``scale``).
-        - ``"whitened"``: side by side, each block whitened (:class:`BlockWhitening`:
+        - ``"concat"``: concatenate them.
+        - ``"weighted"``: scale each block to unit total variance, multiply it by its weight and
+          concatenate (:class:`BlockWeighting`: ``weights``, ``scale``).
+        - ``"whitened"``: whiten each block and concatenate (:class:`BlockWhitening`:
           ``n_components``).
-        - ``"sum"``, ``"mean"``, ``"max"``: pooled over the present blocks, which must be of equal
-          width (:class:`BlockPooling`).
+        - ``"sum"``, ``"mean"``, ``"max"``: pool over the present blocks, which must have equal
+          widths (:class:`BlockPooling`).
         - ``"mfa"``: principal components of the blocks, each scaled to unit leading variance
           (:class:`MFA`: ``n_components``).
-        - ``"mcca"``, ``"gcca"``: what blocks have in common, side by side or averaged over the
-          present ones (:class:`MCCA`, :class:`GCCA`: ``n_components``, ``shrinkage``,
+        - ``"mcca"``, ``"gcca"``: components that the blocks share, concatenated or averaged over
+          the present ones (:class:`MCCA`, :class:`GCCA`: ``n_components``, ``shrinkage``,
           ``average``).
-        - a transformer: fitted on a DataFrame that has a column of 1-D cells for each modality, NA
-          where absent. It alone decides what becomes of absent rows, and may return no NaN.
-          ``BlockImputer(alpha=1.0)`` is ``"concat"`` with imputation of another penalty.
+        - a transformer: fitted on a DataFrame with one column of 1-D cells per modality, NA where
+          absent. It must handle absent rows itself and must not return NaN.
+          ``BlockImputer(alpha=1.0)`` is ``"concat"`` after imputation with a custom penalty.
     fusion_params : dict or None, default=None
         Parameters of a fusion given by name, such as ``{"n_components": 32}``.
     missing : {"mean", "zero", "impute", "error"}, default="mean"
-        What stands for an absent modality: its mean features in training, zeros, what the present
-        ones predict by ridge regression (:class:`BlockImputer`), or nothing, which raises an error.
-        Pooled and averaged fusions leave it out of the pool instead, unless it is imputed: to
-        every fusion, imputed features are as good as present ones.
+        How to fill in an absent modality: by its mean features in training, by zeros, or by a
+        ridge regression on the present modalities (:class:`BlockImputer`). "error" raises instead.
+        Pooled and averaged fusions skip an absent modality instead of filling it in, except with
+        "impute": every fusion treats imputed features as present ones.
     add_indicator : bool, default=False
         Whether to append one column per modality, 1.0 where it is absent.
     remainder : {"drop", "passthrough"} or transformer, default="drop"
-        What becomes of columns that no triple names; a transformer gets them as one table.
+        How to treat columns that no triple selects; a transformer gets them as one table.
     n_jobs : int or None, default=None
         Transformers to fit or apply at once. None means 1 unless in a joblib context, -1 all cores.
     memory : str, pathlib.Path, joblib.Memory or None, default=None
-        Cache of fitted transformers and their output: a folder, or an object that has one. A
-        transformer with equal parameters that meets equal rows again, such as in the other
-        candidates of a search, is read from there. None caches nothing. See Notes.
+        Cache of fitted transformers and their outputs: a folder, or an object that has one. A
+        transformer is read from there if its parameters and its rows are the same as before, such
+        as in other candidates of a search. None disables caching. See Notes.
     random_state : int, RandomState instance or None, default=None
         Every `random_state` inside each transformer is set from this and the transformer's name, so
-        that adding a modality changes no other. None leaves them as they are.
+        that adding a modality does not change the others. None leaves them unchanged.
     verbose : bool, default=False
         Whether to print the time each transformer took to fit.
     verbose_feature_names_out : bool, str or callable, default=True
         Whether feature names begin with the name of their modality. A format string such as
-        ``"{transformer_name}.{feature_name}"`` or a callable of these two writes them otherwise.
+        ``"{transformer_name}.{feature_name}"``, or a callable of these two, sets another form.
 
     Attributes
     ----------
     transformers_ : list of (str, transformer, column) triples
-        The fitted transformers, with ``remainder`` last where there is one.
+        The fitted transformers, with ``remainder`` last if there is one.
     named_transformers_ : :class:`~sklearn.utils.Bunch`
         The fitted transformers by name.
     output_indices_ : dict of {str: slice}
-        Columns of the output that each modality fills. Mixed modalities share theirs; indicators
-        are named ``missingindicator_<name>``.
+        Output columns of each modality; a fusion that mixes modalities gives them the same slice.
+        Indicators are named ``missingindicator_<name>``.
     fill_values_ : dict of {str: ndarray of shape (width,)}
-        Features that stand for each modality where it is absent, and with ``missing="impute"``
-        where all are.
+        Fill values of each modality, used where it is absent; with ``missing="impute"``, where all
+        modalities are absent.
     imputer_ : BlockImputer or None
         Fills absent modalities before the fusion, None unless ``missing="impute"``.
     fusion_ : transformer or None
@@ -145,58 +145,60 @@ transformer, default="concat"
     Raises
     ------
     ValueError
-        If a column is not in the training X, has no present row there, widths do not fit the
-        fusion, or a modality is absent and ``missing="error"``. Errors raised by a transformer
-        carry a note that names its modality.
+        If a column is not in the training X or has no present row there, if the widths do not suit
+        the fusion, or if a modality is absent and ``missing="error"``. Errors raised by a
+        transformer carry a note that names its modality.
 
     Warns
     -----
     UserWarning
-        If rows have no modality at all (they get what stands for their absent modalities), or a
-        column seen in `fit` is absent from X (all its rows count as absent).
+        If rows have no modality at all (they get fill values only), or a column seen in `fit` is
+        absent from X (all its rows count as absent).
 
     See Also
     --------
-    make_fusion_transformer : Name the triples by their transformers.
+    make_fusion_transformer : Name the triples after their transformers.
     sklearn.compose.ColumnTransformer : The same for complete tables.
 
     Notes
     -----
     One-dimensional cells of equal length reach a transformer as a 2-D array, other single columns
-    as a Series, several columns as a DataFrame (or an array, where X is one). Columns are found by
-    name in a DataFrame, whatever their order and whatever else it holds. Features are computed at
-    the transformers' own precision and come out float32; if a block is sparse, ``"concat"`` gives
-    a CSR matrix and other fusions raise, as ``missing="impute"`` does. NaN that a transformer
-    leaves in a *table* passes through ``"concat"`` only: impute it there.
+    as a Series, several columns as a DataFrame (or an array, if X is one). In a DataFrame, columns
+    are found by name: their order does not matter, and other columns are ignored. Features are
+    computed at the transformers' own precision and returned as float32. If a block is sparse,
+    ``"concat"`` returns a CSR matrix, while other fusions and ``missing="impute"`` raise. NaN that
+    a transformer leaves in a *table* passes through ``"concat"`` only: impute it there.
 
     `fit` passes `sample_weight` and `groups` to the transformers that take them; with metadata
-    routing enabled, it follows their requests. A failed `fit` leaves an earlier one in place.
+    routing enabled, it follows their requests. If `fit` fails, the earlier fit is kept.
 
-    With `memory`, the key of a stored fit holds:
+    With `memory`, the key of a stored fit contains:
 
-    - class and parameters of the transformer, but `verbose`, `n_jobs` and `memory` of library
-      classes; custom classes and functions by their source text, library classes by version;
+    - the class and parameters of the transformer, without `verbose`, `n_jobs` and `memory` of
+      library classes. Library classes are identified by version, custom classes and functions by
+      their source text;
     - the cells, index, target, weights and groups. Files in a :class:`~sklearn_mmfusion.FileArray`,
-      and texts that an encoder reads as paths, count by path, size and modification time;
-    - versions of libraries, scikit-learn's configuration, and where torch may be used its threads,
-      kind of device and settings.
+      and texts that an encoder reads as paths, are identified by path, size and modification time;
+    - library versions, scikit-learn's configuration and, if torch may be used, its number of
+      threads, device type and settings.
 
-    Custom code in other functions is not seen: clear the folder when it changes. A transformer
-    without a seed or a key, such as a lambda, is fitted every time, with a warning. What is trained
-    through ``net_params={"accelerator": ...}`` is not cached.
+    Functions that custom code calls elsewhere are not part of the key: clear the folder when they
+    change. A transformer without a seed, or one that cannot be hashed (a lambda), is refitted every
+    time, with a warning. Training with ``net_params={"accelerator": ...}`` is not cached.
 
-    A fit that is read repeats no warnings. It is bit for bit what was computed, except for frozen
-    networks: an encoder in a :class:`~sklearn.frozen.FrozenEstimator`, also first in a pipeline,
-    sees each cell once whatever the splits, in another batch than without `memory`, and its
-    features are equal within 1e-5 (relative). Processes that want new cells of one frozen encoder
-    wait for each other.
+    Reading a stored fit does not repeat its warnings. The result is bitwise equal to the one
+    computed, except for frozen networks: an encoder in a :class:`~sklearn.frozen.FrozenEstimator`,
+    also as first step of a pipeline, computes each cell only once for all splits. The batches then
+    differ from those without `memory`, and features agree within 1e-5 (relative). Processes that
+    need new cells of the same frozen encoder wait for each other.
 
-    Each cell of a column is hashed once, in memory that the column owns or in a memory map opened
-    with mode "r"; other memory (``copy=False``) is hashed in full each time. A fitted transformer
-    that is changed by hand is not noticed. Nothing is ever deleted; ``joblib.Memory.reduce_size``
-    does that. After a search, ``set_params(memory=None)`` keeps predictions from being stored. A
-    pickle of a fitted FusionTransformer has no `memory`; `clone` and `copy` keep it. Whoever can
-    write to the folder can run code in the processes that read it, as with any joblib cache.
+    Each cell of a column is hashed once if the column owns its memory or is a memory map opened
+    with mode "r"; other memory (``copy=False``) is hashed in full each time. Manual changes to a
+    fitted transformer are not detected. Entries are never deleted; use
+    ``joblib.Memory.reduce_size``. After a search, ``set_params(memory=None)`` stops predictions
+    from being stored. A pickle of a fitted FusionTransformer has no `memory`; `clone` and `copy`
+    keep it. As with any joblib cache, anyone who can write to the folder can run code in the
+    processes that read it.
 
     Examples
     --------
@@ -295,7 +297,7 @@ transformer, default="concat"
     def fit_transform(self, X, y=None, **params):
         """Fit, and return the fused features of X.
 
-        Equal to ``fit(X, y).transform(X)``, at the cost of one pass.
+        Equal to ``fit(X, y).transform(X)``, but computes the features only once.
 
         Parameters
         ----------
@@ -356,7 +358,7 @@ transformer, default="concat"
     # -------------------------------------------------------------------------- steps of a fit
 
     def _fit(self, X, y, params, caller):
-        """Everything `fit` does; return the fused features."""
+        """Fit everything; return the fused features."""
         check_triples(self.transformers, self)
         table = as_table(X)
         check_consistent_length(table, y)
@@ -384,7 +386,7 @@ transformer, default="concat"
         return append_indicators(fused, blocks) if self.add_indicator else fused
 
     def _resolve(self, table):
-        """Pairs (transformer, Selection) of the triples and, where columns remain, the rest."""
+        """Return (transformer, Selection) pairs of the triples and, if columns remain, the rest."""
         estimator_name, names = type(self).__name__, remember_columns(self, table)
         triples = list(self.transformers)
         selections = resolve_triples(triples, table, names, estimator_name)
@@ -396,7 +398,7 @@ transformer, default="concat"
         return [(t, selection) for (_, t, _), selection in zip(triples, selections, strict=True)]
 
     def _fit_jobs(self, active, selected, y, routed, seed):
-        """One call of `fit_child` per transformer, on the rows where its modality is present."""
+        """Return one delayed `fit_child` per transformer, on the rows that have its modality."""
         jobs, memory = [], open_memory(self.memory)
         for i, (transformer, selection) in enumerate(active):
             child = seeded_clone(as_transformer(transformer), seed, selection.name)
@@ -409,7 +411,7 @@ transformer, default="concat"
         return jobs
 
     def _keep_children(self, resolved, active, selected, results):
-        """Keep the fitted transformers; return the block of each."""
+        """Store the fitted transformers; return the block of each."""
         children, blocks = {}, []
         self._active, self._widths, self._frame_columns, self._fit_keys = [], {}, {}, {}
         for (_, selection), (_, present), (cached, output) in zip(
@@ -454,7 +456,7 @@ transformer, default="concat"
     # -------------------------------------------------------------------------- feature names
 
     def get_feature_names_out(self, input_features=None):
-        """Names of the fused features.
+        """Get the names of the fused features.
 
         Parameters
         ----------
@@ -464,8 +466,8 @@ transformer, default="concat"
         Returns
         -------
         feature_names_out : ndarray of str objects
-            ``modality__feature`` where a feature belongs to one modality, ``sum0`` and so on where
-            a fusion has mixed them.
+            ``modality__feature`` if a feature belongs to one modality, ``sum0``, ``sum1``, ... if
+            the fusion mixes modalities.
         """
         check_is_fitted(self)
         names = self._fused_names(_check_feature_names_in(self, input_features))
@@ -485,7 +487,7 @@ transformer, default="concat"
             groups = [(s.name, self._child_names(c, s, names_in)) for c, s in self._active]
             return self._prefixed(groups)
         if isinstance(fusion, BlockTransformer) and not fusion._shares_output:
-            if self.verbose_feature_names_out is False:  # unique by number alone
+            if self.verbose_feature_names_out is False:  # the number makes names unique
                 return [f"{fusion._feature_name}{i}" for i in range(self._n_fused)]
             return self._prefixed(fusion._names_by_block().items())
         if hasattr(fusion, "get_feature_names_out"):
@@ -494,14 +496,14 @@ transformer, default="concat"
         return [f"{kind}{i}" for i in range(self._n_fused)]
 
     def _child_names(self, child, selection, names_in):
-        """Names that a transformer gives its features, numbers where it gives none."""
+        """Return the feature names of a transformer, or numbers if it has none."""
         width = self._widths[selection.name]
         numbers = [str(i) for i in range(width)]
         columns = names_in[list(selection.positions)]
         if is_passthrough(child):
             return list(columns) if len(columns) == width else numbers
         if wants_column(child) and self.verbose_feature_names_out is not False:
-            return numbers  # image__0 says all that image__imageencoder0 does
+            return numbers  # image__0, not image__imageencoder0
         if self._frame_columns[selection.name] is not None:
             return self._frame_columns[selection.name]
         if not hasattr(child, "get_feature_names_out"):
@@ -545,7 +547,7 @@ transformer, default="concat"
         Returns
         -------
         routing : MetadataRouter
-            What each transformer requests.
+            Requests of each transformer.
         """
         router = MetadataRouter(owner=self)
         for name, transformer in self._children().items():
@@ -558,7 +560,7 @@ transformer, default="concat"
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []  # float32 whatever comes in
+        tags.transformer_tags.preserves_dtype = []  # always float32
         try:
             children = [get_tags(t) for _, t in self._pairs if not isinstance(t, str)]
         except (TypeError, ValueError):  # malformed triples: `fit` raises
@@ -584,37 +586,37 @@ def make_fusion_transformer(
     verbose=False,
     verbose_feature_names_out=True,
 ):
-    """Make a `FusionTransformer` whose modalities are named by their transformers.
+    """Make a `FusionTransformer` whose modalities are named after their transformers.
 
     Parameters
     ----------
     *transformers : (transformer, column) pairs
-        What to apply to which column, as in `FusionTransformer`.
+        Transformers and their columns, as in `FusionTransformer`.
     fusion : str or transformer, default="concat"
-        See `FusionTransformer`, as for all that follows.
+        See `FusionTransformer`, also for the parameters below.
     fusion_params : dict or None, default=None
         Parameters of a fusion given by name.
     missing : {"mean", "zero", "impute", "error"}, default="mean"
-        What stands for an absent modality.
+        How to fill in an absent modality.
     add_indicator : bool, default=False
         Whether to append one column per modality, 1.0 where it is absent.
     remainder : {"drop", "passthrough"} or transformer, default="drop"
-        What becomes of columns that no pair names.
+        How to treat columns that no pair selects.
     n_jobs : int or None, default=None
         Transformers to fit or apply at once.
     memory : str, pathlib.Path, joblib.Memory or None, default=None
         Cache of fitted transformers and their output.
     random_state : int, RandomState instance or None, default=None
-        Root of all transformers' seeds.
+        Seed from which all transformers' seeds derive.
     verbose : bool, default=False
         Whether to print the time each transformer took to fit.
     verbose_feature_names_out : bool, str or callable, default=True
-        How feature names are written.
+        Form of the feature names.
 
     Returns
     -------
     fusion_transformer : FusionTransformer
-        Its triples carry the lower-case class names, numbered (``_1``, ``_2``) where one repeats.
+        Names are lower-case class names, numbered (``_1``, ``_2``) if a class occurs twice.
 
     Raises
     ------
@@ -623,7 +625,7 @@ def make_fusion_transformer(
 
     See Also
     --------
-    FusionTransformer : Takes names of your own.
+    FusionTransformer : Takes custom names.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Every accepted form of input, converted to columns and frames."""
+"""Convert every accepted form of input to columns and frames."""
 
 import numbers
 import os
@@ -20,15 +20,15 @@ _ACCEPTED = (
 
 
 def as_column(values, *, name=None, sample_rate=None, copy=True):
-    """Convert anything a column can be made of, once.
+    """Convert any accepted values to a column.
 
     Parameters
     ----------
     values : array-like of n cells
-        Series and Index give their array. An ndarray (or torch tensor) of two or more axes
-        becomes a TensorArray; so does a sequence or object array of arrays, nested lists, PIL
-        images or tensors; text becomes a str array, `pathlib` paths a FileArray; numbers stay a
-        1-D array. polars Series of lists, arrays, text and numbers are accepted.
+        An ndarray or torch tensor of two or more axes becomes a TensorArray; so does a sequence
+        or object array of arrays, nested lists, PIL images or tensors. Text becomes a str array,
+        `pathlib` paths a FileArray; numbers stay a 1-D array. Series and Index are replaced by
+        their array. polars Series of lists, arrays, text and numbers are accepted.
     name : str or None, default=None
         Name of the column, for messages.
     sample_rate : float or None, default=None
@@ -40,13 +40,13 @@ def as_column(values, *, name=None, sample_rate=None, copy=True):
     Returns
     -------
     column : TensorArray, FileArray, str ExtensionArray, or 1-D ndarray or ExtensionArray
-        A column of absent cells alone becomes an all-absent TensorArray.
+        A column without any present cell becomes an all-absent TensorArray.
 
     Raises
     ------
     TypeError
-        If a cell is none of these, or cells of several kinds are mixed; the message names
-        column, row and type.
+        If a cell has another type, or cells of several kinds are mixed; the message names column,
+        row and type.
     ValueError
         If cells differ in their number of axes, or the sample rate contradicts the column's.
 
@@ -105,7 +105,7 @@ def _from_ndarray(values, sample_rate, copy):
 
 
 def _from_arrow(values, sample_rate):
-    """Turn list columns of pyarrow into cells; leave every other extension array alone."""
+    """Convert list columns of pyarrow to cells; return other extension arrays unchanged."""
     name = str(values.dtype)
     if name.endswith("[pyarrow]") and "list" in name.split("<")[0]:
         return _from_cells(values.astype(object).tolist(), sample_rate)
@@ -139,12 +139,12 @@ def _from_polars(values, sample_rate, copy):
 
 
 def _numpy_list(cell):
-    """Return one cell of a polars list column as an array of its own dtype."""
+    """Convert one cell of a polars list column to an array of the same dtype."""
     return cell.to_numpy() if hasattr(cell, "to_numpy") else np.asarray(cell)
 
 
 def _kind(cell):
-    """Return which sort of column `cell` belongs to, None for no sort."""
+    """Return the kind of column that `cell` belongs to, None if it is not accepted."""
     if isinstance(cell, str):
         return "text"
     if isinstance(cell, os.PathLike):
@@ -157,7 +157,7 @@ def _kind(cell):
 
 
 def _from_cells(cells, sample_rate):
-    """Build the column of some cells, whose kind is that of the first present one."""
+    """Build a column of cells, whose kind is that of the first present cell."""
     cells = [None if is_absent(cell) else cell for cell in cells]
     rows = [row for row, cell in enumerate(cells) if cell is not None]
     kinds = [_kind(cells[row]) for row in rows]
@@ -180,9 +180,9 @@ def _from_cells(cells, sample_rate):
 
 
 def _text(cells):
-    """Return a str array; kept in Python objects, whose joblib.hash follows from content.
+    """Return a str array of Python objects, whose joblib.hash depends on content only.
 
-    Arrow-backed text hashes differently after slicing, so equal frames would miss caches.
+    Arrow-backed text hashes differently after slicing: equal frames would miss the cache.
     """
     cells = [np.nan if cell is None else str(cell) for cell in cells]
     try:
@@ -201,7 +201,7 @@ def _numbers(cells):
 
 
 def _with_rate(column, sample_rate):
-    """State `sample_rate` on a column, or raise where it has none or another."""
+    """Set `sample_rate` on a column; raise if it cannot have one or has another."""
     if sample_rate is None:
         return column
     if isinstance(column, TensorArray):
@@ -221,16 +221,16 @@ def _with_rate(column, sample_rate):
 
 
 def multimodal_frame(*, index=None, copy=True, **columns):
-    """Build an ordinary DataFrame whose columns are modalities.
+    """Build a pandas DataFrame whose columns are modalities.
 
     Parameters
     ----------
     index : array-like of shape (n,) or pandas.Index, default=None
-        Row labels; by default those of the first Series given, else 0, 1, ....
+        Row labels; by default those of the first Series, else 0, 1, ....
     copy : bool, default=True
-        Whether to copy ndarrays, once. False shares their memory: the frame then changes with
-        them, and with ``memory=`` their content is hashed in full each time. Memory maps, Series
-        and columns made before are never copied.
+        Whether to copy ndarrays. False shares their memory: the frame then changes with them, and
+        with ``memory=`` their content is hashed in full each time. Memory maps, Series and
+        existing columns are never copied.
     **columns : array-like of n cells
         Name and contents of each column, as `as_column` takes them.
 
@@ -248,12 +248,12 @@ def multimodal_frame(*, index=None, copy=True, **columns):
 
     See Also
     --------
-    as_column : What a column can be made of.
+    as_column : Convert values to a single column.
 
     Notes
     -----
-    A column owns its copy of an array, and slices of the frame share it. Data too large to be held
-    twice can be memory-mapped: ``np.load(path, mmap_mode="r")``.
+    A column owns its copy of an array, and slices of the frame share it. Data too large to copy can
+    be memory-mapped: ``np.load(path, mmap_mode="r")``.
 
     Examples
     --------
@@ -270,13 +270,13 @@ def multimodal_frame(*, index=None, copy=True, **columns):
     if not columns:
         raise ValueError("multimodal_frame needs at least one column, as name=values")
     made = {name: as_column(values, name=name, copy=copy) for name, values in columns.items()}
-    if copy:  # numbers, which `as_column` leaves as they are; a memory map is of another type
+    if copy:  # numbers, which `as_column` does not copy; the type of a memory map differs
         made = {n: c.copy() if type(c) is np.ndarray else c for n, c in made.items()}
     return _frame(made, index, columns.values())
 
 
 def _frame(made, index, sources):
-    """Assemble converted columns; `sources` may bring labels."""
+    """Assemble converted columns; a Series in `sources` may provide the index."""
     counts = {name: len(column) for name, column in made.items()}
     if len(set(counts.values())) > 1:
         listing = ", ".join(f"{name!r}: {count}" for name, count in counts.items())
@@ -295,7 +295,7 @@ def _frame(made, index, sources):
 
 
 def as_frame(X):
-    """Turn the tables estimators are given into a DataFrame of columns, at their boundary.
+    """Convert the input of an estimator to a DataFrame of columns.
 
     Parameters
     ----------
@@ -306,14 +306,14 @@ def as_frame(X):
     Returns
     -------
     X : pandas.DataFrame of shape (n, m)
-        The given frame itself where nothing is converted; it is never modified.
+        The given frame itself if nothing is converted; it is never modified.
 
     Raises
     ------
     TypeError
         If X is a dict or another type, or its column names are not str.
     ValueError
-        If two columns have one name.
+        If two columns have the same name.
 
     Examples
     --------
@@ -342,28 +342,28 @@ def as_frame(X):
 
 
 def as_table(X):
-    """Turn the tables compositions are given into a DataFrame or a 2-D ndarray.
+    """Convert the input of a composition to a DataFrame or a 2-D ndarray.
 
-    Unlike `as_frame`, columns of any type pass: which of them hold cells is known only where they
-    are selected.
+    Unlike `as_frame`, this accepts columns of any type: only their selection shows which of them
+    hold cells.
 
     Parameters
     ----------
     X : pandas.DataFrame, polars.DataFrame, polars.LazyFrame or array-like of shape (n, m)
-        A polars frame becomes a pandas frame column by column; what is no frame goes through
-        scikit-learn's `check_array`.
+        A polars frame is converted to pandas column by column; other input than frames is passed
+        to scikit-learn's `check_array`.
 
     Returns
     -------
     table : pandas.DataFrame or ndarray of shape (n, m)
-        The given frame or array itself where nothing is converted.
+        The given frame or array itself if nothing is converted.
 
     Raises
     ------
     TypeError
         If X is a dict or a list of dicts.
     ValueError
-        If X has no row or no column, is not 2-D, or two columns have one name.
+        If X has no row or no column, is not 2-D, or two columns have the same name.
     """
     first = X[0] if isinstance(X, list) and X else X
     if isinstance(first, dict) and not hasattr(first, "toarray"):  # scipy's dok_array is a dict
@@ -377,7 +377,7 @@ def as_table(X):
     if not isinstance(X, pd.DataFrame):
         array = check_array(X, dtype=None, ensure_all_finite=False)
         if array.dtype.kind in "US" and not hasattr(X, "dtype"):
-            # a list of mixed rows: keep its numbers numbers
+            # a list of mixed rows: keep numbers as numbers
             array = check_array(X, dtype=object, ensure_all_finite=False)
         return array
     for count, unit in zip(X.shape, ("sample", "feature"), strict=True):
@@ -393,7 +393,7 @@ def as_table(X):
 
 
 def polars_frame(X, convert):
-    """A pandas frame of the columns of a polars (lazy) frame, each through `convert`."""
+    """Convert a polars (lazy) frame to pandas, each column with `convert`."""
     X = X.collect() if hasattr(X, "collect") else X
     return pd.DataFrame({s.name: convert(s, name=s.name) for s in X.get_columns()}, copy=False)
 

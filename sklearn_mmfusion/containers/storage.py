@@ -1,9 +1,9 @@
-"""Cells of a column in one base array, or in values and offsets; how cells are read and stored.
+"""Store the cells of a column in one base array, or in flat values and offsets.
 
-Whose memory a storage lies in decides whether digests are kept. Memory that the package made is
-sealed: nobody else can write to it. A memory map opened with mode "r" is known by its file's size
-and modification time. All other memory may change at any time and is hashed in full at every call:
-a read-only flag proves nothing while an older view stays writable.
+The owner of the memory decides whether digests are kept. Memory allocated by the package is sealed:
+no other code can write to it. A memory map opened with mode "r" is identified by the size and
+modification time of its file. Other memory may change at any time and is hashed in full at every
+call: a read-only flag is no guarantee while an older view is still writable.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from sklearn_mmfusion.containers.dtypes import (
 )
 
 DIGEST_SIZE = 16  # bytes per cell
-OWNED = ""  # source of memory that only the package can reach
+OWNED = ""  # source of memory that only the package can access
 _LOCK = threading.Lock()
 
 
@@ -35,7 +35,7 @@ def is_absent(cell):
 
 
 def read_only(array):
-    """Return a plain, read-only ndarray view (of a memmap too) of `array`."""
+    """Return a read-only ndarray view of `array`, which may be a memmap."""
     view = np.asarray(array).view()
     if view.dtype.isnative:
         view = view.view(native(view.dtype))
@@ -44,9 +44,9 @@ def read_only(array):
 
 
 def seal(values):
-    """Return `values` over the same memory, which no array can write to, through `base` neither.
+    """Return `values` on the same memory, made read-only for good, also through `base`.
 
-    Setting ``flags.writeable`` of a view, or of the array beneath it, raises an error.
+    Setting ``flags.writeable`` of the result, or of its base, raises an error.
     """
     if values.size == 0:
         return read_only(values)
@@ -56,7 +56,7 @@ def seal(values):
 
 
 def memory_map(values):
-    """Return the memory map that `values` is a view of, None where it is none."""
+    """Return the memory map that `values` is a view of, None if there is none."""
     while isinstance(values, np.ndarray | memoryview):
         if isinstance(values, np.memmap) and values.mode is not None:
             return values
@@ -65,16 +65,16 @@ def memory_map(values):
 
 
 def source_of(values):
-    """Return the file of a memory map that cannot be written to, None for memory of any other."""
+    """Return the file of a read-only memory map, None for other memory."""
     mapped = memory_map(values)
     is_read_only = isinstance(mapped, np.memmap) and mapped.mode == "r"
     return None if not is_read_only or mapped.filename is None else str(mapped.filename)
 
 
 def take_in(values, copy):
-    """Return (values, source) of an array that a user holds.
+    """Return (values, source) of a user's array.
 
-    An ndarray is copied once, if `copy`. A memory map never is.
+    An ndarray is copied if `copy`, a memory map never.
     """
     if not copy or memory_map(values) is not None:
         return values, source_of(values)
@@ -82,12 +82,12 @@ def take_in(values, copy):
 
 
 def restored_source(values):
-    """Return the source of an array that came out of a pickle, where nobody else has it."""
+    """Return the source of an unpickled array, to which no other code has a reference."""
     return OWNED if memory_map(values) is None else source_of(values)
 
 
 def blake(*parts):
-    """Return the 16-byte blake2b digest of texts and buffers; a single one is not framed."""
+    """Return the 16-byte blake2b digest of texts and buffers, with sizes if more than one."""
     hasher = hashlib.blake2b(digest_size=DIGEST_SIZE)
     for part in parts:
         part = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
@@ -99,21 +99,21 @@ def blake(*parts):
 
 
 def array_digest(cell):
-    """Digest one cell: dtype, shape and bytes, whatever its layout or byte order."""
+    """Digest one cell: dtype, shape and content, for any layout or byte order."""
     dtype = native(cell.dtype)
     cell = np.ascontiguousarray(cell, dtype=dtype)
     return blake(f"{dtype.str}{cell.shape}", cell)
 
 
 def _canonical(values):
-    """Return `values` itself if native, C-contiguous and of standard strides, else a copy."""
+    """Return `values` itself if native, C-contiguous and with standard strides, else a copy."""
     dtype = native(values.dtype)
     if values.size == 0:
         return np.empty(values.shape, dtype)
     values = np.ascontiguousarray(values, dtype=dtype)
     steps = list(accumulate(reversed(values.shape[1:]), lambda a, b: a * b, initial=1))
     if values.strides != tuple(step * dtype.itemsize for step in reversed(steps)):
-        # numpy lets axes of length 0 or 1 carry any stride; joblib.hash reads the strides
+        # axes of length 0 or 1 may have any stride in numpy, and joblib.hash reads strides
         values = values.reshape(-1).reshape(values.shape)
     return values
 
@@ -124,7 +124,7 @@ def is_identity(rows, n):
 
 
 class Storage:
-    """Cells of one base, shared by every view on it; never written after construction.
+    """Cells of one base, shared by all its views; never written to after construction.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class Storage:
         self._sealed = None
 
     def _stamp(self):
-        """Return what changes when the memory does; None where nothing would show it."""
+        """Return a stamp that changes with the memory; None if changes cannot be detected."""
         if not self.source:
             return None if self.source is None else (OWNED,)
         try:
@@ -164,13 +164,13 @@ class Storage:
         return array_digest(self.cell(row))
 
     def keys(self, rows):
-        """Return the (len(rows), 16) keys that are equal where the cells are."""
+        """Return (len(rows), 16) keys, equal if and only if the cells are."""
         return self.digests(rows)
 
     def digests(self, rows):
         """Return the (len(rows), 16) digests of `rows`.
 
-        Each cell is read once per base, or at every call where the memory may have changed.
+        Each cell is read once per base, or at every call if the memory may have changed.
         """
         stamp = self._stamp()
         if stamp is None:
@@ -188,22 +188,22 @@ class Storage:
         return digests[rows]
 
     def kept(self, rows):
-        """Return the (digests, known) of `rows` that need not be computed, None for none."""
+        """Return the stored (digests, known) of `rows`, None if there are none."""
         stamp = self._stamp()
         if stamp is None or self._kept is None or self._kept[0] != stamp:
             return None
         return self._kept[1][rows], self._kept[2][rows]
 
     def source_for(self, values):
-        """Return the source of `values` made from this storage's: its own if they are a view."""
+        """Return the source of `values` derived from this storage: the same if they are a view."""
         return self.source if np.may_share_memory(values, self.values) else OWNED
 
     def state(self, digests):
         """Return the plain arrays that rebuild this storage, whose cells have these digests.
 
-        The same arrays at each call: joblib recognizes by identity what it has written for its
-        workers. Others where the memory has changed. They are in no caller's hands: what is pickled
-        together shares its memory when it is read.
+        Each call returns the same arrays unless the memory has changed: joblib recognizes by
+        identity the arrays it has already written for its workers, and arrays pickled together
+        share their memory when loaded. No caller keeps a reference to them.
         """
         if self._sealed is None or not np.array_equal(self._sealed[-1], digests):
             self._sealed = *self.plain(), read_only(_canonical(digests))
@@ -229,7 +229,7 @@ class DenseStorage(Storage):
 
     def gather(self, rows, *, copy=True):
         """Return a (len(rows), *cell_shape) array of the cells, a new one if `copy`."""
-        # np.take would first copy the whole of a base that is not C-contiguous
+        # np.take would first copy the whole base if it is not C-contiguous
         take = self.values.flags.c_contiguous
         if not copy and take and self.values.dtype.isnative and is_identity(rows, self.n):
             return self.values[:]
@@ -246,7 +246,7 @@ class DenseStorage(Storage):
         return DenseStorage(values, self.source_for(values), self.kept(rows))
 
     def to_ragged(self):
-        """Return the same cells as a ragged storage; no copy where the base is canonical."""
+        """Return the same cells as a ragged storage, without a copy if the base is canonical."""
         rows = np.arange(self.n)
         values = _canonical(self.values).reshape(-1)
         return RaggedStorage(values, self.shapes(rows), self.source_for(values), self.kept(rows))
@@ -266,7 +266,7 @@ class DenseStorage(Storage):
 
 
 class RaggedStorage(Storage):
-    """Cells of one number of axes and any lengths: flat values and one shape per cell."""
+    """Cells with equal numbers of axes and any lengths: flat values and one shape per cell."""
 
     is_ragged = True
 
@@ -328,7 +328,7 @@ class RaggedStorage(Storage):
 
 
 def _join_kept(parts):
-    """Concatenate the digests that `parts` need not compute; None where there are none."""
+    """Concatenate the stored digests of `parts`; None if there are none."""
     pairs = [part.kept(slice(None)) for part in parts]
     if not any(pairs):
         return None
@@ -345,7 +345,7 @@ def _join_kept(parts):
 
 
 def format_cell(cell):
-    """Return a cell's dtype and shape as text, never its numbers."""
+    """Return a cell's dtype and shape as text, without its numbers."""
     return f"<{cell.dtype} {'x'.join(map(str, cell.shape))}>"
 
 
@@ -355,11 +355,11 @@ def as_cell(value):
     Raises
     ------
     TypeError
-        If `value` is text, a scalar, or no numeric array.
+        If `value` is text, a scalar, or not a numeric array.
     """
     if isinstance(value, str | bytes | dict | set):
         raise TypeError(f"got {type(value).__name__}")
-    if hasattr(value, "detach"):  # a torch tensor, wherever it is
+    if hasattr(value, "detach"):  # a torch tensor on any device
         value = value.detach().cpu()
     if hasattr(value, "getbands"):  # a PIL image
         value = pil_pixels(value)
@@ -376,7 +376,7 @@ def as_cell(value):
 
 
 def store_cells(values, dtype, sample_rate):
-    """Return (storage, rows, dtype) of a list of cells, of `dtype` where it is given."""
+    """Return (storage, rows, dtype) of a list of cells; `dtype` None is inferred."""
     absent = np.array([is_absent(value) for value in values], bool)
     present = np.flatnonzero(~absent)
     cells = []
@@ -387,7 +387,7 @@ def store_cells(values, dtype, sample_rate):
             raise TypeError(f"row {row}: expected a numeric array; {error}") from error
     if any(
         cell.size and cell.dtype.kind == "f" for cell in cells
-    ):  # [1, 2] beside [0.5]: plain Python numbers
+    ):  # [1, 2] next to [0.5]: Python numbers
         weak = [isinstance(values[row], list | tuple) for row in present]
         cells = [
             cell.astype(float) if is_list and cell.dtype.kind in "iu" else cell
@@ -402,8 +402,8 @@ def store_cells(values, dtype, sample_rate):
 
 
 def _infer_dtype(cells, rows, sample_rate):
-    """Return the narrowest dtype of `cells`, which came from `rows`."""
-    if not cells:  # nothing says what the cells would be: the weakest claim that can be joined
+    """Return the narrowest dtype of `cells`, which are those of `rows`."""
+    if not cells:  # unknown: the dtype that can be joined with most others
         return TensorDtype(np.float32, (None,), sample_rate)
     for row, cell in zip(rows, cells, strict=True):
         if cell.ndim != cells[0].ndim:
@@ -411,7 +411,7 @@ def _infer_dtype(cells, rows, sample_rate):
                 f"row {row}: cell of shape {cell.shape}; the cell of row {rows[0]} has shape "
                 f"{cells[0].shape}. Cells of one column have the same number of axes."
             )
-    # np.asarray([]) is float whatever was meant: cells with numbers in them decide
+    # np.asarray([]) is always float: only cells with numbers in them decide
     sized = [cell for cell in cells if cell.size] or cells
     common = common_value_dtype(list({native(cell.dtype) for cell in sized}))
     if common is None:
@@ -430,7 +430,7 @@ def _infer_dtype(cells, rows, sample_rate):
 
 
 def _store(cells, rows, dtype):
-    """Copy `cells` into one storage of `dtype`; raise where one does not fit."""
+    """Copy `cells` into one storage of `dtype`; raise if one does not fit."""
     shape, values = dtype.cell_shape, dtype.value_dtype
     for row, cell in zip(rows, cells, strict=True):
         fits = len(cell.shape) == len(shape) and all(

@@ -26,24 +26,24 @@ from sklearn_mmfusion.containers.storage import (
 class TensorArray(RowViewArray):
     """Extension array whose cells are numeric arrays: images, waveforms, clips, features.
 
-    Dense (one base array, cells of one shape) or ragged (flat values and a shape a cell; cells
-    agree in dtype and number of axes, any axis may vary). An array is a row index over its base:
-    slicing, taking, masking and joining copy no cell. Cells come out read-only; assigning NA
+    An array is dense (one base array, cells of one shape) or ragged (flat values and one shape per
+    cell; cells agree in dtype and number of axes, any axis may vary). It is a row index over its
+    base: slicing, taking, masking and joining copy no cell. Cells are read-only; assigning NA
     marks a cell absent, any other assignment is an error.
 
     Parameters
     ----------
     values : ndarray or memmap of shape (n, ...), or sequence of n cells
-        A numeric array of at least two axes becomes the base. Otherwise cells: arrays, nested
-        lists, PIL images, torch tensors; None, NaN and pandas.NA are absent. Cells of one shape
-        make a dense array, others a ragged one; integers of different widths widen, and so do
-        floats.
+        A numeric array of at least two axes becomes the base. A sequence holds cells: arrays,
+        nested lists, PIL images or torch tensors; None, NaN and pandas.NA are absent. Cells of one
+        shape make a dense array, others a ragged one. Integers of different widths are widened,
+        and so are floats.
     sample_rate : float or None, default=None
         Samples per second along a cell's first axis, in Hz. Kept in the dtype; columns of
         different rates cannot be joined.
     copy : bool, default=True
         Whether to copy an array that becomes the base. False shares its memory: the column then
-        changes with the array, and its content is hashed in full each time a key is needed.
+        changes with the array, and its content is hashed in full whenever a key is needed.
         Memory maps are never copied.
 
     Raises
@@ -55,11 +55,11 @@ class TensorArray(RowViewArray):
 
     Notes
     -----
-    Two cells are equal where dtype, shape and every bit agree (so NaN equals NaN, and 0.0 does
-    not equal -0.0); equality, grouping and keys read each cell of a base once, at about 0.5 GB/s:
+    Two cells are equal if dtype, shape and every bit agree (so NaN equals NaN, and 0.0 does not
+    equal -0.0). Equality, grouping and keys read each cell of a base once, at about 0.5 GB/s:
     digests are kept for memory that the package owns, and for memory maps opened with mode "r"
-    while size and modification time of the file stay the same. A view is pickled with its own
-    cells only, in a state that depends on its content alone.
+    while the size and modification time of the file stay the same. A pickled view contains only its
+    own cells, and the pickle depends on its content alone.
 
     Examples
     --------
@@ -93,7 +93,7 @@ class TensorArray(RowViewArray):
         values : ndarray or memmap of shape (total,)
             The cells' numbers, one cell after another, each in C order.
         shapes : array-like of int of shape (n,) or (n, ndim)
-            Shape of each cell; 1-D: lengths of 1-D cells.
+            Shape of each cell. If 1-D, lengths of 1-D cells.
         sample_rate : float or None, default=None
             Samples per second along a cell's first axis, in Hz.
         copy : bool, default=True
@@ -134,12 +134,12 @@ class TensorArray(RowViewArray):
 
     @classmethod
     def _adopt(cls, values, *, sample_rate=None):
-        """Build a dense array over an array that no caller keeps; nothing is copied."""
+        """Build a dense array over an array that no caller keeps, without a copy."""
         return _over(values, OWNED, sample_rate)
 
     @classmethod
     def _adopt_flat(cls, values, shapes):
-        """Build a ragged array over flat values that no caller keeps; nothing is copied."""
+        """Build a ragged array over flat values that no caller keeps, without a copy."""
         storage = RaggedStorage(values, shapes)
         dtype = TensorDtype(storage.value_dtype, (None,) * shapes.shape[1])
         return cls._view(storage, np.arange(storage.n), dtype)
@@ -166,7 +166,7 @@ class TensorArray(RowViewArray):
         return make(*plain, restored_source(plain[0]), kept)
 
     def _state(self):
-        # digests are taken on the shared base, which keeps them for the other views
+        # computed on the shared base, which keeps digests for its other views
         present = self._rows[self._rows >= 0]
         digests = self._storage.digests(present)
         if self._compacted is None or not np.array_equal(self._compacted[1], digests):
@@ -226,10 +226,10 @@ class TensorArray(RowViewArray):
         Parameters
         ----------
         dtype : dtype-like
-            A TensorDtype may widen the numbers, turn fixed axes into varying ones, and state a
-            sample rate that was None; it cannot change a known rate.
+            A TensorDtype may widen the numbers, make fixed axes variable, and set a sample rate
+            that was None; it cannot change a known rate.
         copy : bool, default=True
-            Whether to return a new object where nothing changes.
+            Whether to return a new object even if nothing changes.
         """
         dtype = pandas_dtype(dtype)
         if isinstance(dtype, ConflictDtype):
@@ -272,25 +272,25 @@ class TensorArray(RowViewArray):
         return shapes
 
     def gather(self, positions=None, *, copy=True):
-        """Return the cells themselves, straight from the base.
+        """Return the cells, taken directly from the base.
 
         Parameters
         ----------
         positions : array-like of int or bool of shape (k,), or slice, default=None
             Rows to gather; None for all.
         copy : bool, default=True
-            False gives, where the rows are all those of the base in its order, the base itself,
-            read-only. (torch ignores that flag: pass it a copy of what it may write into.)
+            False returns the base itself, read-only, if the rows are all those of the base in its
+            order. torch ignores the read-only flag: pass a copy if it may write to the cells.
 
         Returns
         -------
         cells : ndarray of shape (k, *cell_shape) or list of ndarray
-            Dense: one new array, copied once from the base. Ragged: a list of read-only views.
+            Dense: a new array, copied once from the base. Ragged: a list of read-only views.
 
         Raises
         ------
         ValueError
-            If one of the rows is absent.
+            If a row is absent.
         """
         rows = self._rows if positions is None else self._rows_at(positions)
         if (rows < 0).any():
@@ -303,7 +303,7 @@ class TensorArray(RowViewArray):
 
 
 def _from_values(values, sample_rate, copy):
-    """Build the TensorArray of a user's `values`."""
+    """Build a TensorArray from a user's `values`."""
     if isinstance(values, str | bytes | dict | set):
         raise TypeError(f"values must be an array or a sequence of cells; got {type(values)}")
     if isinstance(values, RowViewArray) or hasattr(values, "array"):

@@ -1,4 +1,4 @@
-"""One modality's estimator: prepared, fitted and applied, on all rows and on folds."""
+"""Prepare, fit and apply the estimator of one modality, on all rows and on folds."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +17,9 @@ from sklearn_mmfusion._validation import add_error_note
 
 
 def kind_of(composition):
-    """The kind of predictor a late fusion joins, and the test for it.
+    """Return the kind of predictor that a late fusion joins, and the test for it.
 
-    Not from the tags of the fusion, which depend on its members.
+    The tags of the fusion cannot decide: they depend on its members.
     """
     if isinstance(composition, ClassifierMixin):
         return "classifier", is_classifier
@@ -27,9 +27,9 @@ def kind_of(composition):
 
 
 def as_member(name, estimator, head, composition):
-    """A predictor of the fusion's kind: the estimator itself, or followed by a head.
+    """Return a predictor of the fusion's kind: the estimator, followed by a head if needed.
 
-    Encoders have the head they are trained with, other transformers get `head`.
+    Encoders use the head they are trained with, other transformers get `head`.
     """
     kind, is_wanted = kind_of(composition)
     estimator = as_transformer(estimator)
@@ -40,39 +40,39 @@ def as_member(name, estimator, head, composition):
         return make_pipeline(estimator, head)
     raise TypeError(
         f"{type(composition).__name__}: modality {name!r} has {estimator!r}; expected a {kind}, or "
-        f"an encoder or other transformer, which a {kind} (parameter head) then follows."
+        f"an encoder or other transformer, to be followed by a {kind} (parameter head)."
     )
 
 
 def with_requests(estimator, *params):
-    """A default estimator, which requests fit parameters if metadata routing is enabled."""
+    """Make a default estimator request fit parameters if metadata routing is enabled."""
     if _routing_enabled():
         estimator.set_fit_request(**dict.fromkeys(params, True))
     return estimator
 
 
 def last_step(member):
-    """The last step of a pipeline, or the estimator itself."""
+    """Return the last step of a pipeline, or the estimator itself."""
     return member[-1] if isinstance(member, Pipeline) and len(member.steps) else member
 
 
 def before_last_step(member, data):
-    """The input of the last step of a fitted pipeline; for any other estimator the data."""
+    """Return the input of a fitted pipeline's last step; for other estimators, the data."""
     return member[:-1].transform(data) if isinstance(member, Pipeline) and len(member) > 1 else data
 
 
 def has_head(estimator):
-    """Whether an estimator is (or ends in) an encoder that keeps the head it is trained with."""
+    """Whether an estimator is (or ends in) an encoder that keeps its training head."""
     return hasattr(last_step(estimator), "predict_head")
 
 
 def may_have(estimator, method):
-    """Whether an estimator has a method, or its class has one that may appear by fitting."""
+    """Whether an estimator has a method, or may have it once fitted."""
     return hasattr(estimator, method) or hasattr(type(estimator), method)
 
 
 def prepared_clone(member, name, seed, auto_params):
-    """A seeded clone, with `auto_params` set wherever the user has left them at "auto"."""
+    """Return a seeded clone, with `auto_params` set wherever the user left "auto"."""
     child = seeded_clone(member, seed, name)
     params = {
         key: auto_params[key.split("__")[-1]]
@@ -87,12 +87,12 @@ def prepared_clone(member, name, seed, auto_params):
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs to fit one member on some of its present rows and apply it to others.
+    """Job of a worker: fit one member on some of its present rows and apply it to others.
 
-    `train` and `test` are positions among all rows of X, `data` holds the rows of `present`, and
-    `output` (such as `Probabilities`) has two steps: its `function` computes on rows, its `align`
-    adapts that to all classes. Without `test`, `fit_member` returns the fitted member as a
-    `CachedChild`; else the output on those test rows that are present.
+    `train` and `test` are positions among all rows of X, `data` holds the rows of `present`.
+    `output` (such as `Probabilities`) has two steps: `function` computes on rows, `align` maps the
+    result to all classes. Without `test`, `fit_member` returns the fitted member as a
+    `CachedChild`; otherwise the output on the test rows that are present.
     """
 
     member: object
@@ -110,18 +110,18 @@ class Task:
 
     @property
     def kept(self):
-        """Positions of the training rows that have the modality."""
+        """Return the positions of the training rows that have the modality."""
         return self.train[self.present[self.train]]
 
     def rows(self, rows):
-        """The data of some of the present rows, given by their positions among all rows."""
+        """Return the data of present rows, given by their positions among all rows."""
         positions = np.cumsum(self.present)[rows] - 1
         whole = np.array_equal(positions, np.arange(self.present.sum()))
         return self.data if whole else _safe_indexing(self.data, positions)
 
 
 def fit_member(task):
-    """Run a `Task`; a function, which every backend of joblib can pickle."""
+    """Run a `Task`. A function, because every backend of joblib can pickle it."""
     params = _check_method_params(task.present, task.params, indices=task.kept)
     member, y = CachedChild(task.member, task.memory, task.label), task.y[task.kept]
     estimator_name = task.label.partition(":")[0]
@@ -134,7 +134,7 @@ def fit_member(task):
 
 
 def member_output(output, member, data):
-    """Output of a fitted `CachedChild` on the rows in `data`, None where there are none."""
+    """Return the output of a fitted `CachedChild` on `data`, None if there are no rows."""
     if data is None:
         return None
     return output.align(member.estimator, member.apply(output.function, data))
@@ -147,7 +147,7 @@ def member_output(output, member, data):
 class Probabilities:
     """Distributions over `classes` of shape (n_samples, n_targets, n_classes).
 
-    A classifier without probabilities gives probability 1 to the class it predicts.
+    Classifiers without probabilities give probability 1 to the class they predict.
     """
 
     classes: np.ndarray
@@ -166,7 +166,7 @@ class Probabilities:
 
 
 def raw_probabilities(member, data, multilabel):
-    """Probabilities in the member's own order of classes, which no prior decides: cached."""
+    """Return probabilities in the member's class order; cached, since no prior enters."""
     if has_head(member):
         return last_step(member).predict_head(before_last_step(member, data))
     if hasattr(member, "predict_proba"):
@@ -191,7 +191,7 @@ class Evidence:
 
 
 def raw_evidence(member, data):
-    """Evidence in the member's own order of classes."""
+    """Return evidence in the member's class order."""
     return last_step(member).predict_evidence(before_last_step(member, data))
 
 
@@ -214,12 +214,12 @@ class Numbers:
 
 
 def raw_numbers(member, data, deviation):
-    """Predictions; with `deviation`, each followed by its standard deviation on a last axis."""
+    """Return predictions; with `deviation`, stacked with standard deviations on a last axis."""
     std = np.nan
     if has_head(member):
         numbers = last_step(member).predict_head(before_last_step(member, data))
     elif deviation and has_deviation(member):
-        # not through the pipeline, where the parameter would need a metadata request
+        # call the last step: through the pipeline, return_std would need a metadata request
         before = before_last_step(member, data)
         numbers, std = last_step(member).predict(before, return_std=True)
         std = as_columns(std)
@@ -240,7 +240,7 @@ def has_deviation(member):
 
 
 def align(values, known, classes):
-    """Columns of a member's classes as columns of all classes, zeros for those not known."""
+    """Map columns of a member's classes to all classes, with zeros for unknown classes."""
     known = np.asarray(known)
     aligned = np.zeros((len(values), len(classes)))
     shared = np.flatnonzero(np.isin(known, classes))
@@ -249,10 +249,10 @@ def align(values, known, classes):
 
 
 def align_probabilities(proba, known, classes, prior):
-    """Distributions over all classes.
+    """Map distributions over a member's classes to all classes.
 
     Classes a member has not seen keep their prior probability. Classes of a (frozen) member that
-    do not occur in `classes` are left out.
+    are not in `classes` are left out.
     """
     aligned = align(proba, known, classes)
     unknown = ~np.isin(classes, known)
@@ -266,9 +266,9 @@ def align_probabilities(proba, known, classes, prior):
 
 
 def label_distributions(proba, classes=None):
-    """Probabilities of labels, (n, L) or a list of L arrays (n, 2), as (n, L, 2).
+    """Convert label probabilities, (n, L) or a list of L arrays (n, 2), to shape (n, L, 2).
 
-    A label that never varied has one column in the list, of the class (0 or 1) in `classes`.
+    A label that is constant in training has one column in the list, that of its class (0 or 1).
     """
     if isinstance(proba, list):
         proba = np.stack(

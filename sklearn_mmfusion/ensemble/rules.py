@@ -1,19 +1,19 @@
-"""Decision rules: how the outputs of several modalities are joined.
+"""Decision rules, which join the outputs of several modalities.
 
 The outputs of classifiers are distributions of shape (n_modalities, n_samples, n_targets,
 n_classes): one target and its classes, or, for multilabel targets, one target of two classes per
 label. Those of regressors are numbers of shape (n_modalities, n_samples, n_targets). ``mask`` of
-shape (n_modalities, n_samples) marks those that are present; the others hold 1 (any finite number)
-and take no part.
+shape (n_modalities, n_samples) marks the outputs that are present. The others are ignored; they
+hold 1, but any finite number would do.
 """
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-EPS = np.finfo(np.float64).eps  # no probability is taken to be less: logarithms stay finite
-MAX_EVIDENCE = 1e150  # no evidence is taken to be more: its square stays finite
-MIN_WEIGHT = 1e-3  # no learned weight is less: a row may have that modality alone
+EPS = np.finfo(np.float64).eps  # lower limit of probabilities: logarithms stay finite
+MAX_EVIDENCE = 1e150  # upper limit of evidence: its square stays finite
+MIN_WEIGHT = 1e-3  # lower limit of learned weights: a row may have only that modality
 
 
 # ------------------------------------------------------------------------------ classes
@@ -25,7 +25,7 @@ def product(outputs, mask, weights):
 
 
 def mean(outputs, mask, weights):
-    """Weighted mean over the modalities present, of distributions or of numbers."""
+    """Weighted mean of distributions or numbers over the present modalities."""
     share = weights[:, None] * mask
     total = share.sum(axis=0)
     share = share / np.where(total > 0, total, 1)
@@ -33,13 +33,13 @@ def mean(outputs, mask, weights):
 
 
 def vote(outputs, mask, weights):
-    """Weighted share of the modalities for which a class is most likely; ties go to the first."""
+    """Weighted share of the modalities that find a class most likely; ties go to the first."""
     votes = np.eye(outputs.shape[-1])[outputs.argmax(axis=-1)]
     return mean(votes, mask, weights)
 
 
 def maximum(outputs, mask, weights):
-    """Largest probability any modality gives a class, scaled to sum to one."""
+    """Largest probability of each class over the modalities, scaled to sum to one."""
     largest = np.where(mask[:, :, None, None], outputs, 0.0).max(axis=0)
     return largest / np.maximum(largest.sum(axis=-1, keepdims=True), EPS)
 
@@ -71,17 +71,17 @@ def log(probabilities):
 
 
 def median(outputs, mask, weights):
-    """Median over the modalities present, each counted once."""
+    """Unweighted median over the present modalities."""
     shown = np.where(mask[:, :, None], outputs, np.nan)
     shown[:, ~mask.any(axis=0)] = 0.0
     return np.nanmedian(shown, axis=0)
 
 
 def inverse_variance(outputs, mask, precision):
-    """Mean weighted by the inverse variance of every output, and the variance of that mean.
+    """Mean weighted by the inverse variance of each output, and the variance of that mean.
 
-    The product of independent normal distributions [1]_ of means `outputs`; `precision` has their
-    shape.
+    This is the product of independent normal distributions with means `outputs`; `precision` has
+    the same shape.
     """
     share = np.where(mask[:, :, None], precision, 0.0)
     total = share.sum(axis=0)
@@ -104,14 +104,14 @@ NUMBER_RULES = {"mean": mean, "median": median}
 
 
 def fit_weights(rule, outputs, mask, target, row_weight, n_modalities):
-    """Weights of the modalities that minimize the loss of a rule on out-of-fold outputs.
+    """Return the weights of modalities that minimize the loss of a rule out of fold.
 
-    ``product`` and ``mean`` of distributions by log loss (``target``: codes, shape (n_samples,
-    n_targets)), ``mean`` of numbers by squared error in units of each target's variance
-    (``target``: numbers of that shape). Half the squared distance of the weights from one, over
-    the number of rows, is added: few rows that are all easy would else drive exponents to
-    infinity. The exponents of a product are a convex problem. A modality that is never present
-    keeps weight one.
+    The loss is the log loss for ``product`` and ``mean`` of distributions (``target``: codes of
+    shape (n_samples, n_targets)), and the squared error in units of each target's variance for
+    ``mean`` of numbers (``target``: numbers of that shape). A penalty is added, half the squared
+    distance of the weights from one over the number of rows: a few rows that are all easy would
+    otherwise drive exponents to infinity. For ``product`` the problem is convex. A modality that
+    is never present keeps weight one.
     """
     known = mask.any(axis=1)
     some = mask.any(axis=0)
@@ -142,13 +142,13 @@ def fit_weights(rule, outputs, mask, target, row_weight, n_modalities):
         bounds=[(MIN_WEIGHT, None)] * len(outputs),
     ).x
     weights = np.ones(n_modalities)
-    # of a mean only the ratios count
+    # a mean depends only on the ratios of weights
     weights[known] = found if rule is product else found * len(found) / max(found.sum(), EPS)
     return weights
 
 
 def _at(values, target):
-    """Entries of the last axis that the codes of the target pick."""
+    """Return the entries of the last axis at the target's codes."""
     return np.take_along_axis(values, target[..., None], axis=-1)[..., 0]
 
 

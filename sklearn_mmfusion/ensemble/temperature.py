@@ -1,4 +1,4 @@
-"""scikit-learn's calibration of given probabilities, one calibrator per modality."""
+"""Calibrate given probabilities with scikit-learn, one calibrator per modality."""
 
 import numpy as np
 from sklearn import config_context
@@ -9,7 +9,7 @@ from sklearn_mmfusion.ensemble.rules import log
 
 
 class _PrecomputedClassifier(ClassifierMixin, BaseEstimator):
-    """A classifier whose X are the log-probabilities it predicts."""
+    """A classifier whose X holds the log-probabilities to predict."""
 
     def fit(self, X, y, sample_weight=None):
         self.classes_ = np.unique(y)
@@ -23,7 +23,7 @@ class _PrecomputedClassifier(ClassifierMixin, BaseEstimator):
 
 
 def fit_calibrator(method, outputs, target, weight, *, n_classes, label):
-    """A calibrator fitted to out-of-fold distributions (n_samples, 1, n_classes)."""
+    """Fit a calibrator to out-of-fold distributions (n_samples, 1, n_classes)."""
     found = len(np.unique(target))
     if found < n_classes:
         raise ValueError(
@@ -34,12 +34,12 @@ def fit_calibrator(method, outputs, target, weight, *, n_classes, label):
     calibrator = CalibratedClassifierCV(
         _PrecomputedClassifier(), method=method, cv=[(rows, rows)], ensemble=False
     )
-    with config_context(enable_metadata_routing=False):  # nothing in here is the user's
+    with config_context(enable_metadata_routing=False):  # no estimator of the user is involved
         return calibrator.fit(log(outputs[:, 0]), target, weight)
 
 
 def calibrate(calibrators, outputs, mask):
-    """Outputs (n_modalities, n_samples, 1, n_classes), calibrated where present."""
+    """Calibrate outputs (n_modalities, n_samples, 1, n_classes) where present."""
     outputs = outputs.copy()
     for m, calibrator in enumerate(calibrators):
         if mask[m].any():

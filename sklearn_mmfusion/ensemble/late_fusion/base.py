@@ -1,4 +1,4 @@
-"""Late fusion: what classifier and regressor share."""
+"""Base class of late fusion classifiers and regressors."""
 
 from numbers import Integral, Real
 
@@ -57,8 +57,8 @@ FOLDS = 5
 class _LateFusion(TransformerMixin, TripleComposition):
     """One predictor per modality, and a rule that joins their outputs.
 
-    A subclass reads the target (`_read_target`), chooses the members' outputs (`_output`), learns
-    its rule from out-of-fold outputs (`_learn_rule`, where `_needs_folds`) and applies it.
+    A subclass reads the target (`_read_target`), selects the members' outputs (`_output`), learns
+    its rule from out-of-fold outputs (`_learn_rule`, if `_needs_folds`) and applies it.
     """
 
     _triples_parameter = "estimators"
@@ -117,7 +117,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return self
 
     def _members(self):
-        """(name, unfitted predictor, column) of every modality that is not dropped."""
+        """Return (name, unfitted predictor, column) of every modality that is not dropped."""
         head = self._default_head() if self.head is None else self.head
         members = [
             (name, as_member(name, estimator, head, self), column)
@@ -128,7 +128,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return members
 
     def _routed_children(self, members):
-        """{name: estimator} of all that is fitted with fit parameters."""
+        """Return {name: estimator} of all children that may get fit parameters."""
         children = {name: member for name, member, _ in members}
         return children | ({"final_estimator": self._final()} if self._is_stacking() else {})
 
@@ -139,7 +139,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
             self._check_member(name, member, fitted=True)
 
     def _tasks(self, members, selected, y, routed, splits):
-        """For every member, the task of fitting it on all rows and one for each split."""
+        """Return one list per member: the task of fitting it on all rows, then one per split."""
         seed, estimator_name = root_seed(self.random_state), type(self).__name__
         tasks, memory = [], open_memory(self.memory)
         for i, (name, member, _) in enumerate(members):
@@ -168,7 +168,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return tasks
 
     def _splits(self, members, y, groups, routed):
-        """Pairs of row positions (train, test), none where the rule has nothing to learn."""
+        """Return pairs of row positions (train, test), none if the rule learns nothing."""
         if not self._needs_folds([member for _, member, _ in members]):
             return []
         cv, metadata = self.cv, {"groups": groups}
@@ -181,15 +181,15 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return [(rows[train], rows[test]) for train, test in splits]
 
     def _default_cv(self, y, groups):
-        """The splitter for an integer or None, and the groups it is to keep apart."""
+        """Return the splitter for an integer or None, and the groups that it keeps apart."""
         stratified = is_classifier(self) and y.ndim == 1
         most = len(y)  # folds
         if stratified:
             most = np.unique(y, return_counts=True)[1].min()
         if groups is not None and len(np.unique(groups)) == 1:
             warn(
-                f"{type(self).__name__}: all rows are of one group; its rule is learned on folds "
-                "that do not keep groups apart."
+                f"{type(self).__name__}: all rows are of one group; the rule is learned on folds "
+                "that ignore groups."
             )
             groups = None
         n_folds = self.cv or max(2, min(FOLDS, most))
@@ -199,10 +199,10 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return (StratifiedGroupKFold if stratified else GroupKFold)(n_folds), groups
 
     def _out_of_fold(self, present, outputs, tests):
-        """Out-of-fold outputs (n_modalities, n_rows, ...), which are present, and which rows.
+        """Return out-of-fold outputs (n_modalities, n_rows, ...), their mask and their rows.
 
-        `outputs` holds those of each modality and split, None where no row was present. Rows of
-        folds in which a member could not be fitted are left out.
+        `outputs` holds one list per modality with one item per split, None if no row was present.
+        Rows of folds in which a member could not be fitted are left out.
         """
         rows = np.concatenate([np.zeros(0, dtype=int), *tests])
         starts = np.cumsum([0, *map(len, tests)])
@@ -214,12 +214,12 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return joined[:, complete], mask[:, complete], rows[complete]
 
     def _no_outputs(self, n_modalities, n_rows):
-        """Outputs of which none are there, to enter those of members in, and their mask."""
+        """Return placeholder outputs, to be filled in by members, and a mask of False."""
         shape = n_modalities, n_rows
         return np.ones((*shape, *np.shape(self._prior_output()))), np.zeros(shape, dtype=bool)
 
     def _enter(self, outputs, mask, m, rows, output):
-        """Enter a member's output; rows that are not finite count as absent, with a warning."""
+        """Write a member's output; rows that are not finite count as absent, with a warning."""
         if output is None:
             return
         finite = self._is_finite(output)
@@ -229,13 +229,13 @@ class _LateFusion(TransformerMixin, TripleComposition):
             warn(
                 f"{type(self).__name__}: the estimator of modality {self._selections[m].name!r} "
                 f"predicted NaN or infinity in {(~finite).sum()} of {len(finite)} rows (first "
-                f"{rows[~finite][:5].tolist()}); there the modality counts as absent."
+                f"{rows[~finite][:5].tolist()}); the modality counts as absent in these rows."
             )
 
     # ------------------------------------------------------------------------------ predict
 
     def _member_outputs(self, X):
-        """Outputs of all members on X, and which of them are present."""
+        """Return the outputs of all members on X and a mask of those present."""
         check_is_fitted(self)
         selected = select_for_predict(self, X, self._selections)
         memory = open_memory(self.memory)
@@ -252,7 +252,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return outputs, mask
 
     def transform(self, X):
-        """Predictions of every modality's estimator, side by side.
+        """Concatenate the predictions of all modalities' estimators.
 
         Parameters
         ----------
@@ -262,11 +262,11 @@ class _LateFusion(TransformerMixin, TripleComposition):
         Returns
         -------
         X_t : ndarray of shape (n_samples, n_features_out), dtype=float64
-            Input of a final estimator: for each modality one column per class (one in all for two
-            classes), label or number, the training prior (mean) where the modality is absent; then
+            Input of a final estimator. For each modality: one column per class (a single one for
+            two classes), label or number, with the training prior (mean) where it is absent. Then
             one column per modality that was absent in any row of `fit`, 1.0 where it is absent.
-            Predictions for rows of `fit` look too good: `final_estimator` is trained on out-of-fold
-            ones.
+            Predictions for the rows of `fit` are optimistic; `final_estimator` is trained on
+            out-of-fold predictions.
         """
         return self._stack(*self._member_outputs(X))
 
@@ -278,7 +278,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return np.hstack([*columns, absent.astype(np.float64)])
 
     def get_feature_names_out(self, input_features=None):
-        """Names of the columns of `transform`.
+        """Get the names of the columns of `transform`.
 
         Parameters
         ----------
@@ -312,7 +312,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         Returns
         -------
         routing : MetadataRouter
-            What each estimator, the splitter and the final estimator request.
+            Requests of each estimator, the splitter and the final estimator.
         """
         router = MetadataRouter(owner=self)
         for name, member, _ in self._members():
@@ -320,7 +320,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
             router.add(method_mapping=mapping, **{name: member})
         default = self.cv is None or isinstance(self.cv, Integral)
         mapping = MethodMapping().add(caller="fit", callee="split")
-        # the default folds keep groups apart where they are given
+        # the default folds keep groups apart if they are given
         splitter = GroupKFold() if default else check_cv(self.cv)
         router.add(cv=splitter, method_mapping=mapping)
         if self._is_stacking():
@@ -329,7 +329,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return router
 
     def _member_tags(self):
-        """Tags of the members; none of malformed triples, for which `fit` raises."""
+        """Return the tags of the members; none for malformed triples, which make `fit` raise."""
         try:
             return [get_tags(member) for _, member, _ in self._members()]
         except (TypeError, ValueError):
@@ -348,11 +348,11 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return self.fusion == "stacking"
 
     def _final(self):
-        """The unfitted final estimator of stacking."""
+        """Return the unfitted final estimator of stacking."""
         return self._default_final() if self.final_estimator is None else self.final_estimator
 
     def _fit_final(self, outputs, mask, y, params):
-        """Fit the final estimator on the stacked outputs, in rows that have any."""
+        """Fit the final estimator on the stacked outputs of rows that have any modality."""
         some = np.flatnonzero(mask.any(axis=0))
         columns = self._stack(outputs, mask)
         params = _check_method_params(columns, params, indices=some)
@@ -360,7 +360,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         self.final_estimator_ = final.fit(columns[some], y[some], **params)
 
     def _weights(self, learn):
-        """{name: weight} of all members: given, or found by `learn`."""
+        """Return {name: weight} of all members: given, or learned by `learn`."""
         names = [selection.name for selection in self._selections]
         if isinstance(self.weights, dict):
             return {name: float(self.weights.get(name, 1.0)) for name in names}
@@ -371,7 +371,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         return np.array([self.weights_[selection.name] for selection in self._selections])
 
     def _check_kinds(self):
-        """Raise unless head and final estimator are of the kind that the fusion joins."""
+        """Raise unless head and final estimator are predictors of the fusion's kind."""
         kind, is_wanted = kind_of(self)
         for parameter in ("head", "final_estimator"):
             value = getattr(self, parameter)
@@ -382,7 +382,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
                 )
 
     def _check_weights(self, given, learned):
-        """Raise unless weights name modalities, are numbers, and the rule uses them."""
+        """Raise unless weights are numbers for existing modalities and the rule uses them."""
         label = f"{type(self).__name__}(fusion={self.fusion!r})"
         if isinstance(self.weights, str) and self.fusion not in learned:
             raise ValueError(

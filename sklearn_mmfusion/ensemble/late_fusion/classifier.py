@@ -27,7 +27,7 @@ from sklearn_mmfusion.ensemble.temperature import calibrate, fit_calibrator
 from sklearn_mmfusion.neural_network import NeuralClassifier
 
 WEIGHTED, LEARNED = ("product", "mean", "vote"), ("product", "mean")
-WITHOUT_PROBABILITIES = ("vote", "stacking")  # fusions that take classifiers without
+WITHOUT_PROBABILITIES = ("vote", "stacking")  # fusions that do not need them
 
 
 def _has_probabilities(self):
@@ -45,67 +45,68 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
     """Classify every modality on its own and join the decisions.
 
     The decision-level counterpart of a `FusionTransformer` and a classifier, from the same
-    triples. On small data the product of separately trained classifiers is hard to beat, and it is
-    exact where a modality is absent: its factor drops out.
+    triples. On small data the product of separately trained classifiers is hard to beat. It handles
+    an absent modality exactly, by leaving out its factor.
 
     Parameters
     ----------
     estimators : list of (str, estimator, column) triples
-        The name must be an identifier; ``set_params(name=...)`` and ``name__parameter`` reach the
-        estimator by it. The estimator is a classifier (any pipeline that ends in one), an encoder
-        or another transformer (see `head`), ``"passthrough"`` (numbers, for the head) or
-        ``"drop"``. The column is a string or an integer
-        (one column: the modality is absent where the cell is NA), or a list of either, a slice, a
-        boolean mask, or a callable that takes X and returns one of these (a table: NA is a missing
-        value for an imputer, the modality counts as present).
+        The name must be an identifier; it is used in ``set_params(name=...)`` and
+        ``name__parameter``. The estimator is a classifier (any pipeline that ends in one), an
+        encoder or another transformer (see `head`), ``"passthrough"`` (numbers, for the head) or
+        ``"drop"``. The column is a string or an integer (one column: the modality is absent where
+        the cell is NA), or a list of either, a slice, a
+        boolean mask, or a callable that takes X and returns one of these (a table: the modality
+        always counts as present, and NA is a missing value for an imputer).
     fusion : {"product", "mean", "vote", "max", "stacking", "evidence"}, default="product"
         The rule that joins the classifiers' probabilities :math:`p_m`.
 
         - ``"product"``: log-opinion pool [1]_, softmax of :math:`\\sum_m w_m \\log p_m`.
         - ``"mean"``: linear opinion pool, :math:`\\sum_m w_m p_m / \\sum_m w_m`.
-        - ``"vote"``: share of the modalities (of their weights) whose favorite a class is. Ties go
-          to the first class.
+        - ``"vote"``: weighted share of the modalities that favor a class. Ties go to the first
+          class.
         - ``"max"``: largest :math:`p_m` of each class, scaled to sum to one [1]_.
         - ``"stacking"``: `final_estimator` on out-of-fold probabilities [2]_.
         - ``"evidence"``: Dempster's rule on the evidence for each class [3]_; `predict_uncertainty`
-          then measures how little there was. Encoders and neural classifiers that leave their
-          ``loss="auto"`` are trained with the evidential loss.
+          measures the lack of evidence. Encoders and neural classifiers with ``loss="auto"`` are
+          trained with the evidential loss.
     weights : dict of {str: float}, "auto" or None, default=None
-        Weight of each modality in ``"product"`` (an exponent), ``"mean"`` and ``"vote"``; those
-        not named weigh 1, as all do with None; 0 leaves a modality out. "auto" learns those of
-        ``"product"`` and ``"mean"`` on out-of-fold probabilities, by log loss.
+        Weight of each modality in ``"product"`` (an exponent), ``"mean"`` and ``"vote"``; 0 leaves
+        a modality out. Modalities that are not named have weight 1; with None all have. "auto"
+        learns the weights of ``"product"`` and ``"mean"`` from out-of-fold probabilities, by log
+        loss.
     calibration : {"sigmoid", "isotonic", "temperature"} or None, default=None
-        Calibrate each modality's log-probabilities, on out-of-fold ones, by a method of
-        :class:`~sklearn.calibration.CalibratedClassifierCV`; "sigmoid" and "isotonic" do so class
-        by class.
+        Method of :class:`~sklearn.calibration.CalibratedClassifierCV` that calibrates each
+        modality's log-probabilities, fitted to out-of-fold ones. "sigmoid" and "isotonic" calibrate
+        each class separately.
     head : classifier or None, default=None
-        What comes behind an estimator that only transforms. None asks an encoder's own head, the
-        one it is trained with (`predict_head`), and puts a :class:`NeuralClassifier` behind other
-        transformers.
+        Predictor that follows an estimator that only transforms. With None, an encoder uses the
+        head it is trained with (`predict_head`), and other transformers are followed by a
+        :class:`NeuralClassifier`.
     final_estimator : classifier or None, default=None
         Classifier of ``"stacking"``; None is :class:`~sklearn.linear_model.LogisticRegression`,
-        for multilabel targets one for each label.
+        one per label for multilabel targets.
     cv : int, splitter, iterable or None, default=None
         Folds for out-of-fold probabilities, used by ``"stacking"``, ``weights="auto"`` and
-        `calibration` only. None takes 5, fewer where a class has fewer rows; integers make
-        stratified folds that keep `groups` apart where these are given. Splits need not cover all
-        rows, as those of :class:`~sklearn.model_selection.ShuffleSplit` do not.
+        `calibration` only. None means 5, or fewer if a class has fewer rows. Integers make
+        stratified folds that keep `groups` apart if these are given. Splits need not cover all
+        rows, so :class:`~sklearn.model_selection.ShuffleSplit` is allowed.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class labels; for multilabel targets the numbers of the labels.
+        Class labels; for multilabel targets the indices of the labels.
     class_prior_ : ndarray of shape (n_classes,)
         Share (of sample weight) of each class or label in training: the prediction for a row
         that has no modality.
     estimators_ : list of estimators
-        The fitted estimators, without those dropped.
+        The fitted estimators, without dropped ones.
     named_estimators_ : :class:`~sklearn.utils.Bunch`
-        The same by name.
+        The fitted estimators by name.
     weights_ : dict of {str: float}
         Weight of each modality.
     calibrators_ : dict of {str: CalibratedClassifierCV}
-        The calibration of each modality, empty without `calibration`.
+        The calibrator of each modality, empty without `calibration`.
     final_estimator_ : classifier
         The fitted final estimator, with ``fusion="stacking"``.
     n_features_in_ : int
@@ -116,47 +117,48 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
     Raises
     ------
     ValueError
-        If a column is not in the training X or has no present row there, or parameters do not fit
-        together. Errors raised by an estimator carry a note that names its modality.
+        If a column is not in the training X or has no present row there, or parameters contradict
+        each other. Errors raised by an estimator carry a note that names its modality.
     TypeError
-        If an estimator lacks what the rule needs.
+        If an estimator lacks a method that the rule needs.
 
     Warns
     -----
     UserWarning
         If rows have no modality at all (they get the class prior), a column seen in `fit` is absent
         from X (all its rows count as absent), or an estimator predicts NaN (the modality counts as
-        absent there).
+        absent in these rows).
 
     See Also
     --------
     LateFusionRegressor : The same for numbers.
-    FusionTransformer : Fuses features in place of decisions.
+    FusionTransformer : Fuses features instead of decisions.
     sklearn.ensemble.VotingClassifier : Mean and vote of classifiers that share one X.
 
     Notes
     -----
-    An absent modality leaves the rule: the result is that of the modalities that are there.
-    ``"stacking"`` fills in the class prior and, where a modality was absent in `fit`, appends a
-    column that says so. Classes an estimator has not seen keep their
-    prior probability. With one modality, ``"product"`` and ``"mean"`` are its classifier.
+    The rule joins the present modalities only. ``"stacking"`` fills in the class prior for an
+    absent modality and appends an indicator column for each modality that was absent in `fit`.
+    Classes an estimator has not seen keep their prior probability. With a single modality,
+    ``"product"`` and ``"mean"`` return the output of its classifier.
 
-    The product takes the modalities for independent given the class, and counts the class prior
-    once for each: with classes of very different size, use ``"mean"`` or ``class_weight`` of the
-    estimators. Overconfident members (unregularized classifiers behind an encoder, which has seen
-    the training rows) spoil the product, and those that predict zeros (trees, nearest
-    neighbors) have a veto in it: temper them by ``weights="auto"`` or `calibration`.
+    The product assumes that modalities are independent given the class, and counts the class prior
+    once per modality: if class sizes differ a lot, use ``"mean"`` or ``class_weight`` of the
+    estimators. Overconfident members (an unregularized classifier after an encoder that has seen
+    the training rows) spoil the product, and members that predict zeros (trees, nearest
+    neighbors) have a veto. To soften both, use ``weights="auto"`` or `calibration`.
 
-    Equal weights are the default because learned ones were not better on rows of unseen speakers:
-    what a modality is worth on fold models was not what it was worth later
+    Equal weights are the default because learned weights were not better on rows of unseen
+    speakers: weights that suited the fold models did not suit the final ones
     (``benchmarks/README.md``).
 
     `fit` passes `sample_weight` and `groups` to the estimators that take them; with metadata
-    routing enabled, it follows their requests. `sample_weight` counts in learned weights and
-    calibration too. A `FrozenEstimator` is not fitted again, on folds neither: give it other
-    training rows. A failed `fit` leaves an earlier one in place.
+    routing enabled, it follows their requests. Learned weights and calibration use
+    `sample_weight` too. A `FrozenEstimator` is not refitted, not even on folds: train it on other
+    rows. If `fit` fails, the earlier fit is kept.
 
-    Cost: one fit of each estimator, and with out-of-fold probabilities another for each fold.
+    Cost: one fit of each estimator, and one more per fold if out-of-fold probabilities are
+    needed.
 
     References
     ----------
@@ -317,13 +319,13 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         Returns
         -------
         evidence : ndarray of shape (n_samples, n_classes), dtype=float64
-            0 or more, in the order of `classes_`; zeros where a row has no modality.
+            Not negative, in the order of `classes_`; zeros if a row has no modality.
         """
         return rules.dempster(*self._member_outputs(X), None)[:, 0]
 
     @available_if(_has_evidence)
     def predict_uncertainty(self, X):
-        """Compute how little evidence there is for any class, with ``fusion="evidence"``.
+        """Compute the lack of evidence for any class, with ``fusion="evidence"``.
 
         Parameters
         ----------
@@ -333,8 +335,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         Returns
         -------
         uncertainty : ndarray of shape (n_samples,), dtype=float64
-            ``n_classes / S`` in (0, 1], S being the sum of the joint ``evidence + 1``: 1 where a
-            row has no modality, near 0 where much speaks for some class.
+            ``n_classes / S`` in (0, 1], where S is the sum of the joint ``evidence + 1``: 1 if a
+            row has no modality, near 0 if there is much evidence for some class.
         """
         return len(self.classes_) / (self.predict_evidence(X) + 1).sum(axis=1)
 
@@ -370,7 +372,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         return np.isfinite(output).all(axis=(1, 2))
 
     def _learnable(self, y):
-        """Whether rows with this target are enough to fit a fold's classifier."""
+        """Whether a fold's classifier can be fitted to rows with this target."""
         return len(y) > 1 and (self._multilabel or len(np.unique(y)) > 1)
 
     # ------------------------------------------------------------------------------ members
@@ -391,7 +393,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         return Probabilities(self.classes_, self._prior, self._multilabel)
 
     def _check_member(self, name, member, *, fitted=False):
-        """Raise if a member may lack what the rule needs; once fitted, if it does."""
+        """Raise if a member lacks a method that the rule needs (unfitted: if it cannot get it)."""
         label = f"{type(self).__name__}(fusion={self.fusion!r}): modality {name!r} has {member!r}"
         has = hasattr if fitted else may_have
         if self.fusion == "evidence":
@@ -412,8 +414,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             return
         if known is None or not np.isin(known, self.classes_).any():
             raise ValueError(
-                f"{label}, which knows the classes {known}; y has {self.classes_}. An encoder "
-                "needs target_type='auto', a frozen estimator the same classes."
+                f"{label}, which knows the classes {known}; y has {self.classes_}. Set "
+                "target_type='auto' in an encoder; fit a frozen estimator on the same classes."
             )
 
     # ------------------------------------------------------------------------------ rule
@@ -460,7 +462,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         return outputs, mask
 
     def _pool(self, outputs, mask):
-        """Joint distributions of shape (n_samples, n_targets, n_classes)."""
+        """Return joint distributions of shape (n_samples, n_targets, n_classes)."""
         if self._rule == "stacking":
             pooled = self._final_proba(self._stack(outputs, mask))
         else:
@@ -485,7 +487,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
     # ------------------------------------------------------------------------------ stacking
 
     def _is_one_column(self):
-        """Whether the second column alone describes a distribution, of two classes."""
+        """Whether one column, that of the second of two classes, describes a distribution."""
         return self._prior.shape[-1] == 2 and self._rule != "evidence"
 
     def _columns(self, outputs):
@@ -497,7 +499,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        # encoders, which are no classifiers by their tags, take labels
+        # encoders accept labels, though their tags are not those of classifiers
         tags.classifier_tags.multi_label = (
             self.fusion != "evidence"
             and self.calibration is None

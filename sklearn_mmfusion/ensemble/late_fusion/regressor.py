@@ -21,65 +21,65 @@ from sklearn_mmfusion.ensemble.members import (
 from sklearn_mmfusion.ensemble.rules import NUMBER_RULES
 from sklearn_mmfusion.neural_network import NeuralRegressor
 
-MIN_VARIANCE = 1e-12  # no variance is taken to be less than this share of the target's
+MIN_VARIANCE = 1e-12  # lower limit of variances, as a share of the target's
 
 
 @document_parameters("late")
 class LateFusionRegressor(RegressorMixin, _LateFusion):
-    """Predict numbers from every modality on its own and join the predictions.
+    """Predict numbers from each modality separately and join the predictions.
 
     The decision-level counterpart of a `FusionTransformer` and a regressor, from the same triples.
-    An absent modality leaves the rule; nothing is filled in for it.
+    An absent modality is left out of the rule; nothing is filled in for it.
 
     Parameters
     ----------
     estimators : list of (str, estimator, column) triples
-        The name must be an identifier; ``set_params(name=...)`` and ``name__parameter`` reach the
-        estimator by it. The estimator is a regressor (any pipeline that ends in one), an encoder or
-        another transformer (see `head`), ``"passthrough"`` (numbers, for the head) or ``"drop"``.
-        The column is a string or an integer (one
-        column: the modality is absent where the cell is NA), or a list of either, a slice, a
-        boolean mask, or a callable that takes X and returns one of these (a table: NA is a missing
-        value for an imputer, the modality counts as present).
+        The name must be an identifier; it is used in ``set_params(name=...)`` and
+        ``name__parameter``. The estimator is a regressor (any pipeline that ends in one), an
+        encoder or another transformer (see `head`), ``"passthrough"`` (numbers, for the head) or
+        ``"drop"``. The column is a string or an integer (one column: the modality is absent where
+        the cell is NA), or a list of either, a slice, a
+        boolean mask, or a callable that takes X and returns one of these (a table: the modality
+        always counts as present, and NA is a missing value for an imputer).
     fusion : {"mean", "median", "inverse_variance", "stacking"}, default="mean"
         The rule that joins the predictions.
 
         - ``"mean"``: their weighted mean.
         - ``"median"``: their median.
         - ``"inverse_variance"``: their mean weighted by 1 / variance, as for independent normal
-          errors [1]_. The variance is the regressor's own for each row (``predict(X,
-          return_std=True)``, as :class:`~sklearn.linear_model.BayesianRidge` and
-          :class:`~sklearn.gaussian_process.GaussianProcessRegressor` do), else its mean squared
-          error on out-of-fold rows (folds are fitted if any regressor has none).
+          errors [1]_. The variance of each row is the regressor's own if it has one (``predict(X,
+          return_std=True)``, as in :class:`~sklearn.linear_model.BayesianRidge` and
+          :class:`~sklearn.gaussian_process.GaussianProcessRegressor`), else its mean squared error
+          on out-of-fold rows. Folds are fitted only if some regressor has none.
         - ``"stacking"``: `final_estimator` on out-of-fold predictions [2]_.
     weights : dict of {str: float}, "auto" or None, default=None
-        Weight of each modality in ``"mean"``; those not named weigh 1, as all do with None. "auto"
-        learns them on out-of-fold predictions, by squared error.
+        Weight of each modality in ``"mean"``. Modalities that are not named have weight 1, with
+        None all have. "auto" learns the weights from out-of-fold predictions, by squared error.
     head : regressor or None, default=None
-        What comes behind an estimator that only transforms. None asks an encoder's own head, the
-        one it is trained with (`predict_head`), and puts a :class:`NeuralRegressor` behind other
-        transformers.
+        Predictor that follows an estimator that only transforms. With None, an encoder uses the
+        head it is trained with (`predict_head`), and other transformers are followed by a
+        :class:`NeuralRegressor`.
     final_estimator : regressor or None, default=None
         Regressor of ``"stacking"``; None is :class:`~sklearn.linear_model.RidgeCV`.
     cv : int, splitter, iterable or None, default=None
         Folds for out-of-fold predictions, used by ``"stacking"``, ``"inverse_variance"`` and
-        ``weights="auto"`` only. None takes 5; integers make folds that keep `groups` apart where
-        these are given. Splits need not cover all rows.
+        ``weights="auto"`` only. None means 5. Integers make folds that keep `groups` apart if these
+        are given. Splits need not cover all rows.
 
     Attributes
     ----------
     target_mean_ : ndarray of shape (n_targets,)
-        Mean (by sample weight) of each target in training: the prediction for a row that has no
-        modality.
+        Mean of each target in training, weighted by sample weight: the prediction for a row that
+        has no modality.
     estimators_ : list of estimators
-        The fitted estimators, without those dropped.
+        The fitted estimators, without dropped ones.
     named_estimators_ : :class:`~sklearn.utils.Bunch`
-        The same by name.
+        The fitted estimators by name.
     weights_ : dict of {str: float}
         Weight of each modality.
     variances_ : dict of {str: ndarray of shape (n_targets,)}
-        Mean squared error of each modality's out-of-fold predictions (the variance of the target
-        if there was no need of any), with ``fusion="inverse_variance"``.
+        Mean squared error of each modality's out-of-fold predictions, with
+        ``fusion="inverse_variance"`` (the variance of the target if no folds were needed).
     final_estimator_ : regressor
         The fitted final estimator, with ``fusion="stacking"``.
     n_features_in_ : int
@@ -90,36 +90,37 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     Raises
     ------
     ValueError
-        If a column is not in the training X or has no present row there, or parameters do not fit
-        together. Errors raised by an estimator carry a note that names its modality.
+        If a column is not in the training X or has no present row there, or parameters contradict
+        each other. Errors raised by an estimator carry a note that names its modality.
     TypeError
-        If an estimator is not a regressor and does not transform.
+        If an estimator is neither a regressor nor a transformer.
 
     Warns
     -----
     UserWarning
         If rows have no modality at all (they get the mean target), a column seen in `fit` is absent
         from X (all its rows count as absent), or an estimator predicts NaN (the modality counts as
-        absent there).
+        absent in these rows).
 
     See Also
     --------
     LateFusionClassifier : The same for classes.
-    FusionTransformer : Fuses features in place of predictions.
+    FusionTransformer : Fuses features instead of predictions.
     sklearn.ensemble.VotingRegressor : Mean of regressors that share one X.
 
     Notes
     -----
-    ``"stacking"`` fills in the mean target for an absent modality and, where one was absent in
-    `fit`, appends a column that says so. Encoders that leave ``target_type="auto"`` are fitted with
-    ``target_type="continuous"`` (or its form for several targets).
+    ``"stacking"`` fills in the mean target for an absent modality and appends an indicator column
+    for each modality that was absent in `fit`. Encoders with ``target_type="auto"`` are fitted with
+    ``target_type="continuous"``, or ``"continuous-multioutput"`` for several targets.
 
     `fit` passes `sample_weight` and `groups` to the estimators that take them; with metadata
-    routing enabled, it follows their requests. `sample_weight` counts in learned weights and
-    variances too. A `FrozenEstimator` is not fitted again, on folds neither: give it other
-    training rows. A failed `fit` leaves an earlier one in place.
+    routing enabled, it follows their requests. Learned weights and variances use
+    `sample_weight` too. A `FrozenEstimator` is not refitted, not even on folds: train it on other
+    rows. If `fit` fails, the earlier fit is kept.
 
-    Cost: one fit of each estimator, and with out-of-fold predictions another for each fold.
+    Cost: one fit of each estimator, and one more per fold if out-of-fold predictions are
+    needed.
 
     References
     ----------
@@ -209,7 +210,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
             The modalities. In a DataFrame, columns are found by name: an absent one counts as
             absent in all rows, unknown ones are ignored.
         return_std : bool, default=False
-            Whether to return the standard deviation of the joint prediction too; with
+            Whether to also return the standard deviation of the joint prediction; with
             ``fusion="inverse_variance"`` only.
 
         Returns
@@ -217,13 +218,13 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         y : ndarray of shape (n_samples,) or (n_samples, n_targets), dtype=float64
             Predictions.
         y_std : ndarray of the same shape
-            Their standard deviations, that of the training target where a row has no modality.
-            Only with `return_std`.
+            Standard deviations, only with `return_std`; that of the training target for a row
+            without any modality.
 
         Raises
         ------
         ValueError
-            If `return_std` is set and the rule has no deviation.
+            If `return_std` is set and the rule has no standard deviation.
         """
         if return_std and getattr(self, "_rule", self.fusion) != "inverse_variance":
             raise ValueError(
@@ -253,7 +254,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         return self._with_deviation(self.target_mean_)
 
     def _with_deviation(self, mean):
-        """Numbers as an output: followed by their deviation where the rule takes one."""
+        """Append the standard deviation of the target if the rule uses deviations."""
         if self._rule != "inverse_variance":
             return mean
         return np.stack([mean, np.sqrt(self._target_variance)], axis=-1)
@@ -280,7 +281,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         return Numbers(deviation=self._rule == "inverse_variance")
 
     def _check_member(self, name, member, *, fitted=False):
-        """Raise if an encoder has been trained on classes."""
+        """Raise if an encoder was trained on classes."""
         if fitted and has_head(member) and hasattr(last_step(member), "classes_"):
             raise ValueError(
                 f"{type(self).__name__}: modality {name!r} has {member!r}, an encoder of classes; "
@@ -318,14 +319,14 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
             self._fit_final(outputs, mask, y, params)
 
     def _mean_squared_error(self, outputs, mask, target, weight):
-        """Of one modality out of fold; the target's variance where it has no out-of-fold row."""
+        """Return a modality's out-of-fold error; the target's variance if it has no rows."""
         if not weight[mask].any():
             return self._target_variance
         error = np.average((outputs - target)[mask] ** 2, axis=0, weights=weight[mask])
         return np.maximum(error, MIN_VARIANCE * self._target_variance)
 
     def _pool(self, outputs, mask):
-        """Joint predictions and (else None) their variances, (n_samples, n_targets) each."""
+        """Return joint predictions and variances (or None), both (n_samples, n_targets)."""
         variance = None
         if self._rule == "inverse_variance":
             y, variance = rules.inverse_variance(outputs[..., 0], mask, self._precision(outputs))
@@ -358,7 +359,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        # encoders, which are no regressors by their tags, take several targets
+        # encoders accept several targets, though their tags are not those of regressors
         tags.target_tags.multi_output = all(
             t.target_tags.multi_output for t in self._member_tags() if t.regressor_tags
         )

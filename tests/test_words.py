@@ -19,18 +19,7 @@ BANNED = re.compile(
     r"(?<![a-z])(told|telling|heed|notwithstanding|of\s+one's\s+own)(?![a-z])", re.IGNORECASE
 )
 # temporary: files that still contain them
-ALLOWED = {
-    "README.md",
-    "sklearn_mmfusion/_cache/__init__.py",
-    "sklearn_mmfusion/_cache/_calls.py",
-    "sklearn_mmfusion/_cache/_given.py",
-    "sklearn_mmfusion/_cache/_keys.py",
-    "sklearn_mmfusion/_cache/_store.py",
-    "sklearn_mmfusion/compose/blocks.py",
-    "sklearn_mmfusion/containers/storage.py",
-    "sklearn_mmfusion/ensemble/members.py",
-    "sklearn_mmfusion/neural_network/modality_parts.py",
-}
+ALLOWED = set()
 
 
 def banned_words(text):

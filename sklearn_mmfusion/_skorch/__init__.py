@@ -1,4 +1,4 @@
-"""The engine that trains every network: the only room that imports skorch."""
+"""Training of all networks. Only this package imports skorch."""
 
 from sklearn_mmfusion._skorch.early_stopping import KeepBest, validation_rows
 from sklearn_mmfusion._skorch.fitted_network import FittedNetworkMixin, check_module, has_evidence

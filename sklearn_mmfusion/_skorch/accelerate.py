@@ -1,16 +1,19 @@
 """One network trained by several processes, each on its shard of every batch.
 
 The processes come from Hugging Face Accelerate (``accelerate launch script.py``). All run the same
-script and hold all rows (a memory map costs them nothing). A batch is that of a single process;
-each computes every n-th row of it, and the sum of their gradients is the gradient of the batch.
-Losses are added up over the processes as well, so that the history, the epoch that is kept and the
-weights are the same in all of them, and those of a single process up to rounding, except that
-dropout draws other numbers, and that batch normalization, and objectives that compare the rows of a
-batch, see one shard at a time. Running statistics are averaged before validation.
+script and hold all rows (memory maps are shared). All use the batches of a single process: each
+computes every n-th row, and the gradients are summed. Losses are summed as well, so the history,
+the kept epoch and the weights are the same in all processes. They equal those of a single process
+up to rounding, with two exceptions:
 
-This is written with ``Accelerator.reduce``, not its ``prepare``: a shard may lack a modality that
-another has, and rows of a batch need not divide evenly. Accelerate's mixed precision, gradient
-accumulation, FSDP and DeepSpeed are not used.
+- dropout draws other numbers;
+- batch normalization, and objectives that compare the rows of a batch, see one shard at a time.
+
+Running statistics are averaged before validation.
+
+The code uses ``Accelerator.reduce`` and not ``prepare``, because a shard may lack a modality that
+another one has, and the rows of a batch need not divide evenly. Accelerate's mixed precision,
+gradient accumulation, FSDP and DeepSpeed are not used.
 """
 
 import zlib
@@ -23,9 +26,9 @@ from sklearn_mmfusion._torch import RowDataset
 
 
 def start_accelerator(net_params):
-    """Make the accelerator that ``net_params={"accelerator": class or function}`` asks for.
+    """Make the accelerator given by ``net_params={"accelerator": class or function}``.
 
-    Accelerate shares the state of a process between its accelerators: another costs nothing.
+    The accelerators of a process share their state, so making another one is free.
 
     Returns
     -------
@@ -46,12 +49,12 @@ def start_accelerator(net_params):
 def sync_seed(accelerator, seed, rows, target):
     """Return the main process's seed; check that all processes train on the same rows.
 
-    By their numbers and targets, not by what they hold.
+    The check compares row numbers and targets, not the inputs.
 
     Raises
     ------
     ValueError
-        In every process, where one has other rows or targets than the main process.
+        In every process, if one has other rows or targets than the main process.
     """
     checksum = zlib.crc32(np.ascontiguousarray(target)) ^ zlib.crc32(np.ascontiguousarray(rows))
     own = torch.tensor([seed, checksum], device=accelerator.device)
@@ -67,13 +70,13 @@ def sync_seed(accelerator, seed, rows, target):
 
 
 def _from_main(accelerator, tensor):
-    """The main process's tensor, in every process."""
-    tensor = tensor.byte() if tensor.dtype == torch.bool else tensor  # which cannot be added up
+    """Broadcast the main process's tensor to every process."""
+    tensor = tensor.byte() if tensor.dtype == torch.bool else tensor  # bools cannot be summed
     return accelerator.reduce(tensor if accelerator.is_main_process else torch.zeros_like(tensor))
 
 
 class RankShard(RowDataset):
-    """Rows of which this process reads every n-th of a batch."""
+    """A dataset that reads only every n-th row of a batch, for one process."""
 
     def __init__(self, whole, accelerator):
         super().__init__(whole.inputs, whole.target, whole.weight, whole.rows)
@@ -87,7 +90,7 @@ class RankShard(RowDataset):
 
 
 class AcceleratedNet(Net):
-    """A `Net` that steps together with those of the other processes (see the module's docstring).
+    """A `Net` that trains in step with the other processes (see the module's docstring).
 
     Parameters
     ----------
@@ -105,7 +108,7 @@ class AcceleratedNet(Net):
         with torch.no_grad():
             for tensor in (*self.trained_parameters(), *self.module_.buffers()):
                 tensor.copy_(_from_main(self.accelerator, tensor))
-        if self.accelerator.process_index:  # dropout: not the same units for each shard
+        if self.accelerator.process_index:  # so that dropout drops other units in each shard
             torch.manual_seed(torch.initial_seed() + self.accelerator.process_index)
         return self
 
@@ -120,7 +123,7 @@ class AcceleratedNet(Net):
             )
         if training:
             self.has_gradient = None
-            # where cells are absent, one shard may reach parameters that another does not
+            # with absent cells, a shard may use parameters that another one does not
             self.has_missing_cells = not np.all(getattr(dataset.inputs, "mask", True))
         return iterator
 
@@ -146,7 +149,7 @@ class AcceleratedNet(Net):
             dtype=parameters[0].dtype,
             device=parameters[0].device,
         )
-        # in one piece: a message for each parameter would cost more than what it carries
+        # in one message: one per parameter would cost more than its content
         summed = self.accelerator.reduce(torch.cat([flags, *(g.flatten() for g in grads)]))
         pieces = summed.split([len(flags), *(g.numel() for g in grads)])
         if self.has_missing_cells or self.has_gradient is None:  # not every step: the host waits
@@ -154,7 +157,7 @@ class AcceleratedNet(Net):
         for p, grad, piece, found in zip(
             parameters, grads, pieces[1:], self.has_gradient, strict=True
         ):
-            # none, rather than zero: the optimizer is to pass over it, as in a single process
+            # None, not zero: the optimizer must skip it, as in a single process
             p.grad = grad.copy_(piece.view_as(grad)) if found else None
 
     def _over_processes(self, sums):
@@ -163,7 +166,7 @@ class AcceleratedNet(Net):
 
 
 def make_net(module, params, accelerator=None):
-    """Make a net, where there is an accelerator one of several that train together."""
+    """Make a `Net`, or an `AcceleratedNet` if there is an accelerator."""
     params = {name: value for name, value in params.items() if name != "accelerator"}
     if accelerator is None:
         return Net(module, **params)

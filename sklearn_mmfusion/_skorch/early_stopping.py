@@ -1,4 +1,4 @@
-"""Which rows are held out to validate a training, and which epoch is kept."""
+"""Early stopping: the validation split and the choice of the epoch."""
 
 import math
 from dataclasses import replace
@@ -11,11 +11,10 @@ from sklearn_mmfusion._validation import warn
 
 
 class KeepBest(Callback):
-    """Remember the weights of the last epoch as good as the best on the validation part.
+    """Keep the weights of the last epoch that is as good as the best on the validation part.
 
-    As good means within one standard error of the lowest loss: among those the longest training,
-    whose learning rate has come down the furthest. The plain minimum of a small validation part is
-    often the chance of an early epoch.
+    "As good" means within one standard error of the lowest loss. The last such epoch has the lowest
+    learning rate. On a small validation part, the plain minimum is often an early epoch by chance.
     """
 
     def on_train_begin(self, net, **kwargs):
@@ -37,11 +36,11 @@ class KeepBest(Callback):
 
 
 def split_rows(target, groups, rows, fraction, seed, estimator_name):
-    """Split some rows of a target into a training and a validation part.
+    """Split the given rows into a training and a validation part.
 
     Returns
     -------
-    train, valid : ndarray of int, or None where there are too few rows or groups to split
+    train, valid : ndarray of int, or None if there are too few rows or groups to split
     """
     if groups is not None:
         groups = groups[rows]
@@ -58,12 +57,12 @@ def split_rows(target, groups, rows, fraction, seed, estimator_name):
 def validation_rows(target, groups, fraction, seed):
     """Split rows into a training and a validation part.
 
-    Whole groups go to one side where groups are given; else classes are kept in proportion
-    where every class has two rows.
+    With `groups`, whole groups go to one side. Else the split is stratified if every class has at
+    least two rows.
 
     Returns
     -------
-    train, valid : ndarray of int, or None where there are too few rows or groups to split
+    train, valid : ndarray of int, or None if there are too few rows or groups to split
     """
     n = len(target.values)
     options = {"n_splits": 1, "test_size": fraction, "random_state": seed}
@@ -84,9 +83,9 @@ def validation_rows(target, groups, fraction, seed):
 
 
 def drop_validation_callbacks(net, refuse):
-    """Drop callbacks that watch a validation from a net that has none, as in the refit.
+    """Drop callbacks that monitor validation from a net without validation rows (the refit).
 
-    With ``refuse``, where no training of this fit is validated, raise instead.
+    With ``refuse``, raise instead: for fits without any validation.
     """
     for name, callback in list(net.callbacks_):
         if not str(getattr(callback, "monitor", "")).startswith("valid"):

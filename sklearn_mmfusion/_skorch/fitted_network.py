@@ -1,4 +1,4 @@
-"""What estimators with a trained network share: warm starts, outputs over rows, pickling."""
+"""Mixin of estimators with a trained network: warm starts, outputs, pickling."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from sklearn_mmfusion._torch import isolated_rng, place_fitted, predict_batches,
 
 
 def check_module(estimator):
-    """Refuse a network instance as the ``module`` parameter.
+    """Raise if the ``module`` parameter is an instance.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def check_module(estimator):
 
 
 def has_evidence(estimator):
-    """Whether a network was, or will be, trained with the evidential loss; for `available_if`."""
+    """Check that the (fitted or set) loss is the evidential one; for `available_if`."""
     loss = getattr(estimator, "_fitted_loss", estimator.loss)
     if loss != "evidential":
         raise AttributeError(
@@ -37,15 +37,15 @@ def has_evidence(estimator):
 
 
 class FittedNetworkMixin:
-    """A fitted estimator with a network: ``module_``, what it was trained for, and its outputs.
+    """Estimator with a trained network ``module_``.
 
-    ``_target`` and ``_fitted_loss`` decode the outputs. A subclass has ``_build_module()``, which
-    makes an untrained network from fitted attributes only: unpickling calls it when the parameters
-    may have changed since.
+    ``_target`` and ``_fitted_loss`` decode its outputs. Subclasses define ``_build_module()``,
+    which makes an untrained network. It must use fitted attributes only: unpickling calls it, and
+    the parameters may have changed since the fit.
     """
 
     def _remember_target(self, target):
-        """Keep what decodes outputs; return the weights that a warm start goes on from, or None."""
+        """Store what decodes the outputs; return the weights for a warm start, or None."""
         weights = None
         if self.warm_start and hasattr(self, "module_"):
             self._check_same_classes(target)
@@ -82,7 +82,7 @@ class FittedNetworkMixin:
         return predict_row(self.module_, inputs, device)
 
     def __getstate__(self):
-        # numpy only: no device tags, nothing that needs a GPU to be read back
+        # numpy arrays only, so that no GPU is needed to unpickle
         state = dict(super().__getstate__())
         if "module_" in state:
             weights = state["module_"].state_dict()

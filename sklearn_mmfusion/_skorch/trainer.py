@@ -1,8 +1,7 @@
-"""The engine that trains every network: a `Trainer`, made from a `TrainingConfig`.
+"""Training of all networks: a `Trainer`, configured by a `TrainingConfig`.
 
-An estimator makes the config once per fit (`training_config`), and passes in what differs between
-estimators: how to build the network, how to pretrain it, its loss and its learning rates. The
-trainer knows nothing of estimators.
+An estimator makes the config once per fit (`training_config`) with its loss and learning rates, and
+passes functions that build and pretrain its network. The trainer does not depend on estimators.
 """
 
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from sklearn_mmfusion._torch import (
 )
 from sklearn_mmfusion._validation import CLASSIFICATION, add_error_note
 
-# net_params that are refused, and what to do instead
+# unsupported net_params and what to do instead
 REFUSED = {
     "callbacks": "Use the parameter `callbacks`.",
     "module": "Use the parameter `module`.",
@@ -68,7 +67,7 @@ TRAINING_CONSTRAINTS = {
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """All that decides a training, besides its data and its network.
+    """Settings of a training, besides data and network.
 
     The fields of the first group are parameters of every estimator that trains a network.
     """
@@ -89,18 +88,18 @@ class TrainingConfig:
 
     estimator_name: str  # name of the estimator, for messages
     seed: int
-    kind: str  # of the target
+    kind: str  # type of the target
     n_outputs: int
     criterion: type[nn.Module]
     criterion_options: dict
     nonlinearity: Callable | None  # from outputs to probabilities, for skorch's scoring callbacks
-    min_steps: int  # steps that max_epochs="auto" takes at least
-    max_norm: float  # gradients of a larger norm are scaled down to this one
-    param_groups: list | None  # learning rates of parts of the network, as skorch takes them
+    min_steps: int  # minimum number of steps with max_epochs="auto"
+    max_norm: float  # gradients are clipped to this norm
+    param_groups: list | None  # learning rates of parts of the network, in skorch's format
 
 
 class TrainingResult(NamedTuple):
-    """The trained network, the losses of each epoch, and the epochs it was trained for."""
+    """The trained network, the losses of each epoch and the number of epochs."""
 
     module: nn.Module
     history: list
@@ -117,9 +116,9 @@ def training_config(
     estimator : estimator
     target : Target or MultiTarget
     loss : str
-        Key of `LOSSES`; "auto" where `criterion` is given and there are several targets.
+        Key of `LOSSES`; "auto" with a `criterion` for several targets.
     criterion : tuple of (type, dict), default=None
-        Class and arguments of a loss to use in place of that of `LOSSES`.
+        Class and arguments of a loss that replaces the one of `LOSSES`.
     param_groups : list, default=None
         skorch's ``optimizer__param_groups``.
     min_steps : int, default=300
@@ -152,20 +151,20 @@ def training_config(
 
 
 def check_optimizer(optimizer, estimator_name):
-    """Refuse an optimizer that evaluates the loss several times per step."""
+    """Raise for optimizers that evaluate the loss several times per step."""
     optimizer = getattr(optimizer, "func", optimizer)  # of a partial
     step = getattr(optimizer, "step", None)
     closure = signature(step).parameters.get("closure") if step is not None else None
     if closure is not None and closure.default is Parameter.empty:
         raise ValueError(
-            f"{estimator_name}: optimizer={optimizer.__name__} evaluates the loss several times a "
-            "step, by a closure; expected one that takes a step from the gradients, such as "
+            f"{estimator_name}: optimizer={optimizer.__name__} evaluates the loss several times "
+            "per step, with a closure; expected one that needs only the gradients, such as "
             "torch.optim.AdamW."
         )
 
 
 def check_net_params(net_params, max_norm, estimator_name):
-    """Refuse what is not skorch's to decide here, and a norm that is not positive."""
+    """Raise for unsupported `net_params` and for a norm that is not positive."""
     max_norm = net_params.get("max_norm", max_norm)
     if not isinstance(max_norm, Real) or not max_norm > 0:
         raise ValueError(
@@ -174,13 +173,13 @@ def check_net_params(net_params, max_norm, estimator_name):
         )
     for name in REFUSED.keys() & net_params:
         raise ValueError(
-            f"{estimator_name}: net_params has {name!r}, which is not skorch's to decide here. "
+            f"{estimator_name}: net_params has {name!r}, which is not supported here. "
             f"{REFUSED[name]}"
         )
 
 
 class Trainer:
-    """Trains networks as a config describes.
+    """Train networks with the settings of a config.
 
     Parameters
     ----------
@@ -198,12 +197,12 @@ class Trainer:
     def train(
         self, build_module, inputs, target, weight=None, groups=None, weights=None, pretrain=None
     ):
-        """Train a network; with early stopping, find the number of epochs, then train on all rows.
+        """Train a network. With early stopping, find the number of epochs, then refit on all rows.
 
         Parameters
         ----------
         build_module : callable
-            ``build_module()`` makes an untrained network. Weights are drawn inside it.
+            ``build_module()`` makes an untrained network and draws its weights.
         inputs : Inputs or FusionInputs
         target : Target or MultiTarget
         weight : ndarray of shape (n_samples,), default=None
@@ -213,9 +212,9 @@ class Trainer:
         weights : dict, default=None
             State of a trained network to start from.
         pretrain : callable, default=None
-            ``pretrain(module, parts, trainer)`` improves the weights of a fresh network, before it
-            is trained: on the rows of ``parts``, a `RowDataset` to train on and, with early
-            stopping, one to validate on. Not called where `weights` are given.
+            ``pretrain(module, parts, trainer)`` improves the weights of a fresh network in place
+            before training. ``parts`` holds a `RowDataset` of training rows and, with early
+            stopping, one of validation rows. Not called if `weights` are given.
 
         Returns
         -------
@@ -266,30 +265,30 @@ class Trainer:
         return module
 
     def n_epochs(self, n_rows, min_steps=None):
-        """Epochs of a training on this many rows."""
+        """Number of epochs for this many rows."""
         config = self.config
         return n_epochs(config.max_epochs, config.batch_size, n_rows, min_steps or config.min_steps)
 
     def criterion(self):
-        """Make the loss, as the net does."""
+        """Make the loss module, as the net does."""
         params, prefix = self._criterion_params(), "criterion__"
         options = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
         return params["criterion"](**options)
 
     def _criterion_params(self):
-        """skorch's parameters of the loss, and `net_params`, which come last."""
+        """skorch's parameters of the loss, overridden by `net_params`."""
         config = self.config
         options = {f"criterion__{name}": v for name, v in config.criterion_options.items()}
         return {"criterion": config.criterion, **options, **(config.net_params or {})}
 
     def announce(self, stage, parts, epochs):
-        """Print what comes next, in one process, where the estimator is verbose."""
+        """Print the next stage if the estimator is verbose, in the main process only."""
         if self.config.verbose and (self.accelerator is None or self.accelerator.is_main_process):
             sizes = " + ".join(str(len(part)) for part in parts)
             print(f"[{self.config.estimator_name}] {stage}: {sizes} rows, {epochs} epochs")
 
     def make_net(self, module, parts, epochs, param_groups=None):
-        """Make a net that trains a module on the first part, and watches the second.
+        """Make a net that trains a module on the first part and validates on the second, if any.
 
         Train it with ``with net.training_on(parts[0]): net.fit_loop(parts[0])``, inside
         `isolated_rng`.
@@ -310,7 +309,7 @@ class Trainer:
         return net
 
     def _net_params(self, parts, epochs):
-        """Parameters of skorch's net; the user's `net_params` come last."""
+        """Parameters of skorch's net, overridden by the user's `net_params`."""
         config = self.config
         params = {
             "estimator_name": config.estimator_name,

@@ -1,50 +1,50 @@
-"""A net of skorch with the step that trains every network.
+"""skorch's net with the training step of all networks.
 
 What `Net` overrides of skorch's ``NeuralNet``:
 
 - ``run_single_epoch``: training mode is set once per epoch, batches go through `Net.step`, losses
-  are read from the device once per epoch, and batches are announced only where a callback listens.
-  The keys of the history stay skorch's own.
-- ``notify`` remembers whether a callback ended the training or the user did.
-- ``infer`` leaves batches where they are, and ``predict`` serves skorch's scoring callbacks.
+  are read from the device once per epoch, and batches are announced only if a callback listens.
+  The keys of the history are those of skorch.
+- ``notify`` records whether a callback or the user ended the training.
+- ``infer`` does not move batches, and ``predict`` serves skorch's scoring callbacks.
 
 With ``net_params={"accelerator": accelerate.Accelerator}`` several processes train one network
-(`accelerate`).
+(see `accelerate`).
 
 The step and its buffers
 ------------------------
 Training is a loop over ``step(batch)``: forward, weighted loss, backward, clip, optimizer. The rows
-of a batch are gathered before it (`RowDataset.batch`), because data outside the device is gathered
-ahead of time, in a thread. Nothing in the step waits for the device: the losses of its rows stay
-there until the epoch ends.
+of a batch are gathered before the step (`RowDataset.batch`), because a thread gathers data outside
+the device ahead of time. Nothing in the step waits for the device: row losses stay there until the
+epoch ends.
 
 A batch (`Batch`) has the same layout in every step of a fit:
 
-- ``inputs``, the keywords of the network's ``forward``: for each modality the same names, also
-  where no row of the batch has it (tensors of 0 rows); for a joint network ``mask`` (N, M), bool,
-  on the host; lengths of sequences (N,), int64, on the host;
+- ``inputs``, the keywords of the network's ``forward``: the same names for each modality, even if
+  no row of the batch has it (tensors of 0 rows); for a joint network ``mask`` (N, M), bool, on the
+  host; lengths of sequences (N,), int64, on the host;
 - ``target``, (N,) int64 codes or (N, n_outputs) float32;
 - ``weight``, (N,) float32, in all batches of a fit or in none.
 
-How missing rows meet fixed shapes
-----------------------------------
-A modality that some rows of a fit lack has two possible layouts. Where no row lacks it, both are
-the same: N rows, in the order of the batch.
+Absent rows and fixed shapes
+----------------------------
+A modality that some rows lack has two possible layouts. If no row lacks it, both are the same: N
+rows, in the order of the batch.
 
 *Gathered*, the only one in use: the batch holds the n <= N present rows. The network computes those
 and scatters the features into N rows. Absent rows cost nothing and never reach a layer, so any
-module is right. The price: n differs from batch to batch.
+module works. The drawback: n differs from batch to batch.
 
-*Fixed*, for steps that are captured as a CUDA graph: the batch holds N rows, where an absent one
+*Fixed*, for steps that are captured as a CUDA graph: the batch holds N rows, in which an absent row
 repeats any present row of the modality, and the mask is on the device. Layers that take a mask
-leave masked rows out of every statistic (batch normalization, objectives). Features of masked rows
-are set to zero before the fusion reads them, as scattered features are. A last, smaller batch is
+exclude masked rows from all statistics (batch normalization, objectives). Features of masked rows
+are set to zero before the fusion reads them, like scattered features. A smaller last batch is
 padded in the same way, with rows of weight zero.
 
-`Trainer` is the one to choose, once per fit: fixed on a GPU with resident data, if no row lacks the
-modality or every layer that mixes rows takes a mask (our own do, a custom module does not);
-gathered in all other cases, so always on a CPU. Prediction always gathers. The step is the same
-function for both: only the inputs of its batch differ.
+`Trainer` would choose once per fit: fixed on a GPU with resident data, if no row lacks the modality
+or every layer that mixes rows takes a mask (built-in layers do, a custom module does not); gathered
+in all other cases, so always on a CPU. Prediction always gathers. Both use the same step function;
+only the inputs of the batch differ.
 """
 
 import math
@@ -69,7 +69,7 @@ class Net(NeuralNet):
     *args, **kwargs
         Passed to ``skorch.NeuralNet``.
     total_steps : int
-        Steps the schedule spans: linear warm-up, then a half cosine to zero.
+        Length of the schedule: linear warm-up, then a half cosine to zero.
     precision : {"float32", "bf16"}, default="float32"
         Number format of the forward pass.
     kind : str, default="continuous"
@@ -77,7 +77,7 @@ class Net(NeuralNet):
     n_outputs : int, default=1
         Width of the output.
     max_norm : float, default=1.0
-        Gradients of a larger norm are scaled down to this one; ``inf`` leaves them.
+        Gradients are clipped to this norm; ``inf`` turns clipping off.
     estimator_name : str, default="a net"
         Name of the estimator, for messages.
     """
@@ -101,8 +101,8 @@ class Net(NeuralNet):
         self.max_norm = max_norm
         self.estimator_name = estimator_name
 
-    # For scikit-learn's scorers in skorch's `EpochScoring`: both sides hold codes in place of
-    # class labels, and standardized numbers in place of numbers.
+    # For scikit-learn's scorers in skorch's `EpochScoring`: targets and predictions are codes
+    # instead of class labels, and standardized numbers.
 
     def predict(self, X):
         output = self.predict_proba(X)
@@ -122,7 +122,7 @@ class Net(NeuralNet):
         return tags
 
     def infer(self, x, **fit_params):
-        # skorch would move all of a batch to the device: lengths and masks belong on the host.
+        # skorch would move the whole batch to the device, but lengths and masks belong on the host.
         return self.module_(**x)
 
     @contextmanager
@@ -139,18 +139,18 @@ class Net(NeuralNet):
             if not self.stopped_by_callback:
                 raise
         self.notify("on_train_end", X=dataset, y=None)
-        for parameter in self.trained_parameters():  # else they take as much memory as the weights
+        for parameter in self.trained_parameters():  # gradients take as much memory as the weights
             parameter.grad = None
 
     @property
     def best_epoch(self):
-        """The epoch whose weights were kept; 0 where no epoch was validated."""
+        """The epoch whose weights were kept; 0 without validation."""
         return dict(self.callbacks_)["keep_best"].epoch
 
     def notify(self, method_name, **cb_kwargs):
         try:
             super().notify(method_name, **cb_kwargs)
-        except KeyboardInterrupt:  # how skorch's callbacks, EarlyStopping among them, end training
+        except KeyboardInterrupt:  # skorch's callbacks, such as EarlyStopping, end training so
             self.stopped_by_callback = method_name == "on_epoch_end"
             raise
 
@@ -163,7 +163,7 @@ class Net(NeuralNet):
         self.announce_gradients = self._has_listener("on_grad_computed")
         for batch in iterator:
             if not announce:
-                self.history.new_batch()  # what the net itself does when a batch begins
+                self.history.new_batch()  # as `on_batch_begin` of the net does
                 row_losses.append(self.step(batch, training)[0])
                 continue
             self.notify("on_batch_begin", batch=batch, training=training)
@@ -175,7 +175,7 @@ class Net(NeuralNet):
         self._record_losses(records[first:], row_losses, prefix)
 
     def _record_losses(self, records, row_losses, prefix):
-        """Read the losses of an epoch from the device; enter their means into the history."""
+        """Read the losses of an epoch from the device and record their means in the history."""
         # One read per epoch: each .item() would make the host wait for the device.
         losses = torch.cat(row_losses).cpu().double().numpy()  # not every device has float64
         sizes = np.array([len(losses) for losses in row_losses])
@@ -188,17 +188,17 @@ class Net(NeuralNet):
             raise ValueError(
                 f"Training of {self.estimator_name} diverged: in epoch {len(self.history)} its "
                 f"loss is no longer finite. Lower lr ({self.lr:g} now), or look for infinite or "
-                "very large numbers in X and in what the network makes of them."
+                "very large numbers in X and in the outputs of the network."
             )
         n_rows = sizes.sum()
         variance = squares.sum() / n_rows - (sums.sum() / n_rows) ** 2
         self.standard_error = math.sqrt(max(variance, 0.0) / n_rows)
 
     def step(self, batch, training):
-        """Forward, weighted loss; in training also backward, clip and optimizer.
+        """Run forward and weighted loss; in training also backward, clipping and optimizer.
 
-        The one function that all training goes through (see the module's docstring). It leaves
-        its results on the device and does not wait for them.
+        All training uses this function (see the module's docstring). It leaves its results on the
+        device and does not wait for them.
 
         Parameters
         ----------
@@ -215,12 +215,12 @@ class Net(NeuralNet):
         with torch.set_grad_enabled(training), self._autocast():
             outputs = self._as_float32(self.module_(**inputs))
             output = outputs[0] if isinstance(outputs, tuple) else outputs  # as skorch reads tuples
-            if target.is_floating_point():  # not every loss promotes
+            if target.is_floating_point():  # not every loss promotes dtypes
                 target = target.to(output.dtype)
             losses = self._row_losses(outputs, target)
         weight = None if batch.weight is None else batch.weight.to(losses.dtype)
         if training:
-            # d mean / d losses, given as it is: a mean and its way back cost two operations more
+            # d mean / d losses, passed directly: computing a mean would cost two more operations
             shares = torch.ones_like(losses) if weight is None else weight
             self._descend(losses, shares / len(losses))
         losses = losses.detach() if weight is None else losses.detach() * weight
@@ -231,7 +231,7 @@ class Net(NeuralNet):
         if losses.shape[:1] != target.shape[:1]:
             raise ValueError(
                 f"criterion {type(self.criterion_).__name__} returned shape "
-                f"{tuple(losses.shape)}; expected one loss a row, ({len(target)},) or "
+                f"{tuple(losses.shape)}; expected one loss per row, ({len(target)},) or "
                 f"({len(target)}, ...). Use reduction='none': the mean is taken over the rows."
             )
         return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
@@ -239,14 +239,14 @@ class Net(NeuralNet):
     def _has_listener(self, *names):
         """Whether a callback overrides any of these methods; notifying costs as much as a layer."""
         listeners = [(c, Callback) for _, c in self.callbacks_] + [(self, NeuralNet)]
-        return any(  # also what is set on an instance: it has another function, or none
+        return any(  # methods set on an instance count too
             getattr(getattr(one, name), "__func__", None) is not getattr(base, name)
             for one, base in listeners
             for name in names
         )
 
     def _as_float32(self, output):
-        """Outputs of low precision as float32: losses add up in it."""
+        """Convert low-precision outputs to float32, in which losses are summed."""
         if isinstance(output, tuple | list):
             return tuple(self._as_float32(part) for part in output)
         return output.float() if output.dtype == torch.bfloat16 else output
@@ -259,7 +259,7 @@ class Net(NeuralNet):
     def _descend(self, losses, shares):
         rate = schedule(self.n_steps, self.total_steps)
         self.n_steps += 1
-        for group in self.optimizer_.param_groups:  # each with the rate it came with
+        for group in self.optimizer_.param_groups:  # each has its own initial rate
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
         parameters = self.trained_parameters()
         for parameter in parameters:  # `zero_grad` costs as much as a small layer
@@ -272,18 +272,18 @@ class Net(NeuralNet):
         self.optimizer_.step()
 
     def trained_parameters(self):
-        """What the optimizer changes: parameters of the network and of the criterion."""
+        """Parameters that the optimizer updates, of the network and the criterion."""
         return [p for group in self.optimizer_.param_groups for p in group["params"]]
 
     def _clip(self, parameters):
-        """Scale the gradients down to `max_norm`, the optimizer doing so where it can."""
+        """Clip the gradients to `max_norm`, inside the optimizer if it can."""
         if math.isinf(self.max_norm):
             return
         norm = nn.utils.get_total_norm([p.grad for p in parameters])
-        # On a CPU it costs nothing to look; a GPU would be waited for.
+        # Reading the norm is free on a CPU; on a GPU the host would wait.
         small = norm.device.type == "cpu" and bool(norm <= self.max_norm)
-        # Fused optimizers divide gradients by this as they read them, as for `GradScaler`: a pass
-        # over all of them less.
+        # Fused optimizers divide gradients by `grad_scale` as they read them, as for `GradScaler`,
+        # which saves a pass over all gradients.
         fused = getattr(self.optimizer_, "_step_supports_amp_scaling", False)
         if fused and norm.dtype == torch.float32:
             scale = ((norm + 1e-6) / self.max_norm).clamp(min=1.0)
@@ -291,7 +291,7 @@ class Net(NeuralNet):
         elif not small:
             nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
 
-    # What `AcceleratedNet` does together with other processes.
+    # Overridden by `AcceleratedNet`.
 
     def _backward(self, losses, shares):
         losses.backward(shares)

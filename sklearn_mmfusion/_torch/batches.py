@@ -1,4 +1,4 @@
-"""Which rows meet in a batch, and a module run over all of them."""
+"""Batches of rows for training, and prediction over all rows."""
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -17,16 +17,16 @@ BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by l
 
 
 def n_batches(n_rows, batch_size):
-    """How many batches of nearly equal size: none of one row, unless `batch_size` is one."""
+    """Number of nearly equal batches; none has a single row, unless `batch_size` is 1."""
     least = 1 if batch_size == 1 else 2
     return max(1, min(-(-n_rows // batch_size), n_rows // least))
 
 
 class BatchIterator:
-    """Batches of nearly equal size, gathered by index; rows of similar length share one.
+    """Batches of nearly equal size, gathered by index, of rows of similar length.
 
-    Equal sizes, rather than full batches and a rest, keep a batch of a single row from reaching
-    batch normalization. For a GPU they are made ahead, while it computes.
+    Nearly equal sizes avoid a last batch of a single row, which batch normalization cannot handle.
+    For a GPU, batches are prepared ahead while it computes.
     """
 
     def __init__(self, dataset, batch_size, device, shuffle=False, seed=0):
@@ -60,12 +60,12 @@ class BatchIterator:
         made = map(self.dataset.batch, batches, repeat(self.device))
         if self.stream is None:
             return made
-        # A thread has a current device and stream of its own.
+        # Each thread has its own current device and stream.
         return prefetched(made, within=partial(torch.cuda.stream, self.stream))
 
 
 def prefetched(batches, depth=2, within=nullcontext):
-    """Make batches in a thread, inside a context, `depth` of them ahead of their use."""
+    """Make batches in a thread, inside a context, `depth` batches ahead."""
 
     def make():
         with within():
@@ -79,9 +79,9 @@ def prefetched(batches, depth=2, within=nullcontext):
 
 
 def resident(inputs, device):
-    """Inputs moved to the GPU where they take less than half of its free memory, else as they are.
+    """Move inputs to the GPU if they take less than half of its free memory.
 
-    Their batches then are gathered there.
+    Batches of moved inputs are gathered on the GPU.
     """
     if torch.device(device).type != "cuda":
         return inputs
@@ -97,8 +97,7 @@ def resident(inputs, device):
 def predict_batches(module, inputs, *, device, batch_size=None, method="forward"):
     """Run a module, or another `method` of it, over all rows without gradients.
 
-    Rows go through in order of length, so that a batch holds little padding, and come back in
-    their own order.
+    Rows are sorted by length, which keeps padding small; outputs are in the original order.
 
     Parameters
     ----------
@@ -107,7 +106,7 @@ def predict_batches(module, inputs, *, device, batch_size=None, method="forward"
     inputs : Inputs or FusionInputs
     device : str
     batch_size : int, default=None
-        None takes 256 rows, 32 where a row takes more than 64 KiB.
+        None means 256 rows, or 32 if a row takes more than 64 KiB.
     method : str, default="forward"
 
     Returns
@@ -138,9 +137,9 @@ def predict_batches(module, inputs, *, device, batch_size=None, method="forward"
 
 
 def predict_row(module, inputs, device):
-    """Run a module, which is in evaluation mode on `device`, over inputs of one row.
+    """Run a module, in evaluation mode on `device`, over inputs of one row.
 
-    What `predict_batches` does around a batch costs more than the network does for a single row.
+    For a single row, the overhead of `predict_batches` exceeds the cost of the network.
 
     Returns
     -------

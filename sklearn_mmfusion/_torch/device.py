@@ -18,14 +18,14 @@ def _forget_lock():
     _TRAINING_LOCK = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):  # a child would wait for a thread that it does not have
+if hasattr(os, "register_at_fork"):  # a child would wait for a thread that does not exist there
     os.register_at_fork(after_in_child=_forget_lock)
 
 
 def resolve_device(device):
-    """Turn ``"auto"`` into the GPU where there is one, else the CPU; number the current GPU.
+    """Resolve ``"auto"`` to the GPU if there is one, else the CPU, and add the GPU's index.
 
-    A thread of its own would find another one current.
+    The index is needed because each thread has its own current GPU.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -45,10 +45,10 @@ def _is_available(device):
 
 
 def place_fitted(module, device, estimator_name):
-    """Move a fitted module to the device that its estimator has now, where it is not there yet.
+    """Move a fitted module to its estimator's current device, if it is elsewhere.
 
-    The one rule for predictions, of batches and of single rows. A model that was fitted on a GPU
-    predicts on a machine without one.
+    All predictions use this, of batches and of single rows. A model fitted on a GPU can predict on
+    a machine without one.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def place_fitted(module, device, estimator_name):
     Returns
     -------
     device : str
-        Where the module is: the CPU, with one warning per module, where there is no such device.
+        The module's device: the CPU, with one warning per module, if the requested one is missing.
     """
     try:
         device = resolve_device(device)
@@ -81,7 +81,7 @@ def place_fitted(module, device, estimator_name):
 
 @contextmanager
 def note_out_of_memory(note):
-    """Add a note to an error of a device that is out of memory."""
+    """Add a note to out-of-memory errors of a device."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -91,16 +91,16 @@ def note_out_of_memory(note):
 
 @contextmanager
 def isolated_rng(seed, device):
-    """Seed torch inside the block; give the caller's generators back after it.
+    """Seed torch inside the block and restore the caller's generators after it.
 
-    torch's generator is global to the process: the lock keeps threads that train at the same
-    time from drawing from one another's stream. Of several GPUs only the one in use is seeded.
+    torch's generator is global to the process, so a lock serializes threads that train at the same
+    time. With several GPUs, only the one in use is seeded.
 
-    The default device is the CPU inside, whatever the caller has set: weights drawn on another
-    device would be other weights.
+    Inside the block the default device is the CPU, whatever the caller has set: other devices would
+    draw other weights.
     """
     kind = torch.device(device).type
-    # Entered only where it changes something: it adds a Python call to every torch function.
+    # Entered only if needed: it adds a Python call to every torch function.
     usual = torch.get_default_device().type == "cpu"
     generators = torch.random.fork_rng(devices=[device] if kind == "cuda" else [])
     with _TRAINING_LOCK, nullcontext() if usual else torch.device("cpu"), generators:

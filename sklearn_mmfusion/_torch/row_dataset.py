@@ -1,6 +1,6 @@
 """Rows of prepared inputs, gathered by index.
 
-An encoder prepares its column once into *sources*: arrays that give a batch of rows as tensors.
+An encoder converts its column once to *sources*: arrays that return batches of rows as tensors.
 Small dtypes (uint8 pixels, int32 token ids) stay small until they are on the device.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 
-CHUNK = 1024  # rows moved at a time where all of them are
+CHUNK = 1024  # rows per chunk when all rows are moved to a device
 
 
 class DenseRows:
@@ -29,7 +29,7 @@ class DenseRows:
 
     @property
     def nbytes(self):
-        """Bytes that all rows take on a device."""
+        """Bytes of all rows on a device."""
         first = _gather(self.values, slice(0, 1))
         return _bytes(first) * self.values.shape[0] if len(first) else 0
 
@@ -45,9 +45,9 @@ class DenseRows:
 
 
 class RaggedRows:
-    """Sequences that stand end to end; a batch is their values and lengths, unpadded.
+    """Sequences stored end to end; a batch is their values and lengths, without padding.
 
-    The lengths stay on the CPU: what is done with them decides the shapes of what follows.
+    The lengths stay on the CPU, because the shapes of later tensors depend on them.
 
     Parameters
     ----------
@@ -81,15 +81,15 @@ class RaggedRows:
 
 
 class LazyRows:
-    """Rows that are read when a batch is made.
+    """Rows that are read batch by batch.
 
     Parameters
     ----------
     n_rows : int
     read : callable
-        ``read(row indices)`` returns an array, or what `convert` takes.
+        ``read(row indices)`` returns an array, or the input of `convert`.
     convert : callable, default=None
-        ``convert(what was read, row indices)`` returns an array.
+        ``convert(values, row indices)`` returns an array.
     """
 
     def __init__(self, n_rows, read, convert=None):
@@ -100,12 +100,12 @@ class LazyRows:
 
     @cached_property
     def first(self):
-        """The first row, for the shape and dtype of all."""
+        """The first row, from which shape and dtype are taken."""
         return self.batch("first", np.arange(1), "cpu")["first"]
 
     @property
     def nbytes(self):
-        """Bytes that all rows take on a device, if they are like the first."""
+        """Bytes of all rows on a device, if they are like the first."""
         return self.n_rows * _bytes(self.first)
 
     def lengths(self):
@@ -127,30 +127,30 @@ class LazyRows:
 
 
 def _gather(values, rows):
-    """Rows of an array, memory map, CSR matrix or tensor: a new tensor where the values are."""
+    """Copy rows of an array, memory map, CSR matrix or tensor to a new tensor on its device."""
     if isinstance(values, torch.Tensor):
         if isinstance(rows, slice):
             return values[rows].clone()
         return values.index_select(0, torch.from_numpy(rows).to(values.device, non_blocking=True))
     if issparse(values):
         return torch.from_numpy(values[rows].toarray())
-    if isinstance(rows, slice):  # a copy: a network may write into what it is given
+    if isinstance(rows, slice):  # a copy: a network may write into its inputs
         return _as_tensor(np.array(values[rows]))
-    # `take` is twice as fast as an index, but first copies the whole of an array of another layout
+    # `take` is twice as fast as indexing, but first copies an array that is not C-contiguous
     return _as_tensor(values.take(rows, axis=0) if values.flags.c_contiguous else values[rows])
 
 
 def _as_tensor(values):
-    # Any order of the axes will do: pixels stay as they lie, channels last.
+    # Any memory order works: channels-last pixels are not rearranged.
     if min(values.strides, default=0) < 0 or not values.flags.writeable:
         values = values.copy(order="K")
     return torch.from_numpy(values)
 
 
 def _on_device(tensor, device):
-    """Move a batch; only there do ids of any width become the int64 that torch indexes by."""
+    """Move a batch, then widen ids to int64, torch's index type, on the device."""
     if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()  # else the copy would wait for the device
+        tensor = tensor.pin_memory()  # without it the copy would wait for the device
     tensor = tensor.to(device, non_blocking=True)
     return tensor.long() if _is_id(tensor) else tensor
 
@@ -164,7 +164,7 @@ def _bytes(tensor):
 
 
 def _move(read, n_rows, device):
-    """All rows on a device, read and moved in chunks: on the host there is never more than one."""
+    """Read and move all rows to a device in chunks, with at most one chunk on the host."""
     moved = None
     for start in range(0, max(1, n_rows), CHUNK):
         chunk = read(slice(start, start + CHUNK))
@@ -178,7 +178,7 @@ def _move(read, n_rows, device):
 
 
 class Inputs:
-    """What a network reads: one source per keyword of its ``forward``.
+    """Inputs of a network: one source per keyword of its ``forward``.
 
     Parameters
     ----------
@@ -193,11 +193,11 @@ class Inputs:
 
     @property
     def nbytes(self):
-        """Bytes that all rows take on a device."""
+        """Bytes of all rows on a device."""
         return sum(source.nbytes for source in self.sources.values())
 
     def lengths(self):
-        """Longest axis of each row, or None where all rows are equally long."""
+        """Longest axis of each row, or None if all rows are equally long."""
         lengths = [s.lengths() for s in self.sources.values() if s.lengths() is not None]
         return np.max(lengths, axis=0) if lengths else None
 
@@ -206,7 +206,7 @@ class Inputs:
         return Inputs(**{name: source.to(device) for name, source in self.sources.items()})
 
     def batch(self, rows, device="cpu"):
-        """Gather rows (indices or a slice) as tensors on ``device``, the keywords of ``forward``.
+        """Gather rows (indices or a slice) as a dict of tensors, the keywords of ``forward``.
 
         Lengths of sequences stay on the CPU.
         """
@@ -217,12 +217,12 @@ class Inputs:
 
 
 class FusionInputs:
-    """What a joint network reads: the inputs of several modalities, any of which a row may lack.
+    """Inputs of a joint network: those of several modalities, any of which a row may lack.
 
     Parameters
     ----------
     parts : dict of str to (Inputs or None, ndarray of shape (n,), dtype=bool)
-        For each modality the inputs of its present rows, and which rows those are.
+        For each modality, the inputs of its present rows and the mask of those rows.
     """
 
     def __init__(self, parts):
@@ -243,7 +243,7 @@ class FusionInputs:
         return sum(inputs.nbytes for inputs in self.parts.values() if inputs is not None)
 
     def lengths(self):
-        """Longest axis over all modalities of each row, or None where there is none."""
+        """Longest axis of each row over all modalities, or None without sequences."""
         lengths = []
         for m, inputs in enumerate(self.parts.values()):
             own = None if inputs is None else inputs.lengths()
@@ -259,10 +259,10 @@ class FusionInputs:
         return FusionInputs({name: (inputs, present) for (name, inputs), present in pairs})
 
     def batch(self, rows, device="cpu"):
-        """Gather rows: ``mask``, and, as ``name.keyword``, each modality's present rows.
+        """Gather rows: ``mask`` and, as ``name.keyword``, the present rows of each modality.
 
-        The mask stays on the CPU. A modality that none of the rows has gives tensors of no rows,
-        so that all batches have the same keys; only one without any row has none.
+        The mask stays on the CPU. A modality that is absent in these rows gives tensors of 0 rows,
+        so all batches have the same keys. A modality that is absent in all rows has no keys.
         """
         mask = self.mask[rows]
         tensors = {"mask": torch.from_numpy(mask)}
@@ -282,7 +282,7 @@ class FusionInputs:
 class Batch(tuple):
     """A pair (inputs, targets) as skorch expects it, with the weights of its rows.
 
-    What its tensors are, `_skorch.training_step` describes.
+    `_skorch.training_step` describes its tensors.
     """
 
     def __new__(cls, inputs, targets, weight):

@@ -66,13 +66,13 @@ class AudioEncoder(BaseModalityEncoder):
         Mean and standard deviation of each band.
 
     classes_ : ndarray of shape (n_classes,)
-        Labels of the classes, where the target has classes.
+        Labels of the classes, if the target has classes.
 
     history_ : list of dict
         Losses of each epoch of the validated training.
 
     n_iter_ : int
-        Epochs the final network was trained for.
+        Number of epochs of the final network.
 
     n_features_in_ : int
         Samples of each recording where all are equally long, else 1.

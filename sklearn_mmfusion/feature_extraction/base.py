@@ -1,4 +1,4 @@
-"""What all modality encoders share: check, prepare, train, encode."""
+"""Base class of the modality encoders: check, prepare, train, encode."""
 
 from numbers import Integral
 
@@ -36,39 +36,40 @@ class BaseModalityEncoder(
 ):
     """Base of the encoders: a column of one modality -> (n_samples, n_components) float32.
 
-    A new modality is a subclass with its own parameters in an explicit ``__init__`` and:
+    To add a modality, write a subclass with its own parameters in an explicit ``__init__`` and:
 
     ``_reads``
-        A `CellKind`: which cells it takes. The checks of cells and their messages, the reading of
-        files, flat rows and the type of the column follow from it.
+        A `CellKind`: the cells it accepts. It determines the checks of cells and their messages,
+        the reading of files, the treatment of flat rows and the type of the column.
     ``_learn(cells)``
         Set fitted attributes (vocabulary, sizes, ``mean_`` and ``scale_``) from the present
-        `Cells` of the training rows. It may return what ``_prepare`` would return for them, where
-        it has computed that on the way.
+        `Cells` of the training rows. If this computes their `Inputs` anyway, it may return them;
+        otherwise ``_prepare`` is called.
     ``_prepare(cells)``
         Present cells -> `Inputs`, whose batches are the keywords of the module's ``forward``.
     ``_network()``
-        Three things, from fitted attributes: the class of the default module; the sizes any
-        module is made with; options that only the default one takes (``dropout`` is added).
+        A triple made from fitted attributes: the class of the default module; the size arguments
+        of any module; options of the default module only (``dropout`` is added).
 
-    From these the base makes the encoder protocol. A joint network accepts any estimator that
-    implements it, with or without this base:
+    The base class implements the encoder protocol with these. A joint network accepts any estimator
+    that implements the protocol, with or without this base class:
 
     ``fit_prepare(X, y=None)``
-        Learn vocabulary, scaling or sizes from cells; set fitted attributes; return the `Inputs`
-        of those cells.
+        Learn vocabulary, scaling or sizes from the cells, set fitted attributes, and return the
+        `Inputs` of the cells.
     ``prepare(X)``
-        The `Inputs` of cells: their batches are the keywords of the module's ``forward``. A dict
-        of arrays, one row per cell, will do.
+        Return the `Inputs` of cells, whose batches are the keywords of the module's ``forward``.
+        A dict of arrays with one row per cell works too.
     ``build_module()``
-        An untrained module, from fitted attributes; ``module.out_features`` is its width. It may
-        have ``tokens(**batch)``, which returns its features, the sequence it pooled (n, L,
-        token_features) and which steps are valid (n, L), for fusions that read sequences.
+        Return an untrained module, made from fitted attributes; ``module.out_features`` is its
+        width. For fusions that read sequences, the module may define ``tokens(**batch)``, which
+        returns its features, the sequence they are pooled from (n, L, token_features) and the mask
+        of its valid steps (n, L).
 
     X is a Series of the column if the tag ``input_tags.three_d_array`` is set (then
-    ``X.array.gather(copy=False)`` gives the cells, without a copy where it can), else an array of
-    the cells. For ``predict_one``, where making a Series would take longer than most networks do,
-    `prepare` gets one cell in a list or an array.
+    ``X.array.gather(copy=False)`` returns the cells, without a copy if possible), else an array of
+    the cells. In ``predict_one``, `prepare` gets one cell in a list or an array, because making a
+    Series would take longer than most networks.
     """
 
     _parameter_constraints = {
@@ -86,7 +87,7 @@ class BaseModalityEncoder(
         Parameters
         ----------
         X : column of cells or array-like of shape (n_samples, n_features)
-            See the class's docstring; NA, None or NaN where absent.
+            See the docstring of the class. NA, None or NaN marks absent cells.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Target: binary, multiclass, multilabel-indicator, continuous or
             continuous-multioutput.
@@ -106,7 +107,7 @@ class BaseModalityEncoder(
             y = check_y(y, len(column), estimator_name=estimator_name)
             groups = check_groups(groups, len(column), estimator_name=estimator_name)
             weight = check_weight(sample_weight, len(column), estimator_name=estimator_name)
-            # An absent row, or one of weight zero, takes part in nothing that is learned.
+            # Nothing is learned from absent rows and rows of weight zero.
             taken = ~np.asarray(column.isna())
             rows = np.flatnonzero(taken if weight is None else taken & (weight > 0))
             if len(rows) < 2:
@@ -122,7 +123,7 @@ class BaseModalityEncoder(
                 weight, self.class_weight, y, estimator_name=estimator_name, kind=target.kind
             )
             self._n_features_out = self.n_components
-            warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
+            warm = self.warm_start and hasattr(self, "module_")  # keeps its vocabulary and scales
             cells = Cells(self, column, rows)
             inputs = self._prepare(cells) if warm else self._learn_inputs(cells)
             weights = self._remember_target(target)
@@ -137,7 +138,7 @@ class BaseModalityEncoder(
         return self
 
     def fit_transform(self, X, y=None, sample_weight=None, groups=None):
-        """Fit, then encode the same rows: equal to ``fit(X, y).transform(X)``.
+        """Fit and encode the same rows, like ``fit(X, y).transform(X)``.
 
         Parameters
         ----------
@@ -162,16 +163,16 @@ class BaseModalityEncoder(
         Returns
         -------
         X_t : ndarray of shape (n_samples, n_components), dtype=float32
-            NaN rows where the cell is absent.
+            Rows of absent cells are NaN.
         """
         check_is_fitted(self)
         return self._compute(X, self.module_.encoder, self._n_features_out)
 
     def predict_head(self, X):
-        """What the head that trained the encoder predicts from its features.
+        """Predict with the linear head that the encoder was trained with.
 
-        Late fusion asks an encoder this. A head of your own behind `transform` may know better,
-        but has seen features that the encoder fitted to the same rows.
+        Late fusion uses this. A separate predictor on the output of `transform` may be more
+        accurate, but is trained on features that the encoder has fitted to the same rows.
 
         Parameters
         ----------
@@ -180,8 +181,8 @@ class BaseModalityEncoder(
         Returns
         -------
         y : ndarray of shape (n_samples, n_outputs), dtype=float64
-            Probabilities of the classes (in the order of `classes_`) or labels, or numbers in the
-            units of the target; NaN rows where the cell is absent.
+            Probabilities of the classes (in the order of `classes_`) or of the labels, or numbers
+            in the units of the target. Rows of absent cells are NaN.
         """
         check_is_fitted(self)
         outputs = self._compute(X, self.module_, self._n_outputs)
@@ -189,7 +190,7 @@ class BaseModalityEncoder(
 
     @available_if(has_evidence)
     def predict_evidence(self, X):
-        """Evidence for each class, where the encoder was fitted with ``loss="evidential"``.
+        """Compute the evidence for each class, if fitted with ``loss="evidential"``.
 
         Parameters
         ----------
@@ -198,15 +199,15 @@ class BaseModalityEncoder(
         Returns
         -------
         evidence : ndarray of shape (n_samples, n_classes), dtype=float64
-            0 or more, in the order of `classes_`; NaN rows where the cell is absent.
+            0 or more, in the order of `classes_`. Rows of absent cells are NaN.
         """
         check_is_fitted(self)
         return evidence_of(self._compute(X, self.module_, self._n_outputs))
 
     def fit_prepare(self, X, y=None):
-        """Learn what preparing cells needs, without training, and prepare them.
+        """Fit the preparation of cells without training, and prepare the cells.
 
-        The encoder then is not fitted: a joint network trains the module it builds.
+        The encoder itself is not fitted: a joint network trains the module that it builds.
 
         Parameters
         ----------
@@ -231,7 +232,7 @@ class BaseModalityEncoder(
             return inputs
 
     def prepare(self, X):
-        """Turn cells into what the network reads.
+        """Convert cells to the inputs of the network.
 
         Parameters
         ----------
@@ -241,9 +242,9 @@ class BaseModalityEncoder(
         Returns
         -------
         inputs : Inputs
-            For the network alone: ``inputs.batch(rows, device)`` gathers some of ``len(inputs)``
-            rows as a dict of tensors, the keywords of its ``forward``. (A custom encoder may
-            return a dict of arrays instead.)
+            ``inputs.batch(rows, device)`` gathers some of ``len(inputs)`` rows as a dict of
+            tensors, the keywords of the network's ``forward``. A custom encoder may return a dict
+            of arrays instead.
         """
         column = check_column(self, X, reset=False)
         return self._prepare(Cells(self, column, np.arange(len(column))))
@@ -254,7 +255,7 @@ class BaseModalityEncoder(
         Returns
         -------
         module : torch.nn.Module
-            Its attribute ``out_features`` is the width of what it returns.
+            Its attribute ``out_features`` is the width of its output.
         """
         network, arguments = self._module_spec
         module = network(**arguments)
@@ -270,7 +271,7 @@ class BaseModalityEncoder(
         return module
 
     def _compute(self, X, module, width):
-        """Outputs of a module for all rows, NaN where absent."""
+        """Outputs of a module for all rows; NaN for absent cells."""
         column = check_column(self, X, reset=False)
         cells = Cells(self, column)
         outputs = np.full((len(column), width), np.nan, dtype=np.float32)

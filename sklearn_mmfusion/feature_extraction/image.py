@@ -16,7 +16,7 @@ __all__ = ["ImageEncoder"]
 
 
 def unflatten(encoder, pixels):
-    """Give flat images the shape `image_shape`: (n, width) -> (n, *image_shape)."""
+    """Reshape flat images to `image_shape`: (n, width) -> (n, *image_shape)."""
     shape = tuple(encoder.image_shape or (1, pixels.shape[1]))
     if np.prod(shape) != pixels.shape[1]:
         raise ValueError(
@@ -71,13 +71,13 @@ class ImageEncoder(BaseModalityEncoder):
         Pixel mean and standard deviation of each channel.
 
     classes_ : ndarray of shape (n_classes,)
-        Labels of the classes, where the target has classes.
+        Labels of the classes, if the target has classes.
 
     history_ : list of dict
         Losses of each epoch of the validated training.
 
     n_iter_ : int
-        Epochs the final network was trained for.
+        Number of epochs of the final network.
 
     n_features_in_ : int
         Pixels per image times channels, 1 where images differ in size or are files.
@@ -197,13 +197,13 @@ class ImageEncoder(BaseModalityEncoder):
             for part in slices
         )
         scale = np.sqrt(variance)
-        # A constant image has no spread: dividing by one leaves zeros.
+        # Constant channels have no spread: dividing by one leaves zeros.
         scale[scale <= 1e-6 * np.abs(mean)] = 1.0
         self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
         return inputs
 
     def _find_layout(self, cells):
-        """Height, width, number of channels and whether they come first, as plain Python."""
+        """Find height, width, number of channels and whether channels come first."""
         shape = cells.shape()
         first = len(shape) == 3 and (
             self.channel_axis == "first"
@@ -232,7 +232,7 @@ class ImageEncoder(BaseModalityEncoder):
         return Inputs(pixels=LazyRows(len(cells), cells.read_finite, arrange))
 
     def _arrange(self, pixels, cells, row):
-        """Images of one size, the first from `row` -> (n, channels, height, width)."""
+        """Images of equal size, the first one in `row` -> (n, channels, height, width)."""
         size, channels, first = (self._layout[k] for k in ("size", "channels", "first"))
         if pixels.ndim == 3:
             pixels = pixels[:, None]

@@ -14,7 +14,7 @@ __all__ = ["PointCloudEncoder"]
 
 
 def complete_points(encoder, values):
-    """Read flat rows as points: (n, width) -> (n, width / 3 rounded up, 3), filled with zeros."""
+    """Reshape flat rows to points, padded with zeros: (n, width) -> (n, ceil(width / 3), 3)."""
     values = np.pad(values, [(0, 0), (0, -values.shape[1] % 3)])
     return values.reshape(len(values), -1, 3)
 
@@ -52,13 +52,13 @@ class PointCloudEncoder(BaseModalityEncoder):
         Mean and standard deviation of each coordinate.
 
     classes_ : ndarray of shape (n_classes,)
-        Labels of the classes, where the target has classes.
+        Labels of the classes, if the target has classes.
 
     history_ : list of dict
         Losses of each epoch of the validated training.
 
     n_iter_ : int
-        Epochs the final network was trained for.
+        Number of epochs of the final network.
 
     n_features_in_ : int
         Numbers in each cloud where all have the same number of points, else 1.

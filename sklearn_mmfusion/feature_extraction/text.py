@@ -62,13 +62,13 @@ class TextEncoder(BaseModalityEncoder):
         The fitted tokenizers of "words", "ngrams" and "chars".
 
     classes_ : ndarray of shape (n_classes,)
-        Labels of the classes, where the target has classes.
+        Labels of the classes, if the target has classes.
 
     history_ : list of dict
         Losses of each epoch of the validated training.
 
     n_iter_ : int
-        Epochs the final network was trained for.
+        Number of epochs of the final network.
 
     n_features_in_ : int
         1 for a column of texts, else the number of columns of a numeric table.
@@ -185,7 +185,7 @@ class TextEncoder(BaseModalityEncoder):
         }
         clean = clean_texts(texts, self.lowercase)
         for tokenizer in self.tokenizers_.values():
-            check_column(tokenizer, cells.column, reset=True)  # so that it serves alone, too
+            check_column(tokenizer, cells.column, reset=True)  # so that it also works on its own
             tokenizer.fit_clean(clean)
         if self.tokenizers_["chars"].n_tokens_ == 1:
             raise ValueError(

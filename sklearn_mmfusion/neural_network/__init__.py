@@ -1,4 +1,4 @@
-"""Neural networks: classifier and regressor on features, and of several modalities at once."""
+"""Neural networks: perceptrons on features and joint networks of several modalities."""
 
 from sklearn_mmfusion.neural_network.joint_fusion.classifier import JointFusionClassifier
 from sklearn_mmfusion.neural_network.joint_fusion.regressor import JointFusionRegressor

@@ -1,9 +1,13 @@
 """The parts of a joint network, one per triple: an encoder, or a transformer's features.
 
-All parts have ``alone``, the transformer that is fitted by itself (or None); ``fit_inputs(X, y,
-params, memory, label)``, which learns what preparation needs and returns the prepared inputs;
-``prepare(X, memory)``; and ``build_module()``. X is the data of `select_rows`; fits and
-inputs are cached in `memory`, unless it is None.
+Every part has:
+
+- ``alone``: the transformer that is fitted separately, before the network, or None;
+- ``fit_inputs(X, y, params, memory, label)``: fit the preparation and return the prepared inputs;
+- ``prepare(X, memory)``: prepare new rows;
+- ``build_module()``: make the untrained module.
+
+X is the data returned by `select_rows`. Fits and inputs are cached in `memory` unless it is None.
 """
 
 from functools import partial
@@ -28,10 +32,10 @@ from sklearn_mmfusion.preprocessing.scaling import mean_and_scale
 
 
 def as_part(estimator, width, dropout):
-    """The part of a joint network for an (unfitted) estimator of a triple.
+    """Make the part of a joint network for an (unfitted) estimator of a triple.
 
-    Encoders, and pipelines that end in one, are trained with the network; other transformers join
-    as features, frozen encoders among them.
+    Encoders, and pipelines that end in one, are trained with the network. The outputs of other
+    transformers, including frozen encoders, enter it as features.
     """
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(last, FrozenEstimator) and is_encoder(last):
@@ -48,16 +52,16 @@ def preparing_note(name, estimator_name):
 
 
 class EncoderPart:
-    """An encoder, trained with the network, and the steps that come before it in a pipeline."""
+    """An encoder, trained with the network, and the pipeline steps before it."""
 
-    takes_arrays = False  # a table of named columns is a frame to it
+    takes_arrays = False  # it reads a table of named columns as a frame
 
     def __init__(self, estimator):
         self.wants_column = wants_column(estimator)
         steps = estimator.steps if isinstance(estimator, Pipeline) else [("", estimator)]
         self.alone = estimator[:-1] if len(steps) > 1 else None
         self.encoder = steps[-1][1]
-        self.fit_keys = None, None  # of both
+        self.fit_keys = None, None  # of `alone` and the encoder
 
     def fit_inputs(self, X, y, params, memory, label):
         self.sample_rate = sample_rate(X)
@@ -74,7 +78,7 @@ class EncoderPart:
         alone_key, key = self.fit_keys
         if self.alone is not None:
             X = CachedChild(self.alone, memory, key=alone_key).transform(X)
-        # inputs that are read from the column when a batch is drawn are not stored
+        # lazy inputs, read from the column batch by batch, are not stored
         return CachedChild(self.encoder, memory if key else None, key=key).apply(prepare, X)
 
     def build_module(self):
@@ -82,41 +86,41 @@ class EncoderPart:
 
 
 def sample_rate(X):
-    """Sample rate of a column that has one, in Hz; else None."""
+    """Sample rate of a column in Hz, or None."""
     return getattr(getattr(X, "dtype", None), "sample_rate", None)
 
 
 def as_small(rows):
-    """An array; of floats, one of float32, as the network computes."""
+    """Convert to an array, floats to float32, the dtype of the network."""
     rows = np.asarray(rows)
     return rows.astype(np.float32, copy=False) if rows.dtype.kind == "f" else rows
 
 
 def as_inputs(prepared):
-    """The inputs an encoder has prepared; those of a custom one may be a dict of arrays."""
+    """Convert what an encoder prepared to `Inputs`; custom encoders may return a dict of arrays."""
     if isinstance(prepared, dict):
         return Inputs(**{key: DenseRows(as_small(rows)) for key, rows in prepared.items()})
     return prepared
 
 
 def is_lazy(inputs):
-    """Whether inputs are read from the column when a batch is drawn."""
+    """Whether inputs are read from the column batch by batch."""
     return any(isinstance(source, LazyRows) for source in inputs.sources.values())
 
 
 def fit_prepare(encoder, X, y):
-    """Fit an encoder; inputs of the same rows, None if they are read when a batch is drawn."""
+    """Fit an encoder and return the inputs of its training rows, or None if they are lazy."""
     inputs = as_inputs(encoder.fit_prepare(X, y))
     return None if is_lazy(inputs) else inputs
 
 
 def prepare(encoder, X):
-    """Prepare a column by a fitted encoder."""
+    """Prepare a column with a fitted encoder."""
     return as_inputs(encoder.prepare(X))
 
 
 def fit_alone(transformer, X, y, params, memory, label):
-    """Fit a transformer with its fit parameters (by method), and transform the same rows.
+    """Fit a transformer with its fit parameters (by method) and transform the same rows.
 
     Returns
     -------
@@ -129,7 +133,7 @@ def fit_alone(transformer, X, y, params, memory, label):
 
 
 class FeaturePart:
-    """A transformer, fitted by itself: its features, standardized, behind one embedding."""
+    """A separately fitted transformer: its features are standardized, then embedded."""
 
     def __init__(self, transformer, width, dropout):
         self.wants_column = wants_column(transformer)

@@ -43,18 +43,18 @@ from sklearn_mmfusion._validation import (
 from sklearn_mmfusion.modules.perceptron import MLP
 from sklearn_mmfusion.preprocessing.scaling import mean_and_scale
 
-# Most rows and cells that the linear path is started on: more would not change it much.
+# Limits on the rows and cells that initialize the linear path: more would hardly change it.
 LINEAR_ROWS, LINEAR_CELLS = 20_000, 20_000_000
 
 
 def start_linear(module, parts, trainer, alpha):
-    """Start the linear path of an `MLP` at the solution of the linear model, in place.
+    """Initialize the linear path of an `MLP` at the solution of the linear model, in place.
 
     Parameters
     ----------
     module : MLP
     parts : sequence of RowDataset
-        The first is trained on.
+        The first one holds the training rows.
     trainer : Trainer
     alpha : float
         Strength of the L2 penalty.
@@ -67,7 +67,7 @@ def start_linear(module, parts, trainer, alpha):
 
 
 class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
-    """A multilayer perceptron on 2-D features: what classifier and regressor share."""
+    """A multilayer perceptron on 2-D features: base of classifier and regressor."""
 
     _parameter_constraints = {
         **TRAINING_CONSTRAINTS,
@@ -82,7 +82,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Features; sparse rows are made dense one batch at a time.
+            Features. Sparse rows are converted to dense ones batch by batch.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Target.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -97,7 +97,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
         with all_or_nothing(self):
             estimator_name = type(self).__name__
             check_module(self)
-            warm = self.warm_start and hasattr(self, "module_")  # its scales and widths stay
+            warm = self.warm_start and hasattr(self, "module_")  # keeps its scales and widths
             accepted = {"accept_sparse": "csr", "dtype": np.float32, "ensure_min_samples": 2}
             X = validate_data(self, X, reset=not warm, **accepted)
             y = check_y(y, X.shape[0], estimator_name=estimator_name)
@@ -122,7 +122,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             self._module_spec = self._describe_module()
             # Starting at the linear solution keeps gradients small: with max_norm 1, accuracy and
             # log loss were equal to four decimals on folds of digits3 and leaf99, and clipping
-            # takes a sixth of a step.
+            # takes a sixth of the time of a step.
             config = training_config(self, target, self._fitted_loss, max_norm=math.inf)
             inputs = Inputs(features=DenseRows(X))
             pretrain = None if self.module else partial(start_linear, alpha=self.alpha)
@@ -152,12 +152,12 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
 
     def _decoded(self, X):
         """Probabilities, or numbers in the units of the target."""
-        outputs = self._raw_outputs(X)  # first: it says if nothing is fitted
+        outputs = self._raw_outputs(X)  # first: raises if nothing is fitted
         return self._target.decode(outputs, self._fitted_loss)
 
     def _raw_output(self, row):
         """Outputs for one row of features, of shape (1, n_outputs)."""
-        if not hasattr(self, "module_"):  # the check itself takes half as long as the network
+        if not hasattr(self, "module_"):  # the check alone takes half as long as the network
             check_is_fitted(self)
         if isinstance(row, pd.Series):
             _check_feature_names(self, row.to_frame().T, reset=False)
@@ -166,12 +166,12 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
         except (TypeError, ValueError) as error:
             raise type(error)(
                 f"{type(self).__name__}: the row is a {type(row).__name__} that is no array of "
-                f"{self.n_features_in_} numbers ({error}); expected one number a feature."
+                f"{self.n_features_in_} numbers ({error}); expected one number per feature."
             ) from error
         if row.shape != (self.n_features_in_,):
             raise ValueError(
                 f"{type(self).__name__}: the row has shape {row.shape}; expected "
-                f"({self.n_features_in_},), one number a feature. Use predict for several rows."
+                f"({self.n_features_in_},), one number per feature. Use predict for several rows."
             )
         if not np.isfinite(row).all():
             feature = int(np.argmin(np.isfinite(row)))
@@ -186,15 +186,15 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
 class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
     """Classify features with a multilayer perceptron, trained by skorch on GPU or CPU.
 
-    Features are standardized with the training rows' mean and standard deviation. Binary,
-    multiclass and multilabel-indicator targets; labels of any type.
+    Features are standardized with the training mean and standard deviation. Targets
+    may be binary, multiclass or multilabel indicators, with labels of any type.
 
     Parameters
     ----------
     loss : {"auto", "cross_entropy", "binary_cross_entropy", "evidential"}, default="auto"
         Loss; "auto" takes binary cross-entropy for multilabel targets, else cross-entropy.
-        "evidential" trains a Dirichlet distribution over the classes [3]_ instead of one point of
-        it: `predict_evidence` then tells how much the network has seen that speaks for each.
+        "evidential" trains a Dirichlet distribution over class probabilities [3]_ instead of a
+        point estimate, and adds `predict_evidence`: the evidence learned for each class.
 
     Attributes
     ----------
@@ -208,16 +208,16 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         Mean and standard deviation of each training feature.
 
     history_ : list of dict
-        Losses of each epoch (of the validated training, with `early_stopping`).
+        Losses of each epoch (with `early_stopping`, of the validated training).
 
     n_iter_ : int
-        Epochs the final network was trained for.
+        Number of epochs of the final network.
 
     n_features_in_ : int
         Number of features.
 
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features, where X is a frame with names of type str.
+        Names of the features, if X is a frame whose column names are strings.
 
     See Also
     --------
@@ -226,11 +226,11 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
 
     Notes
     -----
-    A linear path beside the perceptron starts at the solution of the linear model with the same
-    penalty (found by L-BFGS on at most 20 000 rows) and the perceptron's last layer at zero:
-    training starts from what the linear model finds. Without this a perceptron is worse
-    than logistic regression on the features of encoders, which have seen the training rows.
-    Equal seeds give equal bits on a CPU at equal thread count.
+    A linear path runs parallel to the perceptron. It is initialized at the solution of the linear
+    model with the same penalty (found by L-BFGS on at most 20 000 rows), and the perceptron's last
+    layer at zero, so that training starts from the linear model. Without this, a perceptron is
+    worse than logistic regression on the features of encoders fitted to the same rows. Results are
+    reproducible bit for bit on a CPU with the same seed and number of threads.
 
     References
     ----------
@@ -325,7 +325,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
 
     @available_if(has_evidence)
     def predict_evidence(self, X):
-        """Evidence for each class, where fitted with ``loss="evidential"``.
+        """Compute the evidence for each class, if fitted with ``loss="evidential"``.
 
         Parameters
         ----------
@@ -368,7 +368,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         return self._labels(self._raw_outputs(X))
 
     def predict_one(self, row):
-        """Predict the label of one row, without what checking a table costs: for use in real time.
+        """Predict the label of one row without the cost of table checks, for real-time use.
 
         Parameters
         ----------
@@ -422,8 +422,8 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
 class NeuralRegressor(RegressorMixin, _NeuralEstimator):
     """Predict numbers with a multilayer perceptron, trained by skorch on GPU or CPU.
 
-    Features and targets are standardized with the training rows' mean and standard deviation.
-    One target or several.
+    Features and targets are standardized with the training mean and standard deviation.
+    One or several targets.
 
     Parameters
     ----------
@@ -442,16 +442,16 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         Mean and standard deviation of each training feature.
 
     history_ : list of dict
-        Losses of each epoch (of the validated training, with `early_stopping`).
+        Losses of each epoch (with `early_stopping`, of the validated training).
 
     n_iter_ : int
-        Epochs the final network was trained for.
+        Number of epochs of the final network.
 
     n_features_in_ : int
         Number of features.
 
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features, where X is a frame with names of type str.
+        Names of the features, if X is a frame whose column names are strings.
 
     See Also
     --------
@@ -460,11 +460,11 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
 
     Notes
     -----
-    A linear path beside the perceptron starts at the solution of the linear model with the same
-    penalty (found by L-BFGS on at most 20 000 rows) and the perceptron's last layer at zero:
-    training starts from what the linear model finds. Without this a perceptron is worse
-    than logistic regression on the features of encoders, which have seen the training rows.
-    Equal seeds give equal bits on a CPU at equal thread count.
+    A linear path runs parallel to the perceptron. It is initialized at the solution of the linear
+    model with the same penalty (found by L-BFGS on at most 20 000 rows), and the perceptron's last
+    layer at zero, so that training starts from the linear model. Without this, a perceptron is
+    worse than logistic regression on the features of encoders fitted to the same rows. Results are
+    reproducible bit for bit on a CPU with the same seed and number of threads.
 
     References
     ----------
@@ -550,7 +550,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         return y[:, 0] if self._flat else y
 
     def predict_one(self, row):
-        """Predict one row, without what checking a table costs: for use in real time.
+        """Predict one row without the cost of table checks, for real-time use.
 
         Parameters
         ----------

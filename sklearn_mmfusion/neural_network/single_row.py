@@ -1,4 +1,4 @@
-"""One row for a joint network, without building a frame of the modalities."""
+"""Prepare one row for a joint network without building a frame."""
 
 from collections.abc import Mapping
 from numbers import Real
@@ -17,9 +17,9 @@ def read_row(row, columns, selections, parts, estimator_name):
     Parameters
     ----------
     row : dict of {column: cell}
-        Absent modalities are left out, or None or NA.
+        Absent modalities are left out, None or NA.
     columns : sequence of str or int
-        All columns of fit, read or not.
+        All columns seen in fit, used or not.
     selections : list of Selection
     parts : dict of str to part
     estimator_name : str
@@ -48,7 +48,7 @@ def read_row(row, columns, selections, parts, estimator_name):
 
 
 def _warn_unknown(row, columns, known, estimator_name):
-    """Warn of unknown keys if a column is left out: one may be a misspelling of the other."""
+    """Warn about unknown keys if a column is missing: a key may be a misspelling of it."""
     unknown = [key for key in row if key not in columns]
     lost = sorted(known - row.keys(), key=str)
     if unknown and lost:
@@ -59,7 +59,7 @@ def _warn_unknown(row, columns, known, estimator_name):
 
 
 def _cell(row, selection, part):
-    """The data of `select_rows` for a frame of this row, gathered; None where absent."""
+    """Data of this row as `select_rows` would return it for a frame; None if absent."""
     if not selection.single:
         if not any(label in row for label in selection.labels):
             return None

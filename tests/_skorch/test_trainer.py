@@ -381,7 +381,7 @@ def test_gradients_are_told_before_the_step():
         ({"device": "cuda:9"}, "device='cuda:9', but torch finds no GPU"),
         (
             {"net_params": {"criterion__reduction": "mean"}},
-            r"CrossEntropyLoss returned shape \(\); expected one loss a row, \(32,\)",
+            r"CrossEntropyLoss returned shape \(\); expected one loss per row, \(32,\)",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Joint fusion: what classifier and regressor share."""
+"""Joint fusion: base of classifier and regressor."""
 
 from functools import partial
 from numbers import Integral, Real
@@ -68,7 +68,7 @@ from sklearn_mmfusion.neural_network.modality_parts import as_part, preparing_no
 
 OBJECTIVES = ("auxiliary", *ALIGNMENTS)
 DEFAULT_OBJECTIVES = {"auxiliary": 0.3}
-MIN_STEPS = 1000  # steps that max_epochs="auto" takes at least
+MIN_STEPS = 1000  # minimum number of steps with max_epochs="auto"
 
 
 class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
@@ -100,12 +100,13 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns)
-            The modalities: a pandas or polars frame, or a 2-D array (of objects too). A cell that
-            is NA, None or NaN marks the modality absent in that row, where it is a single column.
+            The modalities: a pandas or polars frame, or a 2-D array (also of objects). In a
+            modality of a single column, NA, None or NaN marks the row's cell as absent.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), or DataFrame
-            Target. A frame of several columns (or of one that `target_type` names) is several named
-            targets, each of its own kind, in which NA means not known. Stratified folds, the
-            default of scikit-learn for a number of folds, do not split those: pass ``KFold(5)``.
+            Target. The columns of a frame are several named targets, possibly of different kinds;
+            a frame of one column counts as such if `target_type` names the column. NA marks an
+            unknown value. scikit-learn's stratified folds do not accept several targets: pass
+            ``cv=KFold(5)`` to its searches.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in the loss. Rows of weight zero are left out.
         groups : array-like of shape (n_samples,), default=None
@@ -122,7 +123,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             y, several = self._check_target(y, len(table))
             weight = check_weight(sample_weight, len(table), estimator_name=estimator_name)
             groups = check_groups(groups, len(table), estimator_name=estimator_name)
-            warm = self.warm_start and hasattr(self, "module_")  # its vocabulary and scales stay
+            warm = self.warm_start and hasattr(self, "module_")  # keeps its vocabulary and scales
             self._parts = self._make_parts(warm)
             names, triples = remember_columns(self, table), kept_triples(self.encoders)
             self._selections = resolve_triples(triples, table, names, estimator_name)
@@ -213,7 +214,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 )
 
     def _make_parts(self, warm):
-        """{name: part} of the network; with `warm` those of the last fit."""
+        """Return {name: part} of the network; with `warm`, the parts of the last fit."""
         triples = kept_triples(self.encoders)
         names = [name for name, _, _ in triples]
         if warm and names != list(self._parts):
@@ -250,7 +251,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         return rows
 
     def _learnable_data(self, name, data, present, rows):
-        """Those of the present rows of a modality that are among `rows`."""
+        """Select the present rows of a modality that are among `rows`."""
         positions = (np.cumsum(present) - 1)[rows[present[rows]]]
         if len(positions) == 0:
             raise ValueError(
@@ -262,7 +263,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
     # ------------------------------------------------------------------------------ routing
 
     def _fitted_alone(self):
-        """{name: transformer fitted before the network}, of the modalities that have one."""
+        """Return {name: transformer fitted before the network} for the modalities that have one."""
         alone = {
             name: as_part(estimator, self.n_components, self.dropout).alone
             for name, estimator, _ in kept_triples(self.encoders)
@@ -270,7 +271,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         return {name: child for name, child in alone.items() if child is not None}
 
     def _child_params(self, routed, name, present, rows):
-        """Fit parameters of what is fitted alone, by method, for the present ones of `rows`."""
+        """Fit parameters of a separately fitted transformer, by method, for the present `rows`."""
         params = {}
         for method, values in routed.get(name, {}).items():
             values = _check_method_params(present, values, indices=rows)
@@ -283,7 +284,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         Returns
         -------
         routing : MetadataRouter
-            What this estimator requests, and transformers that are fitted before it is trained.
+            Requests of this estimator and of the transformers that are fitted before training.
         """
         router = MetadataRouter(owner=self).add_self_request(self)
         for name, child in self._fitted_alone().items():
@@ -293,7 +294,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
     # ------------------------------------------------------------------------------ target
 
     def _check_target(self, y, n_samples):
-        """`y` checked, and whether it is a frame of several targets."""
+        """Check `y`; return it and whether it is a frame of several targets."""
         estimator_name = type(self).__name__
         named = isinstance(self.target_type, dict)
         frame = None
@@ -350,11 +351,11 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         }
 
     def _named_fusion(self):
-        """Class of the fusion and its arguments, where it is given by name."""
+        """Class of the fusion and, if it is given by name, its arguments."""
         return NETWORK_FUSIONS[self.fusion] if isinstance(self.fusion, str) else (self.fusion, {})
 
     def _averaged(self):
-        """Which outputs are numbers, whose fusion by logits is a mean."""
+        """Flag the outputs that are numbers: fusion="logits" averages those."""
         return [
             is_number(single)
             for single in each_target(self._target)

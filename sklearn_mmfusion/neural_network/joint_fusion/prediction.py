@@ -1,4 +1,4 @@
-"""The predicting half of a joint fusion: from modalities to labels or numbers."""
+"""Prediction methods of joint fusion: from modalities to labels or numbers."""
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,7 @@ def _modalities_have_heads(estimator):
 
 
 class PredictionMixin:
-    """The predicting half of a `JointFusionClassifier` or `JointFusionRegressor`."""
+    """Prediction methods of `JointFusionClassifier` and `JointFusionRegressor`."""
 
     def _read(self, X):
         """Prepare X for the network."""
@@ -54,13 +54,13 @@ class PredictionMixin:
         return FusionInputs(inputs)
 
     def _decoded(self, X):
-        """Probabilities or numbers of each target; the prior where nothing is present."""
+        """Probabilities or numbers of each target; the prior for rows without any modality."""
         inputs = self._read(X)
         return self._decode(inputs, self._outputs(self.module_, inputs))
 
     def _decoded_one(self, row):
         """The same for one row, given as a dict."""
-        if not hasattr(self, "module_"):  # the check itself takes half as long as the network
+        if not hasattr(self, "module_"):  # the check alone takes half as long as the network
             check_is_fitted(self)
         columns = getattr(self, "feature_names_in_", range(self.n_features_in_))
         inputs = read_row(row, columns, self._selections, self._parts, type(self).__name__)
@@ -83,7 +83,7 @@ class PredictionMixin:
         return [label(single, values) for single, values in pairs]
 
     def _predict(self, X):
-        """Labels or numbers; of several targets a frame."""
+        """Labels or numbers; a frame for several targets."""
         predictions = self._labels(self._decoded(X))
         if self._target.kind != MULTITASK:
             return predictions[0]
@@ -91,39 +91,39 @@ class PredictionMixin:
         return pd.DataFrame(self._by_target(predictions), index=index)
 
     def predict_one(self, row):
-        """Predict one row as it comes, without building a frame: for use in real time.
+        """Predict one row without building a frame, for real-time use.
 
         Parameters
         ----------
         row : dict of {str or int: cell}
-            Cells by the columns of `fit` (by position where those had no names): an array, a text,
-            a number. A modality of one column is absent where its cell is left out, None or NA; a
-            table where all its cells are left out. A waveform has the sample rate of the column of
-            `fit`; paths are those of files, whatever root that column had.
+            Cells (arrays, texts, numbers, paths) by column name of `fit`, or by position if the
+            columns had no names. A modality of one column is absent if its cell is left out, None
+            or NA; a table is absent if all its cells are left out. Waveforms must have the sample
+            rate of the column in `fit`. Paths are used as given, without that column's root.
 
         Returns
         -------
         y : label or number
-            An array for multilabel and several outputs; of several targets a dict by name.
+            An array for multilabel or several outputs; a dict by name for several targets.
         """
         predictions = self._labels(self._decoded_one(row))
         return self._by_target([prediction[0] for prediction in predictions])
 
     def _by_target(self, values):
-        """One array per target: alone, or by name."""
+        """Return the only target's values, or a dict by name for several targets."""
         if self._target.kind != MULTITASK:
             return values[0]
         return dict(zip(self._target.targets, values, strict=True))
 
     def score(self, X, y, sample_weight=None):
-        """Score predictions: mean accuracy of classes, R2 of numbers, the mean over targets.
+        """Score predictions: accuracy for classes, R2 for numbers, the mean over several targets.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns)
             The modalities, as in `fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), or DataFrame
-            True values; of several targets only the known ones count.
+            True values. With several targets, unknown (NA) values are ignored.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
@@ -141,12 +141,13 @@ class PredictionMixin:
 
     @available_if(_fusion_has_weights)
     def modality_weights(self, X):
-        """Compute the share that each modality has in the fused features.
+        """Compute the weight of each modality in the fused features.
 
-        For fusions "weighted", "gated", "attention" and "graph", and classes of your own that
-        have ``weights``: how much the fusion lets through (of "attention" and "graph", in the last
-        round and beside what each modality says itself), not how much the prediction would change:
-        that is what :func:`~sklearn.inspection.permutation_importance` tells, on the frame.
+        Available for the fusions "weighted", "gated", "attention" and "graph" and for custom
+        classes with a ``weights`` method. For "attention" and "graph" these are the weights of the
+        last round, besides the modality's own features. They measure what the fusion passes on,
+        not how much a prediction depends on a modality: use
+        :func:`~sklearn.inspection.permutation_importance` on the frame for that.
 
         Parameters
         ----------
@@ -156,7 +157,7 @@ class PredictionMixin:
         Returns
         -------
         weights : DataFrame of shape (n_samples, n_modalities)
-            Rows sum to one, 0 where a modality is absent (all 0 where all are).
+            Rows sum to one. Absent modalities have weight 0; rows without any modality are all 0.
         """
         inputs = self._read(X)  # first: raises if nothing is fitted
         weights = self._outputs(self.module_, inputs, method="weights")
@@ -165,10 +166,10 @@ class PredictionMixin:
 
     @available_if(_modalities_have_heads)
     def predict_modalities(self, X):
-        """Predict from each modality alone, by its own head, as probabilities or numbers.
+        """Predict from each modality alone, with its own head.
 
-        With fusion "logits" or the objective "auxiliary". The entropy of these probabilities is
-        the uncertainty of each modality.
+        Requires fusion "logits" or the objective "auxiliary". The entropy of the probabilities
+        measures the uncertainty of each modality.
 
         Parameters
         ----------
@@ -178,8 +179,8 @@ class PredictionMixin:
         Returns
         -------
         predictions : dict of str to ndarray of shape (n_samples, n_classes) or (n_samples, n)
-            By modality, probabilities or numbers in the units of `y`; NaN rows where it is
-            absent. Of several targets a dict by target for each modality.
+            Probabilities, or numbers in the units of `y`, by modality; rows are NaN where the
+            modality is absent. For several targets, each value is a dict by target.
         """
         inputs = self._read(X)
         outputs = self._outputs(self.module_, inputs, method="modality_outputs")

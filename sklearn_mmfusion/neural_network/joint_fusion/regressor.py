@@ -14,8 +14,8 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
     """Predict numbers from rows of several modalities with one network, trained end to end.
 
     The model-level counterpart of `FusionTransformer` with a regressor (features) and of
-    `LateFusionRegressor` (decisions), from the same triples: one encoder a modality, a learned
-    fusion, and a head. Targets are standardized with the training rows' mean and deviation.
+    `LateFusionRegressor` (decisions), from the same triples: one encoder per modality, a learned
+    fusion, and a head. Targets are standardized with the training mean and deviation.
 
     Parameters
     ----------
@@ -23,8 +23,8 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         Loss on standardized targets; "auto" is the squared error.
 
     target_type : dict of {str: str} or "auto", default="auto"
-        How to read targets of these names, where `y` has several: "multiclass", "continuous".
-        By default strings and booleans are classes, and numbers are numbers.
+        Type of the named targets if `y` has several: "multiclass" or "continuous". By default,
+        strings and booleans are classes, and numbers are continuous.
 
     Attributes
     ----------
@@ -35,11 +35,11 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         The trained network: ``encoders``, ``fusion``, ``head`` and ``heads``.
 
     history_ : list of dict
-        Losses of each epoch of the validated training: of all objectives on the training part, of
-        the prediction on the validation part.
+        Losses of each epoch of the validated training: the sum of all objectives on the training
+        part, the prediction loss on the validation part.
 
     n_iter_ : int
-        Epochs the final network was trained for.
+        Number of epochs of the final network.
 
     n_features_in_ : int
         Number of columns of X in `fit`.
@@ -50,35 +50,36 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
     Raises
     ------
     ValueError
-        If a column is not in the training X or has no present row there, or parameters do not fit
-        together. Errors raised while a modality is prepared carry a note that names it.
+        If a column is not in the training X or has no present row there, or parameters
+        contradict each other. Errors raised while preparing a modality carry a note that names it.
     TypeError
-        If `fusion` is an instance of a network, or a triple holds what is no transformer.
+        If `fusion` is an instance, or a triple holds neither an encoder nor a transformer.
 
     Warns
     -----
     UserWarning
-        If rows have no modality at all: nothing is learnt from them, and asked about one, the
-        network answers with the mean. If a column seen in `fit` is absent from X: all its rows
-        count as absent.
+        If rows have no modality: they are left out of training, and predicted as the mean of
+        the training rows. If a column seen in `fit` is absent from X: the modality counts as
+        absent in all rows.
 
     See Also
     --------
     JointFusionClassifier : The same for classes.
     LateFusionRegressor : Joins predictions of separately trained regressors.
-    FusionTransformer : Fuses features in place of training one network.
+    FusionTransformer : Fuses features instead of training one network.
 
     Notes
     -----
-    Absent modalities never enter their encoder, nor its statistics. Hiding modalities in training,
-    and heads of their own, are what keeps a joint network from leaning on one of them: without
-    both it loses most where a modality goes missing (``benchmarks/README.md``).
+    Absent modalities never reach their encoder or its statistics. Modality dropout and the
+    modalities' own heads keep a joint network from relying on a single modality; without both,
+    accuracy drops most when a modality is missing (``benchmarks/README.md``).
 
-    Rows of the validation part choose the number of epochs; transformers other than encoders have
-    seen them (in a pipeline of scikit-learn's they would, too).
+    The validation rows determine the number of epochs. Transformers other than encoders are fitted
+    before that split and have seen them, as in a scikit-learn pipeline.
 
-    Cost: that of the encoders for 1000 steps or more, twice with `early_stopping`; the fusion's own
-    is in the docstring of its class. Equal seeds give equal bits on a CPU at equal thread count.
+    The cost is that of training the encoders for at least 1000 steps, twice with `early_stopping`,
+    plus that of the fusion, stated in the docstring of its class. Results are reproducible bit for
+    bit on a CPU with the same seed and number of threads.
 
     References
     ----------
@@ -189,13 +190,13 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns)
-            The modalities. In a DataFrame, columns are found by name: an absent one counts as
+            The modalities. In a DataFrame, columns are found by name: a missing one counts as
             absent in all rows, unknown ones are ignored.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs), dtype=float64, or DataFrame
-            Numbers in the units of `y`; a frame of one column a target for several.
+            Numbers in the units of `y`; a frame of one column per target for several targets.
         """
         return self._predict(X)
 
@@ -203,7 +204,7 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         return "continuous" if y.ndim == 1 else "continuous-multioutput"
 
     def _check_kind(self, target):
-        pass  # what is not numbers has raised
+        pass  # encoding has raised for anything but numbers
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

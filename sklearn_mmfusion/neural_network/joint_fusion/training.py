@@ -1,4 +1,4 @@
-"""How a joint network is trained: its loss, its learning rates, encoders that are trained first."""
+"""Training of a joint network: loss, learning rates and pretraining of the encoders."""
 
 from sklearn_mmfusion._losses import criterion_for
 from sklearn_mmfusion._targets import each_target, loss_of
@@ -7,17 +7,17 @@ from sklearn_mmfusion._validation import CLASSIFICATION, MULTITASK
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 from sklearn_mmfusion.modules.objectives import JointLoss, MultiTaskLoss
 
-PRETRAINING_STEPS = 300  # steps that max_epochs="auto" takes at least, for each modality
+PRETRAINING_STEPS = 300  # minimum number of steps per modality with max_epochs="auto"
 
 
 def joint_criterion(target, loss, *, auxiliary, target_weights, label_smoothing):
-    """Class and arguments of the loss of a joint network.
+    """Return class and arguments of the loss of a joint network.
 
     Parameters
     ----------
     target : Target or MultiTarget
     loss : str
-        Key of `_losses.LOSSES`; unused for several targets, each of which has its default.
+        Key of `_losses.LOSSES`; unused for several targets, which use their default losses.
     auxiliary : float
         Weight of the losses of the modalities' heads.
     target_weights : dict of str to float, "uncertainty" or None
@@ -33,7 +33,7 @@ def joint_criterion(target, loss, *, auxiliary, target_weights, label_smoothing)
     ):
         base, options = criterion_for(loss_of(single), label_smoothing)
         codes = single.kind in CLASSIFICATION
-        # a mean over the rows that know the target, however few those are
+        # a mean over the rows with a known target, however few
         scale = 1 / target.known[column]
         tasks.append((base(**options), outputs, slice(column, column + 1), codes, scale))
     weights = None
@@ -45,7 +45,7 @@ def joint_criterion(target, loss, *, auxiliary, target_weights, label_smoothing)
 
 
 def encoder_rates(encoder_lr, names):
-    """skorch's parameter groups, for encoders with a learning rate that differs from ``lr``.
+    """Return skorch's parameter groups for encoders whose learning rate differs from ``lr``.
 
     Parameters
     ----------
@@ -70,17 +70,16 @@ def pretrain_encoders(module, parts, trainer, epochs):
     ----------
     module : FusionNetwork
     parts : sequence of RowDataset
-        One to train on and, where training is validated, one to validate on.
+        Training rows and, with early stopping, validation rows.
     trainer : Trainer
     epochs : dict of str to int
-        Epochs by modality, found by a validated training and used when pretraining is repeated on
-        all rows. Written to.
+        Epochs by modality. The validated run writes them; the refit on all rows reads them.
     """
     for m, name in enumerate(module.names):
         own = [rows_with(name, m, part) for part in parts]
         if len(own[0]) < 2:
             continue
-        if len(own[-1]) < 2:  # too few rows to validate on: all epochs, also when repeated
+        if len(own[-1]) < 2:  # too few rows to validate on: run all epochs, also in the refit
             own = own[:1]
         network = EncoderNetwork(module.encoders[m], trainer.config.n_outputs)
         if len(module.heads):
@@ -94,7 +93,7 @@ def pretrain_encoders(module, parts, trainer, epochs):
 
 
 def rows_with(name, m, part):
-    """The rows of a part that have a modality, as rows of that modality's inputs alone."""
+    """Restrict a part to the rows that have a modality, with only that modality's inputs."""
     present, positions = part.inputs.mask[:, m], part.inputs.positions[:, m]
     rows = part.rows[present[part.rows]]
     weight = None if part.weight is None else part.weight[present]

@@ -18,8 +18,6 @@ FILES = sorted(
 BANNED = re.compile(
     r"(?<![a-z])(told|telling|heed|notwithstanding|of\s+one's\s+own)(?![a-z])", re.IGNORECASE
 )
-# temporary: files that still contain them
-ALLOWED = set()
 
 
 def banned_words(text):
@@ -48,6 +46,4 @@ def test_banned_words_are_found_as_whole_words(text, n_found):
 def test_files_contain_no_banned_word():
     assert len(FILES) > 80
     found = {str(file.relative_to(ROOT)): banned_words(file.read_text("utf-8")) for file in FILES}
-    offending = {name: words for name, words in found.items() if words and name not in ALLOWED}
-    assert not offending
-    assert {name for name in ALLOWED if not found.get(name)} == set()  # remove these from ALLOWED
+    assert {name: words for name, words in found.items() if words} == {}

@@ -385,7 +385,7 @@ def test_gradients_are_told_before_the_step():
         ),
     ],
 )
-def test_what_training_cannot_heed_is_refused(params, match):
+def test_unsupported_training_options_raise(params, match):
     X, y = make_data(n=64)
     model = NeuralClassifier((4,), max_epochs=1, early_stopping=False, batch_size=32)
     with pytest.raises(ValueError, match=match):

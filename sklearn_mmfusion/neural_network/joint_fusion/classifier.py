@@ -61,8 +61,8 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
     -----
     UserWarning
         If rows have no modality: they are left out of training, and predicted as the class
-        frequencies of the training rows. If a column seen in `fit` is absent from X: the
-        modality counts as absent in all rows.
+        frequencies of the training rows. If a column seen in `fit` is absent from X: it
+        counts as absent in all rows.
 
     See Also
     --------

@@ -59,8 +59,8 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
     -----
     UserWarning
         If rows have no modality: they are left out of training, and predicted as the mean of
-        the training rows. If a column seen in `fit` is absent from X: the modality counts as
-        absent in all rows.
+        the training rows. If a column seen in `fit` is absent from X: it
+        counts as absent in all rows.
 
     See Also
     --------

@@ -238,7 +238,7 @@ def test_errors_of_a_transformer_name_its_modality():
         (np.zeros((3, 2)), r"returned shape \(3, 2\); expected \(24, n_features\)"),
         (
             np.full((24, 1), "a", dtype=object),
-            "returned dtype object, which holds more than number",
+            "returned dtype object, which is not numeric",
         ),
     ],
 )

@@ -149,17 +149,20 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             weight = combine_weights(
                 weight, class_weight, y, estimator_name=estimator_name, kind=target.kind
             )
-            self._priors = priors(target, weight)
-            weights = self._remember_target(target)
-            self._module_spec = self._describe_module()
-            pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain else None
-            self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
-                self._build_module, FusionInputs(inputs), target, weight, groups, weights, pretrain
-            )
-            vars(self).pop("classes_", None)
-            if target.classes is not None:
-                self.classes_ = target.classes
+            self._train(FusionInputs(inputs), target, weight, groups)
         return self
+
+    def _train(self, inputs, target, weight, groups):
+        self._priors = priors(target, weight)
+        weights = self._remember_target(target)
+        self._module_spec = self._describe_module()
+        pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain else None
+        self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
+            self._build_module, inputs, target, weight, groups, weights, pretrain
+        )
+        vars(self).pop("classes_", None)
+        if target.classes is not None:
+            self.classes_ = target.classes
 
     def _check_parameters(self):
         estimator_name = type(self).__name__

@@ -120,9 +120,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             self._check_parameters()
             estimator_name = type(self).__name__
             table = as_table(X)
-            y, several = self._check_target(y, len(table))
-            weight = check_weight(sample_weight, len(table), estimator_name=estimator_name)
-            groups = check_groups(groups, len(table), estimator_name=estimator_name)
+            y, several, weight, checked = self._check_rows(y, sample_weight, groups, len(table))
             warm = self.warm_start and hasattr(self, "module_")  # keeps its vocabulary and scales
             self._parts = self._make_parts(warm)
             names, triples = remember_columns(self, table), kept_triples(self.encoders)
@@ -132,7 +130,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             params = {"sample_weight": sample_weight, "groups": groups}
             routed = route_params(self, self._fitted_alone(), params)
             y, weight, groups = (
-                None if v is None else _safe_indexing(v, rows) for v in (y, weight, groups)
+                None if v is None else _safe_indexing(v, rows) for v in (y, weight, checked)
             )
             target = self._encode(y, several)
             inputs, memory = {}, open_memory(self.memory)
@@ -149,17 +147,24 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             weight = combine_weights(
                 weight, class_weight, y, estimator_name=estimator_name, kind=target.kind
             )
-            self._train(FusionInputs(inputs), target, weight, groups)
+            self._priors = priors(target, weight)
+            weights = self._remember_target(target)
+            self._module_spec = self._describe_module()
+            pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain else None
+            self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
+                self._build_module, FusionInputs(inputs), target, weight, groups, weights, pretrain
+            )
+            self._keep_classes(target)
         return self
 
-    def _train(self, inputs, target, weight, groups):
-        self._priors = priors(target, weight)
-        weights = self._remember_target(target)
-        self._module_spec = self._describe_module()
-        pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain else None
-        self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
-            self._build_module, inputs, target, weight, groups, weights, pretrain
-        )
+    def _check_rows(self, y, sample_weight, groups, n_rows):
+        y, several = self._check_target(y, n_rows)
+        estimator_name = type(self).__name__
+        weight = check_weight(sample_weight, n_rows, estimator_name=estimator_name)
+        groups = check_groups(groups, n_rows, estimator_name=estimator_name)
+        return y, several, weight, groups
+
+    def _keep_classes(self, target):
         vars(self).pop("classes_", None)
         if target.classes is not None:
             self.classes_ = target.classes

@@ -11,10 +11,18 @@ from pathlib import Path
 
 FIVE = ("told", "says", "tells", "asked", "speaks")
 OTHERS = (
-    "telling heed notwithstanding ask asks answer answers gaps beside|stands for|stand for|stands in|"
-    "stand in|by which|of one's own|of your own"
+    "telling",
+    "heed",
+    "notwithstanding",
+    "ask",
+    "asks",
+    "answer",
+    "answers",
+    "gaps",
+    "beside",
 )
-WORDS = [*FIVE, *OTHERS.partition("|")[0].split(), *OTHERS.split("|")[1:]]
+PHRASES = ("stands for", "stand for", "stands in", "stand in", "by which", "of one's own")
+WORDS = (*FIVE, *OTHERS, *PHRASES, "of your own")
 
 
 def main():

@@ -137,8 +137,10 @@ def test_key_is_refused_with_the_place(obj, path, reason):
 
 
 def test_fitted_and_unshuffled_need_no_seed():
-    key_of(FrozenEstimator(make_pipeline(PCA()).fit(np.eye(4))))
-    key_of(LogisticRegressionCV(cv=KFold(5), random_state=0))
+    frozen = [FrozenEstimator(make_pipeline(PCA()).fit(np.eye(4))) for _ in range(2)]
+    assert key_of(frozen[0]) == key_of(frozen[1])
+    folds = [LogisticRegressionCV(cv=KFold(n), random_state=0) for n in (5, 5, 4)]
+    assert key_of(folds[0]) == key_of(folds[1]) != key_of(folds[2])
 
 
 def test_ring_is_refused():
@@ -284,9 +286,9 @@ def test_key_of_a_view_is_that_of_an_equal_column():
 
 def test_key_reads_no_owned_cell_twice(monkeypatch):
     column = pd.Series(TensorArray(registry.images()))
-    data_key(column, PCA())
-    monkeypatch.setattr(type(column.array._storage), "_digest", None)
-    data_key(column.iloc[3:20], PCA())
+    keys = data_key(column, PCA()), data_key(column.iloc[3:20], PCA())
+    monkeypatch.setattr(type(column.array._storage), "_digest", None)  # another reading would raise
+    assert (data_key(column, PCA()), data_key(column.iloc[3:20], PCA())) == keys
 
 
 def test_key_notices_every_change_of_shared_memory():

@@ -165,7 +165,7 @@ class ProfiledEpoch(Callback):
     def on_epoch_begin(self, net, **kwargs):
         self.n_epochs += 1
         if self.n_epochs == 2:
-            self.profile = torch.profiler.profile()
+            self.profile = torch.profiler.profile(acc_events=True)
             self.profile.__enter__()
 
     def on_epoch_end(self, net, **kwargs):
@@ -233,7 +233,7 @@ def profile_ours(size, arrays, y, plan, precision):
 def profile_hand(size, arrays, y, plan):
     loop = CapturedLoop(size, arrays, y, plan.device)
     loop.epoch()
-    with torch.profiler.profile() as profile:
+    with torch.profiler.profile(acc_events=True) as profile:
         loop.epoch()
     return count(profile, loop.n_steps)
 

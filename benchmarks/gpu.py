@@ -76,10 +76,10 @@ def run_section(function, plan, seconds):
     start = time.perf_counter()
     try:
         for labels, measure in function(plan):
-            section.rows.append({**labels, **guarded(measure)})
-            if time.perf_counter() - start > seconds:
+            if section.rows and time.perf_counter() - start > seconds:
                 section.skipped = True
                 break
+            section.rows.append({**labels, **guarded(measure)})
     except Exception:  # between rows; the other sections still run
         section.error = traceback.format_exc(limit=-4)
     section.seconds = time.perf_counter() - start

@@ -342,12 +342,13 @@ def test_calibration_of_two_classes_equals_scikit_learn(method):
     X, y = iris()
     two = y != "setosa"
     X, y, folds = X[two], y[two], StratifiedKFold(4)
+    weight = np.random.default_rng(0).uniform(0.1, 3, len(y))
     fitted = LateFusionClassifier(
         [("sepal", LogisticRegression(), "sepal")], calibration=method, cv=folds
-    ).fit(X, y)
+    ).fit(X, y, sample_weight=weight)
     rows = np.stack(X["sepal"])
     expected = CalibratedClassifierCV(LogisticRegression(), method=method, cv=folds, ensemble=False)
-    expected = expected.fit(rows, y).predict_proba(rows)
+    expected = expected.fit(rows, y, sample_weight=weight).predict_proba(rows)
     np.testing.assert_allclose(fitted.predict_proba(X), expected, rtol=1e-4, atol=1e-6)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import joblib
 import pytest
 from hypothesis import settings
 
@@ -47,6 +48,13 @@ def new_process():
         patch.setenv("PYTHONHASHSEED", "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2")
         ensure_running()
     return context
+
+
+@pytest.fixture
+def new_workers(new_process):
+    """Have joblib start its workers as `new_process` does; those of loky import all anew."""
+    with joblib.parallel_config("multiprocessing", context=new_process):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -198,8 +198,8 @@ def test_the_pipeline_learns(data):
         for name, encoder in make_encoders().items()
     ]
     model = make_pipeline(FusionTransformer(encoders, random_state=0), LogisticRegression())
-    large, target = make_multimodal_classification(240, noise=0.3, missing_rate=0.1, random_state=1)
-    assert model.fit(large[:180], target[:180]).score(large[180:], target[180:]) > 0.8
+    large, target = make_multimodal_classification(150, noise=0.3, missing_rate=0.1, random_state=1)
+    assert model.fit(large[:100], target[:100]).score(large[100:], target[100:]) > 0.8
 
 
 @pytest.mark.slow

@@ -138,6 +138,13 @@ def test_key_is_refused_with_the_place(obj, path, reason):
     assert caught.value.path == path
 
 
+def test_key_ignores_what_a_dtype_remembers():
+    key = key_of(pd.Series([1], dtype=pd.UInt16Dtype()))
+    used = pd.UInt16Dtype()
+    assert used.itemsize == 2 and used._cache
+    assert key_of(pd.Series([1], dtype=used)) == key
+
+
 def test_fitted_and_unshuffled_need_no_seed():
     frozen = [FrozenEstimator(make_pipeline(PCA()).fit(np.eye(4))) for _ in range(2)]
     assert key_of(frozen[0]) == key_of(frozen[1])

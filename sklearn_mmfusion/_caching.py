@@ -597,9 +597,14 @@ class _Walk:
         if version_of(type(obj).__module__) is not None:
             # a forest's `estimator` is not a parameter, and has no seed
             params = obj.get_params(deep=False) if hasattr(obj, "get_params") else ("estimator",)
-            # history_ contains run times; owner is that of a metadata request
-            ignored = IGNORED_PARAMS | {"history_", "owner"} | ({"estimator"} - set(params))
+            # history_ contains run times; owner is that of a metadata request; _cache, of a pandas
+            # dtype, grows as it is used
+            ignored = {*IGNORED_PARAMS, "history_", "owner", "_cache"} | (
+                {"estimator"} - set(params)
+            )
             state = {name: value for name, value in state.items() if name not in ignored}
+            if not state:
+                return self.digest(None)  # as where pickle stores none
         return self.digest({str(name): state[name] for name in sorted(state, key=str)})
 
     def code(self, obj):

@@ -1,13 +1,14 @@
-"""Transformers that write down every fit and transform, for the tests of `memory=`."""
+"""Transformers that write down every fit and transform, and equal frames, for tests of keys."""
 
 import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
-from sklearn_mmfusion.containers import multimodal_frame
+from sklearn_mmfusion.containers import FileArray, TensorArray, TensorDtype, multimodal_frame
 
 
 class Counted(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -75,3 +76,35 @@ def three(n=36, seed=0):
 
 def triples(log, **params):
     return [(name, Counted(log, name, **params), name) for name in "abc"]
+
+
+def equal_frames():
+    """The same frame made whole, by slicing and by joining."""
+    images = np.arange(20 * 16, dtype=np.uint8).reshape(20, 4, 4)
+    waves = [np.arange(i, dtype="f4") if i % 3 else None for i in range(20)]
+    paths = [f"{i}.wav" if i % 4 else None for i in range(20)]
+
+    def make(rows):
+        return pd.DataFrame(
+            {
+                "image": TensorArray(images[rows].copy()),
+                "audio": TensorArray._from_sequence(
+                    [waves[i] for i in rows], dtype=TensorDtype("f4", (None,), 8000)
+                ),
+                "clip": FileArray([paths[i] for i in rows]),
+            }
+        )
+
+    rows = np.arange(5, 15)
+    whole = make(np.arange(20))
+    joined = pd.concat([make(rows[:3]), whole.iloc[rows[3:]]], ignore_index=True)
+    return make(rows), whole.iloc[5:15].reset_index(drop=True), joined
+
+
+def where_from(frame, positions):
+    """In a worker: whether the base is a memory map, and some content."""
+    array = frame.iloc[positions].image.array
+    base = frame.image.array._storage.values
+    while base is not None and not isinstance(base, np.memmap):
+        base = base.base
+    return base is not None, float(array.gather().sum()), array.content_key()

@@ -135,7 +135,7 @@ SMALL_NET = {
 
 SMALL_JOINT = {
     "n_components": 8,
-    "max_epochs": 6,
+    "max_epochs": 3,
     "batch_size": 64,
     "lr": 0.02,
     "dropout": 0.0,

@@ -1,10 +1,12 @@
 """Keys and store of the cache: equal keys for equal work only, and what the store survives."""
 
 import os
+import runpy
 import subprocess
 import sys
 import textwrap
 import time
+import warnings
 from collections import OrderedDict
 from functools import partial
 from pathlib import Path
@@ -31,7 +33,7 @@ from torch import nn
 from sklearn_mmfusion import FileArray, ImageEncoder, TensorArray, TextEncoder, _caching
 from sklearn_mmfusion._caching import CachedChild, Key, NoKeyError, Store, key_of, open_memory
 from tests import _registry as registry
-from tests._cache_data import Counted, counts, three
+from tests._cache_data import Counted, counts, equal_frames, three
 
 # ------------------------------------------------------------------------------ objects
 
@@ -135,6 +137,14 @@ def test_key_is_refused_with_the_place(obj, path, reason):
     with pytest.raises(NoKeyError, match=reason) as caught:
         Key.of(obj)
     assert caught.value.path == path
+
+
+def test_key_ignores_what_a_dtype_remembers():
+    column = pd.Series([1], dtype="UInt16")
+    vars(column.dtype).clear()
+    key = key_of(column)
+    assert column.dtype.itemsize == 2 and vars(column.dtype)
+    assert key_of(column) == key
 
 
 def test_fitted_and_unshuffled_need_no_seed():
@@ -356,24 +366,18 @@ def test_index_is_in_the_key_by_its_values():
     assert len({key_of(s) for s in (pd.Series([1]), pd.Series([1], name="a"), named)}) == 3
 
 
-def test_keys_are_the_same_in_another_process(script_environment):
-    code = """
-        from tests import _registry as registry
-        from tests.test_caching import EQUAL, data_key
-        from sklearn_mmfusion._caching import key_of
-        X = registry.modalities()
-        print([key_of(EQUAL[name]()) for name in EQUAL])
-        print([data_key(X[name].dropna(), EQUAL["encoder"]()) for name in X])
-    """
-    runs = set()
-    for seed in ("1", "2"):  # of Python's hashes: order of sets and dicts of names
-        environment = script_environment | {"PYTHONHASHSEED": seed}
-        command = [sys.executable, "-c", textwrap.dedent(code)]
-        runs.add(subprocess.check_output(command, env=environment, text=True))
-    (printed,) = runs
-    X = registry.modalities()
-    here = [data_key(X[name].dropna(), EQUAL["encoder"]()) for name in X]
-    assert str(here) in printed
+def all_keys():
+    X, reader, frame = registry.modalities(), EQUAL["encoder"](), equal_frames()[1]
+    return [
+        *[key_of(make()) for make in EQUAL.values()],
+        *[data_key(X[name].dropna(), reader) for name in X],
+        *[joblib.hash(frame), frame.image.array.content_key()],
+    ]
+
+
+def test_keys_are_the_same_in_another_process(new_process):
+    with new_process.Pool(1) as pool:
+        assert pool.apply(all_keys) == all_keys()
 
 
 # ------------------------------------------------------------------------------ environment
@@ -505,28 +509,24 @@ def test_store_whose_folder_cannot_hold_locks_works(store):
     assert store.get(key_of("a"), lambda: 5) == 5
 
 
-RACER = """
-    import sys, time
-    import numpy as np
-    from sklearn_mmfusion._caching import CachedChild, open_memory
-    from tests._cache_data import Counted, three
-    folder, go = sys.argv[1:]
+def race(folder, start):
     X, y = three()
-    while time.time() < float(go):
-        pass
+    start.wait(60)
     for tag in "ab":
         child = CachedChild(Counted(folder + "/log", tag, sleep=0.5), open_memory(folder + "/m"))
         features = child.fit_transform(X[tag], y)
         plain = Counted(folder + "/plain", tag).fit_transform(X[tag], y)
         np.testing.assert_array_equal(features, plain)
-"""
 
 
-def test_processes_that_miss_at_once_fit_once(tmp_path, script_environment):
-    go = str(time.time() + 10)
-    command = [sys.executable, "-c", textwrap.dedent(RACER), str(tmp_path), go]
-    racers = [subprocess.Popen(command, env=script_environment) for _ in range(2)]
-    assert [racer.wait() for racer in racers] == [0, 0]
+def test_processes_that_miss_at_once_fit_once(tmp_path, new_process):
+    arguments = (str(tmp_path), new_process.Barrier(2))
+    racers = [new_process.Process(target=race, args=arguments) for _ in range(2)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert [racer.exitcode for racer in racers] == [0, 0]
     assert counts(tmp_path / "log")["fit a"] == counts(tmp_path / "log")["fit b"] == 1
     assert not list((tmp_path / "m" / "joblib" / "locks").iterdir())
 
@@ -637,10 +637,24 @@ SCRIPT = """
 """
 
 
-@pytest.mark.parametrize("first", ["alone", pytest.param("workers first", marks=pytest.mark.slow)])
-def test_classes_and_functions_of_a_script_are_cached(tmp_path, script_environment, first):
+def run_script(path, folder):
+    warnings.simplefilter("error")
+    sys.argv = [path, folder, "alone"]
+    runpy.run_path(path, run_name="__main__")
+
+
+def test_classes_and_functions_of_a_script_are_cached(tmp_path, new_process):
+    (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
+    with new_process.Pool(1, maxtasksperchild=1) as pool:
+        for _ in range(2):
+            pool.apply(run_script, (str(tmp_path / "script.py"), str(tmp_path)))
+    assert (tmp_path / "log").read_text().splitlines() == ["fit"]
+
+
+@pytest.mark.slow
+def test_classes_and_functions_of_a_script_with_workers_are_cached(tmp_path, script_environment):
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
     command = [sys.executable, "-W", "error", str(tmp_path / "script.py"), str(tmp_path)]
-    for what in (first, "alone"):
+    for what in ("workers first", "alone"):
         subprocess.run([*command, what], env=script_environment, check=True)
     assert (tmp_path / "log").read_text().splitlines() == ["fit"]

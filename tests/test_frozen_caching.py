@@ -33,7 +33,7 @@ def frozen(log, X, y):
 
 @pytest.mark.parametrize("behind", [False, True])
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_frozen_encoder_sees_each_cell_once(tmp_path, behind, n_jobs):
+def test_frozen_encoder_sees_each_cell_once(tmp_path, behind, n_jobs, new_workers):
     X, y = three()
     X["a"] = X["a"].array.take([*range(30), *range(6)])  # six rows repeat
     X = hide(X, a=[2])

@@ -1,8 +1,5 @@
 """Triples: checking, column selection, presence, seeds, parameters handed on."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -277,9 +274,7 @@ def test_encoders_are_told_by_their_tag_inside_pipelines_and_frozen():
 def test_seeds_depend_on_seed_and_name_only():
     assert child_seed(0, "image") != child_seed(0, "text")
     assert child_seed(0, "image") != child_seed(1, "image")
-    code = "from sklearn_mmfusion._triples import child_seed; print(child_seed(0, 'image'))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(run.stdout) == child_seed(0, "image")  # hash() would differ between processes
+    assert child_seed(0, "image") == 1077193163  # in every process: hash() would differ
 
 
 def test_root_seed():

@@ -1,7 +1,6 @@
 """Training by two processes through Accelerate, against the fit of a single process."""
 
 import io
-import multiprocessing
 import os
 import pickle
 import socket
@@ -199,14 +198,13 @@ def run_cases(rank):
 
 
 @pytest.fixture(scope="module")
-def two():
+def two(new_process):
     """What two processes over gloo found, main process first."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    processes = [context.Process(target=work, args=(r, port, results)) for r in range(2)]
+    results = new_process.Queue()
+    processes = [new_process.Process(target=work, args=(r, port, results)) for r in range(2)]
     for process in processes:
         process.start()
     try:

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 from sklearn.base import clone
@@ -148,7 +148,6 @@ def test_training_equals_a_hand_written_loop(task):
 
 
 @given(st.integers(1, 400))
-@settings(deadline=None)
 def test_schedule_rises_to_one_and_falls_to_nothing(total):
     values = [schedule(step, total) for step in range(total)]
     peak = max(1, round(0.15 * total))

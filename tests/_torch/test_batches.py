@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 from torch import nn
@@ -30,7 +30,6 @@ from sklearn_mmfusion._torch import (
 # ------------------------------------------------------------------------------ batches
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 120),
     st.integers(1, 40),
@@ -209,7 +208,6 @@ def as_target(values):
     return Target(kind, values, 3)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=4, max_size=40), st.integers(0, 5))
 def test_groups_stay_on_one_side(groups, seed):
     split = validation_rows(as_target(np.arange(len(groups)) % 3), np.array(groups), 0.25, seed)

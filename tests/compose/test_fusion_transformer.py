@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
@@ -107,7 +107,6 @@ def test_all_forms_of_x_give_the_same_features():
 # ------------------------------------------------------------------------------ absent rows
 
 
-@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 99))
 def test_transformers_see_present_rows_and_the_mean_stands_for_absent_ones(seed):
     X, mask = make_X(), masks(seed=seed)
@@ -157,7 +156,6 @@ def test_a_row_with_nothing_warns_and_is_finite(fusion):
 
 
 @pytest.mark.parametrize("fusion", POOLED)
-@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 999))
 def test_pooling_with_a_modality_masked_equals_the_fusion_without_it(fusion, seed):
     X = two_vectors().assign(c=two_vectors(seed=1)["a"])

@@ -2,8 +2,6 @@
 
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import joblib
@@ -14,41 +12,17 @@ import torch
 from sklearn.model_selection import KFold
 
 from sklearn_mmfusion.containers import (
-    FileArray,
     TensorArray,
-    TensorDtype,
     multimodal_frame,
     storage,
 )
+from tests._cache_data import equal_frames, where_from
 
 RNG = np.random.default_rng(0)
 
 
-def _history():
-    """The same frame by two ways."""
-    images = np.arange(20 * 16, dtype=np.uint8).reshape(20, 4, 4)
-    waves = [np.arange(i, dtype="f4") if i % 3 else None for i in range(20)]
-    paths = [f"{i}.wav" if i % 4 else None for i in range(20)]
-
-    def make(rows):
-        return pd.DataFrame(
-            {
-                "image": TensorArray(images[rows].copy()),
-                "audio": TensorArray._from_sequence(
-                    [waves[i] for i in rows], dtype=TensorDtype("f4", (None,), 8000)
-                ),
-                "clip": FileArray([paths[i] for i in rows]),
-            }
-        )
-
-    rows = np.arange(5, 15)
-    whole = make(np.arange(20))
-    joined = pd.concat([make(rows[:3]), whole.iloc[rows[3:]]], ignore_index=True)
-    return make(rows), whole.iloc[5:15].reset_index(drop=True), joined
-
-
-def test_equal_frames_have_equal_pickles_and_hashes_whatever_their_history():
-    fresh, sliced, joined = _history()
+def test_equal_frames_have_equal_pickles_and_hashes_whatever_theirequal_frames():
+    fresh, sliced, joined = equal_frames()
     for other in (sliced, joined, fresh.copy(), pickle.loads(pickle.dumps(sliced))):
         assert pickle.dumps(other) == pickle.dumps(fresh)
         assert joblib.hash(other) == joblib.hash(fresh)
@@ -56,22 +30,6 @@ def test_equal_frames_have_equal_pickles_and_hashes_whatever_their_history():
             assert other[name].array.content_key() == fresh[name].array.content_key()
     assert joblib.hash(fresh.iloc[::-1].reset_index(drop=True)) != joblib.hash(fresh)
     assert len(pickle.dumps(sliced)) < 12_000
-
-
-def test_keys_are_the_same_in_another_process():
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import joblib, test_storage as t;"
-        "f = t._history()[1]; print(joblib.hash(f), f.image.array.content_key())"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parent)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    fresh = _history()[0]
-    assert run.stdout.split() == [joblib.hash(fresh), fresh.image.array.content_key()]
 
 
 def test_content_key_tells_columns_apart():
@@ -249,15 +207,6 @@ def test_splitting_a_memory_map_adds_no_memory(tmp_path):
     assert all(len(fold.image.array.gather([0])) == 1 for fold in folds)
 
 
-def _where_from(frame, positions):
-    """In a worker: whether the base is a memory map, and some content."""
-    array = frame.iloc[positions].image.array
-    base = frame.image.array._storage.values
-    while base is not None and not isinstance(base, np.memmap):
-        base = base.base
-    return base is not None, float(array.gather().sum()), array.content_key()
-
-
 @pytest.mark.parametrize("history", ["array", "view", "memmap"])
 def test_joblib_workers_map_the_base(history, tmp_path):
     values = RNG.random((400, 1000))  # 3.2 MB: above joblib's 1 MB
@@ -267,7 +216,7 @@ def test_joblib_workers_map_the_base(history, tmp_path):
     X = pd.DataFrame({"image": TensorArray(values, copy=False)})
     X = X.iloc[10:380] if history == "view" else X
     parts = np.array_split(np.arange(len(X)), 4)
-    got = joblib.Parallel(n_jobs=2)(joblib.delayed(_where_from)(X, part) for part in parts)
+    got = joblib.Parallel(n_jobs=2)(joblib.delayed(where_from)(X, part) for part in parts)
     assert all(mapped for mapped, _, _ in got)
     for part, (_, total, key) in zip(parts, got, strict=True):
         assert total == X.iloc[part].image.array.gather().sum()

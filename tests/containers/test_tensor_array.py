@@ -99,7 +99,7 @@ def _step(draw, array, cells):
     return pickle.loads(pickle.dumps(array)), cells
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=5 * settings.default.max_examples)
 @given(st.data())
 def test_any_sequence_of_operations_equals_a_list_of_cells(data):
     array, cells = data.draw(columns())
@@ -129,7 +129,6 @@ def layouts(base):
     }
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(DTYPES), hnp.array_shapes(min_dims=2, max_dims=4, max_side=4), st.data())
 def test_memory_layout_does_not_change_the_content(dtype, shape, data):
     base = data.draw(hnp.arrays(np.dtype(dtype).newbyteorder("="), shape))

@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
@@ -62,7 +62,6 @@ def test_planted_linear_data_are_recovered(missing):
     assert (share < (0.05 if missing else 0.005)).all()
 
 
-@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 999), dtype=st.sampled_from([np.float32, np.float64]))
 def test_nothing_absent_gives_the_input_side_by_side(seed, dtype):
     blocks, mask = make_blocks(missing=0.3, widths=(2, 5, 3), seed=seed, dtype=dtype)

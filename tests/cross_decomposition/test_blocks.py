@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import linalg
 from sklearn.base import clone
@@ -120,7 +120,6 @@ def test_whitening_makes_one_zero_column_of_a_block_without_variance(n):
 
 @pytest.mark.filterwarnings("ignore:All-NaN:RuntimeWarning", "ignore:Mean of empty:RuntimeWarning")
 @pytest.mark.parametrize("method", ["mean", "sum", "max"])
-@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 999), missing=st.floats(0, 0.6))
 def test_pooling_is_the_nan_reduction_over_present_blocks(method, seed, missing):
     blocks, mask = make_blocks(missing=missing, seed=seed)
@@ -132,7 +131,6 @@ def test_pooling_is_the_nan_reduction_over_present_blocks(method, seed, missing)
 
 
 @pytest.mark.parametrize("method", ["mean", "sum", "max"])
-@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 999), gone=st.sampled_from("abc"))
 def test_pooling_with_a_masked_block_equals_pooling_without_it(method, seed, gone):
     blocks, mask = make_blocks(missing=0.3, seed=seed)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import linalg
 from sklearn.base import clone
@@ -134,7 +134,6 @@ def test_mcca_counts_absent_rows_as_the_mean():
 
 
 @pytest.mark.parametrize("shrinkage", [0.0, 0.2])
-@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 999), missing=st.floats(0, 0.5))
 def test_gcca_is_the_dense_eigenproblem_over_present_rows(shrinkage, seed, missing):
     blocks, mask = make_related(missing=missing, seed=seed)

@@ -27,7 +27,7 @@ def search(model, grid, n_jobs=None):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_search_over_rules_fits_each_member_once_a_fold(tmp_path, n_jobs):
+def test_search_over_rules_fits_each_member_once_a_fold(tmp_path, n_jobs, new_workers):
     X, y = three()
     log = str(tmp_path / "log")
     grid = {"fusion": ["product", "mean", "vote", "max"]}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.base import clone
@@ -171,7 +171,6 @@ def test_inverse_variance_uses_the_deviation_a_regressor_tells(estimator):
 
 
 @pytest.mark.parametrize("fusion", ["product", "mean", "vote", "max"])
-@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 999))
 def test_absent_modality_equals_the_model_without_it(fusion, seed):
     X, y = iris()

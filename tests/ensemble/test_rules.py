@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 from scipy.special import logsumexp
@@ -25,7 +25,6 @@ def draw(shape, seed, missing=0.0):
     return answers, mask
 
 
-@settings(max_examples=30, deadline=None)
 @given(shape=SHAPES, seed=st.integers(0, 999), missing=st.sampled_from([0.0, 0.5]))
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_rule_of_what_is_there_equals_rule_without_the_rest(rule, shape, seed, missing):
@@ -40,7 +39,6 @@ def test_rule_of_what_is_there_equals_rule_without_the_rest(rule, shape, seed, m
         np.testing.assert_allclose(pooled[row : row + 1], expected, rtol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
 @given(shape=SHAPES, seed=st.integers(0, 999))
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_rule_does_not_depend_on_the_order_of_modalities(rule, shape, seed):
@@ -96,7 +94,6 @@ def combine(*evidence):
     return rules.dempster(evidence, np.ones((len(evidence), 1), dtype=bool), None)[0, 0]
 
 
-@settings(max_examples=50, deadline=None)
 @given(EVIDENCE)
 def test_evidence_follows_dempsters_rule(evidence):
     a, b, c = evidence
@@ -141,7 +138,6 @@ def test_inverse_variance_is_the_product_of_normal_densities():
 
 
 @pytest.mark.filterwarnings("ignore:All-NaN")
-@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 999))
 def test_median_and_mean_are_those_of_what_is_there(seed):
     rng = np.random.default_rng(seed)

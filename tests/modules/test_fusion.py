@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.func import functional_call
 
@@ -154,7 +154,6 @@ def test_gradients_equal_finite_differences(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=12, deadline=None)
 @given(problems(), st.data())
 def test_masked_equals_built_without(kind, problem, data):
     widths, mask = problem
@@ -169,7 +168,6 @@ def test_masked_equals_built_without(kind, problem, data):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=12, deadline=None)
 @given(problems(), st.data())
 def test_order_of_modalities_does_not_matter(kind, problem, data):
     widths, mask = problem
@@ -225,7 +223,6 @@ def test_copies_equal_the_original(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=10, deadline=None)
 @given(problems(min_modalities=1))
 def test_rows_are_independent(kind, problem):
     widths, mask = problem
@@ -241,7 +238,6 @@ def test_rows_are_independent(kind, problem):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=8, deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_number_of_parameters_is_the_documented_one(kind, widths):
     fusion = make_fusion(kind, widths)
@@ -253,7 +249,6 @@ def test_number_of_parameters_is_the_documented_one(kind, widths):
 
 
 @pytest.mark.parametrize("kind", WEIGHING)
-@settings(max_examples=12, deadline=None)
 @given(problems(min_modalities=1))
 def test_weights_are_shares_of_what_is_present(kind, problem):
     widths, mask = problem
@@ -329,7 +324,6 @@ def test_fusion_of_a_row_equals_the_step_by_hand(kind):
         close(out[row], STEPS[kind](fusion, x, WIDTHS), 1e-12)
 
 
-@settings(max_examples=15, deadline=None)
 @given(problems(min_modalities=1))
 def test_low_rank_equals_tensor_of_its_factors(problem):
     widths, mask = problem
@@ -378,7 +372,6 @@ def attend_by_module(attention, queries, keys):
 
 
 @pytest.mark.parametrize("attend", [attend_by_hand, attend_by_module])
-@settings(max_examples=12, deadline=None)
 @given(problems(min_modalities=1))
 def test_attention_equals_attention_over_gathered_tokens(attend, problem):
     widths, mask = problem
@@ -397,7 +390,6 @@ def test_attention_equals_attention_over_gathered_tokens(attend, problem):
 
 
 @pytest.mark.parametrize("attend", [attend_by_hand, attend_by_module])
-@settings(max_examples=12, deadline=None)
 @given(problems(min_modalities=1))
 def test_graph_equals_rounds_of_attention_over_the_nodes_present(attend, problem):
     widths, mask = problem

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -10,7 +10,6 @@ from sklearn_mmfusion.modules.image import GridPool, ImageCNN, max_pool, shift, 
 from tests.modules._networks import make_batch, make_network
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.integers(1, 6))
 def test_any_size_gives_the_width_asked_for(height, width, in_channels, out_features):
     network = ImageCNN(in_channels, (height, width), out_features, channels=(2, 3))
@@ -43,7 +42,6 @@ def test_pixels_of_any_number_type_give_the_same(dtype):
     torch.testing.assert_close(network(pixels.to(dtype)), network(pixels.double()))
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from([torch.uint8, torch.float32, torch.float64]),
     st.sampled_from([torch.contiguous_format, torch.channels_last]),
@@ -60,7 +58,6 @@ def test_standardized_pixels_are_those_of_the_formula_and_the_input_stays(dtype,
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from([torch.float32, torch.bfloat16]),
     st.sampled_from([torch.contiguous_format, torch.channels_last]),
@@ -114,7 +111,6 @@ def test_what_a_hook_is_told_stays_as_it_was(size):
     assert (output < 0).any()
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.tuples(st.integers(1, 30), st.integers(1, 30)),
     st.tuples(st.integers(1, 5), st.integers(1, 5)),

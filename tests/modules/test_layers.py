@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -17,7 +17,6 @@ def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@settings(max_examples=30, deadline=None)
 @given(LENGTHS, st.integers(0, 2))
 def test_pad_lays_sequences_side_by_side(lengths, n_axes):
     values = draw(sum(lengths), *[3] * n_axes)
@@ -34,7 +33,6 @@ def packed(x, mask):
     return x.movedim(1, -1)[mask].reshape(-1, x.shape[1])
 
 
-@settings(max_examples=20, deadline=None)
 @given(LENGTHS.filter(lambda lengths: sum(lengths) > 1), st.booleans(), st.booleans())
 def test_masked_batch_norm_equals_batch_norm_of_the_valid_steps(lengths, spectrogram, training):
     x, mask = pad(draw(sum(lengths), 3), torch.tensor(lengths))
@@ -76,7 +74,6 @@ def test_masked_batch_norm_is_not_spoiled_by_a_batch_of_next_to_nothing(lengths)
     assert norm.norm.running_var.isfinite().all()
 
 
-@settings(max_examples=30, deadline=None)
 @given(LENGTHS)
 def test_masked_mean_max_equals_numpy_row_by_row(lengths):
     values = draw(sum(lengths), 3) - 2  # mostly negative: padding must not win the maximum
@@ -91,7 +88,6 @@ def test_masked_mean_max_equals_numpy_row_by_row(lengths):
     assert not x.grad.transpose(1, 2)[~mask].any()
 
 
-@settings(max_examples=30, deadline=None)
 @given(LENGTHS)
 def test_bag_equals_the_mean_of_the_rows_of_the_table(lengths):
     embedding = nn.EmbeddingBag(6, 4, mode="mean").double()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -69,7 +69,6 @@ def contrastive_by_hand(aligned, mask, scale):
     return loss
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=7),
     st.sampled_from([(2.0, math.exp(2)), (9.0, 100.0), (-3.0, 1.0), (None, 1 / 0.07)]),
@@ -172,7 +171,6 @@ def losses_by_hand(output, target):
 
 
 @pytest.mark.parametrize("weights", [[0.5, 2.0, 0.0], None])
-@settings(max_examples=20, deadline=None)
 @given(st.lists(st.sets(st.integers(0, 3)), min_size=1, max_size=6))
 def test_multi_task_loss_equals_the_sum_by_hand(weights, unknown):
     output, target = normal(len(unknown), 6).requires_grad_(), normal(len(unknown), 4, seed=1)
@@ -304,7 +302,6 @@ MASKS = st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, ma
 
 
 @pytest.mark.parametrize("training", [False, True])
-@settings(max_examples=20, deadline=None)
 @given(mask=MASKS)
 def test_absent_rows_never_enter_an_encoder(training, mask):
     mask = torch.tensor(mask)

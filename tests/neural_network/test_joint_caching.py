@@ -24,7 +24,7 @@ def search(model, grid, n_jobs=None):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_search_fits_each_transformer_once_a_fold(tmp_path, n_jobs):
+def test_search_fits_each_transformer_once_a_fold(tmp_path, n_jobs, new_workers):
     X, y = three()
     log = str(tmp_path / "log")
     grid = {"fusion": ["concat", "gated"], "lr": [0.01, 0.02]}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 from skorch.callbacks import Callback
@@ -146,7 +146,6 @@ def masks(draw):
 
 @pytest.mark.filterwarnings(f"ignore:.*{NOTHING}:UserWarning")
 @BOTH
-@settings(max_examples=15, deadline=None)
 @given(masks(), st.sampled_from(FUSIONS), st.booleans())
 def test_any_cells_may_be_absent(cls, seen, fusion, early_stopping):
     learnt, asked = (

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.compose import make_column_transformer
@@ -205,7 +205,6 @@ def model():
     return fitted(modalities(), encoders(), np.array(["no", "yes"])[classes()])
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     present=st.tuples(st.booleans(), st.booleans(), st.booleans()).filter(any),
     length=st.integers(40, 400),

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 from scipy.io import wavfile
@@ -91,7 +91,6 @@ def test_log_mel_equals_librosa(n_samples, n_fft, hop_length):
     np.testing.assert_allclose(frames, np.log(np.maximum(power.T, 1e-6)), atol=1e-3)
 
 
-@settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.integers(1, 900), min_size=1, max_size=5),
     st.sampled_from([None, 128, 255]),
@@ -251,7 +250,6 @@ def counted(vectorizer, texts):
     return [Counter({names[j]: int(row[j]) for j in row.nonzero()[0]}) for row in rows]
 
 
-@settings(max_examples=30, deadline=None)
 @given(TEXTS, st.sampled_from([(1, 1), (1, 2), (2, 3)]))
 def test_word_bags_equal_count_vectorizer(texts, ngram_range):
     if ngram_range[0] > 1:
@@ -263,7 +261,6 @@ def test_word_bags_equal_count_vectorizer(texts, ngram_range):
     assert bags(tokenizer, texts) == counted(vectorizer, texts)
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     # Longer than the n-grams: scikit-learn counts a shorter word as if it were one.
     st.lists(st.text(alphabet="abcxyz", min_size=3, max_size=9), min_size=1, max_size=6),

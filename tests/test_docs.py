@@ -1,4 +1,4 @@
-"""The scripts of docs/scaling.md run, in their order, in one folder."""
+"""The blocks of the README and the scripts of docs/scaling.md run, in order, in one folder."""
 
 import re
 import subprocess
@@ -8,26 +8,46 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-GUIDE = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"
+ROOT = Path(__file__).resolve().parents[1]
+README, GUIDE = ROOT / "README.md", ROOT / "docs" / "scaling.md"
+
+
+def find_scripts(file):
+    """Return the Python blocks of a file, without doctests."""
+    blocks = re.findall(r"```python\n(.*?)```", file.read_text(encoding="utf-8"), re.DOTALL)
+    return [block for block in blocks if not block.startswith(">>>")]
+
+
+def run_script(script, path, environment):
+    """Write a script, run it in its folder and return what it prints."""
+    path.write_text(script, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, path.name],
+        cwd=path.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_blocks_of_the_readme_run_one_after_another(tmp_path, script_environment):
+    scripts = find_scripts(README)
+    assert len(scripts) == 4  # first example, search, decisions, joint
+    printed = run_script("\n".join(scripts), tmp_path / "readme.py", script_environment)
+    assert float(printed.splitlines()[0]) > 0.4  # the score; guessing has 0.1
 
 
 @pytest.mark.slow
 def test_scripts_of_the_scaling_guide_run(tmp_path, script_environment):
     for module in ("accelerate", "distributed", "PIL"):
         pytest.importorskip(module)
-    scripts = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    scripts = find_scripts(GUIDE)
     assert len(scripts) == 4  # search, data, training, shards
     for n, script in enumerate(scripts):
-        path = tmp_path / f"script{n}.py"
-        path.write_text(script, encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, path.name],
-            cwd=tmp_path,
-            env=script_environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, f"{script}\n{done.stderr}"
+        run_script(script, tmp_path / f"script{n}.py", script_environment)
     assert len(np.load(tmp_path / "features.npy", mmap_mode="r")) == 200
     assert (tmp_path / "head.joblib").exists()

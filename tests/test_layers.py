@@ -35,10 +35,10 @@ FILES = {
     "_skorch": [
         {"schedule", "early_stopping", "fitted_network"},
         {"training_step"},
-        {"accelerate"},
+        {"accelerate", "fixed_steps"},
         {"trainer"},
     ],
-    "_torch": [{"allocator", "device", "row_dataset"}, {"batches"}],
+    "_torch": [{"allocator", "device", "row_dataset"}, {"batches", "fixed_batches"}],
     "compose": [{"blocks"}, {"fusion_transformer"}],
     "containers": [
         {"dtypes"},

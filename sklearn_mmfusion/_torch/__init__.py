@@ -15,6 +15,7 @@ from sklearn_mmfusion._torch.device import (
     place_fitted,
     resolve_device,
 )
+from sklearn_mmfusion._torch.fixed_batches import FixedBatches
 from sklearn_mmfusion._torch.row_dataset import (
     Batch,
     DenseRows,
@@ -29,6 +30,7 @@ __all__ = [
     "Batch",
     "BatchIterator",
     "DenseRows",
+    "FixedBatches",
     "FusionInputs",
     "Inputs",
     "LazyRows",

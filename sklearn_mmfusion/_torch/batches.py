@@ -41,7 +41,8 @@ class BatchIterator:
     def __len__(self):
         return n_batches(len(self.dataset), self.batch_size)
 
-    def __iter__(self):
+    def positions(self):
+        """Batches of the next epoch, as arrays of positions in the dataset."""
         order = np.arange(len(self.dataset))
         if self.rng is not None:
             self.rng.shuffle(order)
@@ -57,7 +58,10 @@ class BatchIterator:
         if self.rng is not None:
             self.rng.shuffle(turns := np.arange(len(batches)))
             batches = [batches[i] for i in turns]
-        made = map(self.dataset.batch, batches, repeat(self.device))
+        return batches
+
+    def __iter__(self):
+        made = map(self.dataset.batch, self.positions(), repeat(self.device))
         if self.stream is None:
             return made
         # Each thread has its own current device and stream.

@@ -17,6 +17,8 @@ class AudioCNN(nn.Module):
     Shape: frames (V, F), lengths (N,) int64, on the CPU -> (N, out_features).
     """
 
+    fixed_shapes = True
+
     def __init__(
         self,
         n_mels: int,

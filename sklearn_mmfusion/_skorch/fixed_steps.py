@@ -21,6 +21,7 @@ reasons are logged as debug messages of the logger "sklearn_mmfusion".
 
 import gc
 import logging
+import warnings
 from contextlib import contextmanager, suppress
 from inspect import signature
 
@@ -153,8 +154,7 @@ class FixedSteps:
             graph, output = self.graphs[shape]
             graph.replay()
         else:
-            output = self._run(*shape)
-            self.n_eager += 1
+            output = self._warm_up(shape)
         self.done += len(positions)
         return self.losses[self.done - len(positions) : self.done], output
 
@@ -170,10 +170,26 @@ class FixedSteps:
         self.n_steps += 1
         return output
 
+    def _warm_up(self, shape):
+        """A step that is not captured. The last one finds out whether the host waits in it."""
+        self.n_eager += 1
+        if not self.captures or self.n_eager != WARM_UP:
+            return self._run(*shape)
+        with noted_waiting() as notes:
+            output = self._run(*shape)
+        if notes:
+            self._give_up(notes[0].message)
+        return output
+
+    def _give_up(self, reason):
+        LOGGER.debug("%s: the step is not captured: %s", self.net.estimator_name, reason)
+        self.captures = False
+        self.graphs.clear()
+
     def _capture(self, shape):
         """Capture a step of this shape; if that fails, capture nothing any more."""
-        state = torch.cuda.get_rng_state(self.stream.device)
-        graph = torch.cuda.CUDAGraph()
+        generator = torch.cuda.default_generators[self.stream.device.index]
+        before, graph = generator.clone_state(), torch.cuda.CUDAGraph()
         if self.pool is None:
             self.pool = torch.cuda.graph_pool_handle()
             gc.collect()
@@ -181,11 +197,32 @@ class FixedSteps:
             with paused_collection(), recorded(graph, self.pool):
                 output = self._run(*shape)
         except Exception as error:  # raised again by the eager step if it is not about capture
-            LOGGER.debug("The step is not captured: %s: %s", type(error).__name__, error)
-            self.captures = False
-            torch.cuda.set_rng_state(state, self.stream.device)
+            # The generator would go on expecting a capture (pytorch issue 171263).
+            generator.graphsafe_set_state(before)
+            self._give_up(error)
             return
         self.graphs[shape] = graph, output
+
+
+@contextmanager
+def noted_waiting():
+    """Collect torch's warnings of operations in the block that wait for the GPU."""
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        notes = []
+        try:
+            yield notes
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+    for warning in caught:
+        if "synchroniz" in str(warning.message):
+            notes.append(warning)
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
 
 
 @contextmanager

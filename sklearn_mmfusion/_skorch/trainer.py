@@ -31,6 +31,7 @@ from sklearn_mmfusion._torch import (
     note_out_of_memory,
     resident,
     resolve_device,
+    rows_per_batch,
 )
 from sklearn_mmfusion._validation import CLASSIFICATION, add_error_note
 
@@ -301,8 +302,11 @@ class Trainer:
         reason = why_gather(
             module, parts[0].inputs, self.device, params["optimizer"], config.net_params or {}
         )
-        if reason is None and torch.device(self.device).type == "cuda":
-            params["optimizer__capturable"] = True
+        if torch.device(self.device).type == "cuda":
+            n_rows = rows_per_batch(parts[-1].inputs, self.device)
+            params = {"iterator_valid__batch_size": n_rows, **params}
+            if reason is None:
+                params["optimizer__capturable"] = True
         if param_groups:
             params = {"optimizer__param_groups": param_groups, **params}
         steps_per_epoch = n_batches(len(parts[0]), params["batch_size"])

@@ -8,6 +8,7 @@ from sklearn_mmfusion._torch.batches import (
     predict_row,
     prefetched,
     resident,
+    rows_per_batch,
 )
 from sklearn_mmfusion._torch.device import (
     isolated_rng,
@@ -46,4 +47,5 @@ __all__ = [
     "prefetched",
     "resident",
     "resolve_device",
+    "rows_per_batch",
 ]

@@ -8,6 +8,7 @@ numbers on the device, where the values must be too; the shapes of its tensors d
 data, and it does not wait for the device (see `_torch.fixed_batches`).
 """
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from scipy.sparse import issparse
 
 CHUNK = 1024  # rows per chunk when all rows are moved to a device
+PINNED = 1 << 16  # bytes from which page-locked memory pays for copies to a GPU
 
 
 class DenseRows:
@@ -42,10 +44,10 @@ class DenseRows:
 
     def to(self, device):
         """The same rows, kept on a device."""
-        return DenseRows(_move(lambda rows: _gather(self.values, rows), len(self), device))
+        return DenseRows(_move(lambda rows: _gather(self.values, rows, device), len(self), device))
 
     def batch(self, name, rows, device):
-        return {name: _on_device(_gather(self.values, rows), device)}
+        return {name: _on_device(_gather(self.values, rows, device), device)}
 
     def gather(self, name, rows, n_steps):
         return {name: _widened(_select(self.values, rows))}
@@ -76,14 +78,14 @@ class RaggedRows:
         return self.sizes
 
     def to(self, device):
-        values = _move(lambda steps: _gather(self.values, steps), len(self.values), device)
+        values = _move(lambda steps: _gather(self.values, steps, device), len(self.values), device)
         return RaggedRows(values, self.sizes)
 
     def batch(self, name, rows, device):
         sizes = self.sizes[rows]
         ends = np.cumsum(sizes)
         steps = np.repeat(self.starts[rows] - (ends - sizes), sizes) + np.arange(sizes.sum())
-        values = _on_device(_gather(self.values, steps), device)
+        values = _on_device(_gather(self.values, steps, device), device)
         return {name: values, f"{name}_lengths": torch.from_numpy(sizes.copy())}
 
     @cached_property
@@ -147,21 +149,55 @@ class LazyRows:
         values = self.read(rows)
         if self.convert is not None:
             values = self.convert(values, rows)
-        return {name: _on_device(_as_tensor(values), device)}
+        if torch.device(device).type != "cuda" or min(values.strides, default=0) < 0:
+            return {name: _on_device(_as_tensor(values), device)}
+        return {name: _on_device(_view(values), device, pinned=not isinstance(rows, slice))}
 
 
-def _gather(values, rows):
-    """Copy rows of an array, memory map, CSR matrix or tensor to a new tensor on its device."""
+def _gather(values, rows, device="cpu"):
+    """Rows of an array, memory map, CSR matrix or tensor as a tensor on its device.
+
+    A copy, except for slices that will be moved to a GPU: that is a copy, too. Other rows for a GPU
+    are copied to page-locked memory.
+    """
     if isinstance(values, torch.Tensor):
         if isinstance(rows, slice):
             return values[rows].clone()
         return _select(values, torch.from_numpy(rows).to(values.device, non_blocking=True))
     if issparse(values):
         return torch.from_numpy(values[rows].toarray())
+    if torch.device(device).type == "cuda" and values.flags.c_contiguous:
+        return _gather_pinned(values, rows)
     if isinstance(rows, slice):  # a copy: a network may write into its inputs
         return _as_tensor(np.array(values[rows]))
     # `take` is twice as fast as indexing, but first copies an array that is not C-contiguous
     return _as_tensor(values.take(rows, axis=0) if values.flags.c_contiguous else values[rows])
+
+
+def _gather_pinned(values, rows):
+    if isinstance(rows, slice):
+        return _view(values[rows])
+    shape = (len(rows), *values.shape[1:])
+    pinned = math.prod(shape) * values.itemsize >= PINNED
+    dtype = torch.from_numpy(np.empty(0, values.dtype)).dtype
+    tensor = torch.empty(shape, dtype=dtype, device="cpu", pin_memory=pinned)
+    # with mode="raise", `take` would fill a buffer first
+    np.take(values, rows, axis=0, out=tensor.numpy(), mode="clip")
+    return tensor
+
+
+class _Writable:
+    """An array that may be read-only, for `torch.from_numpy`, which would warn."""
+
+    def __init__(self, values):
+        address, _ = values.__array_interface__["data"]
+        self.values = values  # keeps the memory
+        self.__array_interface__ = {**values.__array_interface__, "data": (address, False)}
+
+
+def _view(values):
+    """A tensor on the memory of an array, only to be read."""
+    return torch.from_numpy(values if values.flags.writeable else np.asarray(_Writable(values)))
 
 
 def _select(values, rows):
@@ -186,10 +222,13 @@ def _as_tensor(values):
     return torch.from_numpy(values)
 
 
-def _on_device(tensor, device):
-    """Move a batch, then widen ids to int64, torch's index type, on the device."""
-    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()  # without it the copy would wait for the device
+def _on_device(tensor, device, pinned=False):
+    """Move a batch, then widen ids to int64, torch's index type, on the device.
+
+    From pinned memory, the copy does not wait for the work that the device still has to do.
+    """
+    if pinned and tensor.nbytes >= PINNED:
+        tensor = tensor.pin_memory()
     return _widened(tensor.to(device, non_blocking=True))
 
 
@@ -212,7 +251,7 @@ def _move(read, n_rows, device):
     for start in range(0, max(1, n_rows), CHUNK):
         chunk = read(slice(start, start + CHUNK))
         layout = torch.channels_last if _channels_last(chunk) else torch.contiguous_format
-        chunk = _widened(chunk.to(device))
+        chunk = _widened(chunk.to(device, non_blocking=True))
         if moved is None:
             shape = (n_rows, *chunk.shape[1:])
             moved = torch.empty(shape, dtype=chunk.dtype, device=device, memory_format=layout)

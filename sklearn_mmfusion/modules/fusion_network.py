@@ -119,8 +119,9 @@ class FusionNetwork(nn.Module):
                 alone = self.training and len(rows) == 1
                 with running_statistics(encoder) if alone else nullcontext():
                     outputs = self._run(encoder, own, len(rows))
-                rows = _follow(rows, outputs[0])
-                outputs = [scatter(_follow(x, rows), rows, len(mask)) for x in outputs]
+                if len(rows) < len(mask):
+                    rows = _follow(rows, outputs[0])
+                    outputs = [scatter(_follow(x, rows), rows, len(mask)) for x in outputs]
             else:
                 present = mask[:, m] if name in lacking else None
                 with fixed_shapes(encoder, present):
@@ -177,8 +178,6 @@ def token_width(encoder: nn.Module) -> int:
 
 def scatter(x: Tensor, rows: Tensor, n_rows: int) -> Tensor:
     """Put rows where they belong among `n_rows`, zeros elsewhere: (n, ...) -> (n_rows, ...)."""
-    if len(rows) == n_rows:
-        return x
     return x.new_zeros(n_rows, *x.shape[1:]).index_copy(0, rows, x)
 
 

@@ -14,7 +14,7 @@ from sklearn_mmfusion._torch.device import note_out_of_memory
 
 LARGE_ROW = 1 << 16  # bytes
 # Rows per batch in predictions: usual and large ones
-PREDICT_BATCH = {"cpu": (256, 32), "cuda": (1024, 128)}
+PREDICT_BATCH = {"cpu": (256, 32), "cuda": (2048, 128)}
 ROOM = 256  # a network is assumed to need so many times the bytes of its inputs
 AHEAD = 2  # batches that a GPU may still have to compute while the host prepares the next
 BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by length

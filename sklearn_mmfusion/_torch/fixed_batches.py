@@ -10,7 +10,9 @@ import torch
 
 from sklearn_mmfusion._torch.row_dataset import Batch
 
-N_BUCKETS = 8  # lengths to which sequences are padded: more shapes mean more graphs, less padding
+# Lengths to which sequences are padded: more shapes mean less padding and more graphs. Batches have
+# two sizes, N and N - 1, so that there are up to eight shapes.
+N_BUCKETS = 4
 
 
 class FixedBatches:
@@ -35,6 +37,10 @@ class FixedBatches:
 
     def __len__(self):
         return len(self.rows)
+
+    @property
+    def n_buckets(self):
+        return len(self.n_steps)
 
     def bucket(self, positions):
         """Index of the shape of a batch of these positions in the dataset."""

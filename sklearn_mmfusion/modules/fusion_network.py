@@ -119,9 +119,10 @@ class FusionNetwork(nn.Module):
                 alone = self.training and len(rows) == 1
                 with running_statistics(encoder) if alone else nullcontext():
                     outputs = self._run(encoder, own, len(rows))
+                outputs = [_follow(x, outputs[0]) for x in outputs]  # masks are on the CPU
                 if len(rows) < len(mask):
                     rows = _follow(rows, outputs[0])
-                    outputs = [scatter(_follow(x, rows), rows, len(mask)) for x in outputs]
+                    outputs = [scatter(x, rows, len(mask)) for x in outputs]
             else:
                 present = mask[:, m] if name in lacking else None
                 with fixed_shapes(encoder, present):

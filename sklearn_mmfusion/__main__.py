@@ -61,8 +61,8 @@ def build_parser():
         description="Classify digits from an image, a text and a sound: each modality alone, then "
         "all three fused at the level of features, in one joint network, and at the level of "
         "decisions. Without arguments it uses a set that comes with the package (real handwritten "
-        "digits, the same digit dialed as noisy touch tones and misspelt in one of 16 languages), "
-        "trains for a few epochs and takes about 20 seconds.",
+        "digits, the same digit dialed as noisy touch tones and misspelled in one of 16 "
+        "languages), trains for a few epochs and takes about 20 seconds.",
         epilog="The test rows come from speakers (telephone lines) that are not in the training "
         "rows. Exit status: 0 done, 2 wrong arguments or data.",
     )
@@ -75,8 +75,8 @@ def build_parser():
     parser.add_argument(
         "--plot",
         metavar="FILE",
-        help="draw the table as bars into FILE (.png, .svg, .pdf, ...); needs matplotlib, the "
-        "extra 'plot'",
+        help="save the table as a bar chart in FILE (.png, .svg, .pdf, ...); needs matplotlib, "
+        "the extra 'plot'",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="random_state (default 0)")
     parser.add_argument(
@@ -112,7 +112,7 @@ def build_parser():
         action=argparse.BooleanOptionalAction,
         default=True,
         help="choose the number of epochs on speakers (lines) that are not trained on (default "
-        "yes; it takes --data or --epochs, since the short training validates nothing)",
+        "yes; requires --data or --epochs, as the short training does no validation)",
     )
     parser.add_argument(
         "--verbose", action="store_true", help="print every epoch of every network too"

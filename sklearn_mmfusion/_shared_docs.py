@@ -13,7 +13,7 @@ SHARED = {
         "module_params": ("dict", "Further arguments of the network's class."),
         "max_epochs": (
             'int or "auto"',
-            'Passes over the training rows; "auto" takes at least 20 epochs and 300 steps.',
+            'Passes over the training rows; "auto" trains for at least 20 epochs and 300 steps.',
         ),
         "lr": (
             "float",
@@ -60,10 +60,11 @@ SHARED = {
         ),
         "device": (
             "str",
-            '"cpu", "cuda", ...; "auto" takes a GPU if there is one. Fitted, the model predicts '
-            "on the device set now; if that is unavailable, on the CPU with a warning. Setting it "
-            "on a composition (``set_params(image__device=...)``) reaches the estimators of the "
-            "next `fit`, not the fitted ones, as in `ColumnTransformer`.",
+            '"cpu", "cuda", ...; "auto" uses a GPU if there is one. A fitted model predicts on '
+            "the current value of `device`; if that is unavailable, on the CPU with a warning. "
+            "As in `ColumnTransformer`, setting it through a composition "
+            "(``set_params(image__device=...)``) affects the next `fit`, not the fitted "
+            "estimators.",
         ),
         "precision": (
             '{"float32", "bf16"}',
@@ -98,8 +99,8 @@ SHARED = {
         "hidden_layer_sizes": ("tuple of int", "Units of the hidden layers."),
         "alpha": (
             "float",
-            "Strength of the L2 penalty the linear path starts with: mean loss plus "
-            "``alpha / (2 n_samples)`` times the sum of squared weights.",
+            "Strength of the L2 penalty used to initialize the linear path, which minimizes the "
+            "mean loss plus ``alpha / (2 n_samples)`` times the sum of squared weights.",
         ),
         "module": (
             "type",
@@ -112,8 +113,8 @@ SHARED = {
         "early_stopping": (
             "bool",
             "Whether to keep the last epoch whose loss on a validation part of the rows is within "
-            "one standard error of the lowest. Off by default: encoders have seen the validation "
-            "rows, so that it looks too easy.",
+            "one standard error of the lowest. Off by default: if the features come from encoders "
+            "that were fitted to the validation rows, the validation loss is too optimistic.",
         ),
     },
     "joint": {
@@ -122,18 +123,19 @@ SHARED = {
             """\
 The name must be an identifier; ``set_params(name=...)`` and ``name__parameter`` reach the
 estimator. An encoder (or a pipeline that ends in one; a custom one needs ``fit_prepare``,
-``prepare`` and ``build_module``) becomes part of the network: of its parameters only those that
-shape it count, not those of its own training. Any other transformer is fitted first and joins as
-features. So do a `FrozenEstimator` (fixed features) and ``"passthrough"`` (numbers). ``"drop"``
-leaves the modality out. The column is a string or an integer (one column: the modality is absent
-where the cell is NA), or a list of either, a slice, a boolean mask, or a callable that returns one
-of these for X: a table, which is absent only if its columns are; impute NA in it first.""",
+``prepare`` and ``build_module``) becomes part of the network: the parameters that determine its
+architecture are used, those of its training are ignored. Any other transformer is fitted first,
+and its output enters the network as features; so do the fixed features of a `FrozenEstimator` and
+the numbers of ``"passthrough"``. ``"drop"`` leaves the modality out. The column is a string or an
+integer (one column: the modality is absent where the cell is NA), or a list of either, a slice, a
+boolean mask, or a callable that takes X and returns one of these (a table: absent only if its
+columns are missing from X; impute NA in it first).""",
         ),
         "fusion": (
             "str or type",
             """\
-How features become one vector of `n_components`. An absent modality leaves every fusion as if it
-had never been there.
+How features are combined into one vector of length `n_components`. An absent modality contributes
+nothing to any fusion.
 
 - ``"concat"``: a linear layer on the features side by side.
 - ``"sum"``, ``"mean"``, ``"max"``: pooled linear projections; ``"weighted"``: their mean with one
@@ -157,13 +159,14 @@ had never been there.
 Training objectives in addition to the prediction, with weights:
 
 - ``"auxiliary"``: each modality's own head predicts the target from it alone.
-- ``"contrastive"``: modalities of a row agree, those of different rows do not [6]_.
-- ``"adversarial"``: a discriminator cannot tell the modality from its feature [7]_; for rows
-  whose presence of modalities reveals the target, and fragile elsewhere.
+- ``"contrastive"``: the modalities of a row get similar features, those of different rows get
+  dissimilar ones [6]_.
+- ``"adversarial"``: a discriminator cannot identify the modality from its features [7]_. Use it
+  only if the set of present modalities reveals the target; it is fragile otherwise.
 
-The latter two act where the fusion projects the modalities into one space ("sum", "mean", "max",
-"weighted", "gated", "attention", "graph"), else on a projection of their own. "auto" is
-``{"auxiliary": 0.3}``.""",
+The last two act on the common space into which some fusions project the modalities ("sum", "mean",
+"max", "weighted", "gated", "attention", "graph"); for other fusions a projection is added. "auto"
+is ``{"auxiliary": 0.3}``.""",
         ),
         "fusion_params": (
             "dict",
@@ -176,8 +179,8 @@ The latter two act where the fusion projects the modalities into one space ("sum
         ),
         "modality_dropout": (
             "float",
-            "Probability of hiding a modality of a row from the fusion in training, never all "
-            "[8]_.",
+            "Probability with which each modality of a row is hidden from the fusion in training; "
+            "at least one always stays [8]_.",
         ),
         "pretrain": (
             "bool",
@@ -185,10 +188,10 @@ The latter two act where the fusion projects the modalities into one space ("sum
         ),
         "encoder_lr": (
             "float or dict of {str: float}",
-            "Peak learning rate of the encoders, or of those named; None takes `lr`. 0 freezes the "
-            "encoders at their initial (random or pretrained) weights; batch norm still follows "
-            "the data. Weights of an encoder fitted before are not used: "
-            "``FrozenEstimator(encoder)`` gives its features.",
+            "Peak learning rate of the encoders, or of those named; None means `lr`. 0 freezes "
+            "the encoders at their initial (random or pretrained) weights; batch norm "
+            "statistics are still updated. The weights of an already fitted encoder are not "
+            "used: wrap it as ``FrozenEstimator(encoder)`` to use its features.",
         ),
         "target_weights": (
             'dict of {str: float}, "uncertainty" or None',
@@ -199,7 +202,7 @@ The latter two act where the fusion projects the modalities into one space ("sum
         "max_epochs": (
             'int or "auto"',
             "Passes over the training rows, and as many over each modality with `pretrain`; "
-            '"auto" takes at least 20 epochs and 1000 steps (300 of pretraining).',
+            '"auto" trains for at least 20 epochs and 1000 steps (300 in pretraining).',
         ),
         "warm_start": (
             "bool",
@@ -207,11 +210,11 @@ The latter two act where the fusion projects the modalities into one space ("sum
         ),
         "memory": (
             "str, pathlib.Path, joblib.Memory or None",
-            "Cache of what comes before training, a folder or an object that has one: prepared "
-            "cells (token ids, log-mel frames), transformers fitted first and their features. "
-            "Other candidates of a search read it from there, unless they set a parameter of that "
-            "encoder; see the Notes of :class:`FusionTransformer`. None caches nothing. It needs a "
-            "`random_state`. A pickle of a fitted model has no `memory`.",
+            "Cache of all steps before training (a folder or a `joblib.Memory`): prepared cells "
+            "(token ids, log-mel frames), separately fitted transformers and their features. "
+            "Other candidates of a search read them from there, unless they set a parameter of "
+            "that encoder; see the Notes of :class:`FusionTransformer`. None disables caching. "
+            "Caching needs a `random_state`. Pickles of fitted models do not contain `memory`.",
         ),
         "random_state": (
             "int, RandomState instance or None",
@@ -227,10 +230,11 @@ The latter two act where the fusion projects the modalities into one space ("sum
         ),
         "memory": (
             "str, pathlib.Path, joblib.Memory or None",
-            "Cache of fitted estimators and their predictions: a folder, or an object that has "
-            "one. An estimator with equal parameters and equal rows, such as in other candidates "
-            "of a search, is read from there; see the Notes of :class:`FusionTransformer`. None "
-            "caches nothing. A pickle of a fitted model has no `memory`.",
+            "Cache of fitted estimators and their predictions: a folder or a `joblib.Memory`. "
+            "An estimator is read from there if its parameters and its rows are the same as "
+            "before, such as in other candidates of a search; see the Notes of "
+            ":class:`FusionTransformer`. None disables caching. Pickles of fitted models do not "
+            "contain `memory`.",
         ),
         "random_state": (
             "int, RandomState instance or None",

@@ -86,7 +86,7 @@ def encode_target(y, n_samples, *, estimator_name, target_type="auto", rows=slic
     kind = type_of_target(y, input_name="y") if target_type == "auto" else target_type
     if kind not in TARGET_TYPES:
         raise ValueError(
-            f"{estimator_name}: Unknown label type: {kind!r}. Expected y of one of {TARGET_TYPES}; "
+            f"{estimator_name}: Unknown label type: {kind!r}. Expected one of {TARGET_TYPES}. "
             "Set target_type='continuous' if whole numbers are not classes."
         )
     return (

@@ -49,9 +49,7 @@ def test_no_column_at_all(entry, X):
 
 @pytest.mark.parametrize("entry", ENCODERS, ids=str)
 def test_frame_of_several_modalities(entry):
-    message = (
-        r"X is a frame of 3 columns, among them \['image'.*expected one column, such as X\['im"
-    )
+    message = r"X is a frame of 3 columns, of which \['image'.*expected one column, such as X\['im"
     with pytest.raises(ValueError, match=message):
         entry.make().fit(modalities(), classes())
 

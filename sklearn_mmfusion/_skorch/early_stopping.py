@@ -46,8 +46,8 @@ def split_rows(target, groups, rows, fraction, seed, estimator_name):
         groups = groups[rows]
         if len(np.unique(groups)) == 1:
             warn(
-                f"{estimator_name}: all rows are of one group, so none can be held out for "
-                "validation: training takes all its epochs. Pass several groups, or set "
+                f"{estimator_name}: all rows belong to one group, so none can be held out for "
+                "validation and training runs for all epochs. Pass several groups, or set "
                 "early_stopping=False."
             )
     split = validation_rows(replace(target, values=target.values[rows]), groups, fraction, seed)
@@ -93,6 +93,6 @@ def drop_validation_callbacks(net, refuse):
         if refuse:
             raise ValueError(
                 f"{net.estimator_name}: callback {name!r} has monitor={callback.monitor!r}, but "
-                "nothing is validated. Set early_stopping=True, or have it watch 'train_loss'."
+                "there is no validation. Set early_stopping=True, or monitor='train_loss'."
             )
         net.callbacks_.remove((name, callback))

@@ -62,8 +62,8 @@ class FittedNetworkMixin:
         if not same or joblib.hash(before.classes) != joblib.hash(target.classes):
             raise ValueError(
                 f"{type(self).__name__}: warm_start=True, but y has classes {target.classes} "
-                f"({target.kind}), the fitted network {before.classes} ({before.kind}). Set "
-                "warm_start=False."
+                f"({target.kind}) and the fitted network has {before.classes} ({before.kind}). "
+                "Set warm_start=False."
             )
 
     def _outputs(self, module, inputs, method="forward"):

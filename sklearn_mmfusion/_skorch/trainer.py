@@ -262,8 +262,8 @@ class Trainer:
             module.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(
-                f"{self.config.estimator_name}: warm_start=True, but X and y need a network of "
-                "another shape than the fitted one (other classes, sizes or vocabulary). Set "
+                f"{self.config.estimator_name}: warm_start=True, but X and y need a network that "
+                "differs in shape from the fitted one (other classes, sizes or vocabulary). Set "
                 "warm_start=False."
             ) from error
         return module

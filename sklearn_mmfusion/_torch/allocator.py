@@ -33,15 +33,15 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def keep_freed_memory(device):
-    """Let the C allocator keep what is freed inside the block, and give it back after it.
+    """Keep memory that is freed inside the block, and return it to the system afterwards.
 
-    It then keeps 64 MiB, as glibc would by itself: a second call reuses that memory.
+    After the block, glibc keeps 64 MiB, as it would by itself: a second call reuses that memory.
 
-    glibc maps every large block of memory afresh and unmaps it when it is freed: each step then
-    pays for zeroed pages of all its activations, which doubles the time of a convolution on
-    pictures of 224 x 224 pixels. Only on a CPU, with glibc, where the environment variable
-    ``MMFUSION_KEEP_MEMORY`` is not ``"0"`` and the user has not tuned malloc by its own variables.
-    It holds for all threads of the process, as malloc's settings do.
+    By default, glibc maps every large allocation anew and unmaps it when it is freed: each step
+    then pays for zeroed pages of all its activations, which doubles the time of a convolution on
+    pictures of 224 x 224 pixels. Memory is kept only on a CPU, with glibc, unless the environment
+    variable ``MMFUSION_KEEP_MEMORY`` is ``"0"`` or the user has set malloc's own variables. Like
+    all settings of malloc, this affects every thread of the process.
 
     Parameters
     ----------

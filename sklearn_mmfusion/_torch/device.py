@@ -96,8 +96,8 @@ def isolated_rng(seed, device):
     torch's generator is global to the process, so a lock serializes threads that train at the same
     time. With several GPUs, only the one in use is seeded.
 
-    Inside the block the default device is the CPU, whatever the caller has set: other devices would
-    draw other weights.
+    Inside the block the default device is the CPU, whatever the caller has set, because the same
+    seed gives other weights on other devices.
     """
     kind = torch.device(device).type
     # Entered only if needed: it adds a Python call to every torch function.

@@ -107,9 +107,10 @@ transformer, default="concat"
     remainder : {"drop", "passthrough"} or transformer, default="drop"
         How to treat columns that no triple selects; a transformer gets them as one table.
     n_jobs : int or None, default=None
-        Transformers to fit or apply at once. None means 1 unless in a joblib context, -1 all cores.
+        Number of transformers to fit or apply in parallel. None means 1 unless in a joblib
+        context, -1 means all cores.
     memory : str, pathlib.Path, joblib.Memory or None, default=None
-        Cache of fitted transformers and their outputs: a folder, or an object that has one. A
+        Cache of fitted transformers and their outputs: a folder or a `joblib.Memory`. A
         transformer is read from there if its parameters and its rows are the same as before, such
         as in other candidates of a search. None disables caching. See Notes.
     random_state : int, RandomState instance or None, default=None
@@ -196,9 +197,9 @@ transformer, default="concat"
     with mode "r"; other memory (``copy=False``) is hashed in full each time. Manual changes to a
     fitted transformer are not detected. Entries are never deleted; use
     ``joblib.Memory.reduce_size``. After a search, ``set_params(memory=None)`` stops predictions
-    from being stored. A pickle of a fitted FusionTransformer has no `memory`; `clone` and `copy`
-    keep it. As with any joblib cache, anyone who can write to the folder can run code in the
-    processes that read it.
+    from being stored. Pickles of a fitted FusionTransformer do not contain `memory`; `clone` and
+    `copy` keep it. As with any joblib cache, anyone who can write to the folder can run code in
+    the processes that read it.
 
     Examples
     --------
@@ -322,8 +323,8 @@ transformer, default="concat"
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns)
-            The modalities. In a DataFrame, columns are found by name: an absent one counts as
-            absent in all rows, unknown ones are ignored.
+            The modalities. In a DataFrame, columns are found by name: a missing column counts as
+            absent in all rows, and unknown columns are ignored.
         **params : dict
             Metadata for the transformers, only with metadata routing enabled.
 

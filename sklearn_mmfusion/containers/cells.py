@@ -187,7 +187,7 @@ class Cells:
 
 
 def check_column(estimator, X, *, reset):
-    """Turn X into one column and keep ``n_features_in_`` as scikit-learn would.
+    """Convert X to one column, and set or check ``n_features_in_`` as scikit-learn would.
 
     A table of numbers (2-D array, list of rows of numbers, numeric frame) goes through
     scikit-learn's own ``validate_data``; each row then is a 1-D cell. Anything else is a column
@@ -249,8 +249,8 @@ def _check_kind(estimator, X):
         columns = [str(n) for n, d in X.dtypes.items() if not pd.api.types.is_numeric_dtype(d)]
         if columns:
             raise ValueError(
-                f"{estimator_name}: X is a frame of {X.shape[1]} columns, among them {columns}, "
-                f"which do not hold numbers; expected one column, such as X[{columns[0]!r}]. "
+                f"{estimator_name}: X is a frame of {X.shape[1]} columns, of which {columns} are "
+                f"not numeric; expected one column, such as X[{columns[0]!r}]. "
                 "FusionTransformer sends each column to its own encoder."
             )
     dtype = getattr(getattr(X, "dtype", None), "value_dtype", getattr(X, "dtype", None))

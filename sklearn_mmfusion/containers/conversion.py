@@ -210,7 +210,8 @@ def _with_rate(column, sample_rate):
         wanted = FileDtype(sample_rate)
         if column.dtype.sample_rate not in (None, wanted.sample_rate):
             raise ValueError(
-                f"sample_rate={sample_rate} contradicts the column's {column.dtype.sample_rate}"
+                f"sample_rate={sample_rate} contradicts the column's rate, "
+                f"{column.dtype.sample_rate}"
             )
     else:
         raise TypeError(

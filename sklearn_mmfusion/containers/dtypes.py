@@ -47,8 +47,8 @@ def check_value_dtype(dtype):
 def common_value_dtype(dtypes):
     """Return the dtype that holds all of `dtypes` without changing kind, None if there is none.
 
-    Integers widen, floats widen; integers never become floats: 0..255 pixels mixed with 0..1 pixels
-    are an error of the data, not of its dtype.
+    Integers widen and floats widen, but integers never become floats: mixing 0..255 pixels with
+    0..1 pixels is a mistake in the data that a common dtype would hide.
     """
     common = np.result_type(*dtypes)
     kinds = {"i" if dtype.kind in "iu" else dtype.kind for dtype in (*dtypes, common)}

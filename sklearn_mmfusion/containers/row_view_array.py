@@ -365,8 +365,8 @@ class RowViewArray(ExtensionArray):
     def digests(self):
         """Return the cells' digests, uint8 (n, 16); zeros where absent.
 
-        Each cell is read once per base, however many views share it; at every call where the
-        memory belongs to others or the cells are files.
+        Each cell is read once per base, however many views share it, or at every call if the
+        memory may be changed by other code or the cells are files.
         """
         digests = np.zeros((len(self), 16), np.uint8)
         present = self._rows >= 0
@@ -374,7 +374,7 @@ class RowViewArray(ExtensionArray):
         return digests
 
     def content_key(self):
-        """Return a hex key of dtype, metadata and contents: equal content, equal key.
+        """Return a hex key of dtype, metadata and contents; equal contents give equal keys.
 
         O(rows) once the base's digests are kept; the same in every process.
         """

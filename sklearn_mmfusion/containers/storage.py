@@ -366,7 +366,7 @@ def as_cell(value):
     try:
         cell = np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"got {type(value).__name__} that is no array: {error}") from error
+        raise TypeError(f"got {type(value).__name__}, not an array: {error}") from error
     if cell.ndim == 0 and cell.dtype.kind in "biufc":
         raise TypeError(f"got the scalar {value!r}; a column of scalars is a numeric column")
     if cell.dtype.kind not in "biufc":
@@ -409,7 +409,7 @@ def _infer_dtype(cells, rows, sample_rate):
         if cell.ndim != cells[0].ndim:
             raise ValueError(
                 f"row {row}: cell of shape {cell.shape}; the cell of row {rows[0]} has shape "
-                f"{cells[0].shape}. Cells of one column have the same number of axes."
+                f"{cells[0].shape}. All cells of a column must have the same number of axes."
             )
     # np.asarray([]) is always float: only cells with numbers in them decide
     sized = [cell for cell in cells if cell.size] or cells
@@ -421,8 +421,8 @@ def _infer_dtype(cells, rows, sample_rate):
             if cell.size and common_value_dtype([cell.dtype, sized[0].dtype]) is None
         )
         raise TypeError(
-            f"row {odd[0]}: cell of {odd[1].dtype} beside cells of {sized[0].dtype}. Cells of one "
-            "column hold one kind of number; convert them first."
+            f"row {odd[0]}: cell of {odd[1].dtype} in a column with cells of {sized[0].dtype}. "
+            "All cells of a column must hold the same kind of number; convert them first."
         )
     axes = zip(*(cell.shape for cell in cells), strict=True)
     shape = tuple(lengths[0] if len(set(lengths)) == 1 else None for lengths in axes)

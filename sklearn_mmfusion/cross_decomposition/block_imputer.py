@@ -20,9 +20,9 @@ class BlockImputer(BlockTransformer):
     Parameters
     ----------
     alpha : float or None, default=None
-        Penalty of the regressions, as in :class:`sklearn.linear_model.Ridge` on standardised
-        features, above 0. Large values draw the prediction to the mean. None takes the number of
-        features predicted from, which suits features that together explain half of the variance.
+        Penalty of the regressions, as in :class:`sklearn.linear_model.Ridge` on standardized
+        features, above 0. Large values draw the prediction to the mean. None means the number of
+        predictor features, which suits features that together explain half of the variance.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class BlockImputer(BlockTransformer):
     scales_ : dict of {str: ndarray of shape (width,)}
         Standard deviation of each feature, 1 where it does not vary.
     covariance_ : ndarray of shape (n_features_out, n_features_out)
-        Covariance of all standardised features, blocks in order.
+        Covariance of all standardized features, blocks in order.
     n_present_ : dict of {str: int}
         Number of training rows that have each block.
     fill_values_ : dict of {str: ndarray of shape (width,)}
@@ -50,10 +50,10 @@ class BlockImputer(BlockTransformer):
 
     Notes
     -----
-    Learnt from complete rows, each prediction equals that of ``Ridge(alpha)`` fitted on
-    standardised features. Otherwise every covariance comes from the rows that have both of its
-    blocks (0 if none has), and the matrix is replaced by the nearest that is positive
-    semi-definite. A plain array is one block, all present: it is returned as it is.
+    If all training rows are complete, each prediction equals that of ``Ridge(alpha)`` fitted on
+    standardized features. Otherwise every covariance is computed from the rows that have both
+    blocks (0 if none has), and the matrix is replaced by the nearest positive semi-definite one.
+    A plain array is a single block without absent rows and is returned unchanged.
 
     Cost, D being the number of all features: `fit` O(n_samples * D ** 2) time, and O(D ** 3) if
     rows are absent; `transform` O(D ** 3) for each pattern of presence among its rows that lacks a
@@ -95,7 +95,7 @@ class BlockImputer(BlockTransformer):
         self.covariance_ = covariance if present.all() else _semidefinite(covariance)
 
     def _standardized(self, blocks):
-        """All features standardised, zeros where absent."""
+        """All features standardized, zeros where absent."""
         rows = [
             (block.dense(self.means_[block.name], np.float64) - self.means_[block.name])
             / self.scales_[block.name]
@@ -116,7 +116,7 @@ class BlockImputer(BlockTransformer):
         return np.hstack([self._filled(block, rows) for block in blocks])
 
     def _weights(self, known):
-        """Ridge coefficients of the other standardised features on the known ones."""
+        """Ridge coefficients of the other standardized features on the known ones."""
         alpha = known.sum() if self._alpha is None else self._alpha
         penalty = np.empty(len(known))
         for name, slot in self.output_indices_.items():
@@ -142,7 +142,7 @@ def _moments(values):
     """Mean and standard deviation of each feature, 1 for those that do not vary."""
     values = np.asarray(values, dtype=np.float64)
     mean, deviation = values.mean(axis=0), values.std(axis=0)
-    # a constant 0.1 has a mean that is off by rounding, hence a deviation made of nothing else
+    # the mean of a constant 0.1 is off by rounding, so its deviation is pure rounding error
     rounding = len(values) * np.finfo(np.float64).eps * np.abs(mean)
     return mean, np.where(deviation > rounding, deviation, 1.0)
 

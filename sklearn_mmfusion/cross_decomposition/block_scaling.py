@@ -51,7 +51,7 @@ class BlockWeighting(BlockTransformer):
 
     Notes
     -----
-    A constant block has no variance to be scaled to and is only weighted. Statistics come from
+    A constant block has no variance to scale by and is only weighted. Statistics are computed from
     present rows. Cost: O(n_samples * n_features) in time, no copy beyond the output.
 
     Examples
@@ -104,7 +104,7 @@ def _total_deviation(values):
     """||X - mean||_F / sqrt(n) in float64, 1 for a block without variance."""
     values = np.asarray(values, dtype=np.float64)
     deviation = np.sqrt(values.var(axis=0).sum())
-    # a constant 0.1 has a mean that is off by rounding, hence a "variance" made of nothing else
+    # the mean of a constant 0.1 is off by rounding, so its "variance" is pure rounding error
     rounding = 10 * np.finfo(np.float64).eps * np.sqrt(np.square(values).mean(axis=0).sum())
     return float(deviation) if deviation > rounding else 1.0
 

@@ -139,7 +139,7 @@ class Basis:
 
 
 def thin_svd(values, *, left=True):
-    """The `Basis` of some rows, in float64; without ``left`` in less memory where rows abound.
+    """The `Basis` of some rows, in float64; with many rows, ``left=False`` takes less memory.
 
     Directions whose singular value is below ``max(n, width) * eps`` of the largest are rounding
     and left out, eps being that of the values' own dtype.
@@ -206,7 +206,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
             if not block.present.any():
                 raise ValueError(
                     f"{type(self).__name__}: block {block.name!r} has no present row among "
-                    f"{len(block.present)}; nothing can be learnt from it. Leave it out."
+                    f"{len(block.present)}; nothing can be learned from it. Leave it out."
                 )
         self._fit_blocks(blocks)
         self._plain = plain

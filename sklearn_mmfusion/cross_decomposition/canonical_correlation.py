@@ -78,13 +78,14 @@ class _CanonicalAnalysis(BlockTransformer):
 
 
 class MCCA(_CanonicalAnalysis):
-    """Regularised multiset canonical correlation analysis.
+    """Regularized multiset canonical correlation analysis.
 
     Finds, for every block, the linear combinations that correlate most with those of the other
-    blocks, however little of the block's variance they hold: the agreement of the modalities is
-    kept, what only one of them holds is dropped. With two blocks and no shrinkage this is
-    canonical correlation analysis [1]_, with more the sum of all pairwise correlations is largest
-    [2]_. Prefer it, or :class:`GCCA`, where blocks see the same thing through different noise.
+    blocks, however little of the block's variance they explain: what the modalities share is
+    kept, and what is specific to one of them is dropped. With two blocks and no shrinkage this is
+    canonical correlation analysis [1]_; with more blocks, the sum of all pairwise correlations is
+    maximized [2]_. Prefer this, or :class:`GCCA`, if the blocks are different noisy views of the
+    same thing.
 
     Parameters
     ----------
@@ -131,9 +132,9 @@ class MCCA(_CanonicalAnalysis):
 
     Notes
     -----
-    Solves ``A v = lambda B v``, A holding the covariances between blocks and B those within, in
-    which absent rows count as the mean. Each block is first reduced to the axes that hold more
-    than rounding, so singular blocks need no shrinkage. Variates are scaled to variance 1 for two
+    Solves ``A v = lambda B v``, where A holds the covariances between blocks and B those within
+    blocks; absent rows count as the mean. Each block is first reduced to the axes that exceed
+    rounding error, so singular blocks need no shrinkage. Variates are scaled to variance 1 for two
     blocks without shrinkage, and on average over blocks otherwise, before shrinkage. Only positive
     eigenvalues are kept. A single block becomes its principal components, whitened with the shrunk
     variance; a block without variance takes no part. Signs are fixed: the largest weight of every
@@ -195,7 +196,7 @@ def _without_blocks(matrix, widths):
 
 
 class GCCA(_CanonicalAnalysis):
-    """Generalised canonical correlation analysis, respecting absent rows.
+    """Generalized canonical correlation analysis, respecting absent rows.
 
     Finds the shared space that is best predicted from every block by linear regression (MAXVAR
     [1]_) and returns each block's prediction of it. Blocks lie in one space, so they can be
@@ -221,9 +222,9 @@ class GCCA(_CanonicalAnalysis):
     Attributes
     ----------
     eigenvalues_ : ndarray of shape (n_components,)
-        How well the blocks agree on each dimension: their number if perfectly, 1 if only one of
-        them knows it. Of two complete blocks without shrinkage, 1 plus the canonical correlation.
-        With shrinkage, leading axes count for more.
+        How well the blocks agree on each dimension: the number of blocks if they agree perfectly,
+        1 if only one of them explains it. For two complete blocks without shrinkage, 1 plus the
+        canonical correlation. With shrinkage, leading axes count for more.
     means_ : dict of {str: ndarray of shape (width,)}
         Mean of each block.
     components_ : dict of {str: ndarray of shape (n_components, width)}
@@ -239,7 +240,7 @@ class GCCA(_CanonicalAnalysis):
 
     See Also
     --------
-    MCCA : Maximises correlations between blocks instead; the same space for two complete blocks.
+    MCCA : Maximizes correlations between blocks instead; the same space for two complete blocks.
     BlockWhitening : The result for a single block without shrinkage.
 
     Notes

@@ -28,7 +28,7 @@ class MFA(BlockTransformer):
     n_components : int or None, default=None
         Most components to keep, largest variance first. None keeps those with at least a tenth of
         the variance of the first: later ones are mostly noise of single blocks, which a classifier
-        that standardises its features, as :class:`NeuralClassifier` does, would blow up.
+        that standardizes its features, as :class:`NeuralClassifier` does, would blow up.
     missing : {"mean", "zero"}, default="mean"
         Replacement for absent rows of a block at `transform`, before scaling: its training mean
         (which adds nothing to the scores) or zeros. `fit` takes the mean.
@@ -63,7 +63,7 @@ class MFA(BlockTransformer):
     Rows weigh ``1 / n_present`` in the singular values, as in the literature [1]_: the first
     principal component of every scaled block has variance 1 over its present rows (divisor n), so
     outputs do not shrink as rows are added. A block without variance is left as it is and adds
-    nothing. Features of different units within a block should be standardised before. Signs are
+    nothing. Features of different units within a block should be standardized before. Signs are
     fixed: the entry of largest magnitude in every axis is positive. Cost: O(n_samples *
     n_features ** 2) time, in float64.
 

@@ -349,5 +349,5 @@ def check_modalities(parameter, names, known):
     names = [names] if isinstance(names, str) else list(names)
     unknown = [name for name in names if name not in known]
     if unknown or len(set(names)) < len(names):
-        raise ValueError(f"{parameter} names {names}; expected different ones of {list(known)}.")
+        raise ValueError(f"{parameter} names {names}; expected distinct names from {list(known)}.")
     return names

@@ -69,7 +69,7 @@ def misspell(word, letters, rate, rng):
 
 
 def write_digits(digits, *, rate, rng):
-    """Write each digit as a misspelt number word of a language drawn at random.
+    """Write each digit as a misspelled number word of a language drawn at random.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def dial(digit, line, noise, crosstalk, rng):
     noise : float
         Standard deviation of the noise against the amplitude 1 of the low tone.
     crosstalk : float
-        Greatest amplitude of another key, drawn at random, that leaks in from another line.
+        Maximum amplitude of another, random key that leaks in from another line.
     rng : numpy.random.RandomState
         Source of randomness.
 
@@ -249,7 +249,7 @@ def load_multimodal_digits(*, missing_rate=0.0, random_state=0, return_X_y=False
 
     Notes
     -----
-    Takes about half a second. Equal `random_state`, equal data.
+    Takes about half a second. The same `random_state` gives the same data.
 
     References
     ----------

@@ -27,8 +27,9 @@ def fit_calibrator(method, outputs, target, weight, *, n_classes, label):
     found = len(np.unique(target))
     if found < n_classes:
         raise ValueError(
-            f"{label}: calibration={method!r} needs rows of every class in the folds (cv) that "
-            f"have the modality; they have {found} of {n_classes} classes. Set calibration=None."
+            f"{label}: calibration={method!r} needs rows of every class that have the modality, "
+            f"but those in the folds (cv) have {found} of {n_classes} classes. Set "
+            "calibration=None."
         )
     rows = np.arange(len(target))
     calibrator = CalibratedClassifierCV(

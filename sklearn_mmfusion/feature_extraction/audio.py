@@ -192,9 +192,9 @@ class AudioEncoder(BaseModalityEncoder):
         front_end = LogMelSpectrogram() if self.front_end is None else clone(self.front_end)
         if front_end.sample_rate not in (None, self.sample_rate):
             raise ValueError(
-                f"AudioEncoder: front_end has sample_rate={front_end.sample_rate}, the encoder "
-                f"sample_rate={self.sample_rate}; expected equal ones. Leave out that of the front "
-                "end."
+                f"AudioEncoder: front_end has sample_rate={front_end.sample_rate}, but the "
+                f"encoder has sample_rate={self.sample_rate}; expected equal rates. Omit "
+                "sample_rate in the front end."
             )
         resample = self.resample or front_end.resample
         return front_end.set_params(sample_rate=self.sample_rate, resample=resample)

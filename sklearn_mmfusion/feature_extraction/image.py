@@ -89,8 +89,8 @@ class ImageEncoder(BaseModalityEncoder):
     Notes
     -----
     uint8 images stay uint8 until a batch is on the device. Training costs about 7 million
-    multiply-adds per image of 28 x 28 and pass. Equal seeds give equal bits on a CPU at equal
-    thread count.
+    multiply-adds per 28 x 28 image and pass. Results are reproducible bit for bit on a CPU with
+    the same seed and number of threads.
 
     References
     ----------
@@ -216,8 +216,8 @@ class ImageEncoder(BaseModalityEncoder):
             height, width = self.image_size
         if None in (height, width, channels):
             raise ValueError(
-                f"ImageEncoder: images have different sizes ({cells.column.dtype}); expected equal "
-                "ones. Set image_size=(height, width) to resize them."
+                f"ImageEncoder: images have different sizes ({cells.column.dtype}); expected "
+                "equal sizes. Set image_size=(height, width) to resize them."
             )
         return {"size": (int(height), int(width)), "channels": int(channels), "first": first}
 
@@ -245,8 +245,8 @@ class ImageEncoder(BaseModalityEncoder):
         if pixels.shape[1] != channels:
             raise cells.error(
                 row,
-                f"has {pixels.shape[1]} channels; expected {channels}, as the first training "
-                "image. Convert the images to one mode.",
+                f"has {pixels.shape[1]} channels; expected {channels}, like the first training "
+                "image. Convert all images to the same mode.",
             )
         if pixels.shape[1:] != (channels, *size):
             raise cells.error(

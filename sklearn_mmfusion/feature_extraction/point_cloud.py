@@ -27,9 +27,9 @@ class PointCloudEncoder(BaseModalityEncoder):
     layer before the head. Coordinates are standardized with the mean and standard deviation of all
     training points. The features of a cloud do not depend on the order of its points.
 
-    X is a column of arrays of shape (n_points, 3), with any number of points each (list of
-    arrays, pandas column), of paths of ``.npy`` files, or a 2-D array, each row of which holds the
-    coordinates of one point after another; zeros complete the last point.
+    X is a column of arrays of shape (n_points, 3), each with any number of points (list of arrays,
+    pandas column), a column of paths of ``.npy`` files, or a 2-D array whose rows hold the
+    coordinates of one point after another, padded with zeros to complete the last point.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ class PointCloudEncoder(BaseModalityEncoder):
 
     Notes
     -----
-    About 9 000 multiply-adds per point and pass. Equal seeds give equal bits on a CPU at equal
-    thread count.
+    About 9 000 multiply-adds per point and pass. Results are reproducible bit for bit on a CPU
+    with the same seed and number of threads.
 
     References
     ----------

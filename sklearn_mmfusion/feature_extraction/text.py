@@ -189,8 +189,8 @@ class TextEncoder(BaseModalityEncoder):
             tokenizer.fit_clean(clean)
         if self.tokenizers_["chars"].n_tokens_ == 1:
             raise ValueError(
-                f"TextEncoder: none of the {len(texts)} texts holds a token in at least "
-                f"min_df={self.min_df} texts (first: {texts[0]!r}); the vocabulary is empty."
+                f"TextEncoder: no token occurs in at least min_df={self.min_df} of the "
+                f"{len(texts)} texts (first text: {texts[0]!r}); the vocabulary is empty."
             )
         return self._look_up(clean)
 

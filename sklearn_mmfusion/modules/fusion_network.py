@@ -33,9 +33,9 @@ class EncoderNetwork(nn.Module):
 class FusionNetwork(nn.Module):
     """Encoders of several modalities, a fusion and a head, one network.
 
-    Absent modalities never enter their encoder: the rows that have the modality are computed,
-    and scattered back. In training each modality of a row is hidden from the fusion with
-    probability `modality_dropout`, never all of them.
+    Absent modalities never enter their encoder: it runs on the rows that have the modality, and
+    its outputs are scattered back. In training each modality of a row is hidden from the fusion
+    with probability `modality_dropout`, but never all of them.
 
     Shape: forward(mask, **batch) with mask (N, M) bool, on the CPU, and, for each modality that
     some row has, the keywords of its encoder as ``name.keyword``, present rows only

@@ -54,7 +54,7 @@ class ImageCNN(nn.Module):
         )
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Take over the pixel mean and standard deviation of each channel, (C,) each."""
+        """Set the pixel mean and standard deviation of each channel, (C,) each."""
         self.mean.copy_(mean.view_as(self.mean))
         self.std.copy_(std.view_as(self.std))
 

@@ -111,7 +111,7 @@ class MultiTaskLoss(nn.Module):
 
     Parameters of the constructor: ``tasks``, for each target its loss (reduction "none"), its
     columns of the output and of the target, whether those hold codes of classes, and the factor of
-    its weighted loss (one over the share of rows that know the target makes it a mean over these);
+    its weighted loss (one over the share of rows with a known target gives the mean over these);
     ``weights``, one number per task, or None to learn them as in Kendall, Gal, Cipolla (2018,
     arXiv:1705.07115): exp(-s_t) L_t + s_t (half of it for squared errors), s_t the logarithm of the
     task's variance.

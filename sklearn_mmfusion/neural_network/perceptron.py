@@ -165,7 +165,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             row = np.array(row, dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise type(error)(
-                f"{type(self).__name__}: the row is a {type(row).__name__} that is no array of "
+                f"{type(self).__name__}: the row is a {type(row).__name__}, not an array of "
                 f"{self.n_features_in_} numbers ({error}); expected one number per feature."
             ) from error
         if row.shape != (self.n_features_in_,):

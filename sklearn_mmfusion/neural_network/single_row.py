@@ -53,8 +53,9 @@ def _warn_unknown(row, columns, known, estimator_name):
     lost = sorted(known - row.keys(), key=str)
     if unknown and lost:
         warn(
-            f"{estimator_name}: the row has keys {unknown} that are no columns of fit, and lacks "
-            f"{lost}, which count as absent. Leave out keys that are not read, or mend their names."
+            f"{estimator_name}: the row has keys {unknown}, which were not columns in fit, and "
+            f"lacks {lost}, which count as absent. Remove unused keys and correct misspelled "
+            "ones."
         )
 
 

@@ -117,8 +117,9 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     sample_rate : int, default=None
-        Sampling frequency in Hz. Recordings of another rate are refused, or resampled. None takes
-        the rate that the column, or the first file, states; inside an `AudioEncoder`, its rate.
+        Sampling frequency in Hz. A recording with another rate raises an error, or is resampled.
+        None means the rate stored with the column or the first file or, inside an `AudioEncoder`,
+        the rate of the encoder.
 
     n_fft : int, default=None
         Window length in samples; None takes the first power of two of at least 25 ms.
@@ -250,8 +251,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             rate = read_recording(cells.column[cells.rows[0]], cells.rows[0])[1]
         if rate is None:
             raise ValueError(
-                "LogMelSpectrogram: sample_rate=None, and the recordings state no rate. Pass "
-                "sample_rate=, in Hz, or state it with TensorArray(..., sample_rate=)."
+                "LogMelSpectrogram: sample_rate=None, and the recordings have no sample rate. "
+                "Pass sample_rate=, in Hz, or set it with TensorArray(..., sample_rate=)."
             )
         return int(rate)
 
@@ -322,8 +323,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         if not self.resample:
             raise cells.error(
                 row,
-                f"has sample_rate={rate} Hz; expected {self.sample_rate_} Hz. Set sample_rate to "
-                "it, or resample=True.",
+                f"has sample_rate={rate} Hz; expected {self.sample_rate_} Hz. Set "
+                f"sample_rate={rate}, or resample=True.",
             )
         divisor = np.gcd(int(rate), self.sample_rate_)
         return signal.resample_poly(cell, self.sample_rate_ // divisor, rate // divisor)

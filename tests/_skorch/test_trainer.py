@@ -372,7 +372,7 @@ def test_gradients_are_told_before_the_step():
     [
         ({"callbacks": [LRScheduler()]}, "LRScheduler, which would change nothing"),
         ({"callbacks": [("rates", LRScheduler)]}, "callback 'rates' is an LRScheduler"),
-        ({"callbacks": [EarlyStopping()]}, "'EarlyStopping' has monitor='valid_loss', but nothing"),
+        ({"callbacks": [EarlyStopping()]}, "'EarlyStopping' has monitor='valid_loss', but there"),
         ({"optimizer": torch.optim.LBFGS}, "optimizer=LBFGS evaluates the loss several times"),
         ({"optimizer": partial(torch.optim.LBFGS, lr=1.0)}, "optimizer=LBFGS evaluates the loss"),
         ({"net_params": {"callbacks": []}}, "has 'callbacks', .* Use the parameter `callbacks`"),
@@ -415,7 +415,7 @@ def test_what_watches_validation_is_left_out_of_the_refit():
 def test_a_single_group_is_told_of():
     X, y = make_data(n=60)
     model = NeuralClassifier((4,), max_epochs=2, early_stopping=True)
-    with pytest.warns(UserWarning, match="NeuralClassifier: all rows are of one group"):
+    with pytest.warns(UserWarning, match="NeuralClassifier: all rows belong to one group"):
         model.fit(X, y, groups=np.zeros(60))
     assert len(model.history_) == 2 and "valid_loss" not in model.history_[0]
 

@@ -188,9 +188,9 @@ def test_make_multimodal_classification_uninformative_modality():
     [
         ({"n_samples": 0}, "n_samples=0; expected an integer of at least 1"),
         ({"n_classes": 1}, "n_classes=1; expected an integer of at least 2"),
-        ({"modalities": ["video"]}, r"modalities names \['video'\]; expected different ones of"),
+        ({"modalities": ["video"]}, r"modalities names \['video'\]; expected distinct names from"),
         ({"modalities": []}, "modalities is empty"),
-        ({"modalities": ["text", "text"]}, "expected different ones of"),
+        ({"modalities": ["text", "text"]}, "expected distinct names from"),
         ({"modalities": "text", "informative": ["audio"]}, r"informative names \['audio'\]"),
         ({"noise": -1}, "noise=-1 for 'image'; expected a number of at least 0"),
         ({"noise": {"smell": 1}}, r"noise names \['smell'\]"),

@@ -299,7 +299,7 @@ def test_folds_keep_groups_apart():
 
 def test_one_group_warns_and_folds_anyway():
     X, y = iris()
-    with pytest.warns(UserWarning, match="all rows are of one group"):
+    with pytest.warns(UserWarning, match="all rows belong to one group"):
         fitted = LateFusionClassifier(members(), weights="auto").fit(X, y, groups=np.zeros(150))
     assert set(fitted.weights_) == {"sepal", "petal"}
 

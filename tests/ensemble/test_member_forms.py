@@ -205,7 +205,7 @@ def test_metadata_is_routed_to_members_folds_and_final_estimator():
         ),
         ({"weights": {"smell": 1.0}}, ValueError, r"weights name \['smell'\]; the modalities are"),
         ({"weights": {"sepal": -1.0}}, ValueError, "weight of modality 'sepal' is -1.0"),
-        ({"fusion": "max", "weights": {"sepal": 1.0}}, ValueError, "takes no weights"),
+        ({"fusion": "max", "weights": {"sepal": 1.0}}, ValueError, "does not use weights"),
         ({"fusion": "sum"}, ValueError, "The 'fusion' parameter of LateFusionClassifier must be"),
         ({"estimators": [("a", GaussianNB(), "smell")]}, ValueError, "'a': column 'smell' is not"),
         ({"cv": 1}, ValueError, "The 'cv' parameter of LateFusionClassifier must be an int in"),
@@ -253,9 +253,9 @@ def test_targets_that_do_not_fit_are_refused():
         LateFusionClassifier(members()).fit(X, np.linspace(0, 1, 150))
     Y = np.tile([[0, 1], [1, 1]], (75, 1))
     parts = [(c, NeuralClassifier(**SMALL_NET), c) for c in X.columns]
-    with pytest.raises(ValueError, match="needs classes, y is a multilabel indicator"):
+    with pytest.raises(ValueError, match="needs classes, but y is multilabel"):
         LateFusionClassifier(parts, fusion="evidence").fit(X, Y)
-    with pytest.raises(ValueError, match="does not go with multilabel targets"):
+    with pytest.raises(ValueError, match="does not support multilabel targets"):
         LateFusionClassifier(parts, calibration="sigmoid").fit(X, Y)
 
 

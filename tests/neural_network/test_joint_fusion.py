@@ -470,7 +470,7 @@ ERRORS = [
     ({"objectives": {"auxiliary": -1}}, "'auxiliary' with weight -1"),
     (
         {"objectives": {"contrastive": 1.0}, "encoders": ALONE},
-        "'contrastive' aligns .* there is one",
+        "'contrastive' aligns .* there is only one",
     ),
     ({"encoders": DROPPED}, "every encoder is 'drop'"),
     ({"encoders": [("image", "image")]}, "must be a .* triple, got"),

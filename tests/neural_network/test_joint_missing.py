@@ -277,7 +277,7 @@ def test_fusion_without_weights_says_which_have_them():
     model = joint().fit(data(), classes(N))
     with pytest.raises(AttributeError, match="modality_weights") as caught:
         model.modality_weights(data())
-    assert "fusion='concat' has no weights" in str(caught.value.__cause__)
+    assert "fusion='concat' has no modality weights" in str(caught.value.__cause__)
     assert "['weighted', 'gated', 'attention', 'graph']" in str(caught.value.__cause__)
 
 

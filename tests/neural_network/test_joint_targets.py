@@ -509,8 +509,8 @@ ERRORS = [
     ({"target_type": {"sign": "continuous"}}, _y(), "(?s)Raised for target 'sign'"),
     ({"loss": "cross_entropy"}, _y(), "several targets, each with the loss of its kind"),
     ({"class_weight": "balanced"}, _y(), "class_weight='balanced'"),
-    ({"target_weights": "uncertainty"}, _y()["sign"], "need y with several targets; it has one"),
-    ({"target_type": {"sign": "multiclass"}}, _y()["sign"], "y with several targets; it has one"),
+    ({"target_weights": "uncertainty"}, _y()["sign"], "need several targets, but y has one"),
+    ({"target_type": {"sign": "multiclass"}}, _y()["sign"], "several targets, but y has one"),
 ]
 
 

@@ -367,7 +367,7 @@ def test_a_key_that_may_be_a_misspelling_is_told(model):
     row = row_of(modalities(), 0)
     text = row.pop("text")
     without = model.predict_proba_one(row)
-    with pytest.warns(UserWarning, match=r"keys \['txet'\] that are no columns.*lacks \['text'\]"):
+    with pytest.warns(UserWarning, match=r"keys \['txet'\], which were not.*lacks \['text'\]"):
         told = model.predict_proba_one(row | {"txet": text})
     np.testing.assert_array_equal(told, without)
 

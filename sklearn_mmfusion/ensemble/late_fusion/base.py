@@ -188,8 +188,8 @@ class _LateFusion(TransformerMixin, TripleComposition):
             most = np.unique(y, return_counts=True)[1].min()
         if groups is not None and len(np.unique(groups)) == 1:
             warn(
-                f"{type(self).__name__}: all rows are of one group; the rule is learned on folds "
-                "that ignore groups."
+                f"{type(self).__name__}: all rows belong to one group, so the rule is learned on "
+                "folds that ignore groups."
             )
             groups = None
         n_folds = self.cv or max(2, min(FOLDS, most))
@@ -386,15 +386,15 @@ class _LateFusion(TransformerMixin, TripleComposition):
         label = f"{type(self).__name__}(fusion={self.fusion!r})"
         if isinstance(self.weights, str) and self.fusion not in learned:
             raise ValueError(
-                f"{label} learns no weights, got weights={self.weights!r}; "
+                f"{label} cannot learn weights, got weights={self.weights!r}; "
                 f"{' and '.join(map(repr, learned))} can. Set weights=None."
             )
         if not isinstance(self.weights, dict):
             return
         if self.fusion not in given:
             raise ValueError(
-                f"{label} takes no weights, got {self.weights}; {', '.join(map(repr, given))} do. "
-                "Set weights=None."
+                f"{label} does not use weights, got {self.weights}; {', '.join(map(repr, given))} "
+                "do. Set weights=None."
             )
         names = [name for name, _ in self._pairs]
         unknown = sorted(set(map(str, self.weights)) - set(names))

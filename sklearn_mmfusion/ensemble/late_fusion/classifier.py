@@ -72,9 +72,9 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
           trained with the evidential loss.
     weights : dict of {str: float}, "auto" or None, default=None
         Weight of each modality in ``"product"`` (an exponent), ``"mean"`` and ``"vote"``; 0 leaves
-        a modality out. Modalities that are not named have weight 1; with None all have. "auto"
-        learns the weights of ``"product"`` and ``"mean"`` from out-of-fold probabilities, by log
-        loss.
+        a modality out. Modalities that are not named have weight 1; None gives all weight 1.
+        "auto" learns the weights of ``"product"`` and ``"mean"`` by minimizing the log loss of
+        out-of-fold probabilities.
     calibration : {"sigmoid", "isotonic", "temperature"} or None, default=None
         Method of :class:`~sklearn.calibration.CalibratedClassifierCV` that calibrates each
         modality's log-probabilities, fitted to out-of-fold ones. "sigmoid" and "isotonic" calibrate
@@ -256,8 +256,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns)
-            The modalities. In a DataFrame, columns are found by name: an absent one counts as
-            absent in all rows, unknown ones are ignored.
+            The modalities. In a DataFrame, columns are found by name: a missing column counts as
+            absent in all rows, and unknown columns are ignored.
 
         Returns
         -------
@@ -399,8 +399,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         if self.fusion == "evidence":
             if not has(last_step(member), "predict_evidence"):
                 raise TypeError(
-                    f"{label}, which has no predict_evidence; encoders and NeuralClassifier with "
-                    "loss='auto' or 'evidential' do. Use one of them, or fusion='product'."
+                    f"{label}, which has no predict_evidence. Use an encoder or NeuralClassifier "
+                    "with loss='auto' or 'evidential', which have it, or fusion='product'."
                 )
         elif self.fusion not in WITHOUT_PROBABILITIES and not (
             has_head(member) or has(member, "predict_proba")
@@ -425,9 +425,9 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         self._check_weights(WEIGHTED, LEARNED)
         if self.calibration is not None and (self.fusion == "evidence" or self._multilabel):
             what = "multilabel targets" if self._multilabel else "evidence"
-            raise ValueError(f"{label}: calibration={self.calibration!r} does not go with {what}.")
+            raise ValueError(f"{label}: calibration={self.calibration!r} does not support {what}.")
         if self.fusion == "evidence" and self._multilabel:
-            raise ValueError(f"{label} needs classes, y is a multilabel indicator; use 'product'.")
+            raise ValueError(f"{label} needs classes, but y is multilabel; use 'product'.")
 
     def _needs_folds(self, members):
         learns = isinstance(self.weights, str) or self.calibration is not None

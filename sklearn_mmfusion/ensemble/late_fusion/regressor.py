@@ -53,8 +53,9 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
           on out-of-fold rows. Folds are fitted only if some regressor has none.
         - ``"stacking"``: `final_estimator` on out-of-fold predictions [2]_.
     weights : dict of {str: float}, "auto" or None, default=None
-        Weight of each modality in ``"mean"``. Modalities that are not named have weight 1, with
-        None all have. "auto" learns the weights from out-of-fold predictions, by squared error.
+        Weight of each modality in ``"mean"``. Modalities that are not named have weight 1; None
+        gives all weight 1. "auto" learns the weights by minimizing the squared error of
+        out-of-fold predictions.
     head : regressor or None, default=None
         Predictor that follows an estimator that only transforms. With None, an encoder uses the
         head it is trained with (`predict_head`), and other transformers are followed by a
@@ -207,8 +208,8 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns)
-            The modalities. In a DataFrame, columns are found by name: an absent one counts as
-            absent in all rows, unknown ones are ignored.
+            The modalities. In a DataFrame, columns are found by name: a missing column counts as
+            absent in all rows, and unknown columns are ignored.
         return_std : bool, default=False
             Whether to also return the standard deviation of the joint prediction; with
             ``fusion="inverse_variance"`` only.
@@ -284,8 +285,9 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         """Raise if an encoder was trained on classes."""
         if fitted and has_head(member) and hasattr(last_step(member), "classes_"):
             raise ValueError(
-                f"{type(self).__name__}: modality {name!r} has {member!r}, an encoder of classes; "
-                "expected one of numbers. Set target_type='auto' or fit a frozen one to numbers."
+                f"{type(self).__name__}: modality {name!r} has {member!r}, an encoder trained on "
+                "classes; expected one trained on numbers. Set target_type='auto', or fit a "
+                "frozen encoder on numbers."
             )
 
     # ------------------------------------------------------------------------------ rule

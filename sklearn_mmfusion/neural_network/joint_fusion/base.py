@@ -197,15 +197,15 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             if weight and name in ALIGNMENTS and n_modalities < 2:
                 raise ValueError(
                     f"{estimator_name}: objective {name!r} aligns modalities with one another; "
-                    "there is one."
+                    "there is only one."
                 )
         if isinstance(self.encoder_lr, dict):
             self._check_rates()
         if "criterion" in (self.net_params or {}):
             raise ValueError(
                 f"{estimator_name}: net_params has 'criterion', but a joint network adds up the "
-                "losses of its objectives. Choose the prediction's own by `loss`, its arguments as "
-                "net_params={'criterion__label_smoothing': 0.0}."
+                "losses of its objectives. Choose the loss of the prediction with `loss`, and set "
+                "its arguments with net_params={'criterion__label_smoothing': 0.0}."
             )
 
     def _check_rates(self):
@@ -227,8 +227,8 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         names = [name for name, _, _ in triples]
         if warm and names != list(self._parts):
             raise ValueError(
-                f"{type(self).__name__}: warm_start=True, but the modalities are {names}, those of "
-                f"the fitted network {list(self._parts)}. Set warm_start=False."
+                f"{type(self).__name__}: warm_start=True, but the modalities are {names} and "
+                f"those of the fitted network are {list(self._parts)}. Set warm_start=False."
             )
         if warm:
             return self._parts
@@ -242,7 +242,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 raise TypeError(
                     f"{type(self).__name__}: modality {name!r} has {estimator!r}, which does not "
                     "implement transform; expected an encoder, a transformer, 'passthrough' or "
-                    "'drop'. LateFusion joins predictors."
+                    "'drop'. Late fusion joins predictors."
                 )
         return parts
 
@@ -311,8 +311,8 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         if frame is None:
             if named or self.target_weights is not None:
                 raise ValueError(
-                    f"{estimator_name}: target_type and target_weights by name need y with several "
-                    "targets; it has one. Pass a frame, one named column per target."
+                    f"{estimator_name}: target_type and target_weights by name need several "
+                    "targets, but y has one. Pass y as a frame with one named column per target."
                 )
             return check_y(y, n_samples, estimator_name=estimator_name), False
         if len(frame) != n_samples:

@@ -60,9 +60,9 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
     Warns
     -----
     UserWarning
-        If rows have no modality: they are left out of training, and predicted as the class
-        frequencies of the training rows. If a column seen in `fit` is absent from X: it
-        counts as absent in all rows.
+        If rows have no modality (they are left out of training, and their prediction is the
+        class frequencies of the training rows), or if a column seen in `fit` is missing from X
+        (it counts as absent in all rows).
 
     See Also
     --------
@@ -207,8 +207,8 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns)
-            The modalities. In a DataFrame, columns are found by name: a missing one counts as
-            absent in all rows, unknown ones are ignored.
+            The modalities. In a DataFrame, columns are found by name: a missing column counts as
+            absent in all rows, and unknown columns are ignored.
 
         Returns
         -------

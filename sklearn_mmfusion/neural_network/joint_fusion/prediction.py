@@ -22,8 +22,8 @@ def _fusion_has_weights(estimator):
         return True
     weighing = [name for name, (cls, _) in NETWORK_FUSIONS.items() if hasattr(cls, "weights")]
     raise AttributeError(
-        f"{type(estimator).__name__}: fusion={estimator.fusion!r} has no weights of modalities; "
-        f"{weighing} have. `predict_modalities` gives the predictions of each modality."
+        f"{type(estimator).__name__}: fusion={estimator.fusion!r} has no modality weights; only "
+        f"{weighing} have them. `predict_modalities` returns the predictions of each modality."
     )
 
 
@@ -35,8 +35,8 @@ def _modalities_have_heads(estimator):
     if n_heads:
         return True
     raise AttributeError(
-        f"{type(estimator).__name__}: the modalities have no heads of their own; fusion='logits' "
-        "or objectives={'auxiliary': 0.3} give them some."
+        f"{type(estimator).__name__}: the modalities have no heads. Set fusion='logits' or "
+        "objectives={'auxiliary': 0.3} to add them."
     )
 
 
@@ -144,10 +144,11 @@ class PredictionMixin:
         """Compute the weight of each modality in the fused features.
 
         Available for the fusions "weighted", "gated", "attention" and "graph" and for custom
-        classes with a ``weights`` method. For "attention" and "graph" these are the weights of the
-        last round, besides the modality's own features. They measure what the fusion passes on,
-        not how much a prediction depends on a modality: use
-        :func:`~sklearn.inspection.permutation_importance` on the frame for that.
+        classes with a ``weights`` method. For "attention" and "graph" these are the attention
+        weights of the last round; each modality's own features, which the fusion adds, are not
+        included. The weights measure what the fusion passes on, not how much a prediction depends
+        on a modality; for that, use :func:`~sklearn.inspection.permutation_importance` on the
+        frame.
 
         Parameters
         ----------

@@ -152,7 +152,7 @@ class MaskedBatchNorm(_FixedShapes, nn.Module):
         steps = x.flatten(0, 1)  # (N L, ..., C)
         valid = valid_steps(mask, x.device)
         packed = steps.index_select(0, valid)  # (V, ..., C)
-        packed = self._normalize(packed.reshape(-1, x.shape[-1])).view_as(packed)
+        packed = self.normalize(packed.reshape(-1, x.shape[-1])).view_as(packed)
         return torch.zeros_like(steps).index_copy(0, valid, packed).view_as(x).movedim(-1, 1)
 
     def _normalize_where(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -165,7 +165,8 @@ class MaskedBatchNorm(_FixedShapes, nn.Module):
         flat = batch_norm_where(x.reshape(-1, x.shape[-1]), counts, enough, self.norm)
         return torch.where(mask.view(*mask.shape, *axes, 1), flat.view(x.shape), 0.0)
 
-    def _normalize(self, steps: Tensor) -> Tensor:
+    def normalize(self, steps: Tensor) -> Tensor:
+        """Normalize valid steps that are laid end to end: (V, C)."""
         if self.training and len(steps) == 1:
             # A single valid step (empty texts and one of one character) has no variance.
             norm = self.norm

@@ -20,6 +20,7 @@ from sklearn_mmfusion import (
     JointFusionClassifier,
     NeuralClassifier,
     NeuralRegressor,
+    PointCloudEncoder,
     TextEncoder,
     make_multimodal_classification,
 )
@@ -164,6 +165,8 @@ def network_and_inputs(monkeypatch, model, X, y):
                 setattr(layer, name, 0.0)
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
+        if isinstance(layer, nn.LSTM):
+            layer.dropout = 0.0
     return module, given["inputs"], given["target"].values, given["trainer"].criterion()
 
 
@@ -213,11 +216,25 @@ def test_a_modality_of_one_row_changes_no_step(monkeypatch):
     compare_layouts(monkeypatch, joint(objectives=OBJECTIVES), X, y, np.arange(16))
 
 
-@pytest.mark.parametrize("name", ["text", "audio"])
+RAGGED = {
+    "text": TextEncoder,
+    "audio": partial(AudioEncoder, sample_rate=8000),
+    "lstm": partial(AudioEncoder, sample_rate=8000, architecture="lstm"),
+    "lstm of two layers": partial(
+        AudioEncoder, sample_rate=8000, architecture="lstm", module_params={"num_layers": 2}
+    ),
+    "point_cloud": PointCloudEncoder,
+}
+
+
+@pytest.mark.parametrize("name", RAGGED)
 def test_padding_changes_no_step_of_an_encoder(monkeypatch, name):
-    X, y = make_rows(share_absent=0.0)
-    encoder = {"text": TextEncoder, "audio": partial(AudioEncoder, sample_rate=8000)}[name]
-    compare_layouts(monkeypatch, encoder(n_components=16, **SHARED), X[name], y, np.arange(16))
+    X, y = make_multimodal_classification(
+        40, modalities=("text", "audio", "point_cloud"), random_state=0
+    )
+    encoder = RAGGED[name](n_components=16, **SHARED)
+    column = X["audio" if "lstm" in name else name]
+    compare_layouts(monkeypatch, encoder, column, y, np.arange(16))
 
 
 @pytest.mark.parametrize("share_absent", [0.0, 0.2])

@@ -706,8 +706,8 @@ def _column(array):
     """Return the content of a pandas column."""
     if isinstance(array, RowViewArray):
         return array.content_key()
-    if isinstance(array.dtype, np.dtype):
-        return np.asarray(array)
+    if isinstance(array, pd.arrays.NumpyExtensionArray) or isinstance(array.dtype, np.dtype):
+        return np.asarray(array)  # numbers are hashed as bytes, not one by one
     return array.dtype, np.asarray(array, dtype=object)
 
 

@@ -78,6 +78,7 @@ def test_keys_of_different_objects_differ():
         *[0, 0.0, -0.0, False, None, "", b"", "None", "0", (), [], {}, set(), Ellipsis],
         *[(1, 2), (12,), [1, 2], [1, 2.0], {1: 2}, {2: 1}, ("a", "b"), ("ab",), ("a", ("b",))],
         *[np.zeros(3), np.zeros(3, np.float32), np.zeros((3, 1)), np.zeros(0)],
+        *[np.zeros(3, np.int64), np.zeros(3, np.uint64), np.zeros(3, "M8[s]")],  # equal bytes
         *[np.zeros((1,)), np.array(0.0), sparse.csr_array(np.zeros((3, 3)))],
         *[pd.Series([0, 0]), pd.Series([0, 0], name="a"), pd.Series([0.0, 0.0]), pd.Series(["0"])],
         *[{"a": 1, "b": 2}, {"b": 2, "a": 1}, OrderedDict(a=1, b=2), OrderedDict(b=2, a=1)],

@@ -373,6 +373,19 @@ def test_other_steps_behind_an_encoder_fit_it_once(tmp_path):
     assert counts(log)["fit a"] == 3 + 1
 
 
+@pytest.mark.parametrize("new", ["target", "weight"])
+def test_first_step_of_a_pipeline_is_fitted_anew_for_another_target_or_weight(tmp_path, new):
+    X, y = three()
+    child = make_pipeline(Counted(str(tmp_path / "log"), "a"), FunctionTransformer())
+    cached = FusionTransformer([("a", child, "a")], memory=str(tmp_path / "memory"))
+    plain = clone(cached).set_params(memory=None)
+    cached.fit(X, y, sample_weight=np.ones(len(y)))
+    y, weight = (y, np.full(len(y), 3.0)) if new == "weight" else (y + 5, np.ones(len(y)))
+    learned = [model.fit_transform(X, y, sample_weight=weight) for model in (cached, plain)]
+    np.testing.assert_array_equal(*learned)
+    assert counts(tmp_path / "log")["fit a"] == 2 + 1
+
+
 def test_make_fusion_transformer_takes_memory(tmp_path):
     fused = make_fusion_transformer((Counted("log"), "a"), memory=str(tmp_path))
     assert fused.memory == str(tmp_path)

@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sklearn_mmfusion.containers import TensorArray
 from sklearn_mmfusion.datasets import (
     load_digits3,
     load_multimodal_digits,
@@ -181,6 +182,24 @@ def test_make_multimodal_classification_uninformative_modality():
     assert half_split_score(image_power(X), y) < 0.45
     easy, y = make_multimodal_classification(600, noise={"image": 0.1}, random_state=0)
     assert half_split_score(image_power(easy), y) > 0.95
+
+
+def test_modalities_of_one_data_set_draw_independently(monkeypatch):
+    """A shared draw would link modalities beyond the class, also two uninformative ones."""
+    drawn = []
+
+    def render(activations, noise, rng):
+        drawn.append((activations.argmax(axis=1), rng.standard_normal(600)))
+        return TensorArray(np.zeros((600, 1)))
+
+    for name in ("image", "audio"):
+        monkeypatch.setitem(RENDERERS, name, render)
+    make_multimodal_classification(
+        600, modalities=["image", "audio"], informative=[], random_state=0
+    )
+    (shown, noise), (other_shown, other_noise) = drawn
+    assert (shown == other_shown).mean() < 0.45  # a third by chance
+    assert abs(np.corrcoef(noise, other_noise)[0, 1]) < 0.15
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import BayesianRidge, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 
@@ -138,6 +138,22 @@ def test_one_estimator_fitted_for_different_ends(tmp_path, turn):
         expected = clone(model).fit(X, y).predict_proba(X)
         told = model.set_params(memory=str(tmp_path)).fit(X, y).predict_proba(X)
         np.testing.assert_array_equal(told, expected)
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_one_fit_keeps_each_of_its_outputs(tmp_path, turn):
+    """Both rules fit the same members; one reads numbers, the other also their deviations."""
+    X, y = flat()
+    members, X_new = [("a", BayesianRidge(), "a")], X[::-1]
+    for fusion in ["mean", "inverse_variance"][::turn]:
+        plain = LateFusionRegressor(members, fusion=fusion).fit(X, y)
+        cached = clone(plain).set_params(memory=str(tmp_path)).fit(X, y)
+        for _ in range(2):
+            np.testing.assert_array_equal(cached.predict(X_new), plain.predict(X_new))
+            if fusion == "inverse_variance":
+                both = [model.predict(X_new, return_std=True)[1] for model in (cached, plain)]
+                np.testing.assert_array_equal(*both)
+    assert len(list(tmp_path.rglob("output.pkl"))) == 1 + 2  # a fit, two outputs
 
 
 @pytest.mark.parametrize("fusion", ["product", "evidence"])

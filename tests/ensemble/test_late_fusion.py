@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes
 from sklearn.dummy import DummyClassifier
@@ -334,6 +335,21 @@ def test_calibration_tempers_overconfident_members(method):
     losses = [log_loss(y[test], model.predict_proba(X.iloc[test])) for model in (raw, fitted)]
     assert losses[1] < 0.6 * losses[0]
     assert set(fitted.calibrators_) == {"petal"} and raw.calibrators_ == {}
+
+
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
+def test_calibration_of_two_classes_equals_scikit_learn(method):
+    X, y = iris()
+    two = y != "setosa"
+    X, y, folds = X[two], y[two], StratifiedKFold(4)
+    weight = np.random.default_rng(0).uniform(0.1, 3, len(y))
+    fitted = LateFusionClassifier(
+        [("sepal", LogisticRegression(), "sepal")], calibration=method, cv=folds
+    ).fit(X, y, sample_weight=weight)
+    rows = np.stack(X["sepal"])
+    expected = CalibratedClassifierCV(LogisticRegression(), method=method, cv=folds, ensemble=False)
+    expected = expected.fit(rows, y, sample_weight=weight).predict_proba(rows)
+    np.testing.assert_allclose(fitted.predict_proba(X), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("fusion", ["product", "mean", "max"])

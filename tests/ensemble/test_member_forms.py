@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from sklearn_mmfusion.ensemble import LateFusionClassifier, LateFusionRegressor
+from sklearn_mmfusion.ensemble.rules import fit_weights, product
 from sklearn_mmfusion.neural_network import NeuralClassifier
 from tests._fusion_data import hide
 from tests._late_data import RULES, SMALL_NET, iris, members, plain
@@ -140,10 +141,21 @@ def test_sample_weight_reaches_members_weights_and_final_estimator():
     np.testing.assert_allclose(
         weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-3, atol=1e-5
     )
+    # only the rule can learn from the weights if the members are frozen
+    frozen = [
+        (name, FrozenEstimator(member.fit(np.stack(X[column]), y)), column)
+        for name, member, column in members()
+    ]
     for params in ({"weights": "auto"}, {"fusion": "stacking"}, {"calibration": "sigmoid"}):
-        late = LateFusionClassifier(members(), **params)
-        plain_proba = late.fit(X, y).predict_proba(X)
-        assert np.abs(late.fit(X, y, sample_weight=counts).predict_proba(X) - plain_proba).max() > 0
+        late = LateFusionClassifier(frozen, **params)
+        unweighted = late.fit(X, y).predict_proba(X)
+        difference = late.fit(X, y, sample_weight=counts).predict_proba(X) - unweighted
+        assert np.abs(difference).max() > 1e-3
+    late = LateFusionClassifier(frozen, weights="auto").fit(X, y, sample_weight=counts)
+    outputs = np.stack([m.predict_proba(np.stack(X[c]))[:, None] for _, m, c in frozen])
+    codes = np.unique(y, return_inverse=True)[1][:, None]
+    weights = fit_weights(product, outputs, np.ones((2, 150), bool), codes, counts, 2)
+    np.testing.assert_allclose(list(late.weights_.values()), weights, rtol=1e-3)
 
 
 def test_metadata_is_routed_to_members_folds_and_final_estimator():

@@ -327,6 +327,10 @@ def test_composed_and_decomposed_text_get_the_same_ids():
 def test_case_is_kept_if_asked():
     assert set(Tokenizer(lowercase=False).fit(["Red red"]).vocabulary_) == {"Red", "red"}
     assert set(Tokenizer().fit(["Red red"]).vocabulary_) == {"red"}
+    cased = Tokenizer(lowercase=False).fit(["Red red"])
+    ids = [cased.vocabulary_["red"], cased.vocabulary_["Red"], 0]
+    assert cased.transform(["red Red RED"])[0].tolist() == ids
+    assert cased.encode("red Red RED").tolist() == ids
 
 
 def test_min_df_and_max_features_keep_what_most_texts_hold():

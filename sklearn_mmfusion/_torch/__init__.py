@@ -3,6 +3,7 @@
 from sklearn_mmfusion._torch.allocator import keep_freed_memory
 from sklearn_mmfusion._torch.batches import (
     BatchIterator,
+    FixedBatches,
     n_batches,
     predict_batches,
     predict_row,
@@ -16,7 +17,6 @@ from sklearn_mmfusion._torch.device import (
     place_fitted,
     resolve_device,
 )
-from sklearn_mmfusion._torch.fixed_batches import FixedBatches
 from sklearn_mmfusion._torch.row_dataset import (
     Batch,
     DenseRows,

@@ -5,7 +5,7 @@ Small dtypes (uint8 pixels, int32 token ids) stay small until they are on the de
 
 Every source has two ways to return rows. `batch` takes row numbers on the host. `gather` takes row
 numbers on the device, where the values must be too; the shapes of its tensors do not depend on the
-data, and it does not wait for the device (see `_torch.fixed_batches`).
+data, and it does not wait for the device (see `_torch.batches`).
 """
 
 import math

@@ -26,7 +26,7 @@ from sklearn_mmfusion import (
 )
 from sklearn_mmfusion._skorch import fixed_steps, trainer
 from sklearn_mmfusion._torch import FixedBatches, RowDataset
-from sklearn_mmfusion._torch.fixed_batches import buckets
+from sklearn_mmfusion._torch.batches import buckets
 
 SHARED = {"max_epochs": 2, "batch_size": 16, "random_state": 0, "device": "cpu"}
 

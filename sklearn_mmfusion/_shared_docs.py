@@ -62,9 +62,8 @@ SHARED = {
             "str",
             '"cpu", "cuda", ...; "auto" uses a GPU if there is one. A fitted model predicts on '
             "the current value of `device`; if that is unavailable, on the CPU with a warning. "
-            "As in `ColumnTransformer`, setting it through a composition "
-            "(``set_params(image__device=...)``) affects the next `fit`, not the fitted "
-            "estimators.",
+            "Setting it through a composition (``set_params(image__device=...)``) moves the "
+            "fitted estimators, too.",
         ),
         "precision": (
             '{"float32", "bf16"}',

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import inspect
+from contextlib import suppress
 from functools import partial
 from numbers import Integral
 
@@ -91,6 +92,7 @@ class TripleComposition(_BaseComposition):
 
         ``set_params(image=NewEncoder())`` replaces the estimator called ``image``,
         ``set_params(image="drop")`` removes it, ``set_params(image__lr=0.1)`` sets its parameter.
+        A new ``device`` also moves the fitted copy; all other parameters wait for the next `fit`.
 
         Parameters
         ----------
@@ -105,7 +107,24 @@ class TripleComposition(_BaseComposition):
         if self._triples_parameter in params:  # first: other names refer to the new triples
             setattr(self, self._triples_parameter, params.pop(self._triples_parameter))
         self._set_params("_pairs", **params)
+        self._move_fitted(params)
         return self
+
+    def _fitted_children(self):
+        """The fitted estimators by name, which may be elsewhere than those of the triples."""
+        for attribute in ("named_transformers_", "named_estimators_"):
+            with suppress(AttributeError):  # not fitted
+                return getattr(self, attribute)
+        return {}
+
+    def _move_fitted(self, params):
+        """Set new devices of the estimators on their fitted copies, which predict."""
+        devices = {k: v for k, v in params.items() if k.split("__")[-1] == "device" and "__" in k}
+        children = self._fitted_children() if devices else {}
+        for key, device in devices.items():
+            name, _, own = key.partition("__")
+            if hasattr(children.get(name), "get_params") and own in children[name].get_params():
+                children[name].set_params(**{own: device})
 
     def _sk_visual_block_(self):
         names, estimators, columns = zip(*self._displayed_triples(), strict=True)

@@ -36,7 +36,7 @@ FILES = {
     "_skorch": [
         {"schedule", "early_stopping", "fitted_network"},
         {"training_step"},
-        {"accelerate"},
+        {"accelerate", "fixed_steps"},
         {"trainer"},
     ],
     "_torch": [{"allocator", "device", "row_dataset"}, {"batches"}],
@@ -53,8 +53,8 @@ FILES = {
         {"block_transformer"},
         {"block_imputer", "block_pooling", "block_scaling", "canonical_correlation", "mfa"},
     ],
-    "datasets": [{"shared"}, {"digits3", "generators", "multimodal_digits"}],
-    "ensemble": [{"members", "rules"}, {"temperature"}, {"late_fusion"}],
+    "datasets": [{"shared"}, {"digits", "generators"}],
+    "ensemble": [{"members", "rules"}, {"late_fusion"}],
     "ensemble.late_fusion": [{"base"}, {"classifier", "regressor"}],
     "feature_extraction": [{"base"}, {"audio", "image", "point_cloud", "text"}],
     "modules": [
@@ -62,7 +62,7 @@ FILES = {
         {"audio", "image", "perceptron", "point_cloud", "text"},
         {"fusion_network"},
     ],
-    "neural_network": [{"modality_parts", "perceptron", "single_row"}, {"joint_fusion"}],
+    "neural_network": [{"modality_parts", "perceptron"}, {"joint_fusion"}],
     "neural_network.joint_fusion": [
         {"prediction", "training"},
         {"base"},

@@ -11,6 +11,7 @@ from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from sklearn.utils import check_random_state
 from torch import nn
 
@@ -18,9 +19,11 @@ from sklearn_mmfusion._losses import LOSSES, criterion_for
 from sklearn_mmfusion._sklearn import Interval, StrOptions
 from sklearn_mmfusion._skorch.accelerate import make_net, start_accelerator, sync_seed
 from sklearn_mmfusion._skorch.early_stopping import KeepBest, drop_validation_callbacks, split_rows
+from sklearn_mmfusion._skorch.fixed_steps import LOGGER, FixedSteps, why_gather
 from sklearn_mmfusion._skorch.schedule import MIN_STEPS, batch_rows, n_epochs, refuse_schedulers
 from sklearn_mmfusion._torch import (
     BatchIterator,
+    FixedBatches,
     RowDataset,
     isolated_rng,
     keep_freed_memory,
@@ -28,6 +31,7 @@ from sklearn_mmfusion._torch import (
     note_out_of_memory,
     resident,
     resolve_device,
+    rows_per_batch,
 )
 from sklearn_mmfusion._validation import CLASSIFICATION, add_error_note
 
@@ -295,6 +299,14 @@ class Trainer:
         """
         config = self.config
         params = self._net_params(parts, epochs)
+        reason = why_gather(
+            module, parts[0].inputs, self.device, params["optimizer"], config.net_params or {}
+        )
+        if torch.device(self.device).type == "cuda":
+            n_rows = rows_per_batch(parts[-1].inputs, self.device)
+            params = {"iterator_valid__batch_size": n_rows, **params}
+            if reason is None:
+                params["optimizer__capturable"] = True
         if param_groups:
             params = {"optimizer__param_groups": param_groups, **params}
         steps_per_epoch = n_batches(len(parts[0]), params["batch_size"])
@@ -306,6 +318,11 @@ class Trainer:
         if len(parts) == 1:
             drop_validation_callbacks(net, refuse=not config.early_stopping)
         refuse_schedulers(net)
+        if reason is None:
+            batches = FixedBatches(parts[0], self.device)
+            net.fixed_steps = FixedSteps(net, batches, net.max_epochs * steps_per_epoch)
+        else:
+            LOGGER.debug("%s gathers its batches: %s.", config.estimator_name, reason)
         return net
 
     def _net_params(self, parts, epochs):

@@ -31,20 +31,18 @@ Absent rows and fixed shapes
 A modality that some rows lack has two possible layouts. If no row lacks it, both are the same: N
 rows, in the order of the batch.
 
-*Gathered*, the only one in use: the batch holds the n <= N present rows. The network computes those
-and scatters the features into N rows. Absent rows cost nothing and never reach a layer, so any
-module works. The drawback: n differs from batch to batch.
+*Gathered*: the batch holds the n <= N present rows. The network computes those and scatters the
+features into N rows. Absent rows cost nothing and never reach a layer, so any module works. The
+drawback: n differs from batch to batch.
 
 *Fixed*, for steps that are captured as a CUDA graph: the batch holds N rows, in which an absent row
-repeats any present row of the modality, and the mask is on the device. Layers that take a mask
-exclude masked rows from all statistics (batch normalization, objectives). Features of masked rows
-are set to zero before the fusion reads them, like scattered features. A smaller last batch is
-padded in the same way, with rows of weight zero.
+repeats any present row of the modality; ``lacking`` names these modalities, and ``mask`` is on the
+device. Sequences are padded, and a mask (N, L) replaces their lengths. Layers that take a mask
+exclude masked rows and steps from all statistics. Features of masked rows are set to zero before
+the fusion reads them, like scattered features.
 
-`Trainer` would choose once per fit: fixed on a GPU with resident data, if no row lacks the modality
-or every layer that mixes rows takes a mask (built-in layers do, a custom module does not); gathered
-in all other cases, so always on a CPU. Prediction always gathers. Both use the same step function;
-only the inputs of the batch differ.
+The trainer chooses once per fit (`fixed_steps.why_gather`). Prediction always gathers. Both layouts
+use the same step function; only the inputs of the batch differ.
 """
 
 import math
@@ -80,7 +78,11 @@ class Net(NeuralNet):
         Gradients are clipped to this norm; ``inf`` turns clipping off.
     estimator_name : str, default="a net"
         Name of the estimator, for messages.
+    cuda_graph : {"auto", False}, default="auto"
+        False never captures the step (see `fixed_steps`).
     """
+
+    fixed_steps = None  # set by the trainer
 
     def __init__(
         self,
@@ -91,9 +93,11 @@ class Net(NeuralNet):
         n_outputs=1,
         max_norm=1.0,
         estimator_name="a net",
+        cuda_graph="auto",
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
+        self.cuda_graph = cuda_graph
         self.total_steps = total_steps
         self.precision = precision
         self.kind = kind
@@ -161,7 +165,12 @@ class Net(NeuralNet):
         records, row_losses = self.history[-1]["batches"], []
         first, announce = len(records), self._has_listener("on_batch_begin", "on_batch_end")
         self.announce_gradients = self._has_listener("on_grad_computed")
+        if training and self.fixed_steps is not None:
+            row_losses = self._run_fixed_steps(iterator, announce)
+            iterator = ()
         for batch in iterator:
+            if training:
+                self._set_rates()
             if not announce:
                 self.history.new_batch()  # as `on_batch_begin` of the net does
                 row_losses.append(self.step(batch, training)[0])
@@ -173,6 +182,25 @@ class Net(NeuralNet):
                 "on_batch_end", batch=batch, training=training, loss=losses.mean(), y_pred=output
             )
         self._record_losses(records[first:], row_losses, prefix)
+
+    def _run_fixed_steps(self, iterator, announce):
+        """An epoch of `FixedSteps`; callbacks that listen get a batch gathered for them."""
+        steps, batches, row_losses = self.fixed_steps, iterator.positions(), []
+        steps.captures &= not self.announce_gradients  # a replay calls no Python
+        with steps.running():
+            steps.begin_epoch(batches)
+            for positions in batches:
+                if not announce:
+                    self.history.new_batch()
+                    row_losses.append(steps.step(positions)[0])
+                    continue
+                batch = iterator.dataset.batch(positions, self.device)
+                self.notify("on_batch_begin", batch=batch, training=True)
+                losses, output = steps.step(positions)
+                row_losses.append(losses)
+                loss, output = losses.mean(), output.clone()
+                self.notify("on_batch_end", batch=batch, training=True, loss=loss, y_pred=output)
+        return row_losses
 
     def _record_losses(self, records, row_losses, prefix):
         """Read the losses of an epoch from the device and record their means in the history."""
@@ -256,11 +284,14 @@ class Net(NeuralNet):
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
 
-    def _descend(self, losses, shares):
+    def _set_rates(self):
+        """Learning rates of the next step."""
         rate = schedule(self.n_steps, self.total_steps)
         self.n_steps += 1
         for group in self.optimizer_.param_groups:  # each has its own initial rate
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate
+
+    def _descend(self, losses, shares):
         parameters = self.trained_parameters()
         for parameter in parameters:  # `zero_grad` costs as much as a small layer
             parameter.grad = None

@@ -3,11 +3,13 @@
 from sklearn_mmfusion._torch.allocator import keep_freed_memory
 from sklearn_mmfusion._torch.batches import (
     BatchIterator,
+    FixedBatches,
     n_batches,
     predict_batches,
     predict_row,
     prefetched,
     resident,
+    rows_per_batch,
 )
 from sklearn_mmfusion._torch.device import (
     isolated_rng,
@@ -29,6 +31,7 @@ __all__ = [
     "Batch",
     "BatchIterator",
     "DenseRows",
+    "FixedBatches",
     "FusionInputs",
     "Inputs",
     "LazyRows",
@@ -44,4 +47,5 @@ __all__ = [
     "prefetched",
     "resident",
     "resolve_device",
+    "rows_per_batch",
 ]

@@ -4,15 +4,20 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
-from itertools import repeat
+from itertools import pairwise, repeat
 
 import numpy as np
 import torch
 
 from sklearn_mmfusion._torch.allocator import keep_freed_memory
 from sklearn_mmfusion._torch.device import note_out_of_memory
+from sklearn_mmfusion._torch.row_dataset import Batch
 
-PREDICT_BATCH, LARGE_BATCH, LARGE_ROW = 256, 32, 1 << 16  # rows, rows, bytes
+LARGE_ROW = 1 << 16  # bytes
+# Rows per batch in predictions: usual and large ones
+PREDICT_BATCH = {"cpu": (256, 32), "cuda": (2048, 128)}
+ROOM = 256  # a network is assumed to need so many times the bytes of its inputs
+AHEAD = 2  # batches that a GPU may still have to compute while the host prepares the next
 BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by length
 
 
@@ -41,7 +46,8 @@ class BatchIterator:
     def __len__(self):
         return n_batches(len(self.dataset), self.batch_size)
 
-    def __iter__(self):
+    def positions(self):
+        """Batches of the next epoch, as arrays of positions in the dataset."""
         order = np.arange(len(self.dataset))
         if self.rng is not None:
             self.rng.shuffle(order)
@@ -57,7 +63,10 @@ class BatchIterator:
         if self.rng is not None:
             self.rng.shuffle(turns := np.arange(len(batches)))
             batches = [batches[i] for i in turns]
-        made = map(self.dataset.batch, batches, repeat(self.device))
+        return batches
+
+    def __iter__(self):
+        made = map(self.dataset.batch, self.positions(), repeat(self.device))
         if self.stream is None:
             return made
         # Each thread has its own current device and stream.
@@ -94,10 +103,29 @@ def resident(inputs, device):
         return inputs
 
 
+def rows_per_batch(inputs, device):
+    """Number of rows per batch in predictions, by the bytes of a row and the device's free memory.
+
+    Parameters
+    ----------
+    inputs : Inputs or FusionInputs
+    device : str
+    """
+    kind, row = torch.device(device).type, inputs.nbytes / max(1, len(inputs))
+    usual, large = PREDICT_BATCH.get(kind, PREDICT_BATCH["cpu"])
+    n_rows = large if row > LARGE_ROW else usual
+    if kind != "cuda":
+        return n_rows
+    free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(min(n_rows, max(1, free / 2 / (ROOM * max(1, row)))))
+
+
 def predict_batches(module, inputs, *, device, batch_size=None, method="forward"):
     """Run a module, or another `method` of it, over all rows without gradients.
 
-    Rows are sorted by length, which keeps padding small; outputs are in the original order.
+    Rows are sorted by length, which keeps padding small; outputs are in the original order. On a
+    GPU the host copies the next batches while it computes.
 
     Parameters
     ----------
@@ -106,7 +134,7 @@ def predict_batches(module, inputs, *, device, batch_size=None, method="forward"
     inputs : Inputs or FusionInputs
     device : str
     batch_size : int, default=None
-        None means 256 rows, or 32 if a row takes more than 64 KiB.
+        None means `rows_per_batch`.
     method : str, default="forward"
 
     Returns
@@ -115,25 +143,82 @@ def predict_batches(module, inputs, *, device, batch_size=None, method="forward"
     """
     lengths = inputs.lengths()
     order = None if lengths is None else np.argsort(lengths, kind="stable")
-    if batch_size is None:
-        batch_size = LARGE_BATCH if inputs.nbytes > LARGE_ROW * len(inputs) else PREDICT_BATCH
+    batch_size = batch_size or rows_per_batch(inputs, device)
     edges = np.linspace(0, len(inputs), max(1, -(-len(inputs) // batch_size)) + 1).astype(int)
     was_training = module.training
-    call, result = getattr(module.eval(), method), None
+    call, collected = getattr(module.eval(), method), Outputs(len(inputs), device)
     keep = keep_freed_memory(device) if len(edges) > 2 else nullcontext()
     hint = (
         f"Raised in a prediction with batch_size={batch_size} on {device}. Free memory there, or "
         "predict on the host with set_params(device='cpu')."
     )
     with torch.inference_mode(), keep, note_out_of_memory(hint):
-        for start, stop in zip(edges, edges[1:], strict=False):
-            rows = slice(start, stop) if order is None else order[start:stop]
-            outputs = call(**inputs.batch(rows, device)).float().cpu().numpy()
-            if result is None:
-                result = np.empty((len(inputs), *outputs.shape[1:]), dtype=np.float32)
-            result[rows] = outputs
+        parts = [slice(*pair) for pair in pairwise(edges)]
+        parts = parts if order is None else [order[part] for part in parts]
+        batches = map(inputs.batch, parts, repeat(device))
+        if torch.device(device).type == "cuda" and len(parts) > 1:
+            batches = copied_ahead(batches, device)
+        for rows, batch in zip(parts, batches, strict=True):
+            collected.add(rows, call(**batch).float())
     module.train(was_training)
-    return result
+    return collected.all()
+
+
+def copied_ahead(batches, device):
+    """Batches of inputs that a thread copies to a GPU while it computes."""
+    usual, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    side.wait_stream(usual)  # resident rows may still be on their way
+    for batch in prefetched(batches, within=partial(torch.cuda.stream, side)):
+        usual.wait_stream(side)
+        for tensor in batch.values():
+            if tensor.is_cuda:
+                tensor.record_stream(usual)
+        yield batch
+
+
+class Outputs:
+    """Outputs of batches, collected in one array.
+
+    On a GPU they are copied back asynchronously: the host waits only if it is `AHEAD` batches ahead
+    of the device, so that few batches take memory at a time.
+
+    Parameters
+    ----------
+    n_rows : int
+    device : str
+    """
+
+    def __init__(self, n_rows, device):
+        self.n_rows, self.result, self.waiting = n_rows, None, deque()
+        self.on_gpu = torch.device(device).type == "cuda"
+
+    def add(self, rows, outputs):
+        """Add the outputs of some rows (indices or a slice)."""
+        if not self.on_gpu:
+            self._store(rows, outputs.cpu())
+            return
+        outputs, event = outputs.to("cpu", non_blocking=True), torch.cuda.Event()
+        event.record()
+        self.waiting.append((event, rows, outputs))
+        if len(self.waiting) > AHEAD:
+            self._store_first()
+
+    def _store_first(self):
+        event, rows, outputs = self.waiting.popleft()
+        event.synchronize()
+        self._store(rows, outputs)
+
+    def _store(self, rows, outputs):
+        outputs = outputs.numpy()
+        if self.result is None:
+            self.result = np.empty((self.n_rows, *outputs.shape[1:]), dtype=np.float32)
+        self.result[rows] = outputs
+
+    def all(self):
+        """The array: ndarray of shape (n_rows, ...), dtype=float32."""
+        while self.waiting:
+            self._store_first()
+        return self.result
 
 
 def predict_row(module, inputs, device):
@@ -147,3 +232,96 @@ def predict_row(module, inputs, device):
     """
     with torch.inference_mode():
         return module(**inputs.batch(np.zeros(1, dtype=np.int64), device)).float().cpu().numpy()
+
+
+# ------------------------------------------------------------------------------ fixed shapes
+
+# A CUDA graph repeats the same kernels on the same memory: what it computes may change from batch
+# to batch, shapes may not. `FixedBatches` therefore gathers N rows of every modality, also of those
+# that some rows lack, and pads sequences to one of a few lengths.
+
+# Lengths to which sequences are padded: more shapes mean less padding and more graphs. Batches have
+# two sizes, N and N - 1, so that there are up to eight shapes.
+N_BUCKETS = 4
+
+
+class FixedBatches:
+    """Rows of a dataset with its targets and weights, all on one device.
+
+    Parameters
+    ----------
+    dataset : RowDataset
+        With inputs that are on the device.
+    device : str
+    """
+
+    def __init__(self, dataset, device):
+        self.inputs = dataset.inputs
+        self.rows = torch.from_numpy(dataset.rows).to(device)
+        self.target = torch.from_numpy(dataset.target).to(device)
+        weight = dataset.weight
+        self.weight = None if weight is None else torch.from_numpy(weight).to(device)
+        self.lengths = _of_rows(dataset.inputs.lengths(), dataset.rows)
+        counts = {k: v[dataset.rows] for k, v in dataset.inputs.step_counts().items()}
+        self.edges, self.n_steps = buckets(self.lengths, counts)
+
+    def __len__(self):
+        return len(self.rows)
+
+    @property
+    def n_buckets(self):
+        return len(self.n_steps)
+
+    def bucket(self, positions):
+        """Index of the shape of a batch of these positions in the dataset."""
+        if self.lengths is None:
+            return 0
+        return int(np.searchsorted(self.edges, self.lengths[positions].max()))
+
+    def gather(self, positions, bucket):
+        """Gather the rows at these positions.
+
+        Parameters
+        ----------
+        positions : Tensor of shape (N,), dtype=int64
+            On the device.
+        bucket : int
+
+        Returns
+        -------
+        batch : Batch
+        """
+        rows = self.rows.index_select(0, positions)
+        target = self.target.index_select(0, rows)
+        weight = None if self.weight is None else self.weight.index_select(0, rows)
+        return Batch(self.inputs.gather(rows, self.n_steps[bucket]), target, weight)
+
+
+def _of_rows(lengths, rows):
+    return None if lengths is None else lengths[rows]
+
+
+def buckets(lengths, counts):
+    """Choose the lengths to which sequences are padded.
+
+    Parameters
+    ----------
+    lengths : ndarray of shape (n,) or None
+        The longest sequence of each row, over all sources.
+    counts : dict of str to ndarray of shape (n,)
+        Length of each row in each source.
+
+    Returns
+    -------
+    edges : list of int
+        The longest row of each bucket, rising.
+    n_steps : list of dict of str to int
+        For each bucket, the length of each source that holds all its rows.
+    """
+    if lengths is None:
+        return [], [{}]
+    quantiles = np.quantile(lengths, np.arange(1, N_BUCKETS + 1) / N_BUCKETS, method="higher")
+    edges = np.unique(quantiles).tolist()
+    inside = [lengths <= edge for edge in edges]
+    steps = [{k: max(1, int(own[rows].max())) for k, own in counts.items()} for rows in inside]
+    return edges, steps

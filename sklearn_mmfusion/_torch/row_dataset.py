@@ -2,8 +2,13 @@
 
 An encoder converts its column once to *sources*: arrays that return batches of rows as tensors.
 Small dtypes (uint8 pixels, int32 token ids) stay small until they are on the device.
+
+Every source has two ways to return rows. `batch` takes row numbers on the host. `gather` takes row
+numbers on the device, where the values must be too; the shapes of its tensors do not depend on the
+data, and it does not wait for the device (see `_torch.batches`).
 """
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +16,7 @@ import torch
 from scipy.sparse import issparse
 
 CHUNK = 1024  # rows per chunk when all rows are moved to a device
+PINNED = 1 << 16  # bytes from which page-locked memory pays for copies to a GPU
 
 
 class DenseRows:
@@ -38,10 +44,13 @@ class DenseRows:
 
     def to(self, device):
         """The same rows, kept on a device."""
-        return DenseRows(_move(lambda rows: _gather(self.values, rows), len(self), device))
+        return DenseRows(_move(lambda rows: _gather(self.values, rows, device), len(self), device))
 
     def batch(self, name, rows, device):
-        return {name: _on_device(_gather(self.values, rows), device)}
+        return {name: _on_device(_gather(self.values, rows, device), device)}
+
+    def gather(self, name, rows, n_steps):
+        return {name: _widened(_select(self.values, rows))}
 
 
 class RaggedRows:
@@ -69,15 +78,32 @@ class RaggedRows:
         return self.sizes
 
     def to(self, device):
-        values = _move(lambda steps: _gather(self.values, steps), len(self.values), device)
+        values = _move(lambda steps: _gather(self.values, steps, device), len(self.values), device)
         return RaggedRows(values, self.sizes)
 
     def batch(self, name, rows, device):
         sizes = self.sizes[rows]
         ends = np.cumsum(sizes)
         steps = np.repeat(self.starts[rows] - (ends - sizes), sizes) + np.arange(sizes.sum())
-        values = _on_device(_gather(self.values, steps), device)
+        values = _on_device(_gather(self.values, steps, device), device)
         return {name: values, f"{name}_lengths": torch.from_numpy(sizes.copy())}
+
+    @cached_property
+    def extents(self):
+        """Start and length of each sequence, where the values are: (2, n) int64."""
+        return torch.from_numpy(np.stack([self.starts, self.sizes])).to(self.values.device)
+
+    def gather(self, name, rows, n_steps):
+        """Padded sequences (N, L, ...) and, in place of lengths, the mask of valid steps (N, L).
+
+        Values of masked steps are arbitrary.
+        """
+        starts, sizes = self.extents.index_select(1, rows)[:, :, None]
+        steps = torch.arange(n_steps[name], device=rows.device)
+        valid = steps < sizes
+        positions = torch.where(valid, starts + steps, 0)
+        values = self.values.index_select(0, positions.flatten())
+        return {name: _widened(values).unflatten(0, valid.shape), f"{name}_lengths": valid}
 
 
 class LazyRows:
@@ -123,21 +149,70 @@ class LazyRows:
         values = self.read(rows)
         if self.convert is not None:
             values = self.convert(values, rows)
-        return {name: _on_device(_as_tensor(values), device)}
+        if torch.device(device).type != "cuda" or min(values.strides, default=0) < 0:
+            return {name: _on_device(_as_tensor(values), device)}
+        return {name: _on_device(_view(values), device, pinned=not isinstance(rows, slice))}
 
 
-def _gather(values, rows):
-    """Copy rows of an array, memory map, CSR matrix or tensor to a new tensor on its device."""
+def _gather(values, rows, device="cpu"):
+    """Rows of an array, memory map, CSR matrix or tensor as a tensor on its device.
+
+    A copy, except for slices that will be moved to a GPU: that is a copy, too. Other rows for a GPU
+    are copied to page-locked memory.
+    """
     if isinstance(values, torch.Tensor):
         if isinstance(rows, slice):
             return values[rows].clone()
-        return values.index_select(0, torch.from_numpy(rows).to(values.device, non_blocking=True))
+        return _select(values, torch.from_numpy(rows).to(values.device, non_blocking=True))
     if issparse(values):
         return torch.from_numpy(values[rows].toarray())
+    if torch.device(device).type == "cuda" and values.flags.c_contiguous:
+        return _gather_pinned(values, rows)
     if isinstance(rows, slice):  # a copy: a network may write into its inputs
         return _as_tensor(np.array(values[rows]))
     # `take` is twice as fast as indexing, but first copies an array that is not C-contiguous
     return _as_tensor(values.take(rows, axis=0) if values.flags.c_contiguous else values[rows])
+
+
+def _gather_pinned(values, rows):
+    if isinstance(rows, slice):
+        return _view(values[rows])
+    shape = (len(rows), *values.shape[1:])
+    pinned = math.prod(shape) * values.itemsize >= PINNED
+    dtype = torch.from_numpy(np.empty(0, values.dtype)).dtype
+    tensor = torch.empty(shape, dtype=dtype, device="cpu", pin_memory=pinned)
+    # with mode="raise", `take` would fill a buffer first
+    np.take(values, rows, axis=0, out=tensor.numpy(), mode="clip")
+    return tensor
+
+
+class _Writable:
+    """An array that may be read-only, for `torch.from_numpy`, which would warn."""
+
+    def __init__(self, values):
+        address, _ = values.__array_interface__["data"]
+        self.values = values  # keeps the memory
+        self.__array_interface__ = {**values.__array_interface__, "data": (address, False)}
+
+
+def _view(values):
+    """A tensor on the memory of an array, only to be read."""
+    return torch.from_numpy(values if values.flags.writeable else np.asarray(_Writable(values)))
+
+
+def _select(values, rows):
+    """Rows of a tensor, in its memory format; `index_select` alone would lose channels-last."""
+    if _channels_last(values):
+        return values.movedim(1, -1).index_select(0, rows).movedim(-1, 1)
+    return values.index_select(0, rows)
+
+
+def _channels_last(values):
+    return (
+        values.ndim == 4
+        and values.is_contiguous(memory_format=torch.channels_last)
+        and not values.is_contiguous()
+    )
 
 
 def _as_tensor(values):
@@ -147,11 +222,18 @@ def _as_tensor(values):
     return torch.from_numpy(values)
 
 
-def _on_device(tensor, device):
-    """Move a batch, then widen ids to int64, torch's index type, on the device."""
-    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()  # without it the copy would wait for the device
-    tensor = tensor.to(device, non_blocking=True)
+def _on_device(tensor, device, pinned=False):
+    """Move a batch, then widen ids to int64, torch's index type, on the device.
+
+    From pinned memory, the copy does not wait for the work that the device still has to do.
+    """
+    if pinned and tensor.nbytes >= PINNED:
+        tensor = tensor.pin_memory()
+    return _widened(tensor.to(device, non_blocking=True))
+
+
+def _widened(tensor):
+    """Ids as int64, torch's index type."""
     return tensor.long() if _is_id(tensor) else tensor
 
 
@@ -168,9 +250,11 @@ def _move(read, n_rows, device):
     moved = None
     for start in range(0, max(1, n_rows), CHUNK):
         chunk = read(slice(start, start + CHUNK))
-        chunk = (chunk.long() if _is_id(chunk) else chunk).to(device)
+        layout = torch.channels_last if _channels_last(chunk) else torch.contiguous_format
+        chunk = _widened(chunk.to(device, non_blocking=True))
         if moved is None:
-            moved = chunk.new_empty((n_rows, *chunk.shape[1:]))
+            shape = (n_rows, *chunk.shape[1:])
+            moved = torch.empty(shape, dtype=chunk.dtype, device=device, memory_format=layout)
         if chunk.dtype != moved.dtype:  # files of uint8, then one of float32
             moved = moved.to(torch.promote_types(moved.dtype, chunk.dtype))
         moved[start : start + len(chunk)] = chunk
@@ -214,6 +298,30 @@ class Inputs:
         for name, source in self.sources.items():
             tensors.update(source.batch(name, rows, device))
         return tensors
+
+    def step_counts(self):
+        """Lengths of the rows of each source of sequences: (n,) by name."""
+        lengths = {name: source.lengths() for name, source in self.sources.items()}
+        return {name: own for name, own in lengths.items() if own is not None}
+
+    def gather(self, rows, n_steps):
+        """Gather rows by a tensor of row numbers, sequences padded to ``n_steps[name]``."""
+        tensors = {}
+        for name, source in self.sources.items():
+            tensors.update(source.gather(name, rows, n_steps))
+        return tensors
+
+    def are_on(self, device):
+        """Whether `gather` works: all values are on the device."""
+        values = [getattr(source, "values", None) for source in self.sources.values()]
+        return all(
+            isinstance(v, torch.Tensor) and len(v) and v.device == torch.device(device)
+            for v in values
+        )
+
+    def irregular(self):
+        """Names of the modalities whose rows differ in length or are absent; "" for the only."""
+        return [""] if self.step_counts() else []
 
 
 class FusionInputs:
@@ -276,6 +384,63 @@ class FusionInputs:
                 error.add_note(f"Raised while reading a batch of modality {name!r}.")
                 raise
             tensors.update({f"{name}.{key}": tensor for key, tensor in batch.items()})
+        return tensors
+
+    def step_counts(self):
+        """Lengths of the rows of each source of sequences, 0 if absent: (n,) by name."""
+        counts = {}
+        for m, (name, inputs) in enumerate(self.parts.items()):
+            for key, own in ({} if inputs is None else inputs.step_counts()).items():
+                counts[f"{name}.{key}"] = np.where(
+                    self.mask[:, m], own[self.positions[:, m].clip(0)], 0
+                )
+        return counts
+
+    @cached_property
+    def lacking(self):
+        """Names of the modalities that some row lacks."""
+        present = self.mask.all(axis=0)
+        return tuple(name for name, here in zip(self.parts, present, strict=True) if not here)
+
+    def irregular(self):
+        """Names of the modalities whose rows differ in length or are absent."""
+        ragged = [name for name, part in self.parts.items() if part and part.irregular()]
+        return list(dict.fromkeys([*ragged, *self.lacking]))
+
+    def are_on(self, device):
+        """Whether `gather` works: all values are on the device."""
+        return all(inputs is None or inputs.are_on(device) for inputs in self.parts.values())
+
+    @cached_property
+    def there(self):
+        """The mask, and the positions of its rows in each part, on the device of the parts.
+
+        An absent row has the position of a present one: it repeats that row.
+        """
+        device = next(
+            source.values.device
+            for inputs in self.parts.values()
+            if inputs is not None
+            for source in inputs.sources.values()
+        )
+        positions = torch.from_numpy(np.ascontiguousarray(self.positions.clip(0).T))
+        return torch.from_numpy(self.mask).to(device), positions.to(device)
+
+    def gather(self, rows, n_steps):
+        """Gather rows by a tensor of row numbers: N rows of each modality, and the mask (N, M).
+
+        ``lacking`` names the modalities some row lacks; an absent row repeats a present one.
+        """
+        mask, positions = self.there
+        tensors = {"mask": mask.index_select(0, rows), "lacking": self.lacking}
+        for m, (name, inputs) in enumerate(self.parts.items()):
+            if inputs is None:
+                continue
+            own = positions[m].index_select(0, rows) if name in self.lacking else rows
+            prefix = f"{name}."
+            steps = {k.removeprefix(prefix): n for k, n in n_steps.items() if k.startswith(prefix)}
+            batch = inputs.gather(own, steps)
+            tensors.update({f"{prefix}{key}": tensor for key, tensor in batch.items()})
         return tensors
 
 

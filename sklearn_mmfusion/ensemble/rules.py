@@ -1,4 +1,4 @@
-"""Decision rules, which join the outputs of several modalities.
+"""Decision rules, which join the outputs of several modalities, and calibration before them.
 
 The outputs of classifiers are distributions of shape (n_modalities, n_samples, n_targets,
 n_classes): one target and its classes, or, for multilabel targets, one target of two classes per
@@ -10,6 +10,9 @@ hold 1, but any finite number would do.
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
+from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
 
 EPS = np.finfo(np.float64).eps  # lower limit of probabilities: logarithms stay finite
 MAX_EVIDENCE = 1e150  # upper limit of evidence: its square stays finite
@@ -183,3 +186,47 @@ def _mean_error(weights, outputs, mask, target, row_weight):
     loss = (row_weight[:, None] * error**2).sum() / n_targets
     change = 2 * error * (outputs - error - target) / total[:, None]
     return loss, np.einsum("n,mn,mnt->m", row_weight, mask, change) / n_targets
+
+
+# ------------------------------------------------------------------------------ calibration
+# With scikit-learn, of given probabilities: one calibrator per modality.
+
+
+class _PrecomputedClassifier(ClassifierMixin, BaseEstimator):
+    """A classifier whose X holds the log-probabilities to predict."""
+
+    def fit(self, X, y, sample_weight=None):
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, X):
+        return X[:, 1] - X[:, 0] if X.shape[1] == 2 else X
+
+    def predict(self, X):
+        return self.classes_[X.argmax(axis=1)]
+
+
+def fit_calibrator(method, outputs, target, weight, *, n_classes, label):
+    """Fit a calibrator to out-of-fold distributions (n_samples, 1, n_classes)."""
+    found = len(np.unique(target))
+    if found < n_classes:
+        raise ValueError(
+            f"{label}: calibration={method!r} needs rows of every class that have the modality, "
+            f"but those in the folds (cv) have {found} of {n_classes} classes. Set "
+            "calibration=None."
+        )
+    rows = np.arange(len(target))
+    calibrator = CalibratedClassifierCV(
+        _PrecomputedClassifier(), method=method, cv=[(rows, rows)], ensemble=False
+    )
+    with config_context(enable_metadata_routing=False):  # no estimator of the user is involved
+        return calibrator.fit(log(outputs[:, 0]), target, weight)
+
+
+def calibrate(calibrators, outputs, mask):
+    """Calibrate outputs (n_modalities, n_samples, 1, n_classes) where present."""
+    outputs = outputs.copy()
+    for m, calibrator in enumerate(calibrators):
+        if mask[m].any():
+            outputs[m, mask[m], 0] = calibrator.predict_proba(log(outputs[m, mask[m], 0]))
+    return outputs

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_mmfusion.modules.fusion import LogitFusion, Projections
-from sklearn_mmfusion.modules.layers import running_statistics
+from sklearn_mmfusion.modules.layers import fixed_shapes, is_padded, running_statistics
 from sklearn_mmfusion.modules.objectives import ALIGNMENTS
 
 
@@ -21,8 +21,13 @@ class EncoderNetwork(nn.Module):
         self.encoder = encoder
         self.head = nn.Linear(encoder.out_features, n_outputs)
 
+    def encoders_by_name(self) -> dict[str, nn.Module]:
+        """The only encoder; its modality has no name here."""
+        return {"": self.encoder}
+
     def forward(self, **batch: Tensor) -> Tensor:
-        return self.head(self.encoder(**batch))
+        with fixed_shapes(self.encoder) if is_padded(batch) else nullcontext():
+            return self.head(self.encoder(**batch))
 
 
 class FusionNetwork(nn.Module):
@@ -36,6 +41,9 @@ class FusionNetwork(nn.Module):
     some row has, the keywords of its encoder as ``name.keyword``, present rows only
     -> (N, n_outputs). In training mode a tuple: that; the outputs of the modalities' own heads, M
     times (N, n_outputs); the weighted sum of the alignments' losses (N,); mask.
+
+    In the fixed layout (`_skorch.training_step`) mask is on the device, every modality has N rows,
+    and ``lacking`` names the modalities that some row lacks.
 
     Parameters of the constructor: ``encoders`` by name; ``fusion`` (see `modules.fusion`);
     ``head``, from the fused features to the outputs, or None where the fusion reads the outputs
@@ -65,9 +73,12 @@ class FusionNetwork(nn.Module):
         self.modality_dropout = modality_dropout
         self.reads_tokens = getattr(fusion, "reads_tokens", False)
 
-    def forward(self, mask: Tensor, **batch: Tensor):
-        features, tokens = self.encode(mask, batch)
-        here, mask = mask, _follow(mask, features[0])
+    def encoders_by_name(self) -> dict[str, nn.Module]:
+        return dict(zip(self.names, self.encoders, strict=True))
+
+    def forward(self, mask: Tensor, lacking: tuple[str, ...] | None = None, **batch: Tensor):
+        features, tokens = self.encode(mask, batch, lacking)
+        mask = _follow(mask, features[0])
         if not self.training:
             return self.fuse(features, tokens, mask)
         seen = self._hide(mask) if self.modality_dropout else mask
@@ -76,7 +87,7 @@ class FusionNetwork(nn.Module):
         if len(self.alignments):
             aligned = (self.common or self.fusion.project)(features)
             for strength, alignment in zip(self.strengths, self.alignments, strict=True):
-                penalty = penalty + strength * alignment(aligned, here)
+                penalty = penalty + strength * alignment(aligned, mask)
         return output, self._own_outputs(features), penalty, mask
 
     def fuse(self, features: list[Tensor], tokens: list | None, mask: Tensor) -> Tensor:
@@ -96,33 +107,47 @@ class FusionNetwork(nn.Module):
         """Outputs of each modality's own head: M times (N, n_outputs)."""
         return [head(x) for head, x in zip(self.heads, features, strict=False)]
 
-    def encode(self, mask: Tensor, batch: dict[str, Tensor]):
+    def encode(self, mask: Tensor, batch: dict[str, Tensor], lacking: tuple | None = None):
         """Features of each modality, M times (N, d_m), and the tokens a fusion reads or None."""
         features, tokens = [], []
         for m, (name, encoder) in enumerate(zip(self.names, self.encoders, strict=True)):
             prefix = f"{name}."  # no identifier has a dot
             own = {k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)}
-            rows = mask[:, m].nonzero()[:, 0]
-            x, values, valid = self._run(encoder, own, len(rows))
-            rows, valid = _follow(rows, x), _follow(valid, x)
-            features.append(scatter(x, rows, len(mask)))
-            if self.reads_tokens:
-                tokens.append((scatter(values, rows, len(mask)), scatter(valid, rows, len(mask))))
-        return features, tokens or None
+            if lacking is None:
+                rows = mask[:, m].nonzero()[:, 0]
+                # A single row has no spread to normalize by.
+                alone = self.training and len(rows) == 1
+                with running_statistics(encoder) if alone else nullcontext():
+                    outputs = self._run(encoder, own, len(rows))
+                outputs = [_follow(x, outputs[0]) for x in outputs]  # masks are on the CPU
+                if len(rows) < len(mask):
+                    rows = _follow(rows, outputs[0])
+                    outputs = [scatter(x, rows, len(mask)) for x in outputs]
+            else:
+                present = mask[:, m] if name in lacking else None
+                with fixed_shapes(encoder, present):
+                    outputs = self._run(encoder, own, len(mask) if own else 0, len(mask))
+            features.append(outputs[0])
+            tokens.append(tuple(outputs[1:]))
+        return features, tokens if self.reads_tokens else None
 
-    def _run(self, encoder: nn.Module, batch: dict[str, Tensor], n_rows: int):
-        """Features and tokens of the present rows: (n, d), (n, L, e), (n, L)."""
+    def _run(self, encoder: nn.Module, batch: dict[str, Tensor], n_rows: int, n_empty: int = 0):
+        """Features and, for a fusion that reads them, tokens: (n, d), (n, L, e), (n, L).
+
+        Without rows there is nothing to encode: the result is n_empty rows of zeros.
+        """
         if n_rows == 0:
             like = next(self.parameters())
-            valid = torch.zeros(0, 1, dtype=torch.bool, device=like.device)
-            values = like.new_zeros(0, 1, token_width(encoder))
-            return like.new_zeros(0, encoder.out_features), values, valid
-        # A single row has no spread to normalize by.
-        with running_statistics(encoder) if self.training and n_rows == 1 else nullcontext():
-            if self.reads_tokens and hasattr(encoder, "tokens"):
-                return encoder.tokens(**batch)
+            x = like.new_zeros(n_empty, encoder.out_features)
+            values = like.new_zeros(n_empty, 1, token_width(encoder))
+        elif self.reads_tokens and hasattr(encoder, "tokens"):
+            return encoder.tokens(**batch)
+        else:
             x = encoder(**batch)
-        return x, x[:, None], torch.ones(n_rows, 1, dtype=torch.bool, device=x.device)
+            values = x[:, None]
+        if not self.reads_tokens:
+            return (x,)
+        return x, values, torch.ones(len(x), 1, dtype=torch.bool, device=x.device)
 
     def weights(self, mask: Tensor, **batch: Tensor) -> Tensor:
         """Share of each modality in the fused features, (N, M), if the fusion defines it."""
@@ -154,8 +179,6 @@ def token_width(encoder: nn.Module) -> int:
 
 def scatter(x: Tensor, rows: Tensor, n_rows: int) -> Tensor:
     """Put rows where they belong among `n_rows`, zeros elsewhere: (n, ...) -> (n_rows, ...)."""
-    if len(rows) == n_rows:
-        return x
     return x.new_zeros(n_rows, *x.shape[1:]).index_copy(0, rows, x)
 
 

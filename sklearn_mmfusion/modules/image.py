@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_mmfusion.modules.layers import Embedding
+from sklearn_mmfusion.modules.layers import BatchNorm, Embedding
 
 
 class ImageCNN(nn.Module):
@@ -16,6 +16,8 @@ class ImageCNN(nn.Module):
 
     Shape: pixels (N, C, H, W) of any numeric dtype -> (N, out_features) float.
     """
+
+    fixed_shapes = True
 
     def __init__(
         self,
@@ -37,7 +39,7 @@ class ImageCNN(nn.Module):
             nn.Conv2d(i, o, kernel_size, padding=kernel_size // 2, bias=False)
             for i, o in zip(sizes, sizes[1:], strict=False)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in channels)
+        self.norms = nn.ModuleList(BatchNorm(c) for c in channels)
         height, width = image_size
         self.pools = []
         for _ in channels:

@@ -1,12 +1,16 @@
-"""Layers that see only the valid steps of padded batches.
+"""Layers that see only the valid steps of padded batches, and only the rows that are there.
 
-Lengths and masks stay on the CPU, whatever the device of the values: the extent of the padding and
-the positions of the valid steps are then known without waiting for the device.
+Sequences have two layouts. *Gathered*: the valid steps laid end to end, and their lengths on the
+CPU, whatever the device of the values: the extent of the padding and the positions of the valid
+steps are then known without waiting for the device. *Fixed*: padded sequences, and a mask on their
+device in place of lengths; all shapes are known beforehand, and `fixed_shapes` lets normalization
+layers count by masks.
 
 Shape legend: ``N`` batch, ``C`` channels, ``F`` frequency bands, ``L`` padded length,
 ``V`` all valid steps of a batch laid end to end.
 """
 
+import math
 from contextlib import contextmanager
 
 import torch
@@ -15,11 +19,16 @@ from torch.nn import functional
 
 
 def pad(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Pad sequences that are stored end to end.
+    """Pad sequences that are stored end to end; set the padding of padded ones to zero.
 
     values : (V, ...), lengths : (N,) int64 on the CPU
     -> (N, L, ...) zero padded, mask (N, L) bool on the CPU
+
+    or values : (N, L, ...), lengths : the mask (N, L), in the fixed layout -> the same shapes
     """
+    if lengths.ndim == 2:
+        mask = lengths.view(*lengths.shape, *[1] * (values.ndim - 2))
+        return torch.where(mask, values, 0), lengths
     steps = torch.arange(max(int(lengths.max()), 1), device=lengths.device)
     mask = steps < lengths[:, None]
     out = values.new_zeros((mask.numel(), *values.shape[1:]))
@@ -54,7 +63,76 @@ def _has_statistics(layer):
     return hasattr(layer, "running_mean") or hasattr(layer, "running_var")
 
 
-class MaskedBatchNorm(nn.Module):
+def is_padded(batch: dict[str, Tensor]) -> bool:
+    """Whether the sequences of a batch are in the fixed layout."""
+    return any(key.endswith("_lengths") and value.ndim == 2 for key, value in batch.items())
+
+
+@contextmanager
+def fixed_shapes(module: nn.Module, present: Tensor | None = None):
+    """Let the normalization layers of this package count by masks inside the block.
+
+    present : (N,) bool on the device, the rows that count; None for all
+    """
+    norms = [layer for layer in module.modules() if isinstance(layer, BatchNorm | MaskedBatchNorm)]
+    try:
+        for layer in norms:
+            layer.is_fixed, layer.present = True, present
+        yield
+    finally:
+        for layer in norms:
+            layer.is_fixed, layer.present = False, None
+
+
+def batch_norm_where(x: Tensor, mask: Tensor, enough: Tensor, norm: nn.Module) -> Tensor:
+    """Batch normalization of x (P, C) whose statistics leave out rows by a mask (P,).
+
+    The counterpart of ``norm`` on ``x[mask]``, of known shapes. enough : () bool; where it is
+    False, the running statistics are used and kept, as with a single row.
+    """
+    low, x = x.dtype, x if x.dtype == torch.float64 else x.float()
+    counts = mask[:, None].to(x.dtype)
+    n = counts.sum().clamp(min=1)
+    mean = (x * counts).sum(0) / n
+    variance = ((x - mean) * counts).square().sum(0) / n
+    if norm.training:
+        with torch.no_grad():
+            share = norm.momentum * enough.to(x.dtype)
+            unbiased = variance * (n / (n - 1).clamp(min=1))
+            norm.running_mean += share * (mean - norm.running_mean)
+            norm.running_var += share * (unbiased - norm.running_var)
+            norm.num_batches_tracked += enough
+    else:
+        enough = torch.zeros_like(enough)
+    mean = torch.where(enough, mean, norm.running_mean)
+    variance = torch.where(enough, variance, norm.running_var)
+    return ((x - mean) * torch.rsqrt(variance + norm.eps) * norm.weight + norm.bias).to(low)
+
+
+class _FixedShapes:
+    """What `fixed_shapes` sets."""
+
+    is_fixed: bool = False
+    present: Tensor | None = None
+
+
+class BatchNorm(_FixedShapes, nn.BatchNorm1d):
+    """Batch normalization of (N, C) or (N, C, ...), which `fixed_shapes` restricts to some rows."""
+
+    def _check_input_dim(self, input):
+        pass  # any number of axes
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.present is None or not self.training:
+            return super().forward(input)
+        x = input.movedim(1, -1)
+        mask = self.present.view(-1, *[1] * (x.ndim - 2)).expand(x.shape[:-1])
+        enough = self.present.sum() > 1
+        steps = x.reshape(-1, x.shape[-1])
+        return batch_norm_where(steps, mask.flatten(), enough, self).view(x.shape).movedim(-1, 1)
+
+
+class MaskedBatchNorm(_FixedShapes, nn.Module):
     """Batch normalization over valid steps only (Ioffe and Szegedy, 2015).
 
     ``nn.BatchNorm`` would count the padding, so that the longest clip of a batch changed the
@@ -69,13 +147,26 @@ class MaskedBatchNorm(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x.movedim(1, -1)  # (N, C, L, ...) -> (N, L, ..., C): no copy if channels-last
+        if self.is_fixed:
+            return self._normalize_where(x, mask).movedim(-1, 1)
         steps = x.flatten(0, 1)  # (N L, ..., C)
         valid = valid_steps(mask, x.device)
         packed = steps.index_select(0, valid)  # (V, ..., C)
-        packed = self._normalize(packed.reshape(-1, x.shape[-1])).view_as(packed)
+        packed = self.normalize(packed.reshape(-1, x.shape[-1])).view_as(packed)
         return torch.zeros_like(steps).index_copy(0, valid, packed).view_as(x).movedim(-1, 1)
 
-    def _normalize(self, steps: Tensor) -> Tensor:
+    def _normalize_where(self, x: Tensor, mask: Tensor) -> Tensor:
+        counted = mask if self.present is None else mask & self.present[:, None]
+        steps = counted.sum() * math.prod(x.shape[2:-1])
+        rows = 2 if self.present is None else self.present.sum()
+        enough = (steps > 1) & (torch.as_tensor(rows) > 1)
+        axes = [1] * (x.ndim - 3)
+        counts = counted.view(*mask.shape, *axes).expand(x.shape[:-1]).flatten()
+        flat = batch_norm_where(x.reshape(-1, x.shape[-1]), counts, enough, self.norm)
+        return torch.where(mask.view(*mask.shape, *axes, 1), flat.view(x.shape), 0.0)
+
+    def normalize(self, steps: Tensor) -> Tensor:
+        """Normalize valid steps that are laid end to end: (V, C)."""
         if self.training and len(steps) == 1:
             # A single valid step (empty texts and one of one character) has no variance.
             norm = self.norm
@@ -105,6 +196,6 @@ class Embedding(nn.Sequential):
         super().__init__(
             nn.Dropout(dropout),
             nn.Linear(in_features, out_features),
-            nn.BatchNorm1d(out_features),
+            BatchNorm(out_features),
             nn.ReLU(),
         )

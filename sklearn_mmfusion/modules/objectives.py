@@ -22,19 +22,20 @@ class Contrastive(nn.Module):
     def forward(self, aligned: Tensor, mask: Tensor) -> Tensor:
         units = F.normalize(aligned, dim=2)
         scale = self.log_scale.exp().clamp(1, 100)
-        n_modalities = mask.shape[1]
-        loss = aligned.new_zeros(len(mask))
+        n_rows, n_modalities = mask.shape
+        own = torch.arange(n_rows, device=mask.device)
+        others = own != own[:, None]
+        loss = aligned.new_zeros(n_rows)
         pairs = [(i, j) for i in range(n_modalities) for j in range(i)]
         for i, j in pairs:
-            rows = (mask[:, i] & mask[:, j]).nonzero()[:, 0]
-            if len(rows) < 2:  # no other row to contrast with
-                continue
-            rows = rows.to(aligned.device, non_blocking=True)
-            similarity = scale * units[rows, i] @ units[rows, j].T
-            own = torch.arange(len(rows), device=rows.device)
+            both = mask[:, i] & mask[:, j]
+            similarity = scale * units[:, i] @ units[:, j].T
+            # A row's own partner always stays: a softmax over nothing would be NaN.
+            similarity = similarity.masked_fill(others & ~(both & both[:, None]), -torch.inf)
             there = F.cross_entropy(similarity, own, reduction="none")
             back = F.cross_entropy(similarity.T, own, reduction="none")
-            loss = loss.index_add(0, rows, ((there + back) / 2).to(loss.dtype))
+            counted = both & (both.sum() > 1)  # no other row: nothing to contrast with
+            loss = loss + torch.where(counted, (there + back) / 2, 0.0).to(loss.dtype)
         return loss / max(1, len(pairs))
 
 
@@ -53,7 +54,6 @@ class Adversarial(nn.Module):
         )
 
     def forward(self, aligned: Tensor, mask: Tensor) -> Tensor:
-        mask = mask.to(aligned.device, non_blocking=True)
         guesses = self.discriminator(ReverseGradient.apply(aligned))  # (N, M, M)
         own = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
         loss = F.cross_entropy(guesses.movedim(2, 1), own, reduction="none")

@@ -78,6 +78,8 @@ class FeatureNetwork(nn.Module):
     Shape: features (N, in_features) -> (N, out_features).
     """
 
+    fixed_shapes = True
+
     def __init__(self, in_features: int, out_features: int, dropout: float = 0.3):
         super().__init__()
         self.out_features = out_features

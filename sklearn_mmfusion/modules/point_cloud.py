@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_mmfusion.modules.layers import Embedding, pad
+from sklearn_mmfusion.modules.layers import Embedding, MaskedBatchNorm, pad
 
 
 class PointCloudNetwork(nn.Module):
@@ -16,6 +16,8 @@ class PointCloudNetwork(nn.Module):
 
     Shape: points (V, D), lengths (N,) int64, on the CPU -> (N, out_features).
     """
+
+    fixed_shapes = True
 
     def __init__(
         self,
@@ -32,7 +34,7 @@ class PointCloudNetwork(nn.Module):
         self.layers = nn.ModuleList(
             nn.Linear(i, o, bias=False) for i, o in zip(sizes, sizes[1:], strict=False)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm1d(c) for c in channels)
+        self.norms = nn.ModuleList(MaskedBatchNorm(c) for c in channels)
         self.embedding = Embedding(channels[-1], out_features, dropout)
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
@@ -45,9 +47,12 @@ class PointCloudNetwork(nn.Module):
 
     def tokens(self, points: Tensor, points_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The embedding, and the points it pools: (N, L, token_features), valid (N, L)."""
-        x = (points - self.mean) / self.std
+        x, mask = (points - self.mean) / self.std, points_lengths
+        is_padded = mask.ndim == 2
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = functional.relu(norm(layer(x)))  # (V, C)
-        x, mask = pad(x, points_lengths)  # (V, C) -> (N, L, C), (N, L)
+            x = layer(x)  # (V, C), or (N, L, C) with a mask
+            x = norm(x.movedim(2, 1), mask).movedim(1, 2) if is_padded else norm.normalize(x)
+            x = functional.relu(x)
+        x, mask = pad(x, mask)  # (N, L, C), (N, L)
         # Padding is zero and the activations are not negative: it never wins the maximum.
         return self.embedding(x.amax(1)), x, mask

@@ -8,7 +8,16 @@ from sklearn_mmfusion.modules.layers import Embedding, MaskedBatchNorm, masked_m
 
 
 def bag(embedding: nn.EmbeddingBag, ids: Tensor, lengths: Tensor) -> Tensor:
-    """Mean embedding of each text: ids (V,), lengths (N,) -> (N, D); zero where empty."""
+    """Mean embedding of each text: ids (V,), lengths (N,) -> (N, D); zero where empty.
+
+    Or ids (N, L), lengths the mask (N, L), in the fixed layout.
+    """
+    if lengths.ndim == 2:
+        valid = lengths.to(embedding.weight.dtype)
+        total = functional.embedding_bag(
+            ids, embedding.weight, mode="sum", per_sample_weights=valid
+        )
+        return total / valid.sum(1, keepdim=True).clamp(min=1)
     offsets = lengths.cumsum(0) - lengths
     return embedding(ids, offsets.to(ids.device, non_blocking=True))
 
@@ -22,6 +31,8 @@ class TextNetwork(nn.Module):
     Shape: for each of words, ngrams, chars: ids (V,) int64 and lengths (N,) int64, on the CPU
     -> (N, out_features) float. Id 0 is the unknown bucket.
     """
+
+    fixed_shapes = True
 
     def __init__(
         self,

@@ -6,9 +6,20 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from sklearn_mmfusion import JointFusionClassifier, NeuralClassifier, TextEncoder, multimodal_frame
+from sklearn_mmfusion import (
+    FusionTransformer,
+    ImageEncoder,
+    JointFusionClassifier,
+    LateFusionClassifier,
+    NeuralClassifier,
+    TextEncoder,
+    make_multimodal_classification,
+    multimodal_frame,
+)
 from sklearn_mmfusion._skorch import fitted_network
 from sklearn_mmfusion._torch import place_fitted
 
@@ -120,6 +131,24 @@ def test_a_network_is_moved_to_the_device_of_the_estimator(name, monkeypatch):
     monkeypatch.setattr(fitted_network, "place_fitted", place)
     model.predict_proba(X), model.predict_proba_one(row)
     assert placed == [(model.module_, "cpu")] * 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device must be unavailable")
+@pytest.mark.parametrize("composition", [FusionTransformer, LateFusionClassifier])
+def test_setting_the_device_of_a_child_reaches_its_fitted_copy(composition):
+    X, y = make_multimodal_classification(30, modalities=("image", "text"), random_state=0)
+    shared = {"n_components": 4, "max_epochs": 1, "random_state": 0, "device": "cpu"}
+    scaled = make_pipeline(FunctionTransformer(), ImageEncoder(**shared))
+    triples = [("image", scaled, "image"), ("text", TextEncoder(**shared), "text")]
+    model = composition(triples).fit(X, y)
+    expected = output(model, X)
+    model.set_params(text__device="cuda", image__imageencoder__device="cuda", text__lr=0.5)
+    with pytest.warns(UserWarning, match="device='cuda' is not available here") as caught:
+        np.testing.assert_array_equal(output(model, X), expected)
+    assert len(caught) == 2
+    children = getattr(model, "named_transformers_", None) or model.named_estimators_
+    assert children["text"].get_params()["lr"] != 0.5
+    composition(triples).set_params(text__device="cpu")  # not fitted: the estimator itself only
 
 
 def test_a_module_that_is_elsewhere_is_moved():

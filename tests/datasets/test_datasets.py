@@ -16,8 +16,8 @@ from sklearn_mmfusion.datasets import (
     make_multimodal_multilabel_classification,
     make_multimodal_regression,
 )
+from sklearn_mmfusion.datasets.digits import NUMBER_WORDS, misspell
 from sklearn_mmfusion.datasets.generators import RENDERERS
-from sklearn_mmfusion.datasets.multimodal_digits import NUMBER_WORDS, misspell
 
 MAKERS = [
     make_multimodal_classification,

@@ -21,7 +21,7 @@ def test_network_equals_a_loop_over_clouds():
         pooled = []
         for x in cloud:
             for layer, norm in zip(network.layers, network.norms, strict=True):
-                x = layer.weight @ x / (1 + norm.eps) ** 0.5  # untrained: mean 0, variance 1
+                x = layer.weight @ x / (1 + norm.norm.eps) ** 0.5  # untrained: mean 0, variance 1
                 x = functional.relu(x)
             pooled.append(x)
         expected = network.embedding(torch.stack(pooled).max(0).values[None])[0]
@@ -32,4 +32,4 @@ def test_statistics_are_those_of_the_valid_points():
     network, batch = make_network("point_cloud").train(), make_batch("point_cloud", (1, 40))
     network(**batch)
     first = batch["points"] @ network.layers[0].weight.T
-    torch.testing.assert_close(network.norms[0].running_mean, 0.1 * first.mean(0))
+    torch.testing.assert_close(network.norms[0].norm.running_mean, 0.1 * first.mean(0))

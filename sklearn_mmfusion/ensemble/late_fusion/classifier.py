@@ -22,8 +22,7 @@ from sklearn_mmfusion.ensemble.members import (
     may_have,
     with_requests,
 )
-from sklearn_mmfusion.ensemble.rules import LABEL_RULES
-from sklearn_mmfusion.ensemble.temperature import calibrate, fit_calibrator
+from sklearn_mmfusion.ensemble.rules import LABEL_RULES, calibrate, fit_calibrator
 from sklearn_mmfusion.neural_network import NeuralClassifier
 
 WEIGHTED, LEARNED = ("product", "mean", "vote"), ("product", "mean")

@@ -1,0 +1,255 @@
+"""Training steps on buffers of fixed shapes, on a GPU captured once and replayed as CUDA graphs.
+
+Networks of this package launch hundreds of small kernels per step: a GPU spends most of the time
+waiting for launches. A CUDA graph holds all kernels of a step and is launched as one.
+
+`FixedSteps` keeps everything that changes from step to step on the device: the order of the rows in
+this epoch, a cursor in it, the learning rates of all steps, the losses. A step gathers its rows at
+the cursor, trains on them with `Net.step`, and moves the cursor. It neither reads from the host nor
+waits, so that it can be captured: one graph per shape, after `WARM_UP` steps that run eagerly.
+
+`why_gather` decides. Fixed shapes need
+
+- rows that are kept on the device;
+- an optimizer that keeps its state there (``capturable``);
+- encoders that take masks for the modalities with sequences or absent rows. They declare it with
+  ``fixed_shapes = True``. Other modules must do without: they never see padding or absent rows.
+
+A module that cannot be captured, because it waits for the device, runs the same steps eagerly. The
+reasons are logged as debug messages of the logger "sklearn_mmfusion".
+"""
+
+import gc
+import logging
+import warnings
+from contextlib import contextmanager, suppress
+from inspect import signature
+
+import numpy as np
+import torch
+
+from sklearn_mmfusion._skorch.schedule import schedule
+
+LOGGER = logging.getLogger("sklearn_mmfusion")
+DEVICES = ("cuda",)  # tests add the CPU, on which fixed steps run eagerly
+WARM_UP = 3  # libraries choose algorithms and allocate workspaces in the first steps
+MIN_REPLAYS = 10  # a capture takes as long as this many eager steps (5 to 45 ms)
+
+
+def why_gather(module, inputs, device, optimizer, net_params):
+    """Why a training cannot use fixed shapes, or None if it can.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    inputs : Inputs or FusionInputs
+    device : str
+    optimizer : callable
+    net_params : dict
+        Of the user.
+
+    Returns
+    -------
+    reason : str or None
+    """
+    if torch.device(device).type not in DEVICES:
+        return f"the device is {device}"
+    for name, value in {"cuda_graph": False, "compile": True}.items():
+        if net_params.get(name, not value) == value:
+            return f"net_params has {name}={value}"
+    if net_params.get("accelerator") is not None:
+        return "several processes train one network"
+    if not inputs.are_on(device):
+        return "the rows are not kept on the device"
+    if "capturable" not in signature(optimizer).parameters:
+        return "the optimizer has no parameter `capturable`"
+    encoders = module.encoders_by_name() if hasattr(module, "encoders_by_name") else {}
+    for name in inputs.irregular():
+        # a subclass may do anything: it must declare the attribute itself
+        if not vars(type(encoders.get(name))).get("fixed_shapes"):
+            return f"the network of {name or 'the rows'} takes no masks"
+    return None
+
+
+class FixedSteps:
+    """The training steps of one net.
+
+    Parameters
+    ----------
+    net : Net
+        Initialized.
+    batches : FixedBatches
+        Training rows.
+    n_steps : int
+        Number of steps of the training.
+    """
+
+    def __init__(self, net, batches, n_steps):
+        self.net, self.batches = net, batches
+        device = torch.device(net.device)
+        n_rows = len(batches)
+        self.order = torch.zeros(n_rows, dtype=torch.int64, device=device)
+        self.losses = torch.zeros(n_rows, device=device)
+        self.cursor = torch.zeros(1, dtype=torch.int64, device=device)
+        self.n_steps = torch.zeros(1, dtype=torch.int64, device=device)
+        self.n_eager, self.graphs, self.pool = 0, {}, None
+        on_gpu = device.type == "cuda"
+        self.stream = torch.cuda.Stream(device) if on_gpu else None
+        self.captures = on_gpu and n_steps >= MIN_REPLAYS * batches.n_buckets
+        self._prepare_rates(n_steps)
+
+    def _prepare_rates(self, n_steps):
+        """Learning rates of all steps, (n_groups, n_steps), and tensors for the current ones."""
+        optimizer = self.net.optimizer_
+        optimizer._warned_capturable_if_run_uncaptured = True  # the first steps are not captured
+        factors = np.array([schedule(i, self.net.total_steps) for i in range(n_steps)])
+        # On a CPU a rate is read as a Python number; on a GPU fused kernels read float32.
+        dtype = torch.float64 if self.stream is None else torch.float32
+        self.rates = []
+        for group in optimizer.param_groups:
+            table = torch.from_numpy(group["lr"] * factors).to(self.net.device, dtype)
+            group["lr"] = table[:1].clone()[0]
+            self.rates.append((group["lr"], table))
+
+    @contextmanager
+    def running(self):
+        """An epoch: graphs are captured and replayed on a stream of their own."""
+        if self.stream is None:
+            yield
+            return
+        usual = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(usual)
+        with torch.cuda.stream(self.stream):
+            yield
+        usual.wait_stream(self.stream)
+
+    def begin_epoch(self, positions):
+        """Send the order of an epoch to the device, in one copy.
+
+        Parameters
+        ----------
+        positions : list of ndarray
+            Positions of the rows of each batch.
+        """
+        self.order.copy_(torch.from_numpy(np.concatenate(positions)))
+        self.cursor.zero_()
+        self.done = 0
+
+    def step(self, positions):
+        """Train on the next batch of the epoch.
+
+        Parameters
+        ----------
+        positions : ndarray of shape (N,)
+
+        Returns
+        -------
+        losses : Tensor of shape (N,)
+            Valid until the next epoch.
+        output : Tensor of shape (N, n_outputs)
+            Valid until the next step.
+        """
+        shape = len(positions), self.batches.bucket(positions)
+        if shape not in self.graphs and self.captures and self.n_eager >= WARM_UP:
+            self._capture(shape)
+        if shape in self.graphs:
+            graph, output = self.graphs[shape]
+            graph.replay()
+        else:
+            output = self._warm_up(shape)
+        self.done += len(positions)
+        return self.losses[self.done - len(positions) : self.done], output
+
+    def _run(self, n_rows, bucket):
+        """The step: what a graph holds."""
+        turn = self.cursor + torch.arange(n_rows, device=self.cursor.device)
+        batch = self.batches.gather(self.order.index_select(0, turn), bucket)
+        for rate, table in self.rates:
+            rate.copy_(table.index_select(0, self.n_steps)[0])
+        losses, output = self.net.step(batch, training=True)
+        self.losses.index_copy_(0, turn, losses.float())
+        self.cursor += n_rows
+        self.n_steps += 1
+        return output
+
+    def _warm_up(self, shape):
+        """A step that is not captured. The last one finds out whether the host waits in it."""
+        self.n_eager += 1
+        if not self.captures or self.n_eager != WARM_UP:
+            return self._run(*shape)
+        with noted_waiting() as notes:
+            output = self._run(*shape)
+        if notes:
+            self._give_up(notes[0].message)
+        return output
+
+    def _give_up(self, reason):
+        LOGGER.debug("%s: the step is not captured: %s", self.net.estimator_name, reason)
+        self.captures = False
+        self.graphs.clear()
+
+    def _capture(self, shape):
+        """Capture a step of this shape; if that fails, capture nothing any more."""
+        generator = torch.cuda.default_generators[self.stream.device.index]
+        before, graph = generator.clone_state(), torch.cuda.CUDAGraph()
+        if self.pool is None:
+            self.pool = torch.cuda.graph_pool_handle()
+            gc.collect()
+        try:
+            with paused_collection(), recorded(graph, self.pool):
+                output = self._run(*shape)
+        except Exception as error:  # raised again by the eager step if it is not about capture
+            # The generator would go on expecting a capture (pytorch issue 171263).
+            generator.graphsafe_set_state(before)
+            self._give_up(error)
+            return
+        self.graphs[shape] = graph, output
+
+
+@contextmanager
+def noted_waiting():
+    """Collect torch's warnings of operations in the block that wait for the GPU."""
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        notes = []
+        try:
+            yield notes
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+    for warning in caught:
+        if "called a synchronizing" in str(warning.message):
+            notes.append(warning)
+        elif "Synchronization debug mode is a prototype" not in str(warning.message):
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+
+
+@contextmanager
+def recorded(graph, pool):
+    """Record the work of the current stream in a graph, which ends in any case.
+
+    Unlike ``torch.cuda.graph``, this does not empty the caches for each graph.
+    """
+    graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+    try:
+        yield
+    except BaseException:
+        with suppress(RuntimeError):  # the same failure
+            graph.capture_end()
+        raise
+    graph.capture_end()
+
+
+@contextmanager
+def paused_collection():
+    """No garbage collection inside: freeing other graphs or events would break a capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,359 @@
+"""Steps on fixed shapes train like ordinary steps. Here they run eagerly, on the CPU."""
+
+import logging
+from copy import deepcopy
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from skorch.callbacks import Callback
+from torch import nn
+
+from sklearn_mmfusion import (
+    AudioEncoder,
+    ImageEncoder,
+    JointFusionClassifier,
+    NeuralClassifier,
+    NeuralRegressor,
+    PointCloudEncoder,
+    TextEncoder,
+    make_multimodal_classification,
+)
+from sklearn_mmfusion._skorch import fixed_steps, trainer
+from sklearn_mmfusion._torch import FixedBatches, RowDataset
+from sklearn_mmfusion._torch.batches import buckets
+
+SHARED = {"max_epochs": 2, "batch_size": 16, "random_state": 0, "device": "cpu"}
+
+
+@pytest.fixture
+def on_cpu(monkeypatch):
+    """Fixed steps on the CPU, as on a GPU that holds all rows; counts them."""
+    steps = []
+    run = fixed_steps.FixedSteps._run
+
+    def counted(self, *shape):
+        steps.append(shape)
+        return run(self, *shape)
+
+    def switch(on):
+        monkeypatch.setattr(fixed_steps, "DEVICES", ("cuda", "cpu") if on else ("cuda",))
+        move = (lambda inputs, device: inputs.to(device)) if on else (lambda inputs, device: inputs)
+        monkeypatch.setattr(trainer, "resident", move)
+        return steps
+
+    monkeypatch.setattr(fixed_steps.FixedSteps, "_run", counted)
+    return switch
+
+
+def weights_of(model):
+    return {name: value.clone() for name, value in model.module_.state_dict().items()}
+
+
+def fit_both(on_cpu, make, X, y, **params):
+    """The weights after ordinary and after fixed steps, and their histories."""
+    results = []
+    for on in (False, True):
+        steps = on_cpu(on)
+        steps.clear()
+        model = make().fit(X, y, **params)
+        assert bool(steps) == on
+        results.append((weights_of(model), model.history_))
+    return results
+
+
+def assert_equal_bits(results):
+    (ordinary, history), (fixed, fixed_history) = results
+    for name, value in ordinary.items():
+        assert torch.equal(value, fixed[name]), name
+    losses = [[epoch["train_loss"] for epoch in h] for h in (history, fixed_history)]
+    assert losses[0] == losses[1]
+
+
+def joint(**params):
+    triples = [
+        ("image", ImageEncoder(n_components=16), "image"),
+        ("text", TextEncoder(n_components=16), "text"),
+        ("audio", AudioEncoder(sample_rate=8000, n_components=16), "audio"),
+    ]
+    chosen = params.pop("modalities", ("image", "text", "audio"))
+    triples = [triple for triple in triples if triple[0] in chosen]
+    return JointFusionClassifier(triples, **{**SHARED, **params})
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_head_trains_to_the_same_bits(on_cpu, early_stopping):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(70, 5)), rng.integers(0, 3, 70)
+    weight = rng.uniform(0.5, 2, 70)
+
+    def make():
+        return NeuralClassifier(**SHARED, early_stopping=early_stopping)
+
+    assert_equal_bits(fit_both(on_cpu, make, X, y))
+    assert_equal_bits(fit_both(on_cpu, make, X, y, sample_weight=weight))
+
+
+def test_several_outputs_train_to_the_same_bits(on_cpu):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(70, 5))
+
+    def make():
+        return NeuralRegressor(**SHARED)
+
+    assert_equal_bits(fit_both(on_cpu, make, X, X[:, :2] @ rng.normal(size=(2, 3))))
+
+
+def test_image_encoder_trains_to_the_same_bits(on_cpu):
+    X, y = make_multimodal_classification(40, random_state=0)
+
+    def make():
+        return ImageEncoder(n_components=16, **SHARED)
+
+    assert_equal_bits(fit_both(on_cpu, make, X["image"], y))
+
+
+OBJECTIVES = {"auxiliary": 0.3, "contrastive": 0.1, "adversarial": 0.1}
+
+
+@pytest.mark.parametrize("fusion", ["gated", "attention", "logits"])
+def test_joint_network_trains_to_the_same_bits(on_cpu, fusion):
+    X, y = make_multimodal_classification(40, random_state=0)
+    X["other"] = X["image"].array.take(np.r_[1:40, 0])
+    triples = [(name, ImageEncoder(n_components=16), name) for name in ("image", "other")]
+    objectives = None if fusion == "logits" else OBJECTIVES
+
+    def make():
+        return JointFusionClassifier(triples, fusion=fusion, objectives=objectives, **SHARED)
+
+    assert_equal_bits(fit_both(on_cpu, make, X, y))
+
+
+# ------------------------------------------------------------------------------ masks
+
+
+def make_rows(n_rows=40, share_absent=0.3):
+    X, y = make_multimodal_classification(n_rows, random_state=0)
+    rng = np.random.default_rng(1)
+    for name in ("text", "audio"):  # at least the image is there, or one of them
+        absent = rng.random(n_rows) < share_absent
+        X.loc[absent, name] = pd.NA
+    X.loc[X["text"].notna() & (rng.random(n_rows) < share_absent), "image"] = pd.NA
+    return X, y
+
+
+def network_and_inputs(monkeypatch, model, X, y):
+    """The network of an estimator in float64, without anything random, its inputs and target."""
+    given = {}
+
+    def keep(self, build_module, inputs, target, *args, **kwargs):
+        given.update(module=build_module(), inputs=inputs, target=target, trainer=self)
+        raise InterruptedError
+
+    monkeypatch.setattr(trainer.Trainer, "train", keep)
+    with pytest.raises(InterruptedError):
+        model.fit(X, y)
+    module = given["module"].double()
+    for layer in module.modules():
+        for name in ("max_shift", "token_dropout", "modality_dropout"):
+            if hasattr(layer, name):
+                setattr(layer, name, 0.0)
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+        if isinstance(layer, nn.LSTM):
+            layer.dropout = 0.0
+    return module, given["inputs"], given["target"].values, given["trainer"].criterion()
+
+
+def gradients(module, criterion, batch):
+    module.train().zero_grad()
+    inputs = {
+        k: v.double() if torch.is_tensor(v) and v.is_floating_point() else v
+        for k, v in batch[0].items()
+    }
+    losses = criterion(module(**inputs), batch[1])
+    losses.mean().backward()
+    found = {n: p.grad for n, p in module.named_parameters()}
+    return losses.detach(), found, {n: b.clone() for n, b in module.named_buffers()}
+
+
+def compare_layouts(monkeypatch, model, X, y, rows):
+    """One step on these rows, gathered and with fixed shapes, to 1e-10."""
+    module, inputs, target, criterion = network_and_inputs(monkeypatch, model, X, y)
+    twin = deepcopy(module)
+    dataset = RowDataset(inputs, target, None, np.arange(len(y)))
+    there = RowDataset(inputs.to("cpu"), target, None, np.arange(len(y)))
+    batches = FixedBatches(there, "cpu")
+    bucket = batches.bucket(rows)
+    fixed = gradients(twin, criterion, batches.gather(torch.from_numpy(rows), bucket))
+    ordinary = gradients(module, criterion, dataset.batch(rows, "cpu"))
+    torch.testing.assert_close(fixed[0], ordinary[0], rtol=1e-10, atol=1e-10)
+    for mine, other in zip(fixed[1:], ordinary[1:], strict=True):
+        for name, value in other.items():
+            torch.testing.assert_close(mine[name], value, rtol=1e-10, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("fusion", ["gated", "attention", "graph", "tensor", "logits"])
+@pytest.mark.parametrize("share_absent", [0.0, 0.3])
+def test_absent_rows_and_padding_change_no_step(monkeypatch, fusion, share_absent):
+    X, y = make_rows(share_absent=share_absent)
+    objectives = None if fusion == "logits" else OBJECTIVES
+    params = {"fusion_params": {"max_weights": 10**8}} if fusion == "tensor" else {}
+    model = joint(fusion=fusion, objectives=objectives, n_components=8, **params)
+    compare_layouts(monkeypatch, model, X, y, np.arange(5, 21))
+
+
+def test_a_modality_of_one_row_changes_no_step(monkeypatch):
+    X, y = make_rows()
+    X["image"] = make_rows(share_absent=0.0)[0]["image"]
+    X.loc[1:15, ["text", "audio"]] = pd.NA
+    X.loc[0, "image"] = pd.NA
+    compare_layouts(monkeypatch, joint(objectives=OBJECTIVES), X, y, np.arange(16))
+
+
+RAGGED = {
+    "text": TextEncoder,
+    "audio": partial(AudioEncoder, sample_rate=8000),
+    "lstm": partial(AudioEncoder, sample_rate=8000, architecture="lstm"),
+    "lstm of two layers": partial(
+        AudioEncoder, sample_rate=8000, architecture="lstm", module_params={"num_layers": 2}
+    ),
+    "point_cloud": PointCloudEncoder,
+}
+
+
+@pytest.mark.parametrize("name", RAGGED)
+def test_padding_changes_no_step_of_an_encoder(monkeypatch, name):
+    X, y = make_multimodal_classification(
+        40, modalities=("text", "audio", "point_cloud"), random_state=0
+    )
+    encoder = RAGGED[name](n_components=16, **SHARED)
+    column = X["audio" if "lstm" in name else name]
+    compare_layouts(monkeypatch, encoder, column, y, np.arange(16))
+
+
+@pytest.mark.parametrize("share_absent", [0.0, 0.2])
+def test_joint_fit_with_masks_ends_with_the_same_loss(on_cpu, share_absent):
+    X, y = make_rows(60, share_absent)
+    y = y[X["text"].notna() | X["audio"].notna()]
+    X = X[X["text"].notna() | X["audio"].notna()]
+
+    def make():
+        params = {"dropout": 0.0, "modality_dropout": 0.0, "early_stopping": False}
+        model = joint(modalities=("text", "audio"), **{**params, "max_epochs": 6})
+        off = {"text__dropout": 0.0, "audio__dropout": 0.0}
+        return model.set_params(**off, text__module_params={"token_dropout": 0.0})
+
+    (_, history), (_, fixed) = fit_both(on_cpu, make, X[["text", "audio"]], y)
+    assert fixed[-1]["train_loss"] == pytest.approx(history[-1]["train_loss"], rel=0.01)
+
+
+# ------------------------------------------------------------------------------ shapes
+
+
+@given(
+    lengths=arrays(np.int64, st.integers(1, 60), elements=st.integers(0, 50)),
+    seed=st.integers(0, 9),
+)
+def test_buckets_hold_their_rows(lengths, seed):
+    other = np.random.default_rng(seed).permutation(lengths)
+    longest = np.maximum(lengths, other)
+    edges, n_steps = buckets(longest, {"a": lengths, "b": other})
+    assert len(edges) == len(n_steps) <= 4
+    assert edges == sorted(set(edges))
+    for rows in np.array_split(np.random.default_rng(seed).permutation(len(lengths)), 3):
+        if len(rows):
+            steps = n_steps[np.searchsorted(edges, longest[rows].max())]
+            assert steps["a"] >= lengths[rows].max()
+            assert steps["b"] >= other[rows].max()
+
+
+# ------------------------------------------------------------------------------ the rule
+
+
+class Perceptron(nn.Module):
+    out_features = 4
+
+    def __init__(self, in_channels, image_size, out_features):
+        super().__init__()
+        self.layer = nn.LazyLinear(4)
+
+    def forward(self, pixels):
+        return self.layer(pixels.float().flatten(1))
+
+
+def reasons(caplog):
+    return " ".join(record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ({}, "the device is cpu"),
+        ({"net_params": {"cuda_graph": False}}, "cuda_graph=False"),
+        ({"optimizer": torch.optim.SGD}, "no parameter `capturable`"),
+    ],
+)
+def test_the_log_names_the_reason(on_cpu, caplog, params, reason):
+    caplog.set_level(logging.DEBUG, logger="sklearn_mmfusion")
+    steps = on_cpu(bool(params))
+    X, y = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 2
+    NeuralClassifier(**{**SHARED, **params}).fit(X, y)
+    assert reason in reasons(caplog)
+    assert not steps
+
+
+def test_a_custom_module_sees_no_absent_rows(on_cpu, caplog):
+    caplog.set_level(logging.DEBUG, logger="sklearn_mmfusion")
+    steps = on_cpu(True)
+    X, y = make_rows()
+    triples = [("image", ImageEncoder(module=Perceptron), "image")]
+    triples.append(("text", TextEncoder(n_components=8), "text"))
+    JointFusionClassifier(triples, **SHARED).fit(X, y)
+    assert "the network of image takes no masks" in reasons(caplog)
+    assert not steps
+    X["image"] = make_rows(share_absent=0)[0]["image"]
+    JointFusionClassifier(triples, **SHARED).fit(X, y)
+    assert steps
+
+
+# ------------------------------------------------------------------------------ callbacks
+
+
+class Listener(Callback):
+    """Keeps what it is shown."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.n_begun, self.seen, self.gradients = 0, [], 0
+
+    def on_batch_begin(self, net, batch, training, **kwargs):
+        self.n_begun += training
+
+    def on_batch_end(self, net, batch, training, loss, y_pred, **kwargs):
+        if training:
+            self.seen.append((batch[1].clone(), float(loss), y_pred))
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        self.gradients += all(p.grad is not None for _, p in named_parameters)
+
+
+def test_callbacks_see_the_same_batches(on_cpu):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(70, 5)), rng.integers(0, 3, 70)
+    seen = []
+    for on in (False, True):
+        on_cpu(on)
+        listener = Listener()
+        NeuralClassifier(**SHARED, callbacks=[listener], early_stopping=False).fit(X, y)
+        seen.append(listener)
+    ordinary, fixed = seen
+    assert fixed.n_begun == len(fixed.seen) == fixed.gradients == ordinary.n_begun == 10
+    for mine, other in zip(fixed.seen, ordinary.seen, strict=True):
+        assert torch.equal(mine[0], other[0])
+        assert mine[1] == other[1]
+        assert torch.equal(mine[2], other[2])

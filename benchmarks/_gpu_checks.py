@@ -238,6 +238,55 @@ def deterministic():
         torch.use_deterministic_algorithms(False)
 
 
+# ------------------------------------------------------------------------------ captured steps
+
+
+class Waits(nn.Module):
+    """A perceptron that waits for the device in every step, so that no graph can hold it."""
+
+    def __init__(self, in_features, n_outputs):
+        super().__init__()
+        self.linear = nn.Linear(in_features, n_outputs)
+
+    def forward(self, features):
+        return self.linear(features / max(1.0, features.abs().max().item()))
+
+
+def captured(plan):
+    """50 steps replayed as CUDA graphs, compared with eager steps; deterministic algorithms."""
+    X, y = make_rows(320)
+    lacking = X.copy()
+    lacking.iloc[::3, list(X.columns).index("text")] = pd.NA
+    features = np.random.default_rng(0).normal(size=(320, 20)).astype(np.float32)
+    shared = {"max_epochs": 5, "batch_size": 32, "random_state": 0, "device": plan.device}
+    shared |= {"early_stopping": False}
+    own = {name: encoder.set_params(**shared) for name, encoder in encoders().items()}
+    off = {f"{name}__dropout": 0.0 for name in ("image", "text", "audio")}
+    off |= {"modality_dropout": 0.0, "dropout": 0.0, "text__module_params": {"token_dropout": 0.0}}
+    no_draws = {**off, "image__module_params": {"max_shift": 0.0}}
+    models = {
+        "head": (NeuralClassifier(**shared), features, 1e-4),
+        "head that waits": (NeuralClassifier(module=Waits, **shared), features, 1e-4),
+        "image": (own["image"], X["image"], 1e-4),
+        "joint": (joint(plan, **shared).set_params(**no_draws), X, 1e-2),
+        "joint, objectives, absent rows": (
+            joint(plan, "audio cnn", objectives=OBJECTIVES, **shared).set_params(**no_draws),
+            lacking,
+            1e-2,
+        ),
+    }
+    for name, (model, rows, tolerance) in list(models.items())[: plan.n_entries]:
+        yield {"network": name}, partial(fit_captured, model, rows, y, tolerance)
+
+
+def fit_captured(model, X, y, tolerance):
+    with deterministic():
+        graph = outputs(clone(model).fit(X, y), X)
+        eager = outputs(clone(model).set_params(net_params={"cuda_graph": False}).fit(X, y), X)
+    differs = distance(graph, eager)
+    return {"differs by": differs, "ok": differs <= tolerance}
+
+
 # ------------------------------------------------------------------------------ little memory
 
 

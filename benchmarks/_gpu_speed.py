@@ -22,6 +22,7 @@ from _gpu_loops import (
 )
 from _paired import as_ratio
 from _reference import as_ours, make_ours
+from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
 from sklearn_mmfusion import (
@@ -313,6 +314,24 @@ def one_row(size, model, arrays, X, plan):
         "one row, predict_proba_one": lambda: model.predict_proba_one(row),
         "one row, predict_proba": lambda: model.predict_proba(one),
     }
+
+
+# ------------------------------------------------------------------------------ searches
+
+
+def searches(plan):
+    """A search of 4 settings x 3 folds on one device, in one process and in two."""
+    n_rows = 20_000 if plan.on_gpu else 60
+    arrays, y = make_data("FEAT", n_rows, seed=5)
+    X = as_ours(arrays)
+    for n_jobs in (1, 2) if plan.on_gpu else (1,):
+        yield {"n_jobs": n_jobs}, partial(search, X, y, n_jobs, plan)
+
+
+def search(X, y, n_jobs, plan):
+    model = make_ours("FEAT", device=plan.device, max_epochs=5)
+    grid = GridSearchCV(model, {"lr": [1e-4, 3e-4, 1e-3, 3e-3]}, cv=3, n_jobs=n_jobs, refit=False)
+    return {"seconds": seconds_of(lambda: grid.fit(X, y), plan.device)}
 
 
 # ------------------------------------------------------------------------------ data

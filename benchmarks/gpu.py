@@ -56,6 +56,7 @@ def make_sections():
     return [
         (checks.registry, 90, 35),
         (checks.faults, 60, 20),
+        (checks.captured, 30, 15),
         (speed.training, 120, 30),
         (speed.step, 30, 12),
         (speed.prediction, 40, 10),
@@ -63,6 +64,7 @@ def make_sections():
         (checks.memory_mapped, 25, 8),
         (speed.data, 20, 8),
         (speed.machine, 10, 4),
+        (speed.searches, 60, 1),
         (speed.compiled, 100, 30),
     ]
 

@@ -265,26 +265,30 @@ def captured(plan):
     off |= {"modality_dropout": 0.0, "dropout": 0.0, "text__module_params": {"token_dropout": 0.0}}
     no_draws = {**off, "image__module_params": {"max_shift": 0.0}}
     models = {
-        "head": (NeuralClassifier(**shared), features, 1e-4),
-        "head that waits": (NeuralClassifier(module=Waits, **shared), features, 1e-4),
-        "image": (own["image"], X["image"], 1e-4),
-        "joint": (joint(plan, **shared).set_params(**no_draws), X, 1e-2),
+        "head": (NeuralClassifier(**shared), features),
+        "head that waits": (NeuralClassifier(module=Waits, **shared), features),
+        "image": (own["image"], X["image"]),
+        "joint": (joint(plan, **shared).set_params(**no_draws), X),
         "joint, objectives, absent rows": (
             joint(plan, "audio cnn", objectives=OBJECTIVES, **shared).set_params(**no_draws),
             lacking,
-            1e-2,
         ),
     }
-    for name, (model, rows, tolerance) in list(models.items())[: plan.n_entries]:
-        yield {"network": name}, partial(fit_captured, model, rows, y, tolerance)
+    for name, (model, rows) in list(models.items())[: plan.n_entries]:
+        yield {"network": name}, partial(fit_captured, model, rows, y, name.startswith("joint"))
 
 
-def fit_captured(model, X, y, tolerance):
+@without_tf32()
+def fit_captured(model, X, y, has_masks):
+    """Masks and padding change the order of sums, whose rounding errors grow over 50 steps."""
     with deterministic():
-        graph = outputs(clone(model).fit(X, y), X)
-        eager = outputs(clone(model).set_params(net_params={"cuda_graph": False}).fit(X, y), X)
-    differs = distance(graph, eager)
-    return {"differs by": differs, "ok": differs <= tolerance}
+        graph = clone(model).fit(X, y)
+        eager = clone(model).set_params(net_params={"cuda_graph": False}).fit(X, y)
+    losses = [fitted.history_[-1]["train_loss"] for fitted in (graph, eager)]
+    row = {"outputs differ by": distance(outputs(graph, X), outputs(eager, X))}
+    row["losses differ by"] = abs(losses[0] / losses[1] - 1)
+    within = row["losses differ by"] <= 0.01 if has_masks else row["outputs differ by"] <= TOLERANCE
+    return row | {"ok": bool(within)}
 
 
 # ------------------------------------------------------------------------------ little memory

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 
 from sklearn_mmfusion._skorch.schedule import schedule
+from sklearn_mmfusion._torch import side_stream
 
 LOGGER = logging.getLogger("sklearn_mmfusion")
 DEVICES = ("cuda",)  # tests add the CPU, on which fixed steps run eagerly
@@ -94,7 +95,7 @@ class FixedSteps:
         self.n_steps = torch.zeros(1, dtype=torch.int64, device=device)
         self.n_eager, self.graphs, self.pool = 0, {}, None
         on_gpu = device.type == "cuda"
-        self.stream = torch.cuda.Stream(device) if on_gpu else None
+        self.stream = side_stream(device) if on_gpu else None
         self.captures = on_gpu and n_steps >= MIN_REPLAYS * batches.n_buckets
         self._prepare_rates(n_steps)
 

@@ -16,6 +16,7 @@ from sklearn_mmfusion._torch.device import (
     note_out_of_memory,
     place_fitted,
     resolve_device,
+    side_stream,
 )
 from sklearn_mmfusion._torch.row_dataset import (
     Batch,
@@ -48,4 +49,5 @@ __all__ = [
     "resident",
     "resolve_device",
     "rows_per_batch",
+    "side_stream",
 ]

@@ -3,6 +3,7 @@
 import os
 import threading
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from weakref import WeakSet
 
 import torch
@@ -77,6 +78,15 @@ def place_fitted(module, device, estimator_name):
     if first is None or str(first.device) != device:
         module.to(device)
     return device
+
+
+@cache
+def side_stream(device):
+    """The stream on which the training steps of a GPU are captured and replayed.
+
+    One per GPU and process: torch keeps workspaces of cuBLAS, 70 MB and more, for each stream.
+    """
+    return torch.cuda.Stream(device)
 
 
 @contextmanager

@@ -139,6 +139,11 @@ class AudioLSTM(nn.Module):
     def _run_direction(self, x: Tensor, layer: int, suffix: str) -> Tensor:
         parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         weights = [getattr(self.lstm, f"{part}_l{layer}{suffix}") for part in parts]
+        # cuDNN wants them end to end in memory, and warns while it copies them there.
+        ends = torch.cat([weight.flatten() for weight in weights]).split(
+            [weight.numel() for weight in weights]
+        )
+        weights = [end.view_as(weight) for end, weight in zip(ends, weights, strict=True)]
         start = x.new_zeros(1, len(x), self.lstm.hidden_size)
         return torch.lstm(x, (start, start), weights, True, 1, 0.0, self.training, False, True)[0]
 

@@ -189,7 +189,7 @@ def test_parameters_of_the_front_end_are_searched():
 def test_rate_of_the_front_end_must_be_that_of_the_encoder():
     waves, y = make_tones()
     encoder = tiny(front_end=LogMelSpectrogram(sample_rate=16000))
-    with pytest.raises(ValueError, match="front_end has sample_rate=16000, the enc.*=8000"):
+    with pytest.raises(ValueError, match="front_end has sample_rate=16000, but the enc.*=8000"):
         encoder.fit(waves, y)
 
 

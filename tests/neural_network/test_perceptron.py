@@ -313,7 +313,7 @@ def test_one_row_of_another_kind_is_refused(row, message):
 @pytest.mark.parametrize("row", [{"a": 1.0}, "abcdefgh"])
 def test_one_row_that_is_no_array_is_refused(row):
     model = NeuralClassifier(**SHORT).fit(*make_classes())
-    with pytest.raises((TypeError, ValueError), match=r"the row is a .* no array of 8 numbers"):
+    with pytest.raises((TypeError, ValueError), match=r"the row is a .* not an array of 8 numbers"):
         model.predict_one(row)
 
 

@@ -218,8 +218,10 @@ def read(estimator, data):
 
 def as_transformer(transformer):
     """Return the transformer itself, or the one that ``"passthrough"`` names."""
-    is_name = isinstance(transformer, str) and transformer == "passthrough"
-    return FunctionTransformer(as_numbers) if is_name else transformer
+    if not (isinstance(transformer, str) and transformer == "passthrough"):
+        return transformer
+    # otherwise it warns under a global transform_output, since it returns arrays
+    return FunctionTransformer(as_numbers).set_output(transform="default")
 
 
 def is_passthrough(child):

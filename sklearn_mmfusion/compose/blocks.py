@@ -184,6 +184,7 @@ def impute(imputer, blocks, *, fit=False):
     with add_error_note("Raised by missing='impute', which uses the features of all modalities."):
         frame = block_frame(blocks)
         filled = imputer.fit_transform(frame) if fit else imputer.transform(frame)
+    filled = np.asarray(filled)  # a frame, if config_context(transform_output="pandas") is set
     where, present = imputer.output_indices_, np.ones(len(filled), dtype=bool)
     return [replace(b, values=filled[:, where[b.name]], present=present) for b in blocks]
 

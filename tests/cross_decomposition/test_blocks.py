@@ -299,3 +299,16 @@ def test_a_block_of_another_width_is_refused():
     fitted = BlockWeighting().fit(make_frame({"a": np.eye(3)}))
     with pytest.raises(ValueError, match="block 'a' has 2 features, fitted with 3"):
         fitted.transform(make_frame({"a": np.eye(3)[:, :2]}))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS, ids=lambda fusion: type(fusion).__name__)
+def test_failed_fit_keeps_the_last_one(fusion):
+    blocks, mask = make_blocks()
+    X = make_frame(blocks, mask)
+    fitted = clone(fusion).fit(X)
+    before, expected = dict(vars(fitted)), fitted.transform(X)
+    mask[:, 1] = False
+    with pytest.raises(ValueError, match="block 'b' has no present row"):
+        fitted.fit(make_frame(blocks, mask).rename(columns={"a": "other"}))
+    assert vars(fitted) == before
+    np.testing.assert_array_equal(fitted.transform(X), expected)

@@ -1,12 +1,15 @@
-"""Check targets, weights and groups; warn, add error notes and undo failed fits."""
+"""Check targets, weights and groups; warn, log, add error notes and undo failed fits."""
 
 import sys
 import warnings
 from contextlib import contextmanager
+from timeit import default_timer
 
 import numpy as np
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
+
+from sklearn_mmfusion._sklearn import _message_with_time
 
 # Kinds of target, named as scikit-learn's `type_of_target` does.
 BINARY, MULTICLASS, MULTILABEL = "binary", "multiclass", "multilabel-indicator"
@@ -40,6 +43,20 @@ def add_error_note(note):
     except Exception as error:
         error.add_note(note)
         raise
+
+
+@contextmanager
+def log_elapsed(estimator_name, message, child):
+    """Print the time that "Fitting ..." took, as scikit-learn does; "Reading ..." if cached.
+
+    With `message=None` nothing is printed; `child` is a `CachedChild`.
+    """
+    start = default_timer()
+    yield
+    if message is not None:
+        if child.store is not None and child.store.n_read and not child.store.n_computed:
+            message = message.replace("Fitting", "Reading", 1)
+        print(_message_with_time(estimator_name, message, default_timer() - start))
 
 
 def warn(message, category=UserWarning):

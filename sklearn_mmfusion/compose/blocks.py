@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from sklearn_mmfusion._caching import log_elapsed
 from sklearn_mmfusion._columns import warn_empty_rows
 from sklearn_mmfusion._triples import seeded_clone
-from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion._validation import add_error_note, log_elapsed
 from sklearn_mmfusion.cross_decomposition import (
     GCCA,
     MCCA,

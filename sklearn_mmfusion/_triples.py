@@ -189,8 +189,9 @@ def resolve_triples(triples, table, names, estimator_name):
 def wants_column(estimator):
     """Whether an estimator takes one column of cells as a Series (all modality encoders do).
 
-    This is the tag ``input_tags.three_d_array`` of the estimator, of the first step of a Pipeline
-    or of the estimator inside a FrozenEstimator.
+    This is the attribute ``wants_column`` of the estimator, of the first step of a Pipeline or of
+    the estimator inside a FrozenEstimator. The tag ``three_d_array`` is not enough:
+    transformers of other packages that set it take arrays.
     """
     while isinstance(estimator, (Pipeline, FrozenEstimator)):
         if isinstance(estimator, FrozenEstimator):
@@ -200,9 +201,7 @@ def wants_column(estimator):
             if not steps:
                 return False
             estimator = steps[0]
-    if estimator is None or isinstance(estimator, str):
-        return False
-    return bool(get_tags(estimator).input_tags.three_d_array)
+    return getattr(estimator, "wants_column", False)
 
 
 def is_encoder(estimator):
@@ -212,8 +211,7 @@ def is_encoder(estimator):
 
 def read(estimator, data):
     """Convert data for an estimator: cells of equal shape to an array, except for encoders."""
-    # test for an array first: reading an estimator's tags is slow
-    return data if isinstance(data, np.ndarray) or wants_column(estimator) else gathered(data)
+    return data if wants_column(estimator) else gathered(data)
 
 
 def as_transformer(transformer):

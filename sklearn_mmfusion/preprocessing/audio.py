@@ -179,6 +179,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
     [(101, 40), (51, 40)]
     """
 
+    wants_column = True
     _reads = RECORDING
 
     _parameter_constraints = {

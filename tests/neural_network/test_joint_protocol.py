@@ -36,6 +36,8 @@ class LetterNetwork(nn.Module):
 class LetterEncoder(TransformerMixin, BaseEstimator):
     """Counts of the letters seen in training, by the encoder protocol alone."""
 
+    wants_column = True
+
     def __init__(self, n_components=4):
         self.n_components = n_components
 
@@ -57,7 +59,7 @@ class LetterEncoder(TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = tags.input_tags.string = True
+        tags.input_tags.string = True
         return tags
 
 

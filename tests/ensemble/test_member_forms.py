@@ -20,6 +20,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.utils.validation import has_fit_parameter
 
 from sklearn_mmfusion.ensemble import LateFusionClassifier, LateFusionRegressor
 from sklearn_mmfusion.neural_network import NeuralClassifier
@@ -144,6 +145,12 @@ def test_sample_weight_reaches_members_weights_and_final_estimator():
         late = LateFusionClassifier(members(), **params)
         plain_proba = late.fit(X, y).predict_proba(X)
         assert np.abs(late.fit(X, y, sample_weight=counts).predict_proba(X) - plain_proba).max() > 0
+
+
+@pytest.mark.parametrize("late", [LateFusionClassifier, LateFusionRegressor])
+def test_fit_names_weights_and_groups_but_requests_are_those_of_the_members(late):
+    assert has_fit_parameter(late, "sample_weight") and has_fit_parameter(late, "groups")
+    assert not hasattr(late, "set_fit_request")
 
 
 def test_metadata_is_routed_to_members_folds_and_final_estimator():

@@ -12,6 +12,7 @@ from sklearn.model_selection import (
     check_cv,
 )
 from sklearn.utils import Bunch, get_tags
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
@@ -62,6 +63,8 @@ class _LateFusion(TransformerMixin, TripleComposition):
     """
 
     _triples_parameter = "estimators"
+    # the requests of the children apply; without this, there would be a set_fit_request
+    __metadata_request__fit = {"sample_weight": UNUSED, "groups": UNUSED}
 
     _parameter_constraints: dict = {
         "estimators": [list, tuple],

@@ -228,7 +228,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, **params):
+    def fit(self, X, y, sample_weight=None, groups=None, **params):
         """Fit a classifier for each modality on the rows that have it, then the rule.
 
         Parameters
@@ -237,9 +237,12 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             The modalities: a pandas or polars frame, or a 2-D array (of objects too).
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Classes, or a multilabel indicator.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, also in learned weights and calibration.
+        groups : array-like of shape (n_samples,), default=None
+            Rows of one group (speaker, patient) stay on one side of a split.
         **params : dict
-            ``sample_weight`` and ``groups``, one value per row, for the estimators that take them;
-            with metadata routing enabled, whatever they request.
+            With metadata routing enabled, whatever the estimators request.
 
         Returns
         -------
@@ -247,7 +250,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             Fitted classifier.
         """
         with all_or_nothing(self):
-            return self._fit(X, y, params)
+            return self._fit(X, y, {"sample_weight": sample_weight, "groups": groups, **params})
 
     @available_if(_has_probabilities)
     def predict_proba(self, X):

@@ -323,8 +323,10 @@ class _LateFusion(TransformerMixin, TripleComposition):
             router.add(method_mapping=mapping, **{name: member})
         default = self.cv is None or isinstance(self.cv, Integral)
         mapping = MethodMapping().add(caller="fit", callee="split")
-        # the default folds keep groups apart if they are given
-        splitter = GroupKFold() if default else check_cv(self.cv)
+        # The default folds keep groups apart if they are given. An iterable of folds requests
+        # nothing; it may be a generator, which must not be read here.
+        given = self.cv if hasattr(self.cv, "split") else KFold()
+        splitter = GroupKFold() if default else given
         router.add(cv=splitter, method_mapping=mapping)
         if self._is_stacking():
             mapping = MethodMapping().add(caller="fit", callee="fit")

@@ -295,6 +295,9 @@ class BaseModalityEncoder(
     def _build_module(self):
         return EncoderNetwork(self.build_module(), self._n_outputs)
 
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "module_")  # `fit_prepare` alone sets other fitted attributes
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True

@@ -23,6 +23,7 @@ from sklearn_mmfusion._sklearn import (
 from sklearn_mmfusion.containers import TensorArray
 
 KEYWORDS = ("passthrough", "drop")
+NO_KEYWORDS = ("self", "method_mapping")  # taken in set_params, Bunch and MetadataRouter
 
 
 class TripleComposition(_BaseComposition):
@@ -147,6 +148,10 @@ def _check_names(names, reserved, estimator_name, parameter):
                 f"{estimator_name}: {parameter} has the name {name!r}; a name must be an "
                 "identifier (letters, digits, single underscores). The column may be called "
                 "anything."
+            )
+        if name in NO_KEYWORDS:
+            raise ValueError(
+                f"{estimator_name}: the name {name!r} is reserved by scikit-learn; choose another."
             )
         if name in reserved:
             raise ValueError(

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from timeit import default_timer
 
 import numpy as np
+import pandas as pd
+from scipy import sparse
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 
@@ -91,12 +93,20 @@ def check_y(y, n_samples, *, estimator_name):
     Raises
     ------
     ValueError
-        If y is None, has another length, or is not finite.
+        If y is None, has another length, or has missing or infinite values.
     """
     if y is None:
         raise ValueError(
             f"This {estimator_name} estimator requires y to be passed, but the target y is None."
         )
+    values = y if sparse.issparse(y) else np.asarray(y)
+    if values.dtype == object:  # check_array passes None, which cannot be sorted among strings
+        rows = np.unique(np.nonzero(pd.isna(values))[0])
+        if len(rows):
+            raise ValueError(
+                f"{estimator_name}: y is None, NaN or NA in {len(rows)} of {len(values)} rows "
+                f"(first {rows[:5].tolist()}). Drop these rows of X and y."
+            )
     y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y")
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)

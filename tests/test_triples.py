@@ -73,6 +73,8 @@ def frame():
         ([("a b", PCA(), 0)], ValueError, "the name 'a b'; a name must be an identifier"),
         ([("a__b", PCA(), 0)], ValueError, "the name 'a__b'; a name must be an identifier"),
         ([(3, PCA(), 0)], ValueError, "the name 3; a name must be an identifier"),
+        ([("self", PCA(), 0)], ValueError, "the name 'self' is reserved by scikit-learn"),
+        ([("method_mapping", PCA(), 0)], ValueError, "'method_mapping' is reserved"),
         ([("flag", PCA(), 0)], ValueError, "the name 'flag' is a parameter of Owner itself"),
         ([("a", PCA(), 0), ("a", PCA(), 1)], ValueError, r"must be unique, got \['a'\]"),
         ([("a", "pass", 0)], ValueError, "has 'pass'; expected an estimator or 'passthrough'"),

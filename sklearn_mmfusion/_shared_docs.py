@@ -96,10 +96,10 @@ SHARED = {
     },
     "perceptron": {
         "hidden_layer_sizes": ("tuple of int", "Units of the hidden layers."),
-        "alpha": (
+        "linear_alpha": (
             "float",
             "Strength of the L2 penalty the linear path starts with: mean loss plus "
-            "``alpha / (2 n_samples)`` times the sum of squared weights.",
+            "``linear_alpha / (2 n_samples)`` times the sum of squared weights.",
         ),
         "module": (
             "type",

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from contextlib import contextmanager
+from numbers import Real
 from timeit import default_timer
 
 import numpy as np
@@ -178,6 +179,27 @@ def combine_weights(weight, class_weight, y, *, estimator_name, kind):
     if class_weight is not None:
         weight[kept] *= compute_sample_weight(class_weight, y[kept])
     return (weight / weight[kept].mean()).astype(np.float32)
+
+
+def check_named_numbers(values, names, label):
+    """Raise unless a dict maps some of the names to finite numbers of 0 or more.
+
+    Parameters
+    ----------
+    values : dict
+    names : iterable of str
+    label : str
+        Estimator and parameter, for messages.
+    """
+    names = list(names)
+    unknown = [name for name in values if name not in names]
+    if unknown:
+        raise ValueError(f"{label} names {unknown}; expected some of {names}.")
+    for name, value in values.items():
+        if not isinstance(value, Real) or not 0 <= value < np.inf:
+            raise ValueError(
+                f"{label} of {name!r} is {value!r}; expected a finite number of 0 or more."
+            )
 
 
 def check_groups(groups, n_samples, *, estimator_name):

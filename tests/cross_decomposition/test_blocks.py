@@ -256,10 +256,10 @@ def test_pooling_refuses_blocks_of_different_width():
 @pytest.mark.parametrize(
     ("weights", "match"),
     [
-        ({"z": 1.0}, r"weights name \['z'\]; the blocks are \['a', 'b'\]"),
-        ({"a": -1.0}, "weight of block 'a' is -1.0; expected a finite number of 0 or more"),
-        ({"a": np.nan}, "weight of block 'a' is nan"),
-        ({"a": "big"}, "weight of block 'a' is 'big'"),
+        ({"z": 1.0}, r"weights names \['z'\]; expected some of \['a', 'b'\]"),
+        ({"a": -1.0}, "weights of 'a' is -1.0; expected a finite number of 0 or more"),
+        ({"a": np.nan}, "weights of 'a' is nan"),
+        ({"a": "big"}, "weights of 'a' is 'big'"),
     ],
 )
 def test_weighting_refuses_bad_weights(weights, match):

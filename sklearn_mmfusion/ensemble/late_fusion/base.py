@@ -1,6 +1,6 @@
 """Base class of late fusion classifiers and regressors."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import TransformerMixin, is_classifier
@@ -41,7 +41,7 @@ from sklearn_mmfusion._triples import (
     root_seed,
     seeded_clone,
 )
-from sklearn_mmfusion._validation import check_groups, check_weight, warn
+from sklearn_mmfusion._validation import check_groups, check_named_numbers, check_weight, warn
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.ensemble.members import (
     Task,
@@ -401,13 +401,4 @@ class _LateFusion(TransformerMixin, TripleComposition):
                 f"{label} takes no weights, got {self.weights}; {', '.join(map(repr, given))} do. "
                 "Set weights=None."
             )
-        names = [name for name, _ in self._pairs]
-        unknown = sorted(set(map(str, self.weights)) - set(names))
-        if unknown:
-            raise ValueError(f"{label}: weights name {unknown}; the modalities are {names}.")
-        for name, weight in self.weights.items():
-            if not isinstance(weight, Real) or not 0 <= weight < np.inf:
-                raise ValueError(
-                    f"{label}: the weight of modality {name!r} is {weight!r}; expected a finite "
-                    "number of 0 or more."
-                )
+        check_named_numbers(self.weights, dict(self._pairs), f"{label}: weights")

@@ -1,6 +1,9 @@
 """Route fit parameters to the children of a composition, with or without metadata routing."""
 
+from inspect import Parameter, signature
+
 import numpy as np
+from sklearn.base import is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
@@ -74,7 +77,34 @@ def accepted_fit_params(estimator, params):
     if isinstance(estimator, BaseSearchCV):  # groups for its folds, the rest for its estimator
         groups = {key: value for key, value in params.items() if key == "groups"}
         return {**accepted_fit_params(estimator.estimator, params), **groups}
-    return {key: value for key, value in params.items() if has_fit_parameter(estimator, key)}
+    return {key: value for key, value in params.items() if _takes(estimator, key)}
+
+
+def _takes(estimator, key):
+    """Whether `fit` names a parameter, or is that of a predictor that hands weights on.
+
+    Transformers with ``**params``, such as a ColumnTransformer, take none without metadata routing.
+    """
+    if has_fit_parameter(estimator, key):
+        return True
+    is_predictor = is_classifier(estimator) or is_regressor(estimator)
+    kinds = [parameter.kind for parameter in signature(estimator.fit).parameters.values()]
+    return key == "sample_weight" and is_predictor and Parameter.VAR_KEYWORD in kinds
+
+
+def check_takes_weight(estimator, label):
+    """Raise if the last step of a predictor would ignore `sample_weight`.
+
+    With metadata routing, its requests decide.
+    """
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    is_frozen = isinstance(estimator, FrozenEstimator) or isinstance(last, FrozenEstimator)
+    if _routing_enabled() or is_frozen or accepted_fit_params(last, {"sample_weight": None}):
+        return
+    raise TypeError(
+        f"{label}: {type(last).__name__} takes no sample_weight in fit. Use an estimator that "
+        "does, fit without weights, or enable metadata routing to choose which estimators get them."
+    )
 
 
 def take_rows(values, present):

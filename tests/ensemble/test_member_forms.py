@@ -6,17 +6,17 @@ import pytest
 import sklearn
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.ensemble import (
-    RandomForestClassifier,
-)
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
+    KFold,
     cross_validate,
 )
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -145,6 +145,51 @@ def test_sample_weight_reaches_members_weights_and_final_estimator():
         late = LateFusionClassifier(members(), **params)
         plain_proba = late.fit(X, y).predict_proba(X)
         assert np.abs(late.fit(X, y, sample_weight=counts).predict_proba(X) - plain_proba).max() > 0
+
+
+def test_weights_reach_members_that_hand_them_on():
+    X, y = iris()
+    counts = np.random.default_rng(0).integers(0, 3, 150)
+    voting = VotingClassifier([("a", LogisticRegression()), ("b", GaussianNB())], voting="soft")
+    late = LateFusionClassifier([("petal", make_pipeline(StandardScaler(), voting), "petal")])
+    rows = np.stack(X["petal"])
+    scaler = StandardScaler().fit(rows, sample_weight=counts)
+    expected = clone(voting).fit(scaler.transform(rows), y, sample_weight=counts)
+    proba = late.fit(X, y, sample_weight=counts).predict_proba(X)
+    np.testing.assert_allclose(proba, expected.predict_proba(scaler.transform(rows)), rtol=1e-6)
+
+
+def test_final_estimator_of_labels_uses_weights():
+    X, y = iris()
+    Y = np.column_stack([y == "setosa", np.stack(X["petal"])[:, 0] > 5]).astype(int)
+    weight = np.random.default_rng(0).uniform(0.1, 3, 150)
+    forest = FrozenEstimator(RandomForestClassifier(5, random_state=0).fit(np.stack(X["petal"]), Y))
+    late = LateFusionClassifier([("petal", forest, "petal")], fusion="stacking", cv=KFold(3))
+    final = late.fit(X, Y, sample_weight=weight).final_estimator_
+    columns = late.transform(X)
+    for one, labels in zip(final.estimators_, Y.T, strict=True):
+        alone = LogisticRegression().fit(columns, labels, sample_weight=weight)
+        np.testing.assert_allclose(one.coef_, alone.coef_, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("member", "final"),
+    [
+        (KNeighborsClassifier(), None),
+        (make_pipeline(StandardScaler(), KNeighborsClassifier()), None),
+        (GridSearchCV(KNeighborsClassifier(), {"n_neighbors": [1, 3]}), None),
+        (GaussianNB(), KNeighborsClassifier()),
+    ],
+)
+def test_weights_that_would_be_ignored_are_refused(member, final):
+    X, y = iris()
+    late = LateFusionClassifier(
+        [("petal", member, "petal")], fusion="stacking", final_estimator=final
+    )
+    name = "final_estimator" if final else "petal"
+    with pytest.raises(TypeError, match=f"'{name}': .* takes no sample_weight in fit"):
+        late.fit(X, y, sample_weight=np.ones(150))
+    late.fit(X, y)
 
 
 @pytest.mark.parametrize("late", [LateFusionClassifier, LateFusionRegressor])

@@ -23,7 +23,7 @@ from sklearn_mmfusion._columns import (
     select_for_predict,
     warn_empty_rows,
 )
-from sklearn_mmfusion._routing import route_params
+from sklearn_mmfusion._routing import check_takes_weight, route_params
 from sklearn_mmfusion._sklearn import (
     HasMethods,
     MetadataRouter,
@@ -87,7 +87,11 @@ class _LateFusion(TransformerMixin, TripleComposition):
         table = as_table(X)
         y, target = self._read_target(y, len(table))
         members = self._members()
-        routed = route_params(self, self._routed_children(members), params)
+        children = self._routed_children(members)
+        routed = route_params(self, children, params)
+        if params.get("sample_weight") is not None:
+            for name, child in children.items():
+                check_takes_weight(child, f"{estimator_name}: {name!r}")
         weight = check_weight(
             params.get("sample_weight"), len(table), estimator_name=estimator_name
         )

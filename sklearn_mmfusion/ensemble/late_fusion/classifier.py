@@ -1,6 +1,7 @@
 """Late fusion of classifiers."""
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -38,6 +39,15 @@ def _has_probabilities(self):
 
 def _has_evidence(self):
     return getattr(self, "_rule", self.fusion) == "evidence"
+
+
+class _OnePerLabel(OneVsRestClassifier):
+    """A classifier per label that takes weights without metadata routing."""
+
+    def fit(self, X, y, sample_weight=None):
+        with config_context(enable_metadata_routing=True):
+            self.estimator.set_fit_request(sample_weight=True)
+            return super().fit(X, y, sample_weight=sample_weight)
 
 
 @document_parameters("late")
@@ -120,7 +130,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         If a column is not in the training X or has no present row there, or parameters contradict
         each other. Errors raised by an estimator carry a note that names its modality.
     TypeError
-        If an estimator lacks a method that the rule needs.
+        If an estimator lacks a method that the rule needs, or if weights are given and it
+        predicts but takes none.
 
     Warns
     -----
@@ -153,9 +164,9 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
     (``benchmarks/README.md``).
 
     `fit` passes `sample_weight` and `groups` to the estimators that take them; with metadata
-    routing enabled, it follows their requests. Learned weights and calibration use
-    `sample_weight` too. A `FrozenEstimator` is not refitted, not even on folds: train it on other
-    rows. If `fit` fails, the earlier fit is kept.
+    routing enabled, it follows their requests. Predictors must take weights; transformers may
+    ignore them. Learned weights and calibration use `sample_weight` too. A `FrozenEstimator` is not
+    refitted, not even on folds: train it on other rows. If `fit` fails, the earlier fit is kept.
 
     Cost: one fit of each estimator, and one more per fold if out-of-fold probabilities are
     needed.
@@ -385,7 +396,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
 
     def _default_final(self):
         final = with_requests(LogisticRegression(), "sample_weight")
-        return OneVsRestClassifier(final) if getattr(self, "_multilabel", False) else final
+        return _OnePerLabel(final) if getattr(self, "_multilabel", False) else final
 
     def _auto_params(self, y):
         return {"loss": "evidential"} if self.fusion == "evidence" else {}

@@ -93,7 +93,8 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         If a column is not in the training X or has no present row there, or parameters contradict
         each other. Errors raised by an estimator carry a note that names its modality.
     TypeError
-        If an estimator is neither a regressor nor a transformer.
+        If an estimator is neither a regressor nor a transformer, or if weights are given and it
+        predicts but takes none.
 
     Warns
     -----
@@ -115,9 +116,9 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     ``target_type="continuous"``, or ``"continuous-multioutput"`` for several targets.
 
     `fit` passes `sample_weight` and `groups` to the estimators that take them; with metadata
-    routing enabled, it follows their requests. Learned weights and variances use
-    `sample_weight` too. A `FrozenEstimator` is not refitted, not even on folds: train it on other
-    rows. If `fit` fails, the earlier fit is kept.
+    routing enabled, it follows their requests. Predictors must take weights; transformers may
+    ignore them. Learned weights and variances use `sample_weight` too. A `FrozenEstimator` is not
+    refitted, not even on folds: train it on other rows. If `fit` fails, the earlier fit is kept.
 
     Cost: one fit of each estimator, and one more per fold if out-of-fold predictions are
     needed.

@@ -92,19 +92,22 @@ def _takes(estimator, key):
     return key == "sample_weight" and is_predictor and Parameter.VAR_KEYWORD in kinds
 
 
-def check_takes_weight(estimator, label):
-    """Raise if the last step of a predictor would ignore `sample_weight`.
+def check_weights_are_taken(predictors, params, estimator_name):
+    """Raise if the last step of one of the predictors, a dict, would ignore `sample_weight`.
 
-    With metadata routing, its requests decide.
+    With metadata routing, their requests decide.
     """
-    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-    is_frozen = isinstance(estimator, FrozenEstimator) or isinstance(last, FrozenEstimator)
-    if _routing_enabled() or is_frozen or accepted_fit_params(last, {"sample_weight": None}):
+    if _routing_enabled() or params.get("sample_weight") is None:
         return
-    raise TypeError(
-        f"{label}: {type(last).__name__} takes no sample_weight in fit. Use an estimator that "
-        "does, fit without weights, or enable metadata routing to choose which estimators get them."
-    )
+    for name, predictor in predictors.items():
+        last = predictor.steps[-1][1] if isinstance(predictor, Pipeline) else predictor
+        is_frozen = isinstance(last, FrozenEstimator)
+        if not is_frozen and not accepted_fit_params(last, {"sample_weight": None}):
+            raise TypeError(
+                f"{estimator_name}: {name!r}: {type(last).__name__} takes no sample_weight in fit. "
+                "Use an estimator that does, fit without weights, or enable metadata routing to "
+                "choose which estimators get them."
+            )
 
 
 def take_rows(values, present):

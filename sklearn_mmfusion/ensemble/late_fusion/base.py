@@ -23,7 +23,7 @@ from sklearn_mmfusion._columns import (
     select_for_predict,
     warn_empty_rows,
 )
-from sklearn_mmfusion._routing import check_takes_weight, route_params
+from sklearn_mmfusion._routing import check_weights_are_taken, route_params
 from sklearn_mmfusion._sklearn import (
     HasMethods,
     MetadataRouter,
@@ -89,9 +89,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         members = self._members()
         children = self._routed_children(members)
         routed = route_params(self, children, params)
-        if params.get("sample_weight") is not None:
-            for name, child in children.items():
-                check_takes_weight(child, f"{estimator_name}: {name!r}")
+        check_weights_are_taken(children, params, estimator_name)
         weight = check_weight(
             params.get("sample_weight"), len(table), estimator_name=estimator_name
         )

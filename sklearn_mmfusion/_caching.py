@@ -9,8 +9,9 @@ A key contains
 
 - the child's class and parameters. A class or function of an installed library is identified by the
   library's version, one of this package by a hash of all source files, any other by its source text
-  and that of its base classes. Functions that it calls elsewhere are not part of the key: clear the
-  folder when they change. If the source cannot be read, nothing is cached, with a warning;
+  and that of its base classes, with defaults and plain class attributes by value. Functions that it
+  calls elsewhere are not part of the key: clear the folder when they change. If the source cannot
+  be read, nothing is cached, with a warning;
 - the content of the data, target, weights and groups, and the index;
 - versions, settings and, if torch may be used, its device type, precision and threads.
 
@@ -28,13 +29,11 @@ import io
 import os
 import pickle
 import sys
-import types
 from contextlib import ExitStack, contextmanager
 from functools import cache, lru_cache, partial
 from importlib import metadata
 from numbers import Integral
 from pathlib import Path
-from timeit import default_timer
 from typing import NamedTuple
 
 import joblib
@@ -46,9 +45,9 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_memory
 
-from sklearn_mmfusion._sklearn import _message_with_time, _safe_indexing
+from sklearn_mmfusion._sklearn import _safe_indexing
 from sklearn_mmfusion._triples import is_by_cell, is_frozen, n_frozen, read, steps_of
-from sklearn_mmfusion._validation import warn
+from sklearn_mmfusion._validation import add_error_note, warn
 from sklearn_mmfusion.containers.file_array import cell_digests, file_states, has_digests
 from sklearn_mmfusion.containers.row_view_array import RowViewArray
 from sklearn_mmfusion.containers.storage import blake
@@ -64,9 +63,9 @@ except ImportError:  # Windows: two processes may compute the same result twice
 
 MEMORY = [str, os.PathLike, joblib.Memory, None]  # types of the parameter `memory`
 FOLDER = "sklearn_mmfusion"  # name of the folder of all entries, inside that of the memory
-FORMAT = 4  # of keys and entries; part of each key
 LIBRARIES = ("numpy", "scipy", "pandas", "scikit-learn", "skorch", "torch", "pillow", "soundfile")
 WITHOUT_TORCH = {"numpy", "scipy", "pandas", "sklearn", "joblib"} | sys.stdlib_module_names
+CONTAINERS = (list, tuple, dict, set, frozenset)
 SCALARS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 IGNORED_PARAMS = {"verbose", "n_jobs", "memory"}  # of library classes: no effect
 WRAPPED = ("__func__", "fget", "fset", "fn")  # of class methods, properties and the like
@@ -102,11 +101,7 @@ class CachedChild:
 
     def fit(self, data, y=None, params=None):
         """Fit on the given rows, with fit parameters."""
-        params = params or {}
-        if self.store is None:
-            self.estimator.fit(read(self.estimator, data), y, **params)
-        else:
-            self.fit_by(partial(_fit, y=y, params=params), data)
+        self.fit_by(partial(_fit, y=y, params=params or {}), data)
 
     def fit_transform(self, data, y=None, params=None):
         """Fit and transform the same rows.
@@ -125,10 +120,7 @@ class CachedChild:
 
     def transform(self, data, params=None):
         """Transform other rows."""
-        params = params or {}
-        if self.store is None:
-            return self.estimator.transform(read(self.estimator, data), **params)
-        return self.apply(partial(_transform, params=params), data, by_cell=not params)
+        return self.apply(partial(_transform, params=params or {}), data, by_cell=not params)
 
     def fit_by(self, function, data, *key_parts):
         """Return ``function(estimator, data)``, which fits the estimator on these rows.
@@ -217,20 +209,6 @@ class CachedChild:
         _set_params(self.estimator, self.params)
 
 
-@contextmanager
-def log_elapsed(estimator_name, message, child):
-    """Print the time that "Fitting ..." took, as scikit-learn does; "Reading ..." if cached.
-
-    With `message=None` nothing is printed; `child` is a `CachedChild`.
-    """
-    start = default_timer()
-    yield
-    if message is not None:
-        if child.store is not None and child.store.n_read and not child.store.n_computed:
-            message = message.replace("Fitting", "Reading", 1)
-        print(_message_with_time(estimator_name, message, default_timer() - start))
-
-
 def _fit(estimator, data, y, params):
     estimator.fit(data, y, **params)
 
@@ -247,10 +225,9 @@ def _transform(transformer, data, params):
 
 
 def _set_params(estimator, params):
-    present = estimator.get_params() if params else {}
-    changed = {n: v for n, v in params.items() if n in present and present[n] is not v}
-    if changed:
-        estimator.set_params(**changed)
+    if params:
+        present = estimator.get_params()
+        estimator.set_params(**{n: v for n, v in params.items() if n in present})
 
 
 class _FirstStep:
@@ -314,11 +291,10 @@ def _shards(store, key, wanted):
 
 
 def _stack(parts):
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
     if isinstance(parts[0], pd.DataFrame):
         return pd.concat(parts, ignore_index=True)
-    return sparse.vstack(parts, format="csr")
+    is_dense = isinstance(parts[0], np.ndarray)
+    return np.concatenate(parts) if is_dense else sparse.vstack(parts, format="csr")
 
 
 # ------------------------------------------------------------------------------ store
@@ -330,11 +306,8 @@ def open_memory(memory):
     if isinstance(memory, str) and (not memory or os.path.isfile(memory)):
         what = f"memory={memory!r} is {'a file' if memory else 'an empty name'}"
         raise ValueError(f"{what}; expected the name of a folder, or a joblib.Memory.")
-    try:
+    with add_error_note(f"memory={memory!r}: the folder cannot be made or written to."):
         memory = check_memory(memory)
-    except OSError as error:
-        message = f"memory={memory!r}: the folder cannot be made or written to: {error}"
-        raise type(error)(message) from error
     return None if getattr(memory, "location", None) is None else memory
 
 
@@ -430,7 +403,7 @@ class _Pickler(cloudpickle.CloudPickler):
     """
 
     def reducer_override(self, obj):
-        if isinstance(obj, type | types.FunctionType) and obj.__module__ == "__main__":
+        if (inspect.isclass(obj) or inspect.isfunction(obj)) and obj.__module__ == "__main__":
             return _from_main, (obj.__name__, source_of(obj), cloudpickle.dumps(obj))
         return super().reducer_override(obj)
 
@@ -503,8 +476,7 @@ class _Walk:
     """A walk through nested objects, which computes their digest."""
 
     def __init__(self):
-        self.open = set()  # ids of the objects being walked, to detect cycles
-        self.frozen = False
+        self.open, self.frozen = set(), False  # ids of objects being walked, to detect cycles
         self.modules, self.devices, self.roots = set(), set(), []  # found on the walk
 
     def digest(self, obj, place=""):
@@ -527,7 +499,7 @@ class _Walk:
 
     def compound(self, obj):
         kind = type(obj).__name__
-        if isinstance(obj, type | types.FunctionType):
+        if inspect.isclass(obj) or inspect.isfunction(obj):
             return self.code(obj)
         if type(obj) in (list, tuple):
             if all(type(item) in SCALARS for item in obj):
@@ -614,8 +586,10 @@ class _Walk:
         if "<" in obj.__qualname__:
             raise NoKeyError(f"has no key: {obj.__qualname__} cannot be imported")
         texts = [version_of(base.__module__) or source_of(base) for base in bases]
+        values = [bound_values(b) for b in bases if version_of(b.__module__) is None]
         cells = [cell.cell_contents for cell in getattr(obj, "__closure__", None) or ()]
-        return blake("code", obj.__module__, obj.__qualname__, *texts, self.digest(cells))
+        digest = self.digest([cells, *values])
+        return blake("code", obj.__module__, obj.__qualname__, *texts, digest)
 
 
 # ------------------------------------------------------------------------------ code
@@ -663,14 +637,37 @@ def source_of(obj):
         if not isinstance(obj, type) or obj.__module__ != "__main__":
             return inspect.getsource(obj)
         # workers and notebooks cannot find the class statement of a script, only its methods
-        texts = []
-        for name, member in sorted(vars(obj).items()):
-            inner = [member, *(getattr(member, part, None) for part in WRAPPED)]
-            texts += [name, *map(inspect.getsource, filter(inspect.isfunction, inner))]
-            texts += [repr(member)] if type(member) in (*SCALARS, list, tuple, dict) else []
-        return repr(texts)
+        members = sorted(vars(obj).items())
+        return repr([[name, *map(inspect.getsource, functions_in(m))] for name, m in members])
     except (OSError, TypeError, SyntaxError) as error:
         raise NoKeyError(f"has no key: no source of {obj.__qualname__} ({error})") from error
+
+
+def bound_values(obj):
+    """Return values that the source of a class or function may not show.
+
+    These are the defaults of functions, and class attributes that are scalars or containers of
+    scalars.
+    """
+    if inspect.isfunction(obj):
+        return obj.__defaults__, obj.__kwdefaults__
+    values = []
+    for name, member in sorted(vars(obj).items()):
+        values += [(name, f.__defaults__, f.__kwdefaults__) for f in functions_in(member)]
+        values += [(name, member)] if is_plain(member) and not name.startswith("__") else []
+    return values
+
+
+def functions_in(member):
+    """Return the functions in a class attribute: itself, or those of a property or the like."""
+    parts = member, *(getattr(member, part, None) for part in WRAPPED)
+    return map(inspect.unwrap, filter(inspect.isfunction, parts))
+
+
+def is_plain(obj):
+    """Whether an object is a scalar, or a container of scalars."""
+    parts = [*obj, *obj.values()] if type(obj) is dict else obj
+    return type(obj) in SCALARS or (type(obj) in CONTAINERS and all(map(is_plain, parts)))
 
 
 # ------------------------------------------------------------------------------ environment
@@ -682,16 +679,15 @@ def environment(key):
     torch is included only if something may use it, since whether it is loaded differs between
     processes. CUDA is not initialized unless used: only the device "auto" looks for a GPU.
     """
-    parts = [FORMAT, package_hash(), sys.version, *map(_installed, LIBRARIES)]
+    parts = [package_hash(), sys.version, *map(_installed, LIBRARIES)]
     parts += [repr(sorted(get_config().items()))]
     if not key.devices:
         return parts
     import torch
 
-    devices = set(key.devices)
-    if "auto" in devices:
-        devices = (devices - {"auto"}) | {"cuda" if torch.cuda.is_available() else "cpu"}
-    parts += [sorted(devices), torch.get_num_threads(), torch.get_float32_matmul_precision()]
+    auto = "cuda" if "auto" in key.devices and torch.cuda.is_available() else "cpu"
+    devices = sorted({auto if device == "auto" else device for device in key.devices})
+    parts += [devices, torch.get_num_threads(), torch.get_float32_matmul_precision()]
     parts += [str(torch.get_default_dtype()), torch.are_deterministic_algorithms_enabled()]
     return [*parts, torch.backends.mkldnn.enabled, torch.backends.cudnn.allow_tf32]
 
@@ -709,8 +705,6 @@ def _installed(library):
 
 def _column(array):
     """Return the content of a pandas column."""
-    if isinstance(array, RowViewArray):
-        return array.content_key()
     if isinstance(array, pd.arrays.NumpyExtensionArray) or isinstance(array.dtype, np.dtype):
         return np.asarray(array)  # numbers are hashed as bytes, not one by one
     return array.dtype, np.asarray(array, dtype=object)
@@ -720,10 +714,8 @@ def _column(array):
 CONVERSIONS = [
     (pd.Series, lambda series: (series.name, series.attrs, series.index, series.array)),
     (pd.DataFrame, lambda f: (f.columns, f.attrs, f.index, [c.array for _, c in f.items()])),
+    (RowViewArray, RowViewArray.content_key),
     (pd.api.extensions.ExtensionArray, _column),
-    (
-        pd.MultiIndex,
-        lambda index: (list(index.names), index.to_frame(False, allow_duplicates=True)),
-    ),
+    (pd.MultiIndex, lambda i: (list(i.names), i.to_frame(False, allow_duplicates=True))),
     (pd.Index, lambda index: (list(index.names), index.array)),
 ]

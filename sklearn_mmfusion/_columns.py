@@ -85,15 +85,17 @@ def select_for_fit(table, selections, estimator_name):
     Raises
     ------
     ValueError
-        If a modality has no present row.
+        If a modality has no column or no present row.
     """
     selected = [select_rows(table, selection) for selection in selections]
     for selection, (data, _) in zip(selections, selected, strict=True):
         if data is None:
+            problem = f"({selection.describe()}) has no present row among {len(table)}"
+            if not selection.positions:
+                problem = f"selects no column of X (column={selection.column!r})"
             raise ValueError(
-                f"{estimator_name}: modality {selection.name!r} ({selection.describe()}) has no "
-                f"present row among {len(table)}; nothing can be learned from it. Set it to "
-                "'drop'."
+                f"{estimator_name}: modality {selection.name!r} {problem}; nothing can be learned "
+                "from it. Set it to 'drop'."
             )
     return selected
 

@@ -1,6 +1,9 @@
 """Route fit parameters to the children of a composition, with or without metadata routing."""
 
+from inspect import Parameter, signature
+
 import numpy as np
+from sklearn.base import is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
@@ -74,7 +77,37 @@ def accepted_fit_params(estimator, params):
     if isinstance(estimator, BaseSearchCV):  # groups for its folds, the rest for its estimator
         groups = {key: value for key, value in params.items() if key == "groups"}
         return {**accepted_fit_params(estimator.estimator, params), **groups}
-    return {key: value for key, value in params.items() if has_fit_parameter(estimator, key)}
+    return {key: value for key, value in params.items() if _takes(estimator, key)}
+
+
+def _takes(estimator, key):
+    """Whether `fit` names a parameter, or is that of a predictor that hands weights on.
+
+    Transformers with ``**params``, such as a ColumnTransformer, take none without metadata routing.
+    """
+    if has_fit_parameter(estimator, key):
+        return True
+    is_predictor = is_classifier(estimator) or is_regressor(estimator)
+    kinds = [parameter.kind for parameter in signature(estimator.fit).parameters.values()]
+    return key == "sample_weight" and is_predictor and Parameter.VAR_KEYWORD in kinds
+
+
+def check_weights_are_taken(predictors, params, estimator_name):
+    """Raise if the last step of one of the predictors, a dict, would ignore `sample_weight`.
+
+    With metadata routing, their requests decide.
+    """
+    if _routing_enabled() or params.get("sample_weight") is None:
+        return
+    for name, predictor in predictors.items():
+        last = predictor.steps[-1][1] if isinstance(predictor, Pipeline) else predictor
+        is_frozen = isinstance(last, FrozenEstimator)
+        if not is_frozen and not accepted_fit_params(last, {"sample_weight": None}):
+            raise TypeError(
+                f"{estimator_name}: {name!r}: {type(last).__name__} takes no sample_weight in fit. "
+                "Use an estimator that does, fit without weights, or enable metadata routing to "
+                "choose which estimators get them."
+            )
 
 
 def take_rows(values, present):

@@ -96,10 +96,10 @@ SHARED = {
     },
     "perceptron": {
         "hidden_layer_sizes": ("tuple of int", "Units of the hidden layers."),
-        "alpha": (
+        "linear_alpha": (
             "float",
             "Strength of the L2 penalty used to initialize the linear path, which minimizes the "
-            "mean loss plus ``alpha / (2 n_samples)`` times the sum of squared weights.",
+            "mean loss plus ``linear_alpha / (2 n_samples)`` times the sum of squared weights.",
         ),
         "module": (
             "type",

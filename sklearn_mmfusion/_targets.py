@@ -1,7 +1,6 @@
 """Encode targets for networks: a single one, or several named ones of mixed kinds."""
 
 from dataclasses import dataclass, replace
-from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -302,21 +301,6 @@ def check_names(frame, kinds, estimator_name):
             raise ValueError(
                 f"{estimator_name}: target_type of {name!r} is {kind!r}; expected one of "
                 f"{list(COLUMN_TYPES)}."
-            )
-
-
-def check_target_weights(weights, frame, estimator_name):
-    """Raise unless `weights` maps columns of y to finite numbers of 0 or more."""
-    names = list(frame.columns)
-    for name, weight in weights.items():
-        if name not in names:
-            raise ValueError(
-                f"{estimator_name}: target_weights names {name!r}; y has the columns {names}."
-            )
-        if not isinstance(weight, Real) or not 0 <= weight < np.inf:
-            raise ValueError(
-                f"{estimator_name}: target_weights of {name!r} is {weight!r}; expected a finite "
-                "number of 0 or more."
             )
 
 

@@ -24,6 +24,7 @@ from sklearn_mmfusion._sklearn import (
 from sklearn_mmfusion.containers import TensorArray
 
 KEYWORDS = ("passthrough", "drop")
+NO_KEYWORDS = ("self", "method_mapping")  # taken in set_params, Bunch and MetadataRouter
 
 
 class TripleComposition(_BaseComposition):
@@ -167,6 +168,10 @@ def _check_names(names, reserved, estimator_name, parameter):
                 "identifier (letters, digits, single underscores). The column may be called "
                 "anything."
             )
+        if name in NO_KEYWORDS:
+            raise ValueError(
+                f"{estimator_name}: the name {name!r} is reserved by scikit-learn; choose another."
+            )
         if name in reserved:
             raise ValueError(
                 f"{estimator_name}: the name {name!r} is a parameter of {estimator_name} itself; "
@@ -208,8 +213,9 @@ def resolve_triples(triples, table, names, estimator_name):
 def wants_column(estimator):
     """Whether an estimator takes one column of cells as a Series (all modality encoders do).
 
-    This is the tag ``input_tags.three_d_array`` of the estimator, of the first step of a Pipeline
-    or of the estimator inside a FrozenEstimator.
+    This is the attribute ``wants_column`` of the estimator, of the first step of a Pipeline or of
+    the estimator inside a FrozenEstimator. The tag ``three_d_array`` is not enough:
+    transformers of other packages that set it take arrays.
     """
     while isinstance(estimator, (Pipeline, FrozenEstimator)):
         if isinstance(estimator, FrozenEstimator):
@@ -219,9 +225,7 @@ def wants_column(estimator):
             if not steps:
                 return False
             estimator = steps[0]
-    if estimator is None or isinstance(estimator, str):
-        return False
-    return bool(get_tags(estimator).input_tags.three_d_array)
+    return getattr(estimator, "wants_column", False)
 
 
 def is_encoder(estimator):
@@ -231,14 +235,15 @@ def is_encoder(estimator):
 
 def read(estimator, data):
     """Convert data for an estimator: cells of equal shape to an array, except for encoders."""
-    # test for an array first: reading an estimator's tags is slow
-    return data if isinstance(data, np.ndarray) or wants_column(estimator) else gathered(data)
+    return data if wants_column(estimator) else gathered(data)
 
 
 def as_transformer(transformer):
     """Return the transformer itself, or the one that ``"passthrough"`` names."""
-    is_name = isinstance(transformer, str) and transformer == "passthrough"
-    return FunctionTransformer(as_numbers) if is_name else transformer
+    if not (isinstance(transformer, str) and transformer == "passthrough"):
+        return transformer
+    # otherwise it warns under a global transform_output, since it returns arrays
+    return FunctionTransformer(as_numbers).set_output(transform="default")
 
 
 def is_passthrough(child):

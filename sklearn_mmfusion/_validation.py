@@ -1,12 +1,18 @@
-"""Check targets, weights and groups; warn, add error notes and undo failed fits."""
+"""Check targets, weights and groups; warn, log, add error notes and undo failed fits."""
 
 import sys
 import warnings
 from contextlib import contextmanager
+from numbers import Real
+from timeit import default_timer
 
 import numpy as np
+import pandas as pd
+from scipy import sparse
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
+
+from sklearn_mmfusion._sklearn import _message_with_time
 
 # Kinds of target, named as scikit-learn's `type_of_target` does.
 BINARY, MULTICLASS, MULTILABEL = "binary", "multiclass", "multilabel-indicator"
@@ -42,6 +48,20 @@ def add_error_note(note):
         raise
 
 
+@contextmanager
+def log_elapsed(estimator_name, message, child):
+    """Print the time that "Fitting ..." took, as scikit-learn does; "Reading ..." if cached.
+
+    With `message=None` nothing is printed; `child` is a `CachedChild`.
+    """
+    start = default_timer()
+    yield
+    if message is not None:
+        if child.store is not None and child.store.n_read and not child.store.n_computed:
+            message = message.replace("Fitting", "Reading", 1)
+        print(_message_with_time(estimator_name, message, default_timer() - start))
+
+
 def warn(message, category=UserWarning):
     """Warn at the line of the user's code that led here.
 
@@ -74,12 +94,20 @@ def check_y(y, n_samples, *, estimator_name):
     Raises
     ------
     ValueError
-        If y is None, has another length, or is not finite.
+        If y is None, has another length, or has missing or infinite values.
     """
     if y is None:
         raise ValueError(
             f"This {estimator_name} estimator requires y to be passed, but the target y is None."
         )
+    values = y if sparse.issparse(y) else np.asarray(y)
+    if values.dtype == object:  # check_array passes None, which cannot be sorted among strings
+        rows = np.unique(np.nonzero(pd.isna(values))[0])
+        if len(rows):
+            raise ValueError(
+                f"{estimator_name}: y is None, NaN or NA in {len(rows)} of {len(values)} rows "
+                f"(first {rows[:5].tolist()}). Drop these rows of X and y."
+            )
     y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y")
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
@@ -151,6 +179,27 @@ def combine_weights(weight, class_weight, y, *, estimator_name, kind):
     if class_weight is not None:
         weight[kept] *= compute_sample_weight(class_weight, y[kept])
     return (weight / weight[kept].mean()).astype(np.float32)
+
+
+def check_named_numbers(values, names, label):
+    """Raise unless a dict maps some of the names to finite numbers of 0 or more.
+
+    Parameters
+    ----------
+    values : dict
+    names : iterable of str
+    label : str
+        Estimator and parameter, for messages.
+    """
+    names = list(names)
+    unknown = [name for name in values if name not in names]
+    if unknown:
+        raise ValueError(f"{label} names {unknown}; expected some of {names}.")
+    for name, value in values.items():
+        if not isinstance(value, Real) or not 0 <= value < np.inf:
+            raise ValueError(
+                f"{label} of {name!r} is {value!r}; expected a finite number of 0 or more."
+            )
 
 
 def check_groups(groups, n_samples, *, estimator_name):

@@ -17,6 +17,8 @@ class Counted(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     A file, because workers are processes.
     """
 
+    wants_column = True
+
     def __init__(self, log, tag="", scale=1.0, random_state=0, sleep=0.0):
         self.log = log
         self.tag = tag
@@ -42,11 +44,6 @@ class Counted(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self._write("cell", len(X))
         cells = [np.asarray(cell, dtype=np.float64) for cell in X]
         return np.array([[c.mean() * self.factor_ + self.target_, c.std()] for c in cells])
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        return tags
 
 
 class CountedEncoder(Counted):

@@ -15,6 +15,8 @@ from sklearn_mmfusion.containers import TensorArray, multimodal_frame
 class CellEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Double of a modality encoder: mean, spread and a random draw of each cell."""
 
+    wants_column = True
+
     def __init__(self, n_components=2, random_state=None):
         self.n_components = n_components
         self.random_state = random_state
@@ -35,11 +37,6 @@ class CellEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def transform(self, X):
         means = np.array([np.mean(cell) for cell in X], dtype=np.float32)
         return means[:, None] + self.draw_.astype(np.float32)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        return tags
 
 
 TRIPLES = [

@@ -177,6 +177,17 @@ def test_y_of_another_length(entry, n):
         entry.make().fit(entry.X(), y)
 
 
+@pytest.mark.parametrize("entry", having("classes"), ids=str)
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA], ids=str)
+def test_labels_with_a_missing_one(entry, missing):
+    y = np.where(entry.y() > 0, "yes", "no").astype(object)
+    y[[4, 9]] = missing
+    with pytest.raises(ValueError, match="y is None, NaN or NA") as caught:
+        entry.make().fit(entry.X(), y)
+    rows_of_all = "2 of 24 rows (first [4, 9])" in str(caught.value)
+    assert rows_of_all or "among those where the modality is present" in caught.value.__notes__[0]
+
+
 @pytest.mark.parametrize("entry", NETS, ids=str)
 def test_y_with_nan(entry):
     y = numbers()

@@ -235,6 +235,46 @@ def test_values_of_a_closure_are_in_the_key(module_of):
     assert len({key_of(f) for f in (module.plain, module.one, module.two)}) == 3
 
 
+VALUES = """
+    FACTOR, NAMES = 2, ["a", "b"]
+
+    class Defaults:
+        def __call__(self, X, by=FACTOR):
+            return by * X
+
+    class Static:
+        @staticmethod
+        def scaled(X, by=FACTOR):
+            return by * X
+
+    class Attribute:
+        factor, unknown = FACTOR, object()  # without a key; ignored
+
+    class Nested:
+        names = {"all": NAMES}
+
+    class Child(Attribute):
+        pass
+
+    def plain(X, by=FACTOR):
+        return by * X
+
+    def keyword(X, *, by=FACTOR):
+        return by * X
+"""
+
+
+@pytest.mark.parametrize(
+    "what", ["Defaults", "Static", "Attribute", "Nested", "Child", "plain", "keyword"]
+)
+def test_defaults_and_plain_attributes_are_in_the_key_by_value(module_of, what):
+    key = key_of(getattr(module_of(VALUES, "mine"), what))
+    assert key_of(getattr(module_of(VALUES, "mine"), what)) == key
+    time.sleep(0.01)
+    edited = module_of(VALUES.replace('2, ["a", "b"]', '3, ["a", "c"]'), "mine")
+    assert key_of(getattr(edited, what)) != key
+
+
 def test_without_source_nothing_is_cached_with_one_warning(tmp_path):
     made = {"__name__": "made"}
     exec(textwrap.dedent(MODULE) + "\n    pass", made)  # as in a shell

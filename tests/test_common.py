@@ -81,6 +81,7 @@ EXPECTED_FAILURES = {
         "check_sample_weight_equivalence_on_sparse_data": REPEATED_ROWS,
     },
     ("net",): ON_DENSE,
+    ("predictor", "columns"): ON_DENSE,  # late fusions, of an encoder
 }
 
 

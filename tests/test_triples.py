@@ -19,6 +19,7 @@ from sklearn_mmfusion._triples import (
     seeded_clone,
     wants_column,
 )
+from sklearn_mmfusion.compose import FusionTransformer
 from sklearn_mmfusion.containers import TensorArray, multimodal_frame
 from sklearn_mmfusion.containers.conversion import as_table
 
@@ -30,16 +31,13 @@ class Owner(TripleComposition):
 
 
 class CellEncoder(TransformerMixin, BaseEstimator):
+    wants_column = True
+
     def fit(self, X, y=None, sample_weight=None, groups=None):
         return self
 
     def transform(self, X):
         return np.array([[np.mean(cell)] for cell in X])
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        return tags
 
 
 def resolved(column, X, *, as_series=False):
@@ -72,6 +70,8 @@ def frame():
         ([("a b", PCA(), 0)], ValueError, "the name 'a b'; a name must be an identifier"),
         ([("a__b", PCA(), 0)], ValueError, "the name 'a__b'; a name must be an identifier"),
         ([(3, PCA(), 0)], ValueError, "the name 3; a name must be an identifier"),
+        ([("self", PCA(), 0)], ValueError, "the name 'self' is reserved by scikit-learn"),
+        ([("method_mapping", PCA(), 0)], ValueError, "'method_mapping' is reserved"),
         ([("flag", PCA(), 0)], ValueError, "the name 'flag' is a parameter of Owner itself"),
         ([("a", PCA(), 0), ("a", PCA(), 1)], ValueError, r"must be unique, got \['a'\]"),
         ([("a", "pass", 0)], ValueError, "has 'pass'; expected an estimator or 'passthrough'"),
@@ -257,7 +257,29 @@ def test_absent_columns_select_nothing_and_gaps(frame):
     assert present.all()
 
 
-def test_encoders_are_told_by_their_tag_inside_pipelines_and_frozen():
+class ArrayTransformer(TransformerMixin, BaseEstimator):
+    """One of another package, which takes arrays (n, height, width) and has the tag."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X.reshape(len(X), -1).mean(axis=1, keepdims=True)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def test_a_transformer_of_arrays_gets_an_array_whatever_its_tags():
+    images = np.random.default_rng(0).random((6, 4, 4))
+    fused = FusionTransformer([("image", ArrayTransformer(), "image")])
+    X_t = fused.fit_transform(multimodal_frame(image=images))
+    np.testing.assert_allclose(X_t[:, 0], images.mean(axis=(1, 2)), rtol=1e-6)
+
+
+def test_encoders_want_a_column_inside_pipelines_and_frozen_too():
     encoder = CellEncoder()
     assert wants_column(encoder)
     assert wants_column(make_pipeline(encoder, StandardScaler()))

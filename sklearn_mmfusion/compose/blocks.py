@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from sklearn_mmfusion._caching import log_elapsed
 from sklearn_mmfusion._columns import warn_empty_rows
 from sklearn_mmfusion._triples import seeded_clone
-from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion._validation import add_error_note, log_elapsed
 from sklearn_mmfusion.cross_decomposition import (
     GCCA,
     MCCA,
@@ -184,6 +183,7 @@ def impute(imputer, blocks, *, fit=False):
     with add_error_note("Raised by missing='impute', which uses the features of all modalities."):
         frame = block_frame(blocks)
         filled = imputer.fit_transform(frame) if fit else imputer.transform(frame)
+    filled = np.asarray(filled)  # a frame, if config_context(transform_output="pandas") is set
     where, present = imputer.output_indices_, np.ones(len(filled), dtype=bool)
     return [replace(b, values=filled[:, where[b.name]], present=present) for b in blocks]
 

@@ -298,7 +298,9 @@ transformer, default="concat"
     def fit_transform(self, X, y=None, **params):
         """Fit, and return the fused features of X.
 
-        Equal to ``fit(X, y).transform(X)``, but computes the features only once.
+        Features are computed only once. The result equals that of ``fit(X, y).transform(X)``,
+        unless a transformer's own `fit_transform` differs from that, as with cross-fitting
+        (:class:`~sklearn.preprocessing.TargetEncoder`).
 
         Parameters
         ----------

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -34,9 +35,10 @@ class CellKind:
     value : str, default="value"
         Name of a single number in messages: "pixel".
     files : str or None, default=None
-        Kind of the files whose paths str cells are; None: a str cell is a text.
+        Kind of the files whose paths str cells are, "image", "audio" or "array"; None: a str cell
+        is a text.
     flat : callable or None, default=None
-        ``flat(estimator, values)`` gives the cells (n, ...) of flat rows (n, width).
+        ``flat(estimator, values)`` gives the cells (n, ...) of flat rows (n, width); see `rows_of`.
     """
 
     name: str
@@ -53,6 +55,19 @@ class CellKind:
             and all(a is None or b in (a, None) for a, b in zip(own, shape, strict=True))
             for own in self.shapes
         )
+
+
+def rows_of(width):
+    """Return the `flat` of a `CellKind` whose cells are any number of rows of this width.
+
+    Zeros complete a short last row: (n, k) -> (n, ceil(k / width), width).
+    """
+    return partial(_complete_rows, width=width)
+
+
+def _complete_rows(estimator, values, width):
+    values = np.pad(values, [(0, 0), (0, -values.shape[1] % width)])
+    return values.reshape(len(values), -1, width)
 
 
 class Cells:

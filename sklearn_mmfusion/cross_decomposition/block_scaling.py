@@ -1,10 +1,11 @@
 """Fusions that keep every block apart and rescale it: weighted and whitened blocks."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 
 from sklearn_mmfusion._sklearn import Interval
+from sklearn_mmfusion._validation import check_named_numbers
 from sklearn_mmfusion.cross_decomposition.block_transformer import (
     BlockTransformer,
     fix_signs,
@@ -78,26 +79,14 @@ class BlockWeighting(BlockTransformer):
         self.missing = missing
 
     def _fit_blocks(self, blocks):
-        weights = _checked_weights(self.weights or {}, [block.name for block in blocks])
+        weights = self.weights or {}
+        check_named_numbers(weights, [block.name for block in blocks], "BlockWeighting: weights")
         spread = {b.name: _total_deviation(b.values) if self.scale else 1.0 for b in blocks}
         self.scales_ = {b.name: weights.get(b.name, 1.0) / spread[b.name] for b in blocks}
         self.output_indices_ = side_by_side({block.name: block.width for block in blocks})
 
     def _map(self, name, values):
         return values * self.scales_[name]
-
-
-def _checked_weights(weights, names):
-    unknown = sorted(set(map(str, weights)) - set(names))
-    if unknown:
-        raise ValueError(f"BlockWeighting: weights name {unknown}; the blocks are {names}.")
-    for name, weight in weights.items():
-        if not isinstance(weight, Real) or not 0 <= weight < np.inf:
-            raise ValueError(
-                f"BlockWeighting: the weight of block {name!r} is {weight!r}; expected a finite "
-                "number of 0 or more."
-            )
-    return weights
 
 
 def _total_deviation(values):

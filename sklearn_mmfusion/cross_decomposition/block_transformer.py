@@ -13,6 +13,7 @@ from sklearn_mmfusion._sklearn import (
     _fit_context,
     validate_data,
 )
+from sklearn_mmfusion._validation import all_or_nothing
 from sklearn_mmfusion.containers import TensorArray, TensorDtype, as_column
 
 _ONE_BLOCK = "x"  # name of the only block of a plain array
@@ -200,6 +201,11 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         self : object
             Fitted transformer.
         """
+        with all_or_nothing(self):
+            self._fit(X)
+        return self
+
+    def _fit(self, X):
         plain = not _is_block_frame(X)
         blocks = _read_blocks(X, self, reset=True)
         for block in blocks:
@@ -214,7 +220,6 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         means = {block.name: block_mean(block.values) for block in blocks}
         zero = getattr(self, "missing", "mean") == "zero"
         self.fill_values_ = {k: np.zeros_like(m) if zero else m for k, m in means.items()}
-        return self
 
     def transform(self, X):
         """Fuse the blocks.

@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from sklearn_mmfusion._caching import CachedChild, log_elapsed
+from sklearn_mmfusion._caching import CachedChild
 from sklearn_mmfusion._sklearn import _check_method_params, _routing_enabled, _safe_indexing
 from sklearn_mmfusion._triples import TripleComposition, as_transformer, seeded_clone
-from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion._validation import add_error_note, log_elapsed
 
 # ------------------------------------------------------------------------------ making
 

@@ -112,7 +112,7 @@ def fit_weights(rule, outputs, mask, target, row_weight, n_modalities):
     The loss is the log loss for ``product`` and ``mean`` of distributions (``target``: codes of
     shape (n_samples, n_targets)), and the squared error in units of each target's variance for
     ``mean`` of numbers (``target``: numbers of that shape). A penalty is added, half the squared
-    distance of the weights from one over the number of rows: a few rows that are all easy would
+    distance of the weights from one over the rows' total weight: a few rows that are all easy would
     otherwise drive exponents to infinity. For ``product`` the problem is convex. A modality that
     is never present keeps weight one.
     """
@@ -121,20 +121,21 @@ def fit_weights(rule, outputs, mask, target, row_weight, n_modalities):
     if not some.any():
         return np.ones(n_modalities)
     outputs, mask = outputs[known][:, some], mask[known][:, some]
-    target, row_weight = target[some], row_weight[some] / row_weight[some].sum()
+    target, total = target[some], row_weight[some].sum()
+    row_weight = row_weight[some] / total
     loss = {(product, 4): _product_loss, (mean, 4): _mean_loss, (mean, 3): _mean_error}[
         rule, outputs.ndim
     ]
     if loss is _product_loss:
         outputs = log(outputs)
     if loss is _mean_error:
-        scale = target.std(axis=0)
+        scale = np.sqrt(row_weight @ (target - row_weight @ target) ** 2)
         scale = np.where(scale > 0, scale, 1.0)
         outputs, target = outputs / scale, target / scale
 
     def penalized(weights):
         value, slope = loss(weights, outputs, mask, target, row_weight)
-        distance = (weights - 1) / some.sum()
+        distance = (weights - 1) / total
         return value + 0.5 * distance @ (weights - 1), slope + distance
 
     found = minimize(

@@ -66,11 +66,13 @@ class BaseModalityEncoder(
         returns its features, the sequence they are pooled from (n, L, token_features) and the mask
         of its valid steps (n, L).
 
-    X is a Series of the column if the tag ``input_tags.three_d_array`` is set (then
-    ``X.array.gather(copy=False)`` returns the cells, without a copy if possible), else an array of
-    the cells. In ``predict_one``, `prepare` gets one cell in a list or an array, because making a
-    Series would take longer than most networks.
+    X is an array of the cells, or a Series of the column if the class sets ``wants_column = True``;
+    ``X.array.gather(copy=False)`` then returns the cells, without a copy if possible. In
+    ``predict_one``, `prepare` gets one cell in a list or an array, because making a Series would
+    take longer than most networks.
     """
+
+    wants_column = True
 
     _parameter_constraints = {
         **TRAINING_CONSTRAINTS,
@@ -292,6 +294,9 @@ class BaseModalityEncoder(
 
     def _build_module(self):
         return EncoderNetwork(self.build_module(), self._n_outputs)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "module_")  # `fit_prepare` alone sets other fitted attributes
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

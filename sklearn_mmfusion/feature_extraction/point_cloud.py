@@ -5,18 +5,12 @@ from torch.optim import AdamW
 
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._torch import Inputs, RaggedRows
-from sklearn_mmfusion.containers.cells import CellKind
+from sklearn_mmfusion.containers.cells import CellKind, rows_of
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.point_cloud import PointCloudNetwork
 from sklearn_mmfusion.preprocessing.scaling import mean_and_scale
 
 __all__ = ["PointCloudEncoder"]
-
-
-def complete_points(encoder, values):
-    """Reshape flat rows to points, padded with zeros: (n, width) -> (n, ceil(width / 3), 3)."""
-    values = np.pad(values, [(0, 0), (0, -values.shape[1] % 3)])
-    return values.reshape(len(values), -1, 3)
 
 
 @document_parameters("encoder", "network")
@@ -95,7 +89,7 @@ class PointCloudEncoder(BaseModalityEncoder):
         expected="(n_points, 3)",
         value="coordinate",
         files="array",
-        flat=complete_points,
+        flat=rows_of(3),
     )
 
     _parameter_constraints = {

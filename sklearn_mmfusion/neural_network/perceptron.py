@@ -72,7 +72,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
     _parameter_constraints = {
         **TRAINING_CONSTRAINTS,
         "hidden_layer_sizes": [tuple, list],
-        "alpha": [Interval(Real, 0, None, closed="left")],
+        "linear_alpha": [Interval(Real, 0, None, closed="left")],
     }
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -125,7 +125,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             # takes a sixth of the time of a step.
             config = training_config(self, target, self._fitted_loss, max_norm=math.inf)
             inputs = Inputs(features=DenseRows(X))
-            pretrain = None if self.module else partial(start_linear, alpha=self.alpha)
+            pretrain = None if self.module else partial(start_linear, alpha=self.linear_alpha)
             self.module_, self.history_, self.n_iter_ = Trainer(config).train(
                 self._build_module, inputs, target, weight, groups, weights, pretrain
             )
@@ -262,7 +262,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         hidden_layer_sizes=(256, 128),
         *,
         loss="auto",
-        alpha=10.0,
+        linear_alpha=10.0,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -286,7 +286,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.loss = loss
-        self.alpha = alpha
+        self.linear_alpha = linear_alpha
         self.module = module
         self.module_params = module_params
         self.dropout = dropout
@@ -493,7 +493,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         hidden_layer_sizes=(256, 128),
         *,
         loss="auto",
-        alpha=10.0,
+        linear_alpha=10.0,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -515,7 +515,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.loss = loss
-        self.alpha = alpha
+        self.linear_alpha = linear_alpha
         self.module = module
         self.module_params = module_params
         self.dropout = dropout

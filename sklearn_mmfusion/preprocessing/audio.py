@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._decoders import file_kind, read_array, read_audio
 from sklearn_mmfusion._sklearn import Interval, _fit_context
+from sklearn_mmfusion._validation import all_or_nothing
 from sklearn_mmfusion.containers.cells import CellKind, Cells, check_column, is_table, join_cells
 
 BLOCK = 1 << 18  # samples that go through one FFT
@@ -179,6 +180,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
     [(101, 40), (51, 40)]
     """
 
+    wants_column = True
     _reads = RECORDING
 
     _parameter_constraints = {
@@ -230,6 +232,11 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         -------
         self : object
         """
+        with all_or_nothing(self):
+            self._fit(X)
+        return self
+
+    def _fit(self, X):
         column = check_column(self, X, reset=True)
         rate = self.sample_rate or self._stated_rate(Cells(self, column))
         highest = rate / 2
@@ -242,7 +249,6 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         self.sample_rate_ = rate
         self.n_fft_ = self.n_fft or 1 << (int(rate * 0.025) - 1).bit_length()
         self.hop_length_ = self.hop_length or max(1, rate // 100)
-        return self
 
     def _stated_rate(self, cells):
         """The sample rate that the column or its first file states."""

@@ -141,6 +141,7 @@ class Tokenizer(TransformerMixin, BaseEstimator):
     [[1, 0]]
     """
 
+    wants_column = True
     _reads = CellKind("text")
 
     _parameter_constraints = {

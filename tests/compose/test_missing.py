@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from sklearn_mmfusion.compose import FusionTransformer
@@ -94,3 +95,13 @@ def test_gaps_of_a_table_are_refused_with_advice():
         ) as e:
             call(X)
         assert "Raised by missing='impute'" in e.value.__notes__[-1]
+
+
+def test_imputes_if_transformers_return_frames():
+    X = hide(two_vectors(), a=[2, 7], b=[5])
+    expected = pass_both(missing="impute").fit(X).transform(X)
+    with config_context(transform_output="pandas"):
+        fused = pass_both(missing="impute").fit(X)
+        X_t = fused.transform(X)
+    np.testing.assert_array_equal(X_t.to_numpy(), expected)
+    assert X_t.columns.tolist() == fused.get_feature_names_out().tolist()

@@ -254,10 +254,10 @@ def test_pooling_refuses_blocks_of_different_width():
 @pytest.mark.parametrize(
     ("weights", "match"),
     [
-        ({"z": 1.0}, r"weights name \['z'\]; the blocks are \['a', 'b'\]"),
-        ({"a": -1.0}, "weight of block 'a' is -1.0; expected a finite number of 0 or more"),
-        ({"a": np.nan}, "weight of block 'a' is nan"),
-        ({"a": "big"}, "weight of block 'a' is 'big'"),
+        ({"z": 1.0}, r"weights names \['z'\]; expected some of \['a', 'b'\]"),
+        ({"a": -1.0}, "weights of 'a' is -1.0; expected a finite number of 0 or more"),
+        ({"a": np.nan}, "weights of 'a' is nan"),
+        ({"a": "big"}, "weights of 'a' is 'big'"),
     ],
 )
 def test_weighting_refuses_bad_weights(weights, match):
@@ -297,3 +297,16 @@ def test_a_block_of_another_width_is_refused():
     fitted = BlockWeighting().fit(make_frame({"a": np.eye(3)}))
     with pytest.raises(ValueError, match="block 'a' has 2 features, fitted with 3"):
         fitted.transform(make_frame({"a": np.eye(3)[:, :2]}))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS, ids=lambda fusion: type(fusion).__name__)
+def test_failed_fit_keeps_the_last_one(fusion):
+    blocks, mask = make_blocks()
+    X = make_frame(blocks, mask)
+    fitted = clone(fusion).fit(X)
+    before, expected = dict(vars(fitted)), fitted.transform(X)
+    mask[:, 1] = False
+    with pytest.raises(ValueError, match="block 'b' has no present row"):
+        fitted.fit(make_frame(blocks, mask).rename(columns={"a": "other"}))
+    assert vars(fitted) == before
+    np.testing.assert_array_equal(fitted.transform(X), expected)

@@ -171,7 +171,7 @@ def test_make_multimodal_classification_plants_a_signal_everywhere():
     words = TfidfVectorizer().fit_transform(X["text"]).toarray()
     scores = [half_split_score(block, y) for block in (image_power(X), sounds, words)]
     scores.append(half_split_score(direction_counts(X), y))
-    assert len(scores) == len(RENDERERS)
+    assert len(scores) == len(RENDERERS), "each renderer needs a score of hand-made features here"
     assert min(scores) > 0.55
 
 

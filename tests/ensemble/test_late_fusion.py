@@ -56,7 +56,7 @@ ALL = slice(None)
         LateFusionRegressor([("a", Ridge(), ALL), ("b", Ridge(9), slice(0, 1))], fusion=rule)
         for rule in ("mean", "median", "inverse_variance", "stacking")
     ]
-    + [LateFusionRegressor([("a", Ridge(), ALL)], weights="auto")],
+    + [LateFusionRegressor([("a", Ridge(), ALL), ("b", Ridge(9), ALL)], weights="auto")],
     expected_failed_checks=lambda estimator: (
         {
             "check_sample_weight_equivalence_on_dense_data": "NeuralClassifier: rows repeated make "

@@ -6,20 +6,21 @@ import pytest
 import sklearn
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.ensemble import (
-    RandomForestClassifier,
-)
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
+    KFold,
     cross_validate,
 )
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.utils.validation import has_fit_parameter
 
 from sklearn_mmfusion.ensemble import LateFusionClassifier, LateFusionRegressor
 from sklearn_mmfusion.ensemble.rules import fit_weights, product
@@ -158,6 +159,57 @@ def test_sample_weight_reaches_members_weights_and_final_estimator():
     np.testing.assert_allclose(list(late.weights_.values()), weights, rtol=1e-3)
 
 
+def test_weights_reach_members_that_hand_them_on():
+    X, y = iris()
+    counts = np.random.default_rng(0).integers(0, 3, 150)
+    voting = VotingClassifier([("a", LogisticRegression()), ("b", GaussianNB())], voting="soft")
+    late = LateFusionClassifier([("petal", make_pipeline(StandardScaler(), voting), "petal")])
+    rows = np.stack(X["petal"])
+    scaler = StandardScaler().fit(rows, sample_weight=counts)
+    expected = clone(voting).fit(scaler.transform(rows), y, sample_weight=counts)
+    proba = late.fit(X, y, sample_weight=counts).predict_proba(X)
+    np.testing.assert_allclose(proba, expected.predict_proba(scaler.transform(rows)), rtol=1e-6)
+
+
+def test_final_estimator_of_labels_uses_weights():
+    X, y = iris()
+    Y = np.column_stack([y == "setosa", np.stack(X["petal"])[:, 0] > 5]).astype(int)
+    weight = np.random.default_rng(0).uniform(0.1, 3, 150)
+    forest = FrozenEstimator(RandomForestClassifier(5, random_state=0).fit(np.stack(X["petal"]), Y))
+    late = LateFusionClassifier([("petal", forest, "petal")], fusion="stacking", cv=KFold(3))
+    final = late.fit(X, Y, sample_weight=weight).final_estimator_
+    columns = late.transform(X)
+    for one, labels in zip(final.estimators_, Y.T, strict=True):
+        alone = LogisticRegression().fit(columns, labels, sample_weight=weight)
+        np.testing.assert_allclose(one.coef_, alone.coef_, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("member", "final"),
+    [
+        (KNeighborsClassifier(), None),
+        (make_pipeline(StandardScaler(), KNeighborsClassifier()), None),
+        (GridSearchCV(KNeighborsClassifier(), {"n_neighbors": [1, 3]}), None),
+        (GaussianNB(), KNeighborsClassifier()),
+    ],
+)
+def test_weights_that_would_be_ignored_are_refused(member, final):
+    X, y = iris()
+    late = LateFusionClassifier(
+        [("petal", member, "petal")], fusion="stacking", final_estimator=final
+    )
+    name = "final_estimator" if final else "petal"
+    with pytest.raises(TypeError, match=f"'{name}': .* takes no sample_weight in fit"):
+        late.fit(X, y, sample_weight=np.ones(150))
+    late.fit(X, y)
+
+
+@pytest.mark.parametrize("late", [LateFusionClassifier, LateFusionRegressor])
+def test_fit_names_weights_and_groups_but_requests_are_those_of_the_members(late):
+    assert has_fit_parameter(late, "sample_weight") and has_fit_parameter(late, "groups")
+    assert not hasattr(late, "set_fit_request")
+
+
 def test_metadata_is_routed_to_members_folds_and_final_estimator():
     X, y = iris()
     weight, groups = np.random.default_rng(0).uniform(1, 2, 150), np.arange(150) % 6
@@ -215,8 +267,8 @@ def test_metadata_is_routed_to_members_folds_and_final_estimator():
             TypeError,
             "modality 'sepal' has Logistic.*has no predict_evidence",
         ),
-        ({"weights": {"smell": 1.0}}, ValueError, r"weights name \['smell'\]; the modalities are"),
-        ({"weights": {"sepal": -1.0}}, ValueError, "weight of modality 'sepal' is -1.0"),
+        ({"weights": {"smell": 1.0}}, ValueError, r"weights names \['smell'\]; expected some of"),
+        ({"weights": {"sepal": -1.0}}, ValueError, "weights of 'sepal' is -1.0"),
         ({"fusion": "max", "weights": {"sepal": 1.0}}, ValueError, "does not use weights"),
         ({"fusion": "sum"}, ValueError, "The 'fusion' parameter of LateFusionClassifier must be"),
         ({"estimators": [("a", GaussianNB(), "smell")]}, ValueError, "'a': column 'smell' is not"),

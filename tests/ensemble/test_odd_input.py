@@ -14,6 +14,7 @@ from sklearn.linear_model import BayesianRidge, LogisticRegression, Ridge
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
+    StratifiedKFold,
 )
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
@@ -206,6 +207,24 @@ def test_splitter_gets_what_it_requests():
         routed = late.fit(X, y, speaker=speaker)
     by_hand = clone(late).set_params(cv=list(GroupKFold(3).split(y, y, speaker))).fit(X, y)
     assert routed.weights_ == by_hand.weights_
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_generator_of_folds_is_read_once(routing):
+    X, y = iris()
+    folds = list(StratifiedKFold(3).split(y, y))
+    expected = LateFusionClassifier(members(), weights="auto", cv=folds).fit(X, y).weights_
+    with sklearn.config_context(enable_metadata_routing=routing):
+        late = LateFusionClassifier(members(), weights="auto", cv=(fold for fold in folds))
+        assert late.fit(X, y).weights_ == expected
+
+
+@pytest.mark.parametrize("column", [[], slice(0, 0), [False, False], lambda X: []])
+def test_selection_without_a_column_is_named(column):
+    X, y = iris()
+    match = r"modality 'petal' selects no column of X \(column=.*Set it to 'drop'"
+    with pytest.raises(ValueError, match=match):
+        LateFusionClassifier([*members()[:1], ("petal", GaussianNB(), column)]).fit(X, y)
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_learned_weights_are_the_minimum_of_the_log_loss(rule):
 
     def loss(weights):
         pooled = rule(answers, mask, weights)[:, 0]
-        penalty = 0.5 * np.sum((weights - 1) ** 2) / 400 if rule is rules.product else 0.0
+        penalty = 0.5 * np.sum((weights - 1) ** 2) / weight.sum() if rule is rules.product else 0.0
         return log_loss(target[:, 0], pooled, sample_weight=weight, labels=range(4)) + penalty
 
     learned = rules.fit_weights(rule, answers, mask, target, weight, 3)
@@ -202,6 +202,18 @@ def test_learned_weights_are_the_minimum_of_the_log_loss(rule):
     for step in np.vstack([np.eye(3), -np.eye(3)]) * 0.02:
         assert loss(np.maximum(learned + step, 1e-3)) >= best - close
     assert learned[0] < learned[2]  # the first is confident and wrong
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_learned_weights_equal_those_of_repeated_rows(numbers):
+    outputs, mask, target, _ = learnable(2, n=60)
+    rule, counts = rules.product, np.random.default_rng(0).integers(0, 3, 60)
+    if numbers:
+        rule, outputs, target = rules.mean, outputs[..., 0], target.astype(float)
+    rows = np.repeat(np.arange(60), counts)
+    weighted = rules.fit_weights(rule, outputs, mask, target, counts, 3)
+    repeated = (outputs[:, rows], mask[:, rows], target[rows], np.ones(len(rows)), 3)
+    np.testing.assert_allclose(weighted, rules.fit_weights(rule, *repeated), rtol=1e-4)
 
 
 def test_learned_weights_of_numbers_equal_least_squares_on_the_simplex():

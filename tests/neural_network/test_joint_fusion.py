@@ -466,8 +466,8 @@ ALONE = parts(text=None, table=None)
 ERRORS = [
     ({}, "Unknown label type: continuous.*use JointFusionRegressor"),
     ({"fusion": "sumup"}, "'fusion' parameter .* must be a str among"),
-    ({"objectives": {"clip": 1.0}}, "objectives has 'clip'; expected some of"),
-    ({"objectives": {"auxiliary": -1}}, "'auxiliary' with weight -1"),
+    ({"objectives": {"clip": 1.0}}, r"objectives names \['clip'\]; expected some of"),
+    ({"objectives": {"auxiliary": -1}}, "objectives of 'auxiliary' is -1"),
     (
         {"objectives": {"contrastive": 1.0}, "encoders": ALONE},
         "'contrastive' aligns .* there is only one",
@@ -475,7 +475,7 @@ ERRORS = [
     ({"encoders": DROPPED}, "every encoder is 'drop'"),
     ({"encoders": [("image", "image")]}, "must be a .* triple, got"),
     ({"encoders": [("image", ImageEncoder(), "photo")]}, "'image': column 'photo' is not in X"),
-    ({"encoder_lr": {"sound": 0.1}}, r"encoder_lr names 'sound'; the modalities"),
+    ({"encoder_lr": {"sound": 0.1}}, r"encoder_lr names \['sound'\]; expected some of"),
     (
         {"encoders": WIDE, "fusion": "tensor", "n_components": 400},
         r"widths \[400, 400\].*Use fusion='low_rank'",

@@ -36,6 +36,8 @@ class LetterNetwork(nn.Module):
 class LetterEncoder(TransformerMixin, BaseEstimator):
     """Counts of the letters seen in training, by the encoder protocol alone."""
 
+    wants_column = True
+
     def __init__(self, n_components=4):
         self.n_components = n_components
 
@@ -57,7 +59,7 @@ class LetterEncoder(TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = tags.input_tags.string = True
+        tags.input_tags.string = True
         return tags
 
 
@@ -90,7 +92,9 @@ def test_own_encoder_is_trained_with_the_network(fusion):
 
 
 class InPlaceEncoder(LetterEncoder):
-    """Numbers of each row, scaled where they lie, by torch, which heeds no read-only flag."""
+    """Numbers of each row, scaled where they lie, by torch, which ignores read-only flags."""
+
+    wants_column = False
 
     def prepare(self, X):
         self.letters_ = "abc"
@@ -98,9 +102,6 @@ class InPlaceEncoder(LetterEncoder):
 
     def fit_prepare(self, X, y=None):
         return self.prepare(X)
-
-    def __sklearn_tags__(self):
-        return BaseEstimator.__sklearn_tags__(self)
 
 
 @pytest.mark.parametrize("own", [InPlaceEncoder(), StandardScaler(copy=False)])

@@ -499,7 +499,7 @@ ERRORS = [
     ({}, _y(z=["same"] + [None] * (N - 1)), "(?s)1 class, same.*target 'z'"),
     ({}, _y()[:-1], "inconsistent numbers of samples: X has 90 rows, y has 89"),
     ({}, pd.concat([_y(), _y()], axis=1), "names must be unique"),
-    ({"target_weights": {"z": 1.0}}, _y(), r"target_weights names 'z'; y has.*\['sign', 'level"),
+    ({"target_weights": {"z": 1.0}}, _y(), r"target_weights names \['z'\]; expected.*'level'"),
     ({"target_weights": {"size": -1.0}}, _y(), NEGATIVE),
     ({"target_weights": {"size": None}}, _y(), NEGATIVE),
     ({"target_type": {"z": "continuous"}}, _y(), r"target_type names 'z'.*'sign', 'level'"),

@@ -235,6 +235,13 @@ def test_stereo_recordings_are_refused_by_row():
         LogMelSpectrogram(RATE).fit(stereo).transform(stereo)
 
 
+def test_failed_fit_keeps_the_last_one():
+    fitted = LogMelSpectrogram(sample_rate=RATE).fit(np.ones((2, 400)))
+    with pytest.raises(ValueError, match="fmin < fmax"):
+        fitted.set_params(fmax=5000.0).fit(np.ones((2, 300)))
+    assert fitted.n_features_in_ == 400
+
+
 # ------------------------------------------------------------------------------ tokenizer
 
 

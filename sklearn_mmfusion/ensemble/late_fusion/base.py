@@ -1,6 +1,6 @@
 """Base class of late fusion classifiers and regressors."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import TransformerMixin, is_classifier
@@ -12,6 +12,7 @@ from sklearn.model_selection import (
     check_cv,
 )
 from sklearn.utils import Bunch, get_tags
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
@@ -22,7 +23,7 @@ from sklearn_mmfusion._columns import (
     select_for_predict,
     warn_empty_rows,
 )
-from sklearn_mmfusion._routing import route_params
+from sklearn_mmfusion._routing import check_weights_are_taken, route_params
 from sklearn_mmfusion._sklearn import (
     HasMethods,
     MetadataRouter,
@@ -40,7 +41,7 @@ from sklearn_mmfusion._triples import (
     root_seed,
     seeded_clone,
 )
-from sklearn_mmfusion._validation import check_groups, check_weight, warn
+from sklearn_mmfusion._validation import check_groups, check_named_numbers, check_weight, warn
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.ensemble.members import (
     Task,
@@ -62,6 +63,8 @@ class _LateFusion(TransformerMixin, TripleComposition):
     """
 
     _triples_parameter = "estimators"
+    # the requests of the children apply; without this, there would be a set_fit_request
+    __metadata_request__fit = {"sample_weight": UNUSED, "groups": UNUSED}
 
     _parameter_constraints: dict = {
         "estimators": [list, tuple],
@@ -84,7 +87,9 @@ class _LateFusion(TransformerMixin, TripleComposition):
         table = as_table(X)
         y, target = self._read_target(y, len(table))
         members = self._members()
-        routed = route_params(self, self._routed_children(members), params)
+        children = self._routed_children(members)
+        routed = route_params(self, children, params)
+        check_weights_are_taken(children, params, estimator_name)
         weight = check_weight(
             params.get("sample_weight"), len(table), estimator_name=estimator_name
         )
@@ -320,8 +325,10 @@ class _LateFusion(TransformerMixin, TripleComposition):
             router.add(method_mapping=mapping, **{name: member})
         default = self.cv is None or isinstance(self.cv, Integral)
         mapping = MethodMapping().add(caller="fit", callee="split")
-        # the default folds keep groups apart if they are given
-        splitter = GroupKFold() if default else check_cv(self.cv)
+        # The default folds keep groups apart if they are given. An iterable of folds requests
+        # nothing; it may be a generator, which must not be read here.
+        given = self.cv if hasattr(self.cv, "split") else KFold()
+        splitter = GroupKFold() if default else given
         router.add(cv=splitter, method_mapping=mapping)
         if self._is_stacking():
             mapping = MethodMapping().add(caller="fit", callee="fit")
@@ -396,13 +403,4 @@ class _LateFusion(TransformerMixin, TripleComposition):
                 f"{label} does not use weights, got {self.weights}; {', '.join(map(repr, given))} "
                 "do. Set weights=None."
             )
-        names = [name for name, _ in self._pairs]
-        unknown = sorted(set(map(str, self.weights)) - set(names))
-        if unknown:
-            raise ValueError(f"{label}: weights name {unknown}; the modalities are {names}.")
-        for name, weight in self.weights.items():
-            if not isinstance(weight, Real) or not 0 <= weight < np.inf:
-                raise ValueError(
-                    f"{label}: the weight of modality {name!r} is {weight!r}; expected a finite "
-                    "number of 0 or more."
-                )
+        check_named_numbers(self.weights, dict(self._pairs), f"{label}: weights")

@@ -1,6 +1,7 @@
 """Late fusion of classifiers."""
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -37,6 +38,15 @@ def _has_probabilities(self):
 
 def _has_evidence(self):
     return getattr(self, "_rule", self.fusion) == "evidence"
+
+
+class _OnePerLabel(OneVsRestClassifier):
+    """A classifier per label that takes weights without metadata routing."""
+
+    def fit(self, X, y, sample_weight=None):
+        with config_context(enable_metadata_routing=True):
+            self.estimator.set_fit_request(sample_weight=True)
+            return super().fit(X, y, sample_weight=sample_weight)
 
 
 @document_parameters("late")
@@ -119,7 +129,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         If a column is not in the training X or has no present row there, or parameters contradict
         each other. Errors raised by an estimator carry a note that names its modality.
     TypeError
-        If an estimator lacks a method that the rule needs.
+        If an estimator lacks a method that the rule needs, or if weights are given and it
+        predicts but takes none.
 
     Warns
     -----
@@ -152,9 +163,9 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
     (``benchmarks/README.md``).
 
     `fit` passes `sample_weight` and `groups` to the estimators that take them; with metadata
-    routing enabled, it follows their requests. Learned weights and calibration use
-    `sample_weight` too. A `FrozenEstimator` is not refitted, not even on folds: train it on other
-    rows. If `fit` fails, the earlier fit is kept.
+    routing enabled, it follows their requests. Predictors must take weights; transformers may
+    ignore them. Learned weights and calibration use `sample_weight` too. A `FrozenEstimator` is not
+    refitted, not even on folds: train it on other rows. If `fit` fails, the earlier fit is kept.
 
     Cost: one fit of each estimator, and one more per fold if out-of-fold probabilities are
     needed.
@@ -227,7 +238,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, **params):
+    def fit(self, X, y, sample_weight=None, groups=None, **params):
         """Fit a classifier for each modality on the rows that have it, then the rule.
 
         Parameters
@@ -236,9 +247,12 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             The modalities: a pandas or polars frame, or a 2-D array (of objects too).
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Classes, or a multilabel indicator.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, also in learned weights and calibration.
+        groups : array-like of shape (n_samples,), default=None
+            Rows of one group (speaker, patient) stay on one side of a split.
         **params : dict
-            ``sample_weight`` and ``groups``, one value per row, for the estimators that take them;
-            with metadata routing enabled, whatever they request.
+            With metadata routing enabled, whatever the estimators request.
 
         Returns
         -------
@@ -246,7 +260,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             Fitted classifier.
         """
         with all_or_nothing(self):
-            return self._fit(X, y, params)
+            return self._fit(X, y, {"sample_weight": sample_weight, "groups": groups, **params})
 
     @available_if(_has_probabilities)
     def predict_proba(self, X):
@@ -381,7 +395,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
 
     def _default_final(self):
         final = with_requests(LogisticRegression(), "sample_weight")
-        return OneVsRestClassifier(final) if getattr(self, "_multilabel", False) else final
+        return _OnePerLabel(final) if getattr(self, "_multilabel", False) else final
 
     def _auto_params(self, y):
         return {"loss": "evidential"} if self.fusion == "evidence" else {}

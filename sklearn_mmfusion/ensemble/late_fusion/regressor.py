@@ -94,7 +94,8 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         If a column is not in the training X or has no present row there, or parameters contradict
         each other. Errors raised by an estimator carry a note that names its modality.
     TypeError
-        If an estimator is neither a regressor nor a transformer.
+        If an estimator is neither a regressor nor a transformer, or if weights are given and it
+        predicts but takes none.
 
     Warns
     -----
@@ -116,9 +117,9 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     ``target_type="continuous"``, or ``"continuous-multioutput"`` for several targets.
 
     `fit` passes `sample_weight` and `groups` to the estimators that take them; with metadata
-    routing enabled, it follows their requests. Learned weights and variances use
-    `sample_weight` too. A `FrozenEstimator` is not refitted, not even on folds: train it on other
-    rows. If `fit` fails, the earlier fit is kept.
+    routing enabled, it follows their requests. Predictors must take weights; transformers may
+    ignore them. Learned weights and variances use `sample_weight` too. A `FrozenEstimator` is not
+    refitted, not even on folds: train it on other rows. If `fit` fails, the earlier fit is kept.
 
     Cost: one fit of each estimator, and one more per fold if out-of-fold predictions are
     needed.
@@ -181,7 +182,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, **params):
+    def fit(self, X, y, sample_weight=None, groups=None, **params):
         """Fit a regressor for each modality on the rows that have it, then the rule.
 
         Parameters
@@ -190,9 +191,12 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
             The modalities: a pandas or polars frame, or a 2-D array (of objects too).
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Numbers.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, also in learned weights and calibration.
+        groups : array-like of shape (n_samples,), default=None
+            Rows of one group (speaker, patient) stay on one side of a split.
         **params : dict
-            ``sample_weight`` and ``groups``, one value per row, for the estimators that take them;
-            with metadata routing enabled, whatever they request.
+            With metadata routing enabled, whatever the estimators request.
 
         Returns
         -------
@@ -200,7 +204,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
             Fitted regressor.
         """
         with all_or_nothing(self):
-            return self._fit(X, y, params)
+            return self._fit(X, y, {"sample_weight": sample_weight, "groups": groups, **params})
 
     def predict(self, X, return_std=False):
         """Predict numbers.

@@ -31,7 +31,6 @@ from sklearn_mmfusion._skorch import (
 )
 from sklearn_mmfusion._targets import (
     as_targets,
-    check_target_weights,
     each_target,
     encode_target,
     encode_targets,
@@ -51,6 +50,7 @@ from sklearn_mmfusion._validation import (
     add_error_note,
     all_or_nothing,
     check_groups,
+    check_named_numbers,
     check_weight,
     check_y,
     combine_weights,
@@ -183,43 +183,22 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             raise ValueError(
                 f"{estimator_name}: every encoder is 'drop'; there is nothing to fuse."
             )
+        check_named_numbers(self._objectives(), OBJECTIVES, f"{estimator_name}: objectives")
         for name, weight in self._objectives().items():
-            if name not in OBJECTIVES:
-                raise ValueError(
-                    f"{estimator_name}: objectives has {name!r}; expected some of "
-                    f"{list(OBJECTIVES)}."
-                )
-            if not isinstance(weight, Real) or not 0 <= weight < np.inf:
-                raise ValueError(
-                    f"{estimator_name}: objectives has {name!r} with weight {weight!r}; expected a "
-                    "finite number of 0 or more."
-                )
             if weight and name in ALIGNMENTS and n_modalities < 2:
                 raise ValueError(
                     f"{estimator_name}: objective {name!r} aligns modalities with one another; "
                     "there is only one."
                 )
         if isinstance(self.encoder_lr, dict):
-            self._check_rates()
+            names = dict(self._pairs)
+            check_named_numbers(self.encoder_lr, names, f"{estimator_name}: encoder_lr")
         if "criterion" in (self.net_params or {}):
             raise ValueError(
                 f"{estimator_name}: net_params has 'criterion', but a joint network adds up the "
                 "losses of its objectives. Choose the loss of the prediction with `loss`, and set "
                 "its arguments with net_params={'criterion__label_smoothing': 0.0}."
             )
-
-    def _check_rates(self):
-        estimator_name, names = type(self).__name__, [name for name, _ in self._pairs]
-        for name, rate in self.encoder_lr.items():
-            if name not in names:
-                raise ValueError(
-                    f"{estimator_name}: encoder_lr names {name!r}; the modalities are {names}."
-                )
-            if not isinstance(rate, Real) or not 0 <= rate < np.inf:
-                raise ValueError(
-                    f"{estimator_name}: encoder_lr of {name!r} is {rate!r}; expected a finite "
-                    "number of 0 or more."
-                )
 
     def _make_parts(self, warm):
         """Return {name: part} of the network; with `warm`, the parts of the last fit."""
@@ -321,7 +300,8 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 f"has {n_samples} rows, y has {len(frame)}."
             )
         if isinstance(self.target_weights, dict):
-            check_target_weights(self.target_weights, frame, estimator_name)
+            label = f"{estimator_name}: target_weights"
+            check_named_numbers(self.target_weights, frame.columns, label)
         return frame, True
 
     def _encode(self, y, several):

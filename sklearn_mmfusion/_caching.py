@@ -68,6 +68,8 @@ WITHOUT_TORCH = {"numpy", "scipy", "pandas", "sklearn", "joblib"} | sys.stdlib_m
 CONTAINERS = (list, tuple, dict, set, frozenset)
 SCALARS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 IGNORED_PARAMS = {"verbose", "n_jobs", "memory"}  # of library classes: no effect
+# history_ contains run times, owner belongs to a metadata request, _cache of a pandas dtype grows
+IGNORED_STATE = {*IGNORED_PARAMS, "history_", "owner", "_cache"}
 WRAPPED = ("__func__", "fget", "fset", "fn")  # of class methods, properties and the like
 STACKED = np.ndarray | pd.DataFrame | sparse.spmatrix | sparse.sparray  # outputs stored per cell
 
@@ -563,21 +565,15 @@ class _Walk:
         self.devices.add(str(state.get("device") or "cpu").partition(":")[0])
         # a splitter that does not shuffle has no seed
         is_split = hasattr(obj, "get_n_splits") and getattr(obj, "shuffle", True) is False
-        is_seeded = isinstance(state.get("random_state", 0), Integral)
-        if not (is_seeded or is_split or self.frozen):
+        if not (isinstance(state.get("random_state", 0), Integral) or is_split or self.frozen):
             raise NoKeyError("has no seed. Set it, there or in the composition", "random_state")
         if version_of(type(obj).__module__) is not None:
             # a forest's `estimator` is not a parameter, and has no seed
             params = obj.get_params(deep=False) if hasattr(obj, "get_params") else ("estimator",)
-            # history_ contains run times; owner is that of a metadata request; _cache, of a pandas
-            # dtype, grows as it is used
-            ignored = {*IGNORED_PARAMS, "history_", "owner", "_cache"} | (
-                {"estimator"} - set(params)
-            )
+            ignored = IGNORED_STATE | ({"estimator"} - set(params))
             state = {name: value for name, value in state.items() if name not in ignored}
-            if not state:
-                return self.digest(None)  # as where pickle stores none
-        return self.digest({str(name): state[name] for name in sorted(state, key=str)})
+        # an empty state is like none: pickle stores none
+        return self.digest({str(name): state[name] for name in sorted(state, key=str)} or None)
 
     def code(self, obj):
         """Return the digest of a class or function: its name, and its version or source."""

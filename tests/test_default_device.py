@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 import sklearn_mmfusion
+from sklearn_mmfusion._losses import MultiTaskLoss
 from sklearn_mmfusion._torch import isolated_rng
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.modules.fusion_network import build_network
-from sklearn_mmfusion.modules.objectives import EvidentialLoss, JointLoss, MultiTaskLoss
+from sklearn_mmfusion.modules.objectives import EvidentialLoss, JointLoss
 from tests._registry import having
 from tests.modules._networks import NETWORKS, make_batch, make_network
 

@@ -3,9 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import log_softmax, softmax
+from torch import nn
 
-from sklearn_mmfusion._losses import LOSSES, criterion_for, losses_for, resolve_loss
+from sklearn_mmfusion._losses import (
+    LOSSES,
+    MultiTaskLoss,
+    criterion_for,
+    losses_for,
+    resolve_loss,
+)
 from sklearn_mmfusion._validation import TARGET_TYPES
 
 
@@ -49,3 +58,72 @@ def test_criteria_return_one_loss_per_row(name):
     codes = LOSSES[name].kinds[0] in ("binary", "multiclass")
     target = torch.tensor([0, 2]) if codes else torch.ones(2, 3)
     assert len(criterion(**options)(torch.zeros(2, 3), target)) == 2
+
+
+# ------------------------------------------------------------------------------ several targets
+
+
+def close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-10)
+
+
+def normal(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
+
+
+def make_tasks():
+    """Classes in three outputs, two numbers, a number whose loss is absolute."""
+    return [
+        (nn.CrossEntropyLoss(reduction="none"), slice(0, 3), slice(0, 1), True, 1.0),
+        (nn.MSELoss(reduction="none"), slice(3, 5), slice(1, 3), False, 2.5),
+        (nn.L1Loss(reduction="none"), slice(5, 6), slice(3, 4), False, 1.0),
+    ]
+
+
+def losses_by_hand(output, target):
+    """Loss of each row and task (N, 3), NaN where the target is not known."""
+    classes = target[:, 0]
+    codes = np.where(np.isnan(classes), 0, classes).astype(int)
+    picked = -log_softmax(output[:, :3], axis=1)[np.arange(len(output)), codes]
+    squared = ((output[:, 3:5] - target[:, 1:3]) ** 2).mean(axis=1)
+    absolute = np.abs(output[:, 5] - target[:, 3])
+    return np.stack([np.where(np.isnan(classes), np.nan, picked), squared, absolute], axis=1)
+
+
+@pytest.mark.parametrize("weights", [[0.5, 2.0, 0.0], None])
+@given(st.lists(st.sets(st.integers(0, 3)), min_size=1, max_size=6))
+def test_multi_task_loss_equals_the_sum_by_hand(weights, unknown):
+    output, target = normal(len(unknown), 6).requires_grad_(), normal(len(unknown), 4, seed=1)
+    target[:, 0] = torch.arange(len(unknown)) % 3
+    for row, columns in enumerate(unknown):
+        target[row, list(columns)] = torch.nan
+    loss = MultiTaskLoss(make_tasks(), weights=weights).double()
+    losses = losses_by_hand(output.detach().numpy(), target.numpy())
+    if weights is None:
+        assert loss.log_variances.tolist() == [0.0] * 3
+        s = np.array([0.4, -0.7, 1.1])
+        loss.log_variances.data = torch.from_numpy(s)
+        losses = (np.exp(-s) * losses + s) * [1, 0.5, 0.5]
+    else:
+        assert not list(loss.parameters())
+        losses = losses * weights
+    rows = loss(output, target)
+    close(rows.detach().numpy(), np.nansum(losses * [1.0, 2.5, 1.0], axis=1))
+    rows.sum().backward()
+    assert output.grad.isfinite().all()
+    for row, columns in enumerate(unknown):
+        if 0 in columns:
+            assert not output.grad[row, :3].any()
+        if columns & {1, 2}:
+            assert not output.grad[row, 3:5].any()
+
+
+def test_learned_log_variances_rest_at_the_logarithm_of_the_mean_loss():
+    output, target = normal(9, 6), normal(9, 4, seed=1)
+    target[:, 0] = torch.arange(9) % 3
+    target[4:, 2] = torch.nan
+    loss = MultiTaskLoss(make_tasks()).double()
+    mean = np.nanmean(losses_by_hand(output.numpy(), target.numpy()), axis=0)
+    loss.log_variances.data = torch.from_numpy(np.log(mean))
+    loss(output, target).sum().backward()
+    close(loss.log_variances.grad, torch.zeros(3, dtype=torch.float64))

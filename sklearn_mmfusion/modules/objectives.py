@@ -1,4 +1,4 @@
-"""Losses of networks: of single targets, of several, and of the alignment of modalities."""
+"""Losses of joint networks, of the alignment of modalities, and of evidence."""
 
 import math
 
@@ -104,47 +104,6 @@ class JointLoss(nn.Module):
             own = torch.stack([self._rows(head, target) for head in heads], 1)
             loss = loss + self.auxiliary * torch.where(mask, own, 0.0).sum(1)
         return loss
-
-
-class MultiTaskLoss(nn.Module):
-    """Losses of several targets, added.
-
-    Parameters of the constructor: ``tasks``, for each target its loss (reduction "none"), its
-    columns of the output and of the target, whether those hold codes of classes, and the factor of
-    its weighted loss (one over the share of rows with a known target gives the mean over these);
-    ``weights``, one number per task, or None to learn them as in Kendall, Gal, Cipolla (2018,
-    arXiv:1705.07115): exp(-s_t) L_t + s_t (half of it for squared errors), s_t the logarithm of the
-    task's variance.
-
-    Shape: output (N, n_outputs), target (N, n_columns), NaN where a target is not known -> (N,).
-    """
-
-    def __init__(self, tasks, weights: list[float] | None = None):
-        super().__init__()
-        self.losses = nn.ModuleList(loss for loss, *_ in tasks)
-        self.slices = [rest for _, *rest in tasks]
-        self.log_variances = nn.Parameter(torch.zeros(len(tasks))) if weights is None else None
-        self.weights = weights
-
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        total = output.new_zeros(len(target))
-        for t, (loss, (outputs, columns, codes, scale)) in enumerate(
-            zip(self.losses, self.slices, strict=True)
-        ):
-            wanted = target[:, columns]
-            known = ~wanted.isnan().any(1)
-            wanted = torch.where(known[:, None], wanted, 0.0)
-            own = loss(output[:, outputs], wanted[:, 0].long() if codes else wanted)
-            own = own.flatten(1).mean(1) if own.ndim > 1 else own
-            total = total + scale * torch.where(known, self._weighted(t, own, codes), 0.0)
-        return total
-
-    def _weighted(self, t, loss, codes):
-        if self.log_variances is None:
-            return self.weights[t] * loss
-        s = self.log_variances[t]
-        weighted = torch.exp(-s) * loss + s
-        return weighted if codes else 0.5 * weighted
 
 
 class EvidentialLoss(nn.Module):

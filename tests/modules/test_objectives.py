@@ -23,7 +23,6 @@ from sklearn_mmfusion.modules.objectives import (
     Adversarial,
     Contrastive,
     JointLoss,
-    MultiTaskLoss,
 )
 from sklearn_mmfusion.modules.perceptron import FeatureNetwork
 from tests.modules._networks import make_batch, make_network, pad_networks_more, rows_of
@@ -149,64 +148,6 @@ def test_joint_loss_equals_the_sum_by_hand(base, auxiliary):
     expected = alone + penalty.numpy() + auxiliary * np.array([sum(x) for x in own])
     close(loss((output, heads, penalty, mask), target).numpy(), expected)
     close(loss(output, target).numpy(), alone)
-
-
-def make_tasks():
-    """Classes in three outputs, two numbers, a number whose loss is absolute."""
-    return [
-        (nn.CrossEntropyLoss(reduction="none"), slice(0, 3), slice(0, 1), True, 1.0),
-        (nn.MSELoss(reduction="none"), slice(3, 5), slice(1, 3), False, 2.5),
-        (nn.L1Loss(reduction="none"), slice(5, 6), slice(3, 4), False, 1.0),
-    ]
-
-
-def losses_by_hand(output, target):
-    """Loss of each row and task (N, 3), NaN where the target is not known."""
-    classes = target[:, 0]
-    codes = np.where(np.isnan(classes), 0, classes).astype(int)
-    picked = -log_softmax(output[:, :3])[np.arange(len(output)), codes]
-    squared = ((output[:, 3:5] - target[:, 1:3]) ** 2).mean(axis=1)
-    absolute = np.abs(output[:, 5] - target[:, 3])
-    return np.stack([np.where(np.isnan(classes), np.nan, picked), squared, absolute], axis=1)
-
-
-@pytest.mark.parametrize("weights", [[0.5, 2.0, 0.0], None])
-@given(st.lists(st.sets(st.integers(0, 3)), min_size=1, max_size=6))
-def test_multi_task_loss_equals_the_sum_by_hand(weights, unknown):
-    output, target = normal(len(unknown), 6).requires_grad_(), normal(len(unknown), 4, seed=1)
-    target[:, 0] = torch.arange(len(unknown)) % 3
-    for row, columns in enumerate(unknown):
-        target[row, list(columns)] = torch.nan
-    loss = MultiTaskLoss(make_tasks(), weights=weights).double()
-    losses = losses_by_hand(output.detach().numpy(), target.numpy())
-    if weights is None:
-        assert loss.log_variances.tolist() == [0.0] * 3
-        s = np.array([0.4, -0.7, 1.1])
-        loss.log_variances.data = torch.from_numpy(s)
-        losses = (np.exp(-s) * losses + s) * [1, 0.5, 0.5]
-    else:
-        assert not list(loss.parameters())
-        losses = losses * weights
-    rows = loss(output, target)
-    close(rows.detach().numpy(), np.nansum(losses * [1.0, 2.5, 1.0], axis=1))
-    rows.sum().backward()
-    assert output.grad.isfinite().all()
-    for row, columns in enumerate(unknown):
-        if 0 in columns:
-            assert not output.grad[row, :3].any()
-        if columns & {1, 2}:
-            assert not output.grad[row, 3:5].any()
-
-
-def test_learned_log_variances_rest_at_the_logarithm_of_the_mean_loss():
-    output, target = normal(9, 6), normal(9, 4, seed=1)
-    target[:, 0] = torch.arange(9) % 3
-    target[4:, 2] = torch.nan
-    loss = MultiTaskLoss(make_tasks()).double()
-    mean = np.nanmean(losses_by_hand(output.numpy(), target.numpy()), axis=0)
-    loss.log_variances.data = torch.from_numpy(np.log(mean))
-    loss(output, target).sum().backward()
-    close(loss.log_variances.grad, torch.zeros(3, dtype=torch.float64))
 
 
 # ------------------------------------------------------------------------------- FeatureNetwork

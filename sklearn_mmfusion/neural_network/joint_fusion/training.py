@@ -1,11 +1,11 @@
 """Training of a joint network: loss, learning rates and pretraining of the encoders."""
 
-from sklearn_mmfusion._losses import criterion_for
+from sklearn_mmfusion._losses import MultiTaskLoss, criterion_for
 from sklearn_mmfusion._targets import each_target, loss_of
 from sklearn_mmfusion._torch import RowDataset
 from sklearn_mmfusion._validation import CLASSIFICATION, MULTITASK
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
-from sklearn_mmfusion.modules.objectives import JointLoss, MultiTaskLoss
+from sklearn_mmfusion.modules.objectives import JointLoss
 
 PRETRAINING_STEPS = 300  # minimum number of steps per modality with max_epochs="auto"
 

@@ -103,7 +103,7 @@ def small_estimators():
         LateFusionClassifier([image, ("table", LogisticRegression(), slice(None))], random_state=0),
         LateFusionRegressor([image, ("table", Ridge(), slice(None))], random_state=0),
         *small_joints("classifier", ["alone", "gated"]),
-        *small_joints("regressor", ["alone", "pretrained"]),
+        *small_joints("regressor", ["alone"]),
     ]
 
 
@@ -130,7 +130,10 @@ def test_scikit_learn_check(estimator, check):
 
 @pytest.mark.slow
 @parametrize_with_checks(
-    [*small_joints("classifier", ["pretrained"]), *small_joints("regressor", ["gated"])],
+    [
+        *small_joints("classifier", ["pretrained"]),
+        *small_joints("regressor", ["gated", "pretrained"]),
+    ],
     expected_failed_checks=expected_failures,
 )
 def test_scikit_learn_check_of_other_joint_networks(estimator, check):

@@ -415,7 +415,7 @@ def test_parameters_inside_the_triples():
     assert all(name in page for name in ("JointFusion", "TextEncoder", "table", "StandardScaler"))
 
 
-def test_grid_search_over_fusion_and_encoder_with_workers():
+def test_grid_search_over_fusion_and_encoder_with_workers(new_workers):
     grid = {"fusion": ["concat", "graph"], "image__n_components": [4, 8]}
     search = GridSearchCV(joint(), grid, cv=2, scoring="neg_log_loss")
     one, two = (clone(search).set_params(n_jobs=j).fit(data(), classes(N)) for j in (1, 2))

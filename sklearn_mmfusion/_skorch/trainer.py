@@ -168,12 +168,17 @@ def check_optimizer(optimizer, estimator_name):
 
 
 def check_net_params(net_params, max_norm, estimator_name):
-    """Raise for unsupported `net_params` and for a norm that is not positive."""
+    """Raise for unsupported `net_params` and for wrong values of our own ones."""
     max_norm = net_params.get("max_norm", max_norm)
     if not isinstance(max_norm, Real) or not max_norm > 0:
         raise ValueError(
             f"{estimator_name}: net_params has max_norm={max_norm!r}; expected a number above "
             "0, to which the norm of gradients is clipped, or math.inf for no clipping."
+        )
+    if net_params.get("cuda_graph", "auto") not in ("auto", False):
+        raise ValueError(
+            f"{estimator_name}: net_params has cuda_graph={net_params['cuda_graph']!r}; expected "
+            "'auto' or False."
         )
     for name in REFUSED.keys() & net_params:
         raise ValueError(

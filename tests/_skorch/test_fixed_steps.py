@@ -308,6 +308,12 @@ def test_the_log_names_the_reason(on_cpu, caplog, params, reason):
     assert not steps
 
 
+def test_graphs_are_on_or_off():
+    X, y = np.zeros((4, 2)), np.arange(4) % 2
+    with pytest.raises(ValueError, match="NeuralClassifier: net_params has cuda_graph='yes'; exp"):
+        NeuralClassifier(net_params={"cuda_graph": "yes"}).fit(X, y)
+
+
 def test_a_custom_module_sees_no_absent_rows(on_cpu, caplog):
     caplog.set_level(logging.DEBUG, logger="sklearn_mmfusion")
     steps = on_cpu(True)

@@ -44,7 +44,7 @@ def write_files(folder, n_samples=240):
 
 def make_model(folder):
     """Return an untrained pipeline over the columns photo, clip and title."""
-    few = {"n_components": 32, "max_epochs": 15, "random_state": 0}
+    few = {"n_components": 32, "max_epochs": 8, "random_state": 0}
     fusion = FusionTransformer(
         [
             ("image", ImageEncoder(root=str(folder), **few), "photo"),
@@ -52,7 +52,7 @@ def make_model(folder):
             ("text", TextEncoder(**few), "title"),
         ]
     )
-    return make_pipeline(fusion, NeuralClassifier(max_epochs=30, random_state=0))
+    return make_pipeline(fusion, NeuralClassifier(max_epochs=20, random_state=0))
 
 
 def main():

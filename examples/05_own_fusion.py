@@ -50,7 +50,8 @@ def main():
             ("text", mm.TextEncoder(n_components=32), "text"),
             ("audio", mm.AudioEncoder(n_components=32, sample_rate=8000), "audio"),
         ],
-        max_epochs=12,
+        max_epochs=8,
+        lr=5e-3,
         early_stopping=False,  # for the example's sake: the length of training is not searched
         random_state=0,
     )

@@ -193,6 +193,8 @@ MODULE = """
 def module_of(tmp_path, monkeypatch):
     """Import a module of the given source; a new name each time."""
     monkeypatch.syspath_prepend(tmp_path)
+    # Byte code of a source of the same second and size would be taken for that of the new one.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def write(source, name):
         (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))

@@ -203,7 +203,7 @@ def test_splitting_a_memory_map_adds_no_memory(tmp_path):
     start, folds = _resident(), []
     for train, test in KFold(5, shuffle=True, random_state=0).split(X):
         folds += [X.iloc[train], X.iloc[test]]
-    assert _resident() - start < 10
+    assert _resident() - start < 20  # a copy of each fold would add 1000
     assert all(len(fold.image.array.gather([0])) == 1 for fold in folds)
 
 

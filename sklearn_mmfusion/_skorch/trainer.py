@@ -35,6 +35,8 @@ from sklearn_mmfusion._torch import (
 )
 from sklearn_mmfusion._validation import CLASSIFICATION, add_error_note
 
+VALID_BATCHES = 16  # on a GPU: batches of training in one of validation
+
 # unsupported net_params and what to do instead
 REFUSED = {
     "callbacks": "Use the parameter `callbacks`.",
@@ -304,17 +306,17 @@ class Trainer:
         """
         config = self.config
         params = self._net_params(parts, epochs)
-        reason = why_gather(
-            module, parts[0].inputs, self.device, params["optimizer"], config.net_params or {}
-        )
+        reason = why_gather(module, parts[0].inputs, self.device, config)
         if torch.device(self.device).type == "cuda":
             n_rows = rows_per_batch(parts[-1].inputs, self.device)
+            n_rows = min(n_rows, VALID_BATCHES * params["batch_size"])
             params = {"iterator_valid__batch_size": n_rows, **params}
             if reason is None:
                 params["optimizer__capturable"] = True
         if param_groups:
             params = {"optimizer__param_groups": param_groups, **params}
-        steps_per_epoch = n_batches(len(parts[0]), params["batch_size"])
+        batch_size = params.get("iterator_train__batch_size", params["batch_size"])
+        steps_per_epoch = n_batches(len(parts[0]), batch_size)
         params = {"total_steps": params["max_epochs"] * steps_per_epoch, **params}
         with add_error_note(
             f"{config.estimator_name} has net_params={config.net_params} for skorch's net."

@@ -54,9 +54,10 @@ SHARED = {
         "net_params": (
             "dict",
             "Other parameters of skorch's `NeuralNet`, e.g. "
-            '``{"iterator_train__shuffle": False}`` or ``{"compile": True}``; and '
+            '``{"iterator_train__shuffle": False}`` or ``{"compile": True}``; '
             '``"max_norm"``, to which the norm of gradients is clipped (default 1.0; '
-            "`NeuralClassifier` and `NeuralRegressor` do not clip).",
+            '`NeuralClassifier` and `NeuralRegressor` do not clip); and ``"cuda_graph"``, which is '
+            '"auto" or False: no CUDA graphs.',
         ),
         "device": (
             "str",

@@ -21,12 +21,14 @@ reasons are logged as debug messages of the logger "sklearn_mmfusion".
 
 import gc
 import logging
+import random
 import warnings
 from contextlib import contextmanager, suppress
 from inspect import signature
 
 import numpy as np
 import torch
+from skorch.callbacks import Callback
 
 from sklearn_mmfusion._skorch.schedule import schedule
 from sklearn_mmfusion._torch import side_stream
@@ -37,7 +39,11 @@ WARM_UP = 3  # libraries choose algorithms and allocate workspaces in the first 
 MIN_REPLAYS = 10  # a capture takes as long as this many eager steps (5 to 45 ms)
 
 
-def why_gather(module, inputs, device, optimizer, net_params):
+# net_params that rule out fixed shapes; None stands for any value
+GATHER = {"cuda_graph": False, "compile": True, "iterator_train": None, "train_split": None}
+
+
+def why_gather(module, inputs, device, config):
     """Why a training cannot use fixed shapes, or None if it can.
 
     Parameters
@@ -45,24 +51,25 @@ def why_gather(module, inputs, device, optimizer, net_params):
     module : torch.nn.Module
     inputs : Inputs or FusionInputs
     device : str
-    optimizer : callable
-    net_params : dict
-        Of the user.
+    config : TrainingConfig
 
     Returns
     -------
     reason : str or None
     """
+    net_params = config.net_params or {}
     if torch.device(device).type not in DEVICES:
         return f"the device is {device}"
-    for name, value in {"cuda_graph": False, "compile": True}.items():
-        if net_params.get(name, not value) == value:
-            return f"net_params has {name}={value}"
+    for name, value in GATHER.items():
+        if name in net_params and value in (None, net_params[name]):
+            return f"net_params has {name}={net_params[name]}"
     if net_params.get("accelerator") is not None:
         return "several processes train one network"
+    if any(changes_batches(callback) for callback in config.callbacks or ()):
+        return "a callback listens to on_batch_begin, where it may change the batch"
     if not inputs.are_on(device):
         return "the rows are not kept on the device"
-    if "capturable" not in signature(optimizer).parameters:
+    if "capturable" not in signature(config.optimizer).parameters:
         return "the optimizer has no parameter `capturable`"
     encoders = module.encoders_by_name() if hasattr(module, "encoders_by_name") else {}
     for name in inputs.irregular():
@@ -70,6 +77,13 @@ def why_gather(module, inputs, device, optimizer, net_params):
         if not vars(type(encoders.get(name))).get("fixed_shapes"):
             return f"the network of {name or 'the rows'} takes no masks"
     return None
+
+
+def changes_batches(callback):
+    """Whether a callback, or a pair of its name and it, has a method `on_batch_begin`."""
+    callback = callback[1] if isinstance(callback, tuple | list) else callback
+    cls = callback if isinstance(callback, type) else type(callback)
+    return getattr(cls, "on_batch_begin", Callback.on_batch_begin) is not Callback.on_batch_begin
 
 
 class FixedSteps:
@@ -93,9 +107,10 @@ class FixedSteps:
         self.losses = torch.zeros(n_rows, device=device)
         self.cursor = torch.zeros(1, dtype=torch.int64, device=device)
         self.n_steps = torch.zeros(1, dtype=torch.int64, device=device)
-        self.n_eager, self.graphs, self.pool = 0, {}, None
+        self.n_eager, self.seen, self.graphs, self.pool = 0, set(), {}, None
+        self.trained = [p.requires_grad for p in net.trained_parameters()]
         on_gpu = device.type == "cuda"
-        self.stream = side_stream(device) if on_gpu else None
+        self.stream = side_stream(device, "training") if on_gpu else None
         self.captures = on_gpu and n_steps >= MIN_REPLAYS * batches.n_buckets
         self._prepare_rates(n_steps)
 
@@ -120,9 +135,11 @@ class FixedSteps:
             return
         usual = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(usual)
-        with torch.cuda.stream(self.stream):
-            yield
-        usual.wait_stream(self.stream)
+        try:
+            with torch.cuda.stream(self.stream):
+                yield
+        finally:  # after an error, too: queued steps still use memory of this training
+            usual.wait_stream(self.stream)
 
     def begin_epoch(self, positions):
         """Send the order of an epoch to the device, in one copy.
@@ -135,6 +152,18 @@ class FixedSteps:
         self.order.copy_(torch.from_numpy(np.concatenate(positions)))
         self.cursor.zero_()
         self.done = 0
+        self._follow_callbacks()
+
+    def _follow_callbacks(self):
+        """Capture anew after a callback has frozen parameters or loaded the optimizer's state."""
+        groups = self.net.optimizer_.param_groups
+        loaded = any(g["lr"] is not rate for g, (rate, _) in zip(groups, self.rates, strict=True))
+        trained = [p.requires_grad for p in self.net.trained_parameters()]
+        if loaded or trained != self.trained:
+            self.graphs.clear()
+            self.n_eager, self.seen, self.trained = 0, set(), trained
+        for group, (rate, _) in zip(groups, self.rates, strict=True):
+            group["lr"] = rate
 
     def step(self, positions):
         """Train on the next batch of the epoch.
@@ -151,7 +180,7 @@ class FixedSteps:
             Valid until the next step.
         """
         shape = len(positions), self.batches.bucket(positions)
-        if shape not in self.graphs and self.captures and self.n_eager >= WARM_UP:
+        if self.captures and self.n_eager >= WARM_UP and shape in self.seen - self.graphs.keys():
             self._capture(shape)
         if shape in self.graphs:
             graph, output = self.graphs[shape]
@@ -174,14 +203,18 @@ class FixedSteps:
         return output
 
     def _warm_up(self, shape):
-        """A step that is not captured. The last one finds out whether the host waits in it."""
+        """An eager step; the last before captures finds out whether replays would be the same."""
         self.n_eager += 1
+        self.seen.add(shape)
         if not self.captures or self.n_eager != WARM_UP:
             return self._run(*shape)
+        before = host_randomness()
         with noted_waiting() as notes:
             output = self._run(*shape)
         if notes:
             self._give_up(notes[0].message)
+        elif host_randomness() != before:
+            self._give_up("it draws random numbers on the host, which replays would repeat")
         return output
 
     def _give_up(self, reason):
@@ -196,15 +229,24 @@ class FixedSteps:
         if self.pool is None:
             self.pool = torch.cuda.graph_pool_handle()
             gc.collect()
+            torch.cuda.empty_cache()  # a capture cannot free what eager steps have cached
         try:
             with paused_collection(), recorded(graph, self.pool):
                 output = self._run(*shape)
-        except Exception as error:  # raised again by the eager step if it is not about capture
+        except BaseException as error:
             # The generator would go on expecting a capture (pytorch issue 171263).
             generator.graphsafe_set_state(before)
-            self._give_up(error)
+            if not isinstance(error, Exception):
+                raise
+            self._give_up(error)  # the eager step raises it again if it is not about capture
             return
         self.graphs[shape] = graph, output
+
+
+def host_randomness():
+    """State of the generators from which a module may draw on the host."""
+    name, keys, *rest = np.random.get_state()
+    return torch.get_rng_state().tolist(), random.getstate(), name, keys.tolist(), rest
 
 
 @contextmanager

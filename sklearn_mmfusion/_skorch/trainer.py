@@ -35,6 +35,8 @@ from sklearn_mmfusion._torch import (
 )
 from sklearn_mmfusion._validation import CLASSIFICATION, add_error_note
 
+VALID_BATCHES = 16  # on a GPU: batches of training in one of validation
+
 # unsupported net_params and what to do instead
 REFUSED = {
     "callbacks": "Use the parameter `callbacks`.",
@@ -168,12 +170,17 @@ def check_optimizer(optimizer, estimator_name):
 
 
 def check_net_params(net_params, max_norm, estimator_name):
-    """Raise for unsupported `net_params` and for a norm that is not positive."""
+    """Raise for unsupported `net_params` and for wrong values of our own ones."""
     max_norm = net_params.get("max_norm", max_norm)
     if not isinstance(max_norm, Real) or not max_norm > 0:
         raise ValueError(
             f"{estimator_name}: net_params has max_norm={max_norm!r}; expected a number above "
             "0, to which the norm of gradients is clipped, or math.inf for no clipping."
+        )
+    if net_params.get("cuda_graph", "auto") not in ("auto", False):
+        raise ValueError(
+            f"{estimator_name}: net_params has cuda_graph={net_params['cuda_graph']!r}; expected "
+            "'auto' or False."
         )
     for name in REFUSED.keys() & net_params:
         raise ValueError(
@@ -299,17 +306,17 @@ class Trainer:
         """
         config = self.config
         params = self._net_params(parts, epochs)
-        reason = why_gather(
-            module, parts[0].inputs, self.device, params["optimizer"], config.net_params or {}
-        )
+        reason = why_gather(module, parts[0].inputs, self.device, config)
         if torch.device(self.device).type == "cuda":
             n_rows = rows_per_batch(parts[-1].inputs, self.device)
+            n_rows = min(n_rows, VALID_BATCHES * params["batch_size"])
             params = {"iterator_valid__batch_size": n_rows, **params}
             if reason is None:
                 params["optimizer__capturable"] = True
         if param_groups:
             params = {"optimizer__param_groups": param_groups, **params}
-        steps_per_epoch = n_batches(len(parts[0]), params["batch_size"])
+        batch_size = params.get("iterator_train__batch_size", params["batch_size"])
+        steps_per_epoch = n_batches(len(parts[0]), batch_size)
         params = {"total_steps": params["max_epochs"] * steps_per_epoch, **params}
         with add_error_note(
             f"{config.estimator_name} has net_params={config.net_params} for skorch's net."

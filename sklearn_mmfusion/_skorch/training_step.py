@@ -142,6 +142,8 @@ class Net(NeuralNet):
         except KeyboardInterrupt:
             if not self.stopped_by_callback:
                 raise
+        finally:
+            self.fixed_steps = None  # its graphs hold memory, and it refers to this net
         self.notify("on_train_end", X=dataset, y=None)
         for parameter in self.trained_parameters():  # gradients take as much memory as the weights
             parameter.grad = None

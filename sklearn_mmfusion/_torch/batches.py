@@ -2,7 +2,7 @@
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from itertools import pairwise, repeat
 
@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from sklearn_mmfusion._torch.allocator import keep_freed_memory
-from sklearn_mmfusion._torch.device import note_out_of_memory
+from sklearn_mmfusion._torch.device import note_out_of_memory, side_stream
 from sklearn_mmfusion._torch.row_dataset import Batch
 
 LARGE_ROW = 1 << 16  # bytes
 # Rows per batch in predictions: usual and large ones
 PREDICT_BATCH = {"cpu": (256, 32), "cuda": (2048, 128)}
 ROOM = 256  # a network is assumed to need so many times the bytes of its inputs
+LEAST = 16  # rows per batch: fewer would hardly take less memory
 AHEAD = 2  # batches that a GPU may still have to compute while the host prepares the next
 BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by length
 
@@ -134,16 +135,23 @@ def predict_batches(module, inputs, *, device, batch_size=None, method="forward"
     inputs : Inputs or FusionInputs
     device : str
     batch_size : int, default=None
-        None means `rows_per_batch`.
+        None means `rows_per_batch`, and half of it where the memory of a GPU does not suffice.
     method : str, default="forward"
 
     Returns
     -------
     outputs : ndarray of shape (n_samples, ...), dtype=float32
     """
+    if batch_size is None:
+        batch_size = rows_per_batch(inputs, device)
+        while torch.device(device).type == "cuda" and batch_size > LEAST:
+            with suppress(torch.OutOfMemoryError):
+                return predict_batches(
+                    module, inputs, device=device, batch_size=batch_size, method=method
+                )
+            batch_size //= 2
     lengths = inputs.lengths()
     order = None if lengths is None else np.argsort(lengths, kind="stable")
-    batch_size = batch_size or rows_per_batch(inputs, device)
     edges = np.linspace(0, len(inputs), max(1, -(-len(inputs) // batch_size)) + 1).astype(int)
     was_training = module.training
     call, collected = getattr(module.eval(), method), Outputs(len(inputs), device)
@@ -166,7 +174,7 @@ def predict_batches(module, inputs, *, device, batch_size=None, method="forward"
 
 def copied_ahead(batches, device):
     """Batches of inputs that a thread copies to a GPU while it computes."""
-    usual, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    usual, side = torch.cuda.current_stream(device), side_stream(device, "copies")
     side.wait_stream(usual)  # resident rows may still be on their way
     for batch in prefetched(batches, within=partial(torch.cuda.stream, side)):
         usual.wait_stream(side)
@@ -197,8 +205,9 @@ class Outputs:
         if not self.on_gpu:
             self._store(rows, outputs.cpu())
             return
-        outputs, event = outputs.to("cpu", non_blocking=True), torch.cuda.Event()
-        event.record()
+        event, stream = torch.cuda.Event(), torch.cuda.current_stream(outputs.device)
+        outputs = outputs.to("cpu", non_blocking=True)
+        event.record(stream)
         self.waiting.append((event, rows, outputs))
         if len(self.waiting) > AHEAD:
             self._store_first()
@@ -264,6 +273,7 @@ class FixedBatches:
         self.lengths = _of_rows(dataset.inputs.lengths(), dataset.rows)
         counts = {k: v[dataset.rows] for k, v in dataset.inputs.step_counts().items()}
         self.edges, self.n_steps = buckets(self.lengths, counts)
+        self.left_out = dataset.inputs.absent_in(dataset.rows)
 
     def __len__(self):
         return len(self.rows)
@@ -294,7 +304,8 @@ class FixedBatches:
         rows = self.rows.index_select(0, positions)
         target = self.target.index_select(0, rows)
         weight = None if self.weight is None else self.weight.index_select(0, rows)
-        return Batch(self.inputs.gather(rows, self.n_steps[bucket]), target, weight)
+        inputs = self.inputs.gather(rows, self.n_steps[bucket], self.left_out)
+        return Batch(inputs, target, weight)
 
 
 def _of_rows(lengths, rows):

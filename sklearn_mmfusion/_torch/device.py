@@ -81,10 +81,10 @@ def place_fitted(module, device, estimator_name):
 
 
 @cache
-def side_stream(device):
-    """The stream on which the training steps of a GPU are captured and replayed.
+def side_stream(device, work):
+    """A stream of a GPU for a kind of work, "training" or "copies".
 
-    One per GPU and process: torch keeps workspaces of cuBLAS, 70 MB and more, for each stream.
+    One per process: torch keeps workspaces of cuBLAS, 70 MB and more, for each stream.
     """
     return torch.cuda.Stream(device)
 

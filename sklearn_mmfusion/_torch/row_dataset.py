@@ -304,7 +304,11 @@ class Inputs:
         lengths = {name: source.lengths() for name, source in self.sources.items()}
         return {name: own for name, own in lengths.items() if own is not None}
 
-    def gather(self, rows, n_steps):
+    def absent_in(self, rows):
+        """Names of the modalities that none of these rows has."""
+        return ()
+
+    def gather(self, rows, n_steps, left_out=()):
         """Gather rows by a tensor of row numbers, sequences padded to ``n_steps[name]``."""
         tensors = {}
         for name, source in self.sources.items():
@@ -426,15 +430,21 @@ class FusionInputs:
         positions = torch.from_numpy(np.ascontiguousarray(self.positions.clip(0).T))
         return torch.from_numpy(self.mask).to(device), positions.to(device)
 
-    def gather(self, rows, n_steps):
+    def absent_in(self, rows):
+        """Names of the modalities that none of these rows has."""
+        present = self.mask[rows].any(axis=0)
+        return tuple(name for name, here in zip(self.parts, present, strict=True) if not here)
+
+    def gather(self, rows, n_steps, left_out=()):
         """Gather rows by a tensor of row numbers: N rows of each modality, and the mask (N, M).
 
         ``lacking`` names the modalities some row lacks; an absent row repeats a present one.
+        Modalities to be left out have no keys.
         """
         mask, positions = self.there
         tensors = {"mask": mask.index_select(0, rows), "lacking": self.lacking}
         for m, (name, inputs) in enumerate(self.parts.items()):
-            if inputs is None:
+            if inputs is None or name in left_out:
                 continue
             own = positions[m].index_select(0, rows) if name in self.lacking else rows
             prefix = f"{name}."

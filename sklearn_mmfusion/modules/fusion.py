@@ -20,6 +20,7 @@ tokens. Costs are multiply-adds per row.
 """
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -168,7 +169,8 @@ class LowRankFusion(nn.Module):
             nn.init.ones_(layer.bias)
 
     def forward(self, features: list[Tensor], mask: Tensor) -> Tensor:
-        x = self.factors(masked(features, mask)).prod(1)  # (N, rank h)
+        # Not `prod`, whose gradient waits for the device.
+        x = reduce(torch.mul, self.factors(masked(features, mask)).unbind(1))  # (N, rank h)
         x = x.view(-1, self.rank, self.out_features)
         return (x * self.weight[:, None]).sum(1) + self.bias
 

@@ -1,6 +1,7 @@
 """Steps on fixed shapes train like ordinary steps. Here they run eagerly, on the CPU."""
 
 import logging
+from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
 
@@ -308,6 +309,12 @@ def test_the_log_names_the_reason(on_cpu, caplog, params, reason):
     assert not steps
 
 
+def test_graphs_are_on_or_off():
+    X, y = np.zeros((4, 2)), np.arange(4) % 2
+    with pytest.raises(ValueError, match="NeuralClassifier: net_params has cuda_graph='yes'; exp"):
+        NeuralClassifier(net_params={"cuda_graph": "yes"}).fit(X, y)
+
+
 def test_a_custom_module_sees_no_absent_rows(on_cpu, caplog):
     caplog.set_level(logging.DEBUG, logger="sklearn_mmfusion")
     steps = on_cpu(True)
@@ -329,10 +336,7 @@ class Listener(Callback):
     """Keeps what it is shown."""
 
     def on_train_begin(self, net, **kwargs):
-        self.n_begun, self.seen, self.gradients = 0, [], 0
-
-    def on_batch_begin(self, net, batch, training, **kwargs):
-        self.n_begun += training
+        self.seen, self.gradients = [], 0
 
     def on_batch_end(self, net, batch, training, loss, y_pred, **kwargs):
         if training:
@@ -352,8 +356,156 @@ def test_callbacks_see_the_same_batches(on_cpu):
         NeuralClassifier(**SHARED, callbacks=[listener], early_stopping=False).fit(X, y)
         seen.append(listener)
     ordinary, fixed = seen
-    assert fixed.n_begun == len(fixed.seen) == fixed.gradients == ordinary.n_begun == 10
+    assert len(fixed.seen) == fixed.gradients == len(ordinary.seen) == 10
     for mine, other in zip(fixed.seen, ordinary.seen, strict=True):
         assert torch.equal(mine[0], other[0])
         assert mine[1] == other[1]
         assert torch.equal(mine[2], other[2])
+
+
+class ZeroFeatures(Callback):
+    """Changes batches before they are trained on."""
+
+    def on_batch_begin(self, net, batch, **kwargs):
+        batch[0]["features"].zero_()
+
+
+def test_a_callback_may_change_batches(on_cpu, caplog):
+    caplog.set_level(logging.DEBUG, logger="sklearn_mmfusion")
+    X, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
+
+    def fit(callback):
+        return NeuralClassifier(**SHARED, callbacks=[callback]).fit(X, y).history_[-1]["train_loss"]
+
+    on_cpu(False)
+    expected = fit(ZeroFeatures())
+    steps = on_cpu(True)
+    for callback in (ZeroFeatures(), ZeroFeatures, ("zero", ZeroFeatures())):
+        assert fit(callback) == expected
+    assert not steps
+    assert "a callback listens to on_batch_begin" in reasons(caplog)
+
+
+class LoadState(Callback):
+    """Loads the optimizer's own state, as one does to resume, which replaces its groups."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        net.optimizer_.load_state_dict(deepcopy(net.optimizer_.state_dict()))
+
+
+class Freeze(Callback):
+    """Trains the last layer only, from the second epoch on."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == 2:
+            for name, parameter in net.module_.named_parameters():
+                parameter.requires_grad_("output" in name)
+
+
+@pytest.mark.parametrize("callback", [LoadState, Freeze])
+def test_callbacks_that_change_the_optimizer_or_the_network_are_followed(on_cpu, callback):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(70, 5)), rng.integers(0, 3, 70)
+
+    def make():
+        return NeuralClassifier(**{**SHARED, "max_epochs": 4}, callbacks=[callback()])
+
+    assert_equal_bits(fit_both(on_cpu, make, X, y))
+
+
+def test_the_iterator_may_have_its_own_batch_size(on_cpu):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(70, 5)), rng.integers(0, 3, 70)
+
+    def make():
+        return NeuralClassifier(**SHARED, net_params={"iterator_train__batch_size": 4})
+
+    assert_equal_bits(fit_both(on_cpu, make, X, y))
+
+
+def test_a_modality_of_validation_rows_only_is_not_trained(monkeypatch):
+    X, y = make_rows(40, 0.0)
+    X.loc[:35, "text"] = pd.NA
+    model = joint(modalities=("image", "text"))
+    module, inputs, target, criterion = network_and_inputs(monkeypatch, model, X, y)
+    batches = FixedBatches(RowDataset(inputs.to("cpu"), target, None, np.arange(36)), "cpu")
+    batch = batches.gather(torch.arange(16), bucket=0)
+    assert set(batch[0]) == {"mask", "lacking", "image.pixels"}
+    _, found, _ = gradients(module, criterion, batch)
+    for name, gradient in found.items():
+        assert (gradient is None) == name.startswith("encoders.1."), name
+
+
+# ------------------------------------------------------------------------------ captures
+
+
+class Replay:
+    """In place of a CUDA graph, which a CPU has not: runs the step again."""
+
+    def __init__(self, run):
+        self.replay = run
+
+
+@pytest.fixture
+def captures(monkeypatch):
+    """Shapes that were captured, with `Replay` in place of graphs."""
+    captured, init = [], fixed_steps.FixedSteps.__init__
+
+    def start(self, *args):
+        init(self, *args)
+        self.captures = True
+
+    def capture(self, shape):
+        captured.append(shape)
+        self.graphs[shape] = Replay(lambda: self._run(*shape)), None
+
+    monkeypatch.setattr(fixed_steps.FixedSteps, "__init__", start)
+    monkeypatch.setattr(fixed_steps.FixedSteps, "_capture", capture)
+    monkeypatch.setattr(fixed_steps, "noted_waiting", lambda: nullcontext([]))
+    return captured
+
+
+NO_DRAWS = {"dropout": 0.0, "early_stopping": False}  # dropout on a CPU draws on the host
+
+
+def test_each_shape_is_captured_once_after_an_eager_step(on_cpu, captures):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(72, 5)), rng.integers(0, 3, 72)
+
+    def make():
+        return NeuralClassifier(**{**SHARED, "max_epochs": 4}, **NO_DRAWS)
+
+    assert_equal_bits(fit_both(on_cpu, make, X, y))
+    assert sorted(captures) == [(14, 0), (15, 0)]
+
+
+def test_frozen_parameters_are_captured_anew(on_cpu, captures):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(70, 5)), rng.integers(0, 3, 70)
+
+    def make():
+        return NeuralClassifier(**{**SHARED, "max_epochs": 4}, **NO_DRAWS, callbacks=[Freeze()])
+
+    assert_equal_bits(fit_both(on_cpu, make, X, y))
+    assert captures == [(14, 0), (14, 0)]
+
+
+class Noisy(nn.Module):
+    """Draws from numpy's generator in every step."""
+
+    def __init__(self, in_features, n_outputs):
+        super().__init__()
+        self.layer = nn.Linear(in_features, n_outputs)
+
+    def forward(self, features):
+        return self.layer(features) * np.random.uniform(0.9, 1.1)
+
+
+def test_a_module_that_draws_on_the_host_is_not_captured(on_cpu, captures, caplog):
+    caplog.set_level(logging.DEBUG, logger="sklearn_mmfusion")
+    steps = on_cpu(True)
+    X, y = np.random.default_rng(0).normal(size=(70, 5)), np.arange(70) % 2
+    NeuralClassifier(module=Noisy, **SHARED).fit(X, y)
+    assert steps
+    assert not captures
+    assert "it draws random numbers on the host" in reasons(caplog)

@@ -1,6 +1,7 @@
 """Select the columns of X for each triple, find them again at predict, take present rows."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from numbers import Integral
 
 import numpy as np
@@ -158,12 +159,15 @@ def _slice_positions(column, names, n_columns):
 def select_for_predict(estimator, X, selections):
     """Apply `select_rows` to each selection of X, for a fitted estimator.
 
-    Columns seen in `fit` that X lacks count as absent in all rows, with a warning.
+    A modality whose only column X lacks counts as absent in all rows, with a warning.
     """
     estimator_name = type(estimator).__name__
     names_in = getattr(estimator, "feature_names_in_", None)
     table, where = locate(as_table(X), names_in, estimator.n_features_in_, estimator_name)
-    warn_absent_columns(selections, where, estimator_name)
+    names = column_names(table)
+    by_name = names_in is not None and names is not None
+    unknown = [name for name in names if name not in set(names_in)] if by_name else []
+    check_absent_columns(selections, where, unknown, estimator_name)
     return [select_rows(table, selection, where) for selection in selections]
 
 
@@ -202,25 +206,57 @@ def locate(X, names_in, n_features_in, estimator_name):
     return X, np.arange(n_features_in)
 
 
-def warn_absent_columns(selections, where, estimator_name):
-    """Warn about columns seen in `fit` that X lacks.
+def check_absent_columns(selections, where, unknown, estimator_name):
+    """Raise or warn if X lacks columns seen in fit.
 
-    This may be intended or a misspelling, which the result does not show.
+    Parameters
+    ----------
+    selections : list of Selection
+    where : ndarray
+        As `locate` returns it.
+    unknown : list of str
+        Columns of X that fit has not seen.
+    estimator_name : str
+
+    Raises
+    ------
+    ValueError
+        If X has unknown columns, too: one may be an absent column under another name. If a table
+        lacks some of its columns, but not all.
     """
-    absent = {
-        selection.name: [
-            label
-            for label, position in zip(selection.labels, selection.positions, strict=True)
-            if where[position] < 0
-        ]
-        for selection in selections
-    }
-    absent = {name: labels for name, labels in absent.items() if labels}
+    absent = {}
+    for selection in selections:
+        pairs = zip(selection.labels, selection.positions, strict=True)
+        own = [label for label, position in pairs if where[position] < 0]
+        if own:
+            absent[selection.name] = own
+        if 0 < len(own) < len(selection.labels) and not unknown:
+            raise ValueError(
+                f"{estimator_name}: X lacks columns {own} of modality {selection.name!r}; expected "
+                f"all of {list(selection.labels)}, or none if the modality is absent. Add them, "
+                "with NaN where a value is not known."
+            )
+    if absent and unknown:
+        raise ValueError(
+            f"{estimator_name}: X lacks columns seen in fit (modality: columns): {absent}, and has "
+            f"columns that fit has not seen: {unknown}{alike(sum(absent.values(), []), unknown)}. "
+            "Rename them, or drop them if the modality is absent."
+        )
     if absent:
         warn(
-            f"{estimator_name}: X lacks columns seen in fit (modality: columns): {absent}. All "
-            "their rows count as absent, or as NaN in a table of several columns."
+            f"{estimator_name}: X lacks columns seen in fit (modality: columns): {absent}. These "
+            "modalities count as absent in all rows."
         )
+
+
+def alike(absent, unknown):
+    """Name the unknown column that is most like an absent one, for a message."""
+    for label in absent:
+        lower = {str(other).lower(): other for other in reversed(unknown)}
+        match = get_close_matches(str(label).lower(), lower, n=1)
+        if match:
+            return f" ({lower[match[0]]!r} may be {label!r})"
+    return ""
 
 
 def warn_empty_rows(present, estimator_name, consequence):

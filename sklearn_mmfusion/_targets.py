@@ -57,7 +57,9 @@ class Target:
         return decoded if self.scale is None else decoded * self.scale + self.mean
 
 
-def encode_target(y, n_samples, *, estimator_name, target_type="auto", rows=slice(None)):
+def encode_target(
+    y, n_samples, *, estimator_name, target_type="auto", rows=slice(None), may_regress=False
+):
     """Check ``y`` and encode it for the training of a network.
 
     Parameters
@@ -71,6 +73,9 @@ def encode_target(y, n_samples, *, estimator_name, target_type="auto", rows=slic
         One of ``TARGET_TYPES``, or "auto" to use scikit-learn's ``type_of_target``.
     rows : index, default=slice(None)
         Rows from which the mean and standard deviation are computed to standardize numbers.
+    may_regress : bool, default=False
+        Whether a regression may follow, as with encoders. Whole numbers of a float type are then
+        treated as classes with a warning.
 
     Returns
     -------
@@ -91,11 +96,11 @@ def encode_target(y, n_samples, *, estimator_name, target_type="auto", rows=slic
     return (
         _encode_numbers(y, kind, rows)
         if kind in REGRESSION
-        else _encode_labels(y, kind, estimator_name)
+        else _encode_labels(y, kind, estimator_name, may_regress and target_type == "auto")
     )
 
 
-def _encode_labels(y, kind, estimator_name):
+def _encode_labels(y, kind, estimator_name, may_regress):
     if kind == MULTILABEL:
         values = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float32)
         return Target(kind, values, values.shape[1], classes=np.arange(values.shape[1]))
@@ -107,7 +112,8 @@ def _encode_labels(y, kind, estimator_name):
             "present and have a sample_weight; at least two classes are needed to learn from. Set "
             "the modality to 'drop' if it occurs with one class only."
         )
-    if classes.dtype.kind in "iuf" and len(classes) > max(20, len(y) / 5):
+    is_many = classes.dtype.kind in "iuf" and len(classes) > max(20, len(y) / 5)
+    if is_many or may_regress and classes.dtype.kind == "f" and len(classes) > 2:
         warn(
             f"{estimator_name}: y holds {len(classes)} different whole numbers in {len(y)} rows "
             "and each is treated as a class. For a regression, use a regressor or, in an encoder, "

@@ -208,9 +208,22 @@ def check_groups(groups, n_samples, *, estimator_name):
     Returns
     -------
     groups : ndarray of shape (n_samples,), or None
+
+    Raises
+    ------
+    ValueError
+        If groups has another length than X, or missing values.
     """
     if groups is None:
         return None
+    # by object: NA among numbers, None among strings
+    rows = np.flatnonzero(pd.isna(pd.Series(groups, dtype=object)))
+    if len(rows):
+        raise ValueError(
+            f"{estimator_name}: groups is None, NaN or NA in {len(rows)} of {len(groups)} rows "
+            f"(first {rows[:5].tolist()}); expected one group per row. Give these rows a group "
+            "each, or drop them."
+        )
     groups = column_or_1d(groups)
     if len(groups) != n_samples:
         raise ValueError(

@@ -3,18 +3,30 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_mmfusion import (
     FusionTransformer,
     ImageEncoder,
+    JointFusionClassifier,
+    LateFusionClassifier,
     NeuralClassifier,
+    TextEncoder,
     multimodal_frame,
 )
+from sklearn_mmfusion.preprocessing import LogMelSpectrogram, Tokenizer
 from tests._checks import output
 from tests._fusion_data import hide
 from tests._registry import (
     N_ROWS,
+    SMALL_IMAGE,
+    SMALL_JOINT,
     SMALL_NET,
+    SMALL_TEXT,
     classes,
     fusion_transformer,
     having,
@@ -92,6 +104,120 @@ def test_column_absent_at_predict_counts_as_absent_rows():
         absent = fusion.transform(X.drop(columns="audio").drop(index=[4, 5]))
     np.testing.assert_array_equal(absent, hidden)
     assert np.isfinite(absent).all()
+
+
+COMPOSITIONS = {
+    "feature": lambda triples: FusionTransformer(triples, random_state=0),
+    "late": LateFusionClassifier,
+    "joint": lambda triples: JointFusionClassifier(triples, **SMALL_JOINT),
+}
+
+
+@pytest.mark.parametrize("level", COMPOSITIONS)
+def test_absent_columns_beside_unknown_ones_are_refused(level):
+    X = multimodal_frame(text=texts(), a=np.arange(24.0), b=np.ones(24))
+    scaled = make_pipeline(StandardScaler(), *[LogisticRegression()] * (level == "late"))
+    triples = [("table", scaled, ["a", "b"])]
+    triples.append(("text", TextEncoder(**SMALL_TEXT), "text"))
+    model = COMPOSITIONS[level](triples).fit(X, classes())
+    call = model.transform if level == "feature" else model.predict
+    expected = call(X)
+    np.testing.assert_array_equal(call(X.assign(new=1)), expected)
+    match = r"lacks .*\{'text': \['text'\]\}, and .* seen: \['Text'\] \('Text' may be 'text'\)"
+    with pytest.raises(ValueError, match=match):
+        call(X.rename(columns={"text": "Text"}))
+    match = r"lacks .*\{'table': \['a'\]\}, and has columns .* not seen: \['zzz'\]\. Rename"
+    with pytest.raises(ValueError, match=match):
+        call(X.rename(columns={"a": "zzz"}))
+    with pytest.raises(
+        ValueError, match=r"lacks columns \['a'\] of modality 'table'; expected all"
+    ):
+        call(X.drop(columns="a"))
+    for absent in (["text"], ["a", "b"]):
+        with pytest.warns(UserWarning, match="lacks columns seen in fit"):
+            call(X.drop(columns=absent))
+
+
+@pytest.mark.parametrize("level", ["encoder", "head", "joint"])
+def test_outputs_that_are_not_finite_are_refused(level):
+    X, y = multimodal_frame(image=images()), classes()
+    joint = JointFusionClassifier([("image", ImageEncoder(**SMALL_IMAGE), "image")], **SMALL_JOINT)
+    model = {
+        "encoder": ImageEncoder(**SMALL_IMAGE),
+        "head": NeuralClassifier(**SMALL_NET),
+        "joint": joint,
+    }[level]
+    X = {"encoder": X["image"], "head": table(), "joint": X}[level]
+    model.fit(X, y)
+    with torch.no_grad():
+        for parameter in model.module_.parameters():
+            parameter.fill_(torch.nan)
+    match = r"the outputs of the network are NaN or infinite in 24 of 24 rows \(first \[0, 1, 2, 3"
+    with pytest.raises(ValueError, match=match):
+        model.transform(X) if level == "encoder" else model.predict_proba(X)
+
+
+NOT_GROUPS = {
+    "numbers": np.r_[np.nan, np.arange(23) // 4],
+    "strings": np.array([None, *"abcdefgh" * 3][:24], dtype=object),
+    "Int64": pd.array([pd.NA, *range(23)], dtype="Int64"),
+    "categories": pd.Categorical([None, *"abcdefgh" * 3][:24]),
+    "dates": pd.to_datetime([None, *["2026-01-01"] * 23]),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_GROUPS)
+def test_rows_without_a_group_are_refused(kind):
+    match = r"Encoder: groups is None, NaN or NA in 1 of 24 rows \(first \[0\]\)"
+    with pytest.raises(ValueError, match=match):
+        ImageEncoder(**SMALL_IMAGE).fit(images(), classes(), groups=NOT_GROUPS[kind])
+
+
+NOT_TEXTS = {
+    "numbers": pd.Series(np.arange(24)),
+    "nullable": pd.Series(pd.array(range(24), dtype="Int64")),
+    "categories": pd.Series(pd.Categorical(np.arange(24) % 3)),
+    "dates": pd.Series(pd.to_datetime(["2026-01-01"] * 24)),
+    "booleans": pd.Series([True, False] * 12),
+    "mixed": pd.Series(["a", 1] * 12, dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_TEXTS)
+@pytest.mark.parametrize(
+    "estimator", [TextEncoder(**SMALL_TEXT), Tokenizer()], ids=["net", "table"]
+)
+def test_columns_of_other_things_are_no_texts(estimator, kind):
+    column = NOT_TEXTS[kind]
+    with pytest.raises(TypeError, match="expected (texts|one text per row)|or text, or"):
+        clone(estimator).fit(column, classes())
+
+
+def test_categories_of_strings_are_texts():
+    words = pd.Series(texts())
+    encoder = TextEncoder(**SMALL_TEXT).fit(words, classes())
+    expected = encoder.transform(words)
+    np.testing.assert_array_equal(encoder.transform(words.astype("category")), expected)
+
+
+def test_whole_numbers_of_a_float_type_are_classes_with_a_warning():
+    y = np.arange(24) % 4
+    with pytest.warns(
+        UserWarning, match="y holds 4 different whole numbers .* target_type"
+    ) as seen:
+        encoder = ImageEncoder(**SMALL_IMAGE).fit(images(), y.astype(float))
+    assert len(seen) == 1
+    np.testing.assert_array_equal(encoder.classes_, np.arange(4.0))
+    ImageEncoder(**SMALL_IMAGE).fit(images(), y)
+    ImageEncoder(**SMALL_IMAGE).fit(images(), classes().astype(float))
+    ImageEncoder(**SMALL_IMAGE, target_type="continuous").fit(images(), y.astype(float))
+    NeuralClassifier(**SMALL_NET).fit(table(), y.astype(float))
+
+
+def test_bands_that_stay_empty_are_counted():
+    match = r"5 of n_mels=160 bands lie between two frequencies of n_fft=256 .* 31.25 Hz apart"
+    with pytest.warns(UserWarning, match=match):
+        LogMelSpectrogram(sample_rate=8000, n_fft=256, n_mels=160).fit(waveforms())
 
 
 def test_row_with_nothing_present():

@@ -26,6 +26,19 @@ def check_module(estimator):
         )
 
 
+def check_finite(outputs, rows, estimator_name):
+    """Raise if the outputs of a network, of shape (n_samples, ...), are not finite."""
+    if np.isfinite(outputs).all():
+        return
+    wrong = np.flatnonzero(~np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1))
+    first = (wrong if rows is None else rows[wrong])[:5].tolist()
+    raise ValueError(
+        f"{estimator_name}: the outputs of the network are NaN or infinite in {len(wrong)} of "
+        f"{len(outputs)} rows (first {first}). The values of X there may be much larger than in "
+        "training, or `module` returns NaN."
+    )
+
+
 def has_evidence(estimator):
     """Check that the (fitted or set) loss is the evidential one; for `available_if`."""
     loss = getattr(estimator, "_fitted_loss", estimator.loss)
@@ -66,20 +79,37 @@ class FittedNetworkMixin:
                 "Set warm_start=False."
             )
 
-    def _outputs(self, module, inputs, method="forward"):
+    def _outputs(self, module, inputs, method="forward", rows=None):
         """Outputs of the network, or of a part of it, over all rows.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+        inputs : Inputs or FusionInputs
+        method : str, default="forward"
+        rows : ndarray of int, default=None
+            Numbers of the rows in X, for messages; None if they are all of X.
 
         Returns
         -------
         outputs : ndarray of shape (n_samples, ...), dtype=float32
+
+        Raises
+        ------
+        ValueError
+            If an output is NaN or infinite.
         """
         device = place_fitted(self.module_, self.device, type(self).__name__)
-        return predict_batches(module, inputs, device=device, method=method)
+        outputs = predict_batches(module, inputs, device=device, method=method)
+        check_finite(outputs, rows, type(self).__name__)
+        return outputs
 
     def _row_outputs(self, inputs):
         """Outputs of the network for one row: ndarray of shape (1, ...), dtype=float32."""
         device = place_fitted(self.module_, self.device, type(self).__name__)
-        return predict_row(self.module_, inputs, device)
+        outputs = predict_row(self.module_, inputs, device)
+        check_finite(outputs, None, type(self).__name__)
+        return outputs
 
     def __getstate__(self):
         # numpy arrays only, so that no GPU is needed to unpickle

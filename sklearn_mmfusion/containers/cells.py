@@ -268,6 +268,11 @@ def _check_kind(estimator, X):
                 f"not numeric; expected one column, such as X[{columns[0]!r}]. "
                 "FusionTransformer sends each column to its own encoder."
             )
+    if isinstance(X, pd.Series) and pd.api.types.is_numeric_dtype(X.dtype):
+        raise TypeError(
+            f"{estimator_name}: X is a column of numbers, dtype {X.dtype}; expected one "
+            f"{estimator._reads.name} per row."
+        )
     dtype = getattr(getattr(X, "dtype", None), "value_dtype", getattr(X, "dtype", None))
     if getattr(dtype, "kind", None) == "c" and np.ndim(X) != 2:
         raise ValueError(f"{estimator_name}: Complex data not supported; X holds cells of {dtype}.")

@@ -119,7 +119,11 @@ class BaseModalityEncoder(
                 )
             y, weight, groups = (None if v is None else v[rows] for v in (y, weight, groups))
             target = encode_target(
-                y, len(rows), estimator_name=estimator_name, target_type=self.target_type
+                y,
+                len(rows),
+                estimator_name=estimator_name,
+                target_type=self.target_type,
+                may_regress=True,
             )
             weight = combine_weights(
                 weight, self.class_weight, y, estimator_name=estimator_name, kind=target.kind
@@ -278,7 +282,7 @@ class BaseModalityEncoder(
         cells = Cells(self, column)
         outputs = np.full((len(column), width), np.nan, dtype=np.float32)
         if len(cells):
-            outputs[cells.rows] = self._outputs(module, self._prepare(cells))
+            outputs[cells.rows] = self._outputs(module, self._prepare(cells), rows=cells.rows)
         return outputs
 
     def _learn_inputs(self, cells):

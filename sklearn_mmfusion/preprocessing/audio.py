@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._decoders import file_kind, read_array, read_audio
 from sklearn_mmfusion._sklearn import Interval, _fit_context
-from sklearn_mmfusion._validation import all_or_nothing
+from sklearn_mmfusion._validation import all_or_nothing, warn
 from sklearn_mmfusion.containers.cells import CellKind, Cells, check_column, is_table, join_cells
 
 BLOCK = 1 << 18  # samples that go through one FFT
@@ -249,6 +249,13 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         self.sample_rate_ = rate
         self.n_fft_ = self.n_fft or 1 << (int(rate * 0.025) - 1).bit_length()
         self.hop_length_ = self.hop_length or max(1, rate // 100)
+        empty = np.flatnonzero(~self._filters().any(axis=0))
+        if len(empty):
+            warn(
+                f"LogMelSpectrogram: {len(empty)} of n_mels={self.n_mels} bands lie between two "
+                f"frequencies of n_fft={self.n_fft_} samples, {rate / self.n_fft_:.4g} Hz apart, "
+                f"and stay empty (first {empty[:5].tolist()}). Lower n_mels or raise n_fft."
+            )
 
     def _stated_rate(self, cells):
         """The sample rate that the column or its first file states."""

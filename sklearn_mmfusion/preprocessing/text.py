@@ -8,6 +8,7 @@ from itertools import chain, repeat
 from numbers import Integral
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -312,7 +313,22 @@ def as_texts(column):
         return [None if v != v else f"{v:.6g}" for v in column]
     if isinstance(column, FileArray):
         raise TypeError("Got a column of file paths; expected texts. Read the files first.")
+    wrong = _not_texts(column)
+    if wrong is not None:
+        raise TypeError(f"Got {wrong}; expected texts. Convert them with `astype(str)`.")
     return [str(t) if isinstance(t, str) else None for t in column]
+
+
+def _not_texts(column):
+    """What a column of other things than texts holds, for a message; None for texts."""
+    values = column.categories if isinstance(column, pd.Categorical) else column
+    if pd.api.types.is_string_dtype(values.dtype) and values.dtype != object:
+        return None
+    for value in values:
+        if not isinstance(value, str) and not (np.ndim(value) == 0 and pd.isna(value)):
+            kind = "categories" if values is not column else "cells"
+            return f"a column of dtype {column.dtype} with {kind} such as {value!r}"
+    return None
 
 
 def _as_word(number):

@@ -232,7 +232,7 @@ def test_column_absent_at_predict_counts_as_absent_rows():
     X, y = iris()
     fitted = LateFusionClassifier(members()).fit(X, y)
     with pytest.warns(UserWarning, match=r"lacks columns.*\{'sepal': \['sepal'\]\}"):
-        proba = fitted.predict_proba(X[["petal"]].assign(other=1))
+        proba = fitted.predict_proba(X[["petal"]])
     np.testing.assert_array_equal(
         proba, fitted.predict_proba(hide(X, sepal=range(150))[["petal", "sepal"]])
     )

@@ -269,8 +269,9 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         Parameters
         ----------
         X : DataFrame or array-like of shape (n_samples, n_columns)
-            The modalities. In a DataFrame, columns are found by name: a missing column counts as
-            absent in all rows, and unknown columns are ignored.
+            The modalities. In a DataFrame, columns are found by name; unknown ones are ignored.
+            A modality whose columns X lacks counts as absent in all rows, with a warning. If X
+            has unknown columns as well, or a part of a table only, that is a ValueError.
 
         Returns
         -------

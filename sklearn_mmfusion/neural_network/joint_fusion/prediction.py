@@ -9,10 +9,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._caching import open_memory
-from sklearn_mmfusion._columns import select_for_predict, warn_empty_rows
+from sklearn_mmfusion._columns import alike, select_for_predict, warn_empty_rows
 from sklearn_mmfusion._targets import decode, each_target, label, score_targets
 from sklearn_mmfusion._torch import FusionInputs
-from sklearn_mmfusion._validation import MULTITASK, add_error_note, warn
+from sklearn_mmfusion._validation import MULTITASK, add_error_note
 from sklearn_mmfusion.containers import TensorArray
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.neural_network.modality_parts import preparing_note
@@ -226,7 +226,7 @@ def read_row(row, columns, selections, parts, estimator_name):
             f"{sorted(known)}."
         )
     if row.keys() != known:
-        _warn_unknown(row, columns, known, estimator_name)
+        _refuse_unknown(row, columns, known, estimator_name)
     inputs = {}
     for selection, (name, part) in zip(selections, parts.items(), strict=True):
         data = _cell(row, selection, part)
@@ -236,15 +236,14 @@ def read_row(row, columns, selections, parts, estimator_name):
     return FusionInputs(inputs)
 
 
-def _warn_unknown(row, columns, known, estimator_name):
-    """Warn about unknown keys if a column is missing: a key may be a misspelling of it."""
+def _refuse_unknown(row, columns, known, estimator_name):
+    """Raise for unknown keys if a column is missing: a key may be a misspelling of it."""
     unknown = [key for key in row if key not in columns]
     lost = sorted(known - row.keys(), key=str)
     if unknown and lost:
-        warn(
+        raise ValueError(
             f"{estimator_name}: the row has keys {unknown}, which were not columns in fit, and "
-            f"lacks {lost}, which count as absent. Remove unused keys and correct misspelled "
-            "ones."
+            f"lacks {lost}{alike(lost, unknown)}. Remove unused keys and correct misspelled ones."
         )
 
 

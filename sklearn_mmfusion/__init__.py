@@ -6,7 +6,7 @@ nothing and a script that only needs the containers never loads torch.
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"
 
 # public name -> the module that defines it
 _PUBLIC = {

@@ -156,7 +156,10 @@ def read_file(path, *, sample_rate=None):
     if kind is None:
         known = ", ".join(IMAGE_SUFFIXES + AUDIO_SUFFIXES + ARRAY_SUFFIXES)
         suffix = os.path.splitext(os.fspath(path))[1]
-        raise ValueError(f"unknown file suffix {suffix!r} of {os.fspath(path)!r}; known: {known}")
+        raise ValueError(
+            f"unknown file suffix {suffix!r} of {os.fspath(path)!r}; known: {known}. Strings are "
+            "read as paths of files: if these are texts, use a TextEncoder."
+        )
     samples, found = read_audio(path)
     if sample_rate is not None and found != sample_rate:
         raise ValueError(

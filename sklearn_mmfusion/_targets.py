@@ -125,7 +125,13 @@ def _encode_labels(y, kind, estimator_name, may_regress):
 def _encode_numbers(y, kind, rows):
     values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     values = values.reshape(len(values), -1)
-    mean, scale = values[rows].mean(0), values[rows].std(0)
+    with np.errstate(over="ignore"):
+        mean, scale = values[rows].mean(0), values[rows].std(0)
+    if not np.isfinite(mean).all() or not np.isfinite(scale).all():
+        raise ValueError(
+            f"y has numbers as large as {np.abs(values).max():g}, whose squares are infinite. "
+            "Divide y by a power of ten."
+        )
     scale[scale == 0] = 1.0
     standardized = ((values - mean) / scale).astype(np.float32)
     return Target(kind, standardized, values.shape[1], mean=mean, scale=scale)

@@ -3,7 +3,7 @@
 import sys
 import warnings
 from contextlib import contextmanager
-from numbers import Real
+from numbers import Integral, Real
 from timeit import default_timer
 
 import numpy as np
@@ -75,6 +75,26 @@ def warn(message, category=UserWarning):
     warnings.warn(message, category, stacklevel=level)
 
 
+def check_sizes(values, name, estimator_name):
+    """Raise unless a tuple of sizes holds positive integers, at least one."""
+    if not values or not all(isinstance(v, Integral) and v > 0 for v in values):
+        raise ValueError(
+            f"{estimator_name}: {name}={values!r}; expected a tuple of one or more positive "
+            "integers, such as (32, 64)."
+        )
+
+
+def as_numpy(values):
+    """Convert a torch tensor on any device to an ndarray; return other values unchanged.
+
+    numpy has no bfloat16, which becomes float32.
+    """
+    if not hasattr(values, "detach"):
+        return values
+    values = values.detach().cpu()
+    return (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
+
+
 def check_y(y, n_samples, *, estimator_name):
     """Check that ``y`` is finite and has one value (or row) for each row of X.
 
@@ -100,7 +120,8 @@ def check_y(y, n_samples, *, estimator_name):
         raise ValueError(
             f"This {estimator_name} estimator requires y to be passed, but the target y is None."
         )
-    values = y if sparse.issparse(y) else np.asarray(y)
+    y = as_numpy(y)
+    values = y if sparse.issparse(y) else _as_labels(y, estimator_name)
     if values.dtype == object:  # check_array passes None, which cannot be sorted among strings
         rows = np.unique(np.nonzero(pd.isna(values))[0])
         if len(rows):
@@ -117,6 +138,16 @@ def check_y(y, n_samples, *, estimator_name):
             f"{n_samples} rows, y has {y.shape[0]}."
         )
     return y
+
+
+def _as_labels(y, estimator_name):
+    try:
+        return np.asarray(y)
+    except ValueError as error:  # lists of several lengths
+        raise ValueError(
+            f"{estimator_name}: y holds lists of different lengths; expected one value per row. "
+            "Encode several labels per row with MultiLabelBinarizer."
+        ) from error
 
 
 def check_weight(sample_weight, n_samples, *, estimator_name):

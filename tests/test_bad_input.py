@@ -7,7 +7,8 @@ import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from torch import nn
 
 from sklearn_mmfusion import (
     FusionTransformer,
@@ -15,6 +16,7 @@ from sklearn_mmfusion import (
     JointFusionClassifier,
     LateFusionClassifier,
     NeuralClassifier,
+    NeuralRegressor,
     TextEncoder,
     multimodal_frame,
 )
@@ -218,6 +220,85 @@ def test_bands_that_stay_empty_are_counted():
     match = r"5 of n_mels=160 bands lie between two frequencies of n_fft=256 .* 31.25 Hz apart"
     with pytest.warns(UserWarning, match=match):
         LogMelSpectrogram(sample_rate=8000, n_fft=256, n_mels=160).fit(waveforms())
+
+
+def test_torch_tensors_of_bfloat16_are_numbers():
+    pixels = torch.from_numpy(images())
+    expected = ImageEncoder(**SMALL_IMAGE).fit_transform(pixels.float(), classes())
+    for X in (pixels.bfloat16(), list(pixels.bfloat16())):
+        encoded = ImageEncoder(**SMALL_IMAGE).fit_transform(X, classes())
+        np.testing.assert_array_equal(encoded, expected)
+    features = torch.arange(48.0).reshape(24, 2)
+    y = torch.from_numpy(classes())
+    proba = NeuralClassifier(**SMALL_NET).fit(features, y).predict_proba(features)
+    low = NeuralClassifier(**SMALL_NET).fit(features.bfloat16(), y).predict_proba(features)
+    np.testing.assert_array_equal(proba, low)
+
+
+def test_object_arrays_of_pixels_are_numbers():
+    expected = ImageEncoder(**SMALL_IMAGE).fit_transform(images().astype(int), classes())
+    encoded = ImageEncoder(**SMALL_IMAGE).fit_transform(images().astype(object), classes())
+    np.testing.assert_array_equal(encoded, expected)
+
+
+@pytest.mark.parametrize(
+    ("fit", "error", "match"),
+    [
+        (
+            lambda: ImageEncoder(device="gpu").fit(images(), classes()),
+            ValueError,
+            "device='gpu' is no device of torch; expected 'auto'",
+        ),
+        (
+            lambda: ImageEncoder(channels=()).fit(images(), classes()),
+            ValueError,
+            r"ImageEncoder: channels=\(\); expected a tuple of one or more positive integers",
+        ),
+        (
+            lambda: ImageEncoder().fit(texts(), classes()),
+            ValueError,
+            "row 0: cannot read .* if these are texts, use a TextEncoder",
+        ),
+        (
+            lambda: NeuralClassifier().fit(table(), [["a"], ["a", "b"]] * 12),
+            ValueError,
+            "y holds lists of different lengths; .* MultiLabelBinarizer",
+        ),
+        (
+            lambda: NeuralRegressor().fit(table(), 1e300 * np.arange(24)),
+            ValueError,
+            r"y has numbers as large as 2.3e\+301, whose squares are infinite",
+        ),
+    ],
+)
+def test_messages_name_the_remedy(fit, error, match):
+    with pytest.raises(error, match=match):
+        fit()
+
+
+def test_a_transformer_of_tables_needs_a_list_of_columns():
+    X = pd.DataFrame({"colour": ["red", "blue"] * 12})
+    with pytest.raises(ValueError) as raised:
+        FusionTransformer([("colour", OneHotEncoder(), "colour")]).fit(X)
+    assert "takes a list of columns: ['colour']" in raised.value.__notes__[0]
+
+
+def test_a_module_of_texts_may_have_a_scale():
+    class Scaled(nn.Module):
+        out_features = 4
+
+        def __init__(self, n_words, n_ngrams, n_chars, out_features):
+            super().__init__()
+            self.words = nn.EmbeddingBag(n_words, 4)
+
+        def set_scale(self, mean, std):
+            raise AssertionError("texts have no moments")
+
+        def forward(self, words, words_lengths, **others):
+            return self.words(words, words_lengths.cumsum(0) - words_lengths)
+
+    encoder = TextEncoder(module=Scaled, max_epochs=1, n_components=4, random_state=0)
+    assert encoder.fit_transform(texts(), classes()).shape == (24, 4)
 
 
 def test_row_with_nothing_present():

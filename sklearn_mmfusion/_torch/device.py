@@ -39,7 +39,13 @@ def resolve_device(device):
 
 
 def _is_available(device):
-    kind, index = torch.device(device).type, torch.device(device).index or 0
+    try:
+        kind, index = torch.device(device).type, torch.device(device).index or 0
+    except RuntimeError as error:
+        raise ValueError(
+            f"device={device!r} is no device of torch; expected 'auto', 'cpu', 'cuda', 'cuda:1' or "
+            "'mps'."
+        ) from error
     if kind == "cuda":
         return torch.cuda.is_available() and index < torch.cuda.device_count()
     return kind != "mps" or torch.backends.mps.is_available()

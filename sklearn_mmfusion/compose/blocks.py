@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from sklearn_mmfusion._columns import warn_empty_rows
-from sklearn_mmfusion._triples import seeded_clone
+from sklearn_mmfusion._triples import seeded_clone, wants_column
 from sklearn_mmfusion._validation import add_error_note, log_elapsed
 from sklearn_mmfusion.cross_decomposition import (
     GCCA,
@@ -44,8 +44,15 @@ def _note(child, selection, doing):
     return (
         f"Raised while {doing} modality {selection.name!r} of FusionTransformer "
         f"({type(child).__name__}, {selection.describe()}). Rows are counted among those where the "
-        "modality is present."
+        f"modality is present.{_hint(child, selection)}"
     )
+
+
+def _hint(child, selection):
+    """Remind of the list of columns that a transformer of tables needs."""
+    if not selection.single or wants_column(child):
+        return ""
+    return f" A transformer of tables takes a list of columns: {list(selection.labels)}."
 
 
 def fit_child(child, data, y, selection, params, message):

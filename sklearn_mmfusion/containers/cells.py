@@ -9,6 +9,7 @@ import pandas as pd
 from sklearn.utils import check_array
 
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
+from sklearn_mmfusion._validation import as_numpy
 from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
     as_column,
@@ -295,8 +296,7 @@ def _as_cells(X):
         return X
     if is_polars_frame(X):
         return _as_cells(polars_frame(X, any_polars_column))
-    if hasattr(X, "detach"):  # a torch tensor
-        X = X.detach().cpu().numpy()
+    X = as_numpy(X)
     if isinstance(X, np.ndarray):
         return _array_cells(X)
     if isinstance(X, list | tuple):
@@ -307,6 +307,8 @@ def _as_cells(X):
 def _array_cells(X):
     if X.dtype.kind not in "OUS":
         return X if X.ndim > 2 else None
+    if X.dtype == object and X.ndim > 2:
+        return np.asarray(X.tolist())
     if X.ndim == 2 and X.shape[1] == 1 and _holds_cells(X[:, 0]):
         return X[:, 0]
     return X if X.ndim == 1 and _holds_cells(X) else None

@@ -8,6 +8,7 @@ import pandas as pd
 from pandas.api.extensions import ExtensionArray
 from sklearn.utils import check_array
 
+from sklearn_mmfusion._validation import as_numpy
 from sklearn_mmfusion.containers.dtypes import FileDtype, TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray
 from sklearn_mmfusion.containers.storage import is_absent
@@ -71,7 +72,7 @@ def as_column(values, *, name=None, sample_rate=None, copy=True):
         elif isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
             raise TypeError(f"got {type(values).__name__}; {_ACCEPTED}")
         else:
-            values = values.detach().cpu().numpy() if hasattr(values, "detach") else values
+            values = as_numpy(values)
             if isinstance(values, np.ndarray):
                 column = _from_ndarray(values, sample_rate, copy)
             else:

@@ -17,6 +17,7 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from sklearn_mmfusion._decoders import pil_pixels
+from sklearn_mmfusion._validation import as_numpy
 from sklearn_mmfusion.containers.dtypes import (
     TensorDtype,
     check_value_dtype,
@@ -359,8 +360,7 @@ def as_cell(value):
     """
     if isinstance(value, str | bytes | dict | set):
         raise TypeError(f"got {type(value).__name__}")
-    if hasattr(value, "detach"):  # a torch tensor on any device
-        value = value.detach().cpu()
+    value = as_numpy(value)
     if hasattr(value, "getbands"):  # a PIL image
         value = pil_pixels(value)
     try:

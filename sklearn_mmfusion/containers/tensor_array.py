@@ -3,6 +3,7 @@
 import numpy as np
 from pandas.api.types import pandas_dtype
 
+from sklearn_mmfusion._validation import as_numpy
 from sklearn_mmfusion.containers.dtypes import (
     ConflictDtype,
     TensorDtype,
@@ -311,8 +312,7 @@ def _from_values(values, sample_rate, copy):
         dtype = values.dtype
         rate = dtype.sample_rate if sample_rate is None else sample_rate
         return values.astype(TensorDtype(dtype.value_dtype, dtype.cell_shape, rate))
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+    values = as_numpy(values)
     if not isinstance(values, np.ndarray) or (values.dtype == object and values.ndim == 1):
         return TensorArray._view(*store_cells(list(values), None, sample_rate))
     if values.ndim < 2:

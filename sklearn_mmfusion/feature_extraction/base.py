@@ -265,7 +265,7 @@ class BaseModalityEncoder(
         """
         network, arguments = self._module_spec
         module = network(**arguments)
-        if hasattr(module, "set_scale"):
+        if hasattr(module, "set_scale") and hasattr(self, "mean_"):
             module.set_scale(
                 torch.tensor(self.mean_, device="cpu"), torch.tensor(self.scale_, device="cpu")
             )

@@ -7,6 +7,7 @@ from torch.optim import AdamW
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRows
+from sklearn_mmfusion._validation import check_sizes
 from sklearn_mmfusion.containers.cells import CellKind
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.image import ImageCNN
@@ -258,6 +259,7 @@ class ImageEncoder(BaseModalityEncoder):
 
     def _network(self):
         sizes = {"in_channels": self._layout["channels"], "image_size": self._layout["size"]}
+        check_sizes(self.channels, "channels", type(self).__name__)
         return ImageCNN, sizes, {"channels": self.channels}
 
 

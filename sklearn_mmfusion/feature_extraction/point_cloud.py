@@ -5,6 +5,7 @@ from torch.optim import AdamW
 
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._torch import Inputs, RaggedRows
+from sklearn_mmfusion._validation import check_sizes
 from sklearn_mmfusion.containers.cells import CellKind, rows_of
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.point_cloud import PointCloudNetwork
@@ -163,4 +164,5 @@ class PointCloudEncoder(BaseModalityEncoder):
         return Inputs(points=RaggedRows(points, [len(cloud) for cloud in clouds]))
 
     def _network(self):
+        check_sizes(self.channels, "channels", type(self).__name__)
         return PointCloudNetwork, {"in_features": 3}, {"channels": self.channels}

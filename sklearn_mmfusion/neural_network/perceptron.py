@@ -35,6 +35,7 @@ from sklearn_mmfusion._validation import (
     CLASSIFICATION,
     REGRESSION,
     all_or_nothing,
+    as_numpy,
     check_groups,
     check_weight,
     check_y,
@@ -99,7 +100,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             check_module(self)
             warm = self.warm_start and hasattr(self, "module_")  # keeps its scales and widths
             accepted = {"accept_sparse": "csr", "dtype": np.float32, "ensure_min_samples": 2}
-            X = validate_data(self, X, reset=not warm, **accepted)
+            X = validate_data(self, as_numpy(X), reset=not warm, **accepted)
             y = check_y(y, X.shape[0], estimator_name=estimator_name)
             groups = check_groups(groups, X.shape[0], estimator_name=estimator_name)
             weight = check_weight(sample_weight, X.shape[0], estimator_name=estimator_name)
@@ -147,7 +148,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
 
     def _raw_outputs(self, X):
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=False)
+        X = validate_data(self, as_numpy(X), accept_sparse="csr", dtype=np.float32, reset=False)
         return self._outputs(self.module_, Inputs(features=DenseRows(X))).astype(np.float64)
 
     def _decoded(self, X):

@@ -229,7 +229,8 @@ def _on_device(tensor, device, pinned=False):
     """
     if pinned and tensor.nbytes >= PINNED:
         tensor = tensor.pin_memory()
-    return _widened(tensor.to(device, non_blocking=True))
+    tensor = tensor.to(device, non_blocking=True)
+    return tensor.long() if _is_id(tensor) else tensor
 
 
 def _widened(tensor):

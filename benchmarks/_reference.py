@@ -127,7 +127,9 @@ class SoundModule(nn.Module):
 
 
 class ArrayEncoder(BaseEstimator):
-    """An encoder of one's own, of cells that are ready for the network as they are."""
+    """A custom encoder of cells that are ready for the network as they are."""
+
+    wants_column = True
 
     def __init__(self, module, module_params=None):
         self.module = module
@@ -148,11 +150,6 @@ class ArrayEncoder(BaseEstimator):
 
     def build_module(self):
         return self.module(**(self.module_params or {}))
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True  # X is the column: there is nothing to copy
-        return tags
 
 
 class HeadFusion(nn.Module):

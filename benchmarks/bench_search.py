@@ -54,6 +54,8 @@ LOG = "BENCH_SEARCH_LOG"  # environment variable: workers inherit it
 class Patches(TransformerMixin, BaseEstimator):
     """Principal components of patch means; counts its calls."""
 
+    wants_column = True
+
     def __init__(self, n_components=32, random_state=0):
         self.n_components = n_components
         self.random_state = random_state
@@ -78,11 +80,6 @@ class Patches(TransformerMixin, BaseEstimator):
         side = pixels.shape[1] // PATCH
         tiles = pixels.reshape(len(pixels), PATCH, side, PATCH, side, -1)
         return tiles.mean(axis=(2, 4, 5), dtype=np.float32).reshape(len(pixels), -1)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        return tags
 
 
 def note(what):

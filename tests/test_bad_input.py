@@ -1,5 +1,7 @@
 """Input that is wrong, or odd but right: what is refused, with which words, and what works."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -220,6 +222,33 @@ def test_bands_that_stay_empty_are_counted():
     match = r"5 of n_mels=160 bands lie between two frequencies of n_fft=256 .* 31.25 Hz apart"
     with pytest.warns(UserWarning, match=match):
         LogMelSpectrogram(sample_rate=8000, n_fft=256, n_mels=160).fit(waveforms())
+
+
+@pytest.mark.parametrize(
+    ("fitted", "new", "match"),
+    [
+        (1, 1 / 255, r"pixels from 0.* to .*, in fit from 0 to 227\. Scale both in the same way"),
+        (1 / 255, 1, r"pixels from 0 to 224, in fit from 0 to 0\.89"),
+        (1, -1 / 255, "pixels from -0.* to -?0, in fit from 0 to 227"),
+        (1, 1, None),
+        (1 / 255, 1 / 255, None),
+    ],
+)
+def test_another_range_of_pixels_is_noticed(fitted, new, match):
+    pixels, y = images().astype(np.float32), classes()
+    X = multimodal_frame(image=pixels * np.float32(new))
+    triples = [("image", ImageEncoder(**SMALL_IMAGE), "image")]
+    seen = multimodal_frame(image=pixels * np.float32(fitted))
+    alone = ImageEncoder(**SMALL_IMAGE).fit(seen["image"], y)
+    joint = JointFusionClassifier(triples, **SMALL_JOINT).fit(seen, y)
+    calls = (lambda: alone.transform(X["image"]), lambda: joint.predict(X))
+    for call in (*calls, lambda: joint.predict_one({"image": X["image"].iloc[0]})):
+        with nullcontext() if match is None else pytest.warns(UserWarning, match="in fit from"):
+            call()
+    if match:
+        with pytest.warns(UserWarning, match=f"ImageEncoder: {match}") as caught:
+            alone.transform(X["image"])
+        assert len(caught) == 1
 
 
 def test_torch_tensors_of_bfloat16_are_numbers():

@@ -253,7 +253,9 @@ class BaseModalityEncoder(
             of arrays instead.
         """
         column = check_column(self, X, reset=False)
-        return self._prepare(Cells(self, column, np.arange(len(column))))
+        cells = Cells(self, column, np.arange(len(column)))
+        self._check_range(cells)
+        return self._prepare(cells)
 
     def build_module(self):
         """Build an untrained network for the cells that `fit_prepare` or `fit` has seen.
@@ -282,8 +284,12 @@ class BaseModalityEncoder(
         cells = Cells(self, column)
         outputs = np.full((len(column), width), np.nan, dtype=np.float32)
         if len(cells):
+            self._check_range(cells)
             outputs[cells.rows] = self._outputs(module, self._prepare(cells), rows=cells.rows)
         return outputs
+
+    def _check_range(self, cells):
+        """Warn if new cells have another range of numbers than those in fit."""
 
     def _learn_inputs(self, cells):
         inputs = self._learn(cells)

@@ -7,11 +7,13 @@ from torch.optim import AdamW
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRows
-from sklearn_mmfusion._validation import check_sizes
+from sklearn_mmfusion._validation import check_sizes, warn
 from sklearn_mmfusion.containers.cells import CellKind
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.image import ImageCNN
 from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
+
+N_CHECKED = 16  # images of which the range of pixels is compared with that in fit
 
 __all__ = ["ImageEncoder"]
 
@@ -193,15 +195,33 @@ class ImageEncoder(BaseModalityEncoder):
         inputs = self._prepare(cells)
         source, channels = inputs.sources["pixels"], self._layout["channels"]
         slices = row_slices(len(cells), channels * np.prod(self._layout["size"]))
-        mean, variance = mean_and_variance(
-            np.moveaxis(source.convert(source.read(part), part), 1, -1).reshape(-1, channels)
-            for part in slices
-        )
+        ends = []
+
+        def pixels(part):
+            values = source.convert(source.read(part), part)
+            ends.extend((values.min(), values.max()))
+            return np.moveaxis(values, 1, -1).reshape(-1, channels)
+
+        mean, variance = mean_and_variance(map(pixels, slices))
+        self._pixel_range = float(min(ends)), float(max(ends))
         scale = np.sqrt(variance)
         # Constant channels have no spread: dividing by one leaves zeros.
         scale[scale <= 1e-6 * np.abs(mean)] = 1.0
         self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
         return inputs
+
+    def _check_range(self, cells):
+        """Warn if the first pixels have another range than those in fit."""
+        pixels = [np.asarray(cell) for cell in cells.read(slice(0, N_CHECKED))]
+        low, high = min(p.min() for p in pixels), max(p.max() for p in pixels)
+        least, most = self._pixel_range
+        room = 10 * float(self.scale_.max())
+        shrunk = pixels[0].dtype.kind == "f" and max(abs(low), abs(high)) <= 1 and most > 10
+        if shrunk or low < least - room or high > most + room:
+            warn(
+                f"{type(self).__name__}: pixels from {low:g} to {high:g}, in fit from {least:g} to "
+                f"{most:g}. Scale both in the same way, such as from 0 to 255."
+            )
 
     def _find_layout(self, cells):
         """Find height, width, number of channels and whether channels come first."""

@@ -48,7 +48,7 @@ def load_data(size, part):
 
 
 def make_data(size, n_rows, seed):
-    """Arrays by modality and classes; each modality tells something of the class."""
+    """Arrays by modality and classes; each modality depends on the class."""
     size, rng = SIZES[size], np.random.default_rng([seed, n_rows])
     shared = np.random.default_rng(0)  # what the classes look like is the same for all rows
     y = rng.integers(0, N_CLASSES, n_rows)

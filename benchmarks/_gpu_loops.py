@@ -1,6 +1,7 @@
 """Loops by hand over the reference network, plain or with every lever, for `gpu.py`.
 
-All keep their rows on the device unless a source says otherwise, and read no loss before the end.
+All keep their rows on the device unless their source keeps them elsewhere, and read no loss before
+the end.
 """
 
 import time

@@ -67,16 +67,16 @@ def train(size):
         start = time.process_time()
         history = model.fit(X, y, batch_size=BATCH_SIZE, epochs=SIZES[size].n_epochs, verbose=0)
         seconds = time.process_time() - start
-        told, truth = load_data(size, "test")
-        accuracy = (model.predict(as_arrays(told), verbose=0).argmax(1) == truth).mean()
+        test_rows, truth = load_data(size, "test")
+        accuracy = (model.predict(as_arrays(test_rows), verbose=0).argmax(1) == truth).mean()
         return {"seconds": seconds, "loss": history.history["loss"][-1], "accuracy": accuracy}
 
     return work
 
 
 def predict(size):
-    told, _ = load_data(size, "test")
-    test, model = as_arrays(told), build(size)
+    test_rows, _ = load_data(size, "test")
+    test, model = as_arrays(test_rows), build(size)
 
     def work():
         start = time.process_time()

@@ -38,8 +38,8 @@ class Contender:
         process = subprocess.Popen(
             self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        told, _ = process.communicate("\n\n")
-        lines = [line for line in told.splitlines() if line.startswith("result ")]
+        measured, _ = process.communicate("\n\n")
+        lines = [line for line in measured.splitlines() if line.startswith("result ")]
         if len(lines) != 2:
             raise RuntimeError(f"{self.name}: the worker ended without a result")
         return [json.loads(line.removeprefix("result ")) for line in lines]
@@ -72,7 +72,7 @@ def gather(script, names, size, options, keras_job):
 
 
 def compare(gathered, options):
-    """Run all contenders in turn; return what they told, and ratios to the first one, by name.
+    """Run all contenders in turn; return what they measured, and ratios to the first one, by name.
 
     Each round starts every contender in a new process, since where its memory happens to lie makes
     a difference of several percent, and lets it work twice. The first time pays for what a process
@@ -88,10 +88,10 @@ def compare(gathered, options):
         Ratios of the second times, and of the first times.
     """
     with gathered as contenders:
-        told = [[c.work_twice() for c in contenders] for _ in range(options.rounds)]
+        measured = [[c.work_twice() for c in contenders] for _ in range(options.rounds)]
         names = [contender.name for contender in contenders]
-    results = {name: [r[i][1] for r in told] for i, name in enumerate(names)}
-    seconds = np.array([[[w["seconds"] for w in one] for one in row] for row in told])
+    results = {name: [r[i][1] for r in measured] for i, name in enumerate(names)}
+    seconds = np.array([[[w["seconds"] for w in one] for one in row] for row in measured])
     ratios = seconds / seconds[:, :1]  # (rounds, contenders, 2)
     first, again = (dict(zip(names, ratios[..., i].T, strict=True)) for i in (0, 1))
     return results, again, first

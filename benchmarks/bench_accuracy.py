@@ -8,8 +8,8 @@ process seconds.
     OMP_NUM_THREADS=1 python benchmarks/bench_accuracy.py leaf99 ../shared/data/leaf99
 
 `--folds` reads no test row: four folds of the training rows (of digits3 each without one speaker
-and a quarter of the languages). Defaults are chosen there. `--noise` adds a modality that says
-nothing; `--missing .3` hides that share of all cells in training and test, never a row's last;
+and a quarter of the languages). Defaults are chosen there. `--noise` adds a modality of pure
+noise; `--missing .3` hides that share of all cells in training and test, never a row's last;
 `--levels joint` and `--only product mean` run the contenders of these levels and names; `--seeds`
 sets their number.
 """
@@ -199,13 +199,13 @@ def calibration_error(proba, y, n_bins=15):
 
 def evaluate(level, model, X, y, groups, train, test, names):
     """Fit once, read the test rows: accuracy, log loss, calibration, accuracy without each."""
-    told = {} if groups is None else {"groups": groups[train]}
+    passed = {} if groups is None else {"groups": groups[train]}
     if isinstance(model, Pipeline):
-        told = {f"fusion__{key}": value for key, value in told.items()}
+        passed = {f"fusion__{key}": value for key, value in passed.items()}
     USED.clear()
     start = time.process_time()
     before = sum(seconds for _, seconds in FITTED.values())
-    model.fit(X.iloc[train], y[train], **told)
+    model.fit(X.iloc[train], y[train], **passed)
     new = sum(seconds for _, seconds in FITTED.values()) - before
     seconds = time.process_time() - start - new + sum(FITTED[key][1] for key in USED)
     proba = model.predict_proba(X.iloc[test])

@@ -50,7 +50,7 @@ def warm_up():
 
 
 def process():
-    """Number of this process, told late enough for others to take the next task."""
+    """Number of this process, returned late enough for others to take the next task."""
     time.sleep(0.5)
     return os.getpid()
 

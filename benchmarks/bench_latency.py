@@ -112,10 +112,10 @@ def main():
     print("| case | what | p50 ms | p99 ms | p50 / network |")
     print("| --- " * 5 + "|")
     for case, make in CASES.items():
-        told = measure(*make())
-        for what, times in told.items():
+        measured = measure(*make())
+        for what, times in measured.items():
             p50, p99 = 1e3 * np.percentile(times, [50, 99])
-            ratio = np.median(times) / np.median(told["network"])
+            ratio = np.median(times) / np.median(measured["network"])
             print(f"| {case} | {what} | {p50:.3f} | {p99:.3f} | {ratio:.2f} |")
 
 

@@ -51,7 +51,7 @@ class AnonymousPeak(threading.Thread):
 
 
 def status(name):
-    """Bytes that the kernel tells of this process."""
+    """Memory of this process in bytes, as the kernel counts it."""
     return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) * 1024
 
 

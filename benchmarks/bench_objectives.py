@@ -2,7 +2,7 @@
 
 One planted task for each: data made so that the objective has something to do, a network without
 and with it, everything else equal. Accuracy on 1000 new rows over 5 seeds, and the paired
-difference with its 95 % interval (t). A task says that an objective works, not that it
+difference with its 95 % interval (t). A task shows that an objective works, not that it
 pays on your data.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_objectives.py
@@ -49,7 +49,7 @@ def two_views(rng, n_rows, n_features=60, n_shared=6, n_private=10):
 
 
 def strong_and_weak(rng, n_rows):
-    """One modality tells the class almost for certain, the other less."""
+    """One modality determines the class almost for certain, the other less."""
     y = rng.integers(0, 2, n_rows)
     sign = 2.0 * y[:, None] - 1
     a = 0.8 * sign + rng.normal(size=(n_rows, 8))
@@ -138,7 +138,7 @@ def accuracy(seed, task, n_rows, params):
     return (np.asarray(answer, dtype=int) == y_test).mean()
 
 
-# what is asked, task, rows, parameters without, parameters with
+# question, task, rows, parameters without, parameters with
 QUESTIONS = [
     ("auxiliary .3; a strong modality goes missing", weak_alone, 300, {}, {"auxiliary": 0.3}),
     ("contrastive 1; one of two views at test", views_without_a, 300, {}, {"contrastive": 1.0}),

@@ -62,8 +62,8 @@ def main():
     for size in options.sizes:
         gathered = gather(__file__, CONTENDERS, size, options, "predict")
         results, ratios, _ = compare(gathered, options)
-        for name, told in results.items():
-            row = sorted(r["seconds"] for r in told)[len(told) // 2] / SIZES[size].n_test
+        for name, measured in results.items():
+            row = sorted(r["seconds"] for r in measured)[len(measured) // 2] / SIZES[size].n_test
             print(f"| {size} | {name} | {as_ratio(ratios[name])} | {1e6 * row:.1f} |", flush=True)
 
 

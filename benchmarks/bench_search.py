@@ -144,14 +144,14 @@ def first(rounds, megabytes):
     print("| --- | --- | ---: | ---: | ---: |")
     for size in (0, megabytes):
         pixels, y = images(size)
-        told = [
+        timings = [
             {name: search_classifier(pixels, y, name) for name in CONTENDERS} for _ in range(rounds)
         ]
         for name in CONTENDERS:
-            seconds = statistics.median(t[name][0] for t in told)
-            ratio = statistics.median(t[name][0] / t["no memory"][0] for t in told)
+            seconds = statistics.median(t[name][0] for t in timings)
+            ratio = statistics.median(t[name][0] / t["no memory"][0] for t in timings)
             what = f"{pixels.nbytes / 1e6:.0f} MB"
-            print(f"| {what} | {name} | {told[0][name][1]} | {seconds:.2f} | {ratio:.2f} |")
+            print(f"| {what} | {name} | {timings[0][name][1]} | {seconds:.2f} | {ratio:.2f} |")
 
 
 # ------------------------------------------------------------------------------ 2
@@ -200,8 +200,8 @@ def fit_one(encoder, X, y, train, test):
 
 
 def fit_head(blocks, y, train, test):
-    learnt, asked = (np.hstack(part) for part in zip(*blocks, strict=True))
-    return clone(HEAD).fit(learnt, y[train]).score(asked, y[test])
+    learned, tested = (np.hstack(part) for part in zip(*blocks, strict=True))
+    return clone(HEAD).fit(learned, y[train]).score(tested, y[test])
 
 
 def seconds_of(call, *args):

@@ -45,8 +45,8 @@ def hand(size):
                 optimizer.step()
                 losses.append(loss.item())
         seconds = time.process_time() - start
-        told, truth = load_data(size, "test")
-        accurate = accuracy(network, as_tensors(told), truth)
+        test_rows, truth = load_data(size, "test")
+        accurate = accuracy(network, as_tensors(test_rows), truth)
         return {"seconds": seconds, "loss": np.mean(losses), "accuracy": accurate}
 
     return work
@@ -111,8 +111,8 @@ def levers(size):
                     step += 1
                 mean_loss = torch.stack(losses).mean().item()
         seconds = time.process_time() - start
-        told, truth = load_data(size, "test")
-        accurate = accuracy(network, [torch.from_numpy(a) for a in told.values()], truth)
+        test_rows, truth = load_data(size, "test")
+        accurate = accuracy(network, [torch.from_numpy(a) for a in test_rows.values()], truth)
         return {"seconds": seconds, "loss": mean_loss, "accuracy": accurate}
 
     return work
@@ -142,8 +142,8 @@ def ours(size, whole=False, **params):
         start = time.process_time()
         model.fit(X, y)
         seconds = time.process_time() - start if whole else Clock.seconds
-        told, truth = load_data(size, "test")
-        accurate = float((model.predict(as_ours(told)) == truth).mean())
+        test_rows, truth = load_data(size, "test")
+        accurate = float((model.predict(as_ours(test_rows)) == truth).mean())
         return {"seconds": seconds, "loss": model.history_[-1]["train_loss"], "accuracy": accurate}
 
     return work
@@ -179,8 +179,8 @@ def skorch(size):
             callbacks=[Clock()],
         )
         net.fit(arrays["features"], y)
-        told, truth = load_data(size, "test")
-        accurate = float((net.predict(told["features"]) == truth).mean())
+        test_rows, truth = load_data(size, "test")
+        accurate = float((net.predict(test_rows["features"]) == truth).mean())
         loss = net.history[-1]["train_loss"]
         return {"seconds": Clock.seconds, "loss": loss, "accuracy": accurate}
 
@@ -207,8 +207,8 @@ def perceptron(size):
         start = time.process_time()
         model.fit(arrays["features"], y)
         seconds = time.process_time() - start
-        told, truth = load_data(size, "test")
-        accurate = float((model.predict(told["features"]) == truth).mean())
+        test_rows, truth = load_data(size, "test")
+        accurate = float((model.predict(test_rows["features"]) == truth).mean())
         return {"seconds": seconds, "loss": model.loss_, "accuracy": accurate}
 
     return work

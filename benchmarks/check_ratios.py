@@ -51,7 +51,7 @@ def figures(text):
     Returns
     -------
     figures : dict of (cells of text, occurrence, header) to str
-        Rows of the same text, which differ in numbers only, are told apart by their order.
+        Rows of the same text, which differ in numbers only, are distinguished by their order.
     """
     found = {}
     for headers, rows in parse_tables(text):

@@ -54,78 +54,87 @@ class Row(NamedTuple):
     seconds: float
 
 
-def build_parser():
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sklearn_mmfusion",
-        description="Classify digits from an image, a text and a sound: each modality alone, then "
-        "all three fused at the level of features, in one joint network, and at the level of "
-        "decisions. Without arguments it uses a set that comes with the package (real handwritten "
-        "digits, the same digit dialed as noisy touch tones and misspelled in one of 16 "
-        "languages), trains for a few epochs and takes about 20 seconds.",
-        epilog="The test rows come from speakers (telephone lines) that are not in the training "
-        "rows. Exit status: 0 done, 2 wrong arguments or data.",
-    )
-    parser.add_argument(
-        "--data",
-        metavar="DIR",
-        help="folder with digits3.npz or digits3_small.npz (or such a file): handwritten, spoken "
-        "and spelled digits, all real (default: the set that comes with the package)",
-    )
-    parser.add_argument(
-        "--plot",
-        metavar="FILE",
-        help="save the table as a bar chart in FILE (.png, .svg, .pdf, ...); needs matplotlib, "
-        "the extra 'plot'",
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random_state (default 0)")
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        choices=(1, 2),
-        default=min(2, cpu_count()),
-        help="2 trains the joint network in a second process while the encoders are fitted "
-        "(default: 2 if there are two cores; here %(default)s)",
-    )
-    parser.add_argument(
-        "--rows",
-        type=positive,
-        metavar="N",
-        help=f"use at most N rows, drawn at random, at least {LEAST_ROWS} (default: all)",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=positive,
-        metavar="N",
-        help="max_epochs of every network, with the other defaults as they are (default: with "
-        f"--data 'auto', the networks' own default; else {EPOCHS}, {JOINT_EPOCHS} for the joint "
-        "network, in small batches without early stopping)",
-    )
-    parser.add_argument(
-        "--head",
-        choices=HEADS,
-        help="classifier on the fused features: neural (NeuralClassifier) or logistic "
-        "(LogisticRegression) (default: both)",
-    )
-    parser.add_argument(
-        "--groups",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="choose the number of epochs on speakers (lines) that are not trained on (default "
-        "yes; requires --data or --epochs, as the short training does no validation)",
-    )
-    parser.add_argument(
-        "--verbose", action="store_true", help="print every epoch of every network too"
-    )
-    return parser
-
-
 def positive(text):
     """Return a positive integer, for argparse."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return number
+
+
+DESCRIPTION = (
+    "Classify digits from an image, a text and a sound: each modality alone, then "
+    "all three fused at the level of features, in one joint network, and at the level of "
+    "decisions. Without arguments it uses a set that comes with the package (real handwritten "
+    "digits, the same digit dialed as noisy touch tones and misspelled in one of 16 "
+    "languages), trains for a few epochs and takes about 20 seconds."
+)
+EPILOG = (
+    "The test rows come from speakers (telephone lines) that are not in the training "
+    "rows. Exit status: 0 done, 2 wrong arguments or data."
+)
+ARGUMENTS = {
+    "--data": dict(
+        metavar="DIR",
+        help="folder with digits3.npz or digits3_small.npz (or such a file): handwritten, spoken "
+        "and spelled digits, all real (default: the set that comes with the package)",
+    ),
+    "--plot": dict(
+        metavar="FILE",
+        help="save the table as a bar chart in FILE (.png, .svg, .pdf, ...); needs matplotlib, "
+        "the extra 'plot'",
+    ),
+    "--seed": dict(
+        type=int,
+        default=0,
+        metavar="N",
+        help="random_state (default 0)",
+    ),
+    "--jobs": dict(
+        type=int,
+        choices=(1, 2),
+        default=min(2, cpu_count()),
+        help="2 trains the joint network in a second process while the encoders are fitted "
+        "(default: 2 if there are two cores; here %(default)s)",
+    ),
+    "--rows": dict(
+        type=positive,
+        metavar="N",
+        help=f"use at most N rows, drawn at random, at least {LEAST_ROWS} (default: all)",
+    ),
+    "--epochs": dict(
+        type=positive,
+        metavar="N",
+        help="max_epochs of every network, with the other defaults as they are (default: with "
+        f"--data 'auto', the networks' own default; else {EPOCHS}, {JOINT_EPOCHS} for the joint "
+        "network, in small batches without early stopping)",
+    ),
+    "--head": dict(
+        choices=HEADS,
+        help="classifier on the fused features: neural (NeuralClassifier) or logistic "
+        "(LogisticRegression) (default: both)",
+    ),
+    "--groups": dict(
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="choose the number of epochs on speakers (lines) that are not trained on (default "
+        "yes; requires --data or --epochs, as the short training does no validation)",
+    ),
+    "--verbose": dict(
+        action="store_true",
+        help="print every epoch of every network too",
+    ),
+}
+
+
+def build_parser():
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sklearn_mmfusion", description=DESCRIPTION, epilog=EPILOG
+    )
+    for flag, options in ARGUMENTS.items():
+        parser.add_argument(flag, **options)
+    return parser
 
 
 def check_plot(parser, file):

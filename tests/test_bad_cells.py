@@ -1,14 +1,19 @@
 """Cells that are wrong, or odd but right: what is refused, with which words, and what works."""
 
+import sys
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.io import wavfile
 
 from sklearn_mmfusion import (
     AudioEncoder,
     ImageEncoder,
+    LogMelSpectrogram,
     NeuralClassifier,
     NeuralRegressor,
+    PointCloudEncoder,
     TextEncoder,
     Tokenizer,
     multimodal_frame,
@@ -22,6 +27,7 @@ from tests._registry import (
     SMALL_NET,
     SMALL_TEXT,
     classes,
+    clouds,
     images,
     table,
     texts,
@@ -140,8 +146,41 @@ def test_images_without_a_pixel():
 
 
 def test_complex_cells():
-    with pytest.raises(ValueError, match="ImageEncoder: Complex data not supported"):
-        image_encoder().fit(images() * 1j, classes())
+    waves = [wave * (1 + 1j) for wave in waveforms()]
+    cases = {
+        "array": (image_encoder(), images() * 1j),
+        "images": (image_encoder(), list(images() * 1j)),
+        "one": (image_encoder(), [*images()[1:].astype(complex), images()[0] * 1j]),
+        "sounds": (audio_encoder(), waves),
+        "lists": (audio_encoder(), [wave.tolist() for wave in waves]),
+        "series": (audio_encoder(), pd.Series(waves)),
+        "frame": (audio_encoder(), multimodal_frame(x=waves)),
+        "clouds": (PointCloudEncoder(), [cloud * 1j for cloud in clouds()]),
+        "mel": (LogMelSpectrogram(RATE), waves),
+        "texts": (text_encoder(), waves),
+        "tokens": (Tokenizer(), waves),
+    }
+    for kind, (estimator, X) in cases.items():
+        with pytest.raises(TypeError, match="Complex data not supported; X .* expected real"):
+            estimator.fit(X, classes())
+            raise AssertionError(kind)
+    for numbers in (waves[0][:24].reshape(-1, 2), pd.DataFrame(np.ones((24, 2)) * 1j)):
+        with pytest.raises(ValueError, match="Complex data not supported"):
+            audio_encoder().fit(numbers, classes()[: len(numbers)])
+
+
+def test_complex_cells_at_transform():
+    fitted = audio_encoder().fit(waveforms(), classes())
+    with pytest.raises(TypeError, match="AudioEncoder: Complex data not supported"):
+        fitted.transform([waveforms()[0] * 1j])
+
+
+def test_complex_files(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones(100) * 1j)
+    for encoder in (audio_encoder(root=str(tmp_path)), image_encoder(root=str(tmp_path))):
+        match = r" in row 1 holds complex numbers; expected real ones.* The file is '.*a\.npy'"
+        with pytest.raises(TypeError, match=match):
+            encoder.fit([None, *["a.npy"] * 4], [0, 1, 0, 1, 0])
 
 
 def test_other_size_at_transform_needs_image_size():
@@ -221,16 +260,55 @@ def test_missing_wav_file(tmp_path):
         audio_encoder(root=str(tmp_path)).fit(["none.wav"] * 4, [0, 1, 0, 1])
 
 
-def test_texts_are_no_recordings():
-    with pytest.raises(FileNotFoundError, match=r"row 0: there is no file '(red|blue|ruby|navy)"):
-        audio_encoder().fit(texts(), classes())
+# What an encoder got, and what its message contains besides its own name and what it expects.
+SWAPPED = {
+    "image-audio": (image_encoder, ["a.wav"] * 4, "'a.wav', a recording; .*AudioEncoder"),
+    "image-text": (image_encoder, texts(), "'(red|blue).*no known .*use a TextEncoder"),
+    "audio-image": (audio_encoder, ["a.png"] * 4, "'a.png', an image; .*an ImageEncoder"),
+    "audio-text": (audio_encoder, texts(), "'(red|blue).*no known .*use a TextEncoder"),
+    "cloud-image": (PointCloudEncoder, ["a.png"] * 4, "'a.png', an image; .*an ImageEncoder"),
+    "cloud-audio": (PointCloudEncoder, ["a.mp3"] * 4, "'a.mp3', a recording; .*an AudioEncoder"),
+    "cloud-text": (PointCloudEncoder, texts(), "'(red|blue).*no known .*use a TextEncoder"),
+}
+
+
+@pytest.mark.parametrize("case", SWAPPED)
+def test_swapped_columns(monkeypatch, case):
+    for module in ("PIL", "soundfile"):  # neither is needed to see that a column is a wrong one
+        monkeypatch.setitem(sys.modules, module, None)
+    make, X, match = SWAPPED[case]
+    name = type(make()).__name__
+    for call in (lambda: make().fit(X, classes(len(X))), lambda: make().fit_prepare(X)):
+        with pytest.raises(ValueError, match=rf"{name}: row 0 holds {match}") as caught:
+            call()
+        assert "expected the path of an" in str(caught.value)
+        assert "install" not in str(caught.value)
+
+
+def test_audio_encoder_of_pictures():
+    match = r"row 0 has shape \(8, 8\); expected \(n_samples,\).*images go to an ImageEncoder"
+    with pytest.raises(ValueError, match=match):
+        audio_encoder().fit(images(), classes())
+    with pytest.raises(ValueError, match=match):
+        audio_encoder().fit(waveforms(), classes()).transform(list(images()))
+
+
+@pytest.mark.parametrize("estimator", [text_encoder(), Tokenizer()], ids=["net", "table"])
+def test_paths_among_texts(estimator):
+    paths = [f"photos/{word}.jpg" for word in texts()]
+    match = "all 24 texts are paths of files, such as 'photos/.*ImageEncoder or an AudioEncoder"
+    with pytest.warns(UserWarning, match=match) as seen:
+        estimator.fit(paths, classes())
+    assert len(seen) == 1
+    estimator.fit([*paths[1:], "red.jpg is the file"], classes())
 
 
 def test_file_that_is_no_recording(tmp_path):
-    for name in ("a.wav", "a.txt"):
+    for name, match in (("a.wav", "cannot read"), ("a.txt", "AudioEncoder: row 0 holds")):
         (tmp_path / name).write_bytes(b"no sound")
-        with pytest.raises(ValueError, match=rf"row 0: cannot read '.*{name}'"):
+        with pytest.raises(ValueError, match=rf"row 0:? .*{name}'") as caught:
             audio_encoder(root=str(tmp_path)).fit([name] * 4, [0, 1, 0, 1])
+        assert match in str(caught.value)
 
 
 def test_equal_lengths_at_fit_and_others_at_transform():

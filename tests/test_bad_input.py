@@ -286,7 +286,7 @@ def test_object_arrays_of_pixels_are_numbers():
         (
             lambda: ImageEncoder().fit(texts(), classes()),
             ValueError,
-            "row 0: cannot read .* if these are texts, use a TextEncoder",
+            "ImageEncoder: row 0 holds .* If these are texts, use a TextEncoder",
         ),
         (
             lambda: NeuralClassifier().fit(table(), [["a"], ["a", "b"]] * 12),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
+from sklearn_mmfusion._decoders import SUFFIXES, file_kind
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
 from sklearn_mmfusion._validation import as_numpy
 from sklearn_mmfusion.containers.conversion import (
@@ -19,6 +20,14 @@ from sklearn_mmfusion.containers.conversion import (
 from sklearn_mmfusion.containers.dtypes import TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray
 from sklearn_mmfusion.containers.tensor_array import TensorArray
+
+REAL = "real ones. Take their real part, or their absolute value"
+# Kind of a file: what a cell with its path holds, and what to do where another kind is expected.
+SWAPPED = {
+    "image": ("an image", "Encode images with an ImageEncoder."),
+    "audio": ("a recording", "Encode recordings with an AudioEncoder."),
+    None: ("which has no known file suffix", "If these are texts, use a TextEncoder."),
+}
 
 
 @dataclass(frozen=True)
@@ -133,10 +142,46 @@ class Cells:
         cells : ndarray of shape (n, ...), or list of ndarray where they are read one at a time
         """
         rows = self.rows[batch]
-        cells = self.column.decode(rows) if self.is_file else self.column.gather(rows)
+        if self.is_file:
+            cells = [self.read_one(row)[0] for row in rows]
+        else:
+            cells = self.column.gather(rows)
         if self.each:
             return [self._shaped(c[None], [row])[0] for c, row in zip(cells, rows, strict=True)]
         return self._shaped(cells, rows)
+
+    def read_one(self, row):
+        """Read one cell as it is stored or decoded.
+
+        Parameters
+        ----------
+        row : int
+            Row of the column.
+
+        Returns
+        -------
+        cell : ndarray
+        sample_rate : float or None
+            In Hz, if the column or the file states it.
+        """
+        if not self.is_file:
+            return self.column[row], self.column.dtype.sample_rate
+        self._check_suffix(row)
+        cell, rate = self.column.decode_one(row)
+        if cell.dtype.kind == "c":
+            raise TypeError(str(self.error(row, f"holds complex numbers; expected {REAL}.")))
+        return cell, rate
+
+    def _check_suffix(self, row):
+        path, expected = self.column[row], self.kind.files
+        found = file_kind(path)
+        if found not in (expected, "array"):
+            holds, remedy = SWAPPED[found]
+            known = ", ".join(dict.fromkeys(SUFFIXES[expected] + SUFFIXES["array"]))
+            raise ValueError(
+                f"{type(self.estimator).__name__}: row {row} holds {path!r}, {holds}; expected "
+                f"the path of an {expected} file ({known}). {remedy}"
+            )
 
     def read_finite(self, batch=slice(None)):
         """Read cells as uint8 or float32; NaN and infinity raise.
@@ -160,7 +205,8 @@ class Cells:
     def error(self, row, problem):
         """The ValueError for a problem with the cell in a row of the column."""
         estimator_name = type(self.estimator).__name__
-        return ValueError(f"{estimator_name}: {self.kind.name} in row {row} {problem}")
+        file = f" The file is {self.column[row]!r}." if self.is_file else ""
+        return ValueError(f"{estimator_name}: {self.kind.name} in row {row} {problem}{file}")
 
     def _shaped(self, values, rows):
         if values.ndim == 2 and self.kind.flat is not None and len(rows):
@@ -232,6 +278,11 @@ def check_column(estimator, X, *, reset):
     column = as_column(cells, name=getattr(cells, "name", None), copy=False)
     if estimator._reads.files is not None and not isinstance(column, TensorArray | FileArray):
         column = _read_as_paths(column, estimator)
+    if isinstance(column, TensorArray) and column.dtype.value_dtype.kind == "c":
+        raise TypeError(
+            f"{type(estimator).__name__}: Complex data not supported; X holds cells of "
+            f"{column.dtype}; expected {REAL}."
+        )
     if isinstance(column, np.ndarray):
         column = pd.array(column)
     if len(column) == 0:
@@ -274,9 +325,6 @@ def _check_kind(estimator, X):
             f"{estimator_name}: X is a column of numbers, dtype {X.dtype}; expected one "
             f"{estimator._reads.name} per row."
         )
-    dtype = getattr(getattr(X, "dtype", None), "value_dtype", getattr(X, "dtype", None))
-    if getattr(dtype, "kind", None) == "c" and np.ndim(X) != 2:
-        raise ValueError(f"{estimator_name}: Complex data not supported; X holds cells of {dtype}.")
 
 
 def is_table(X):

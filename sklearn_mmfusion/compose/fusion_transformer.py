@@ -39,7 +39,7 @@ from sklearn_mmfusion._triples import (
     seeded_clone,
     wants_column,
 )
-from sklearn_mmfusion._validation import all_or_nothing, warn
+from sklearn_mmfusion._validation import TARGET_TYPES, all_or_nothing, warn
 from sklearn_mmfusion.compose.blocks import (
     FEATURE_FUSIONS,
     append_indicators,
@@ -109,6 +109,9 @@ transformer, default="concat"
     dtype : dtype, default=np.float32
         Dtype of the output, float32 or float64. Numbers such as time stamps need float64: in
         float32, a number has seven digits.
+    target_type : str, default="auto"
+        Value of the parameter `target_type` of all encoders that have "auto": "continuous" if a
+        regression on whole numbers follows. "auto" leaves the choice to each encoder.
     remainder : {"drop", "passthrough"} or transformer, default="drop"
         How to treat columns that no triple selects; a transformer gets them as one table.
     n_jobs : int or None, default=None
@@ -241,6 +244,7 @@ transformer, default="concat"
         "missing": [StrOptions({"mean", "zero", "impute", "error"})],
         "add_indicator": ["boolean"],
         "dtype": "no_validation",  # `_read_settings` checks it
+        "target_type": [StrOptions({"auto", *TARGET_TYPES})],
         "remainder": [StrOptions(set(KEYWORDS)), HasMethods(["fit", "transform"])],
         "n_jobs": [Integral, None],
         "memory": MEMORY,
@@ -258,6 +262,7 @@ transformer, default="concat"
         missing="mean",
         add_indicator=False,
         dtype=np.float32,
+        target_type="auto",
         remainder="drop",
         n_jobs=None,
         memory=None,
@@ -271,6 +276,7 @@ transformer, default="concat"
         self.missing = missing
         self.add_indicator = add_indicator
         self.dtype = dtype
+        self.target_type = target_type
         self.remainder = remainder
         self.n_jobs = n_jobs
         self.memory = memory
@@ -454,9 +460,9 @@ transformer, default="concat"
 
     def _fit_jobs(self, active, selected, y, routed, seed):
         """Return one delayed `fit_child` per transformer, on the rows that have its modality."""
-        jobs, memory = [], open_memory(self.memory)
+        jobs, memory, auto_params = [], open_memory(self.memory), {"target_type": self.target_type}
         for i, (transformer, selection) in enumerate(active):
-            child = seeded_clone(as_transformer(transformer), seed, selection.name)
+            child = seeded_clone(as_transformer(transformer), seed, selection.name, auto_params)
             data, present = selected[i]
             message = f"({i + 1} of {len(active)}) Fitting {selection.name}"
             params = {k: take_params(v, present) for k, v in routed.get(selection.name, {}).items()}
@@ -640,6 +646,7 @@ def make_fusion_transformer(
     missing="mean",
     add_indicator=False,
     dtype=np.float32,
+    target_type="auto",
     remainder="drop",
     n_jobs=None,
     memory=None,
@@ -663,6 +670,8 @@ def make_fusion_transformer(
         Whether to append one column per modality, 1.0 where it is absent.
     dtype : dtype, default=np.float32
         Dtype of the output, float32 or float64.
+    target_type : str, default="auto"
+        How encoders read `y`, such as "continuous" for a regression on whole numbers.
     remainder : {"drop", "passthrough"} or transformer, default="drop"
         How to treat columns that no pair selects.
     n_jobs : int or None, default=None
@@ -717,6 +726,7 @@ def make_fusion_transformer(
         missing=missing,
         add_indicator=add_indicator,
         dtype=dtype,
+        target_type=target_type,
         remainder=remainder,
         n_jobs=n_jobs,
         memory=memory,

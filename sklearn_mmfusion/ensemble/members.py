@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from sklearn_mmfusion._caching import CachedChild
 from sklearn_mmfusion._sklearn import _check_method_params, _routing_enabled, _safe_indexing
-from sklearn_mmfusion._triples import TripleComposition, as_transformer, seeded_clone
+from sklearn_mmfusion._triples import TripleComposition, as_transformer
 from sklearn_mmfusion._validation import add_error_note, log_elapsed
 
 # ------------------------------------------------------------------------------ making
@@ -69,17 +69,6 @@ def has_head(estimator):
 def may_have(estimator, method):
     """Whether an estimator has a method, or may have it once fitted."""
     return hasattr(estimator, method) or hasattr(type(estimator), method)
-
-
-def prepared_clone(member, name, seed, auto_params):
-    """Return a seeded clone, with `auto_params` set wherever the user left "auto"."""
-    child = seeded_clone(member, seed, name)
-    params = {
-        key: auto_params[key.split("__")[-1]]
-        for key, value in child.get_params().items()
-        if key.split("__")[-1] in auto_params and isinstance(value, str) and value == "auto"
-    }
-    return child.set_params(**params) if params else child
 
 
 # ------------------------------------------------------------------------------ fitting, applying

@@ -18,7 +18,7 @@ from sklearn_mmfusion._skorch import (
     has_evidence,
     training_config,
 )
-from sklearn_mmfusion._targets import encode_target
+from sklearn_mmfusion._targets import encode_target, is_float_type
 from sklearn_mmfusion._validation import (
     TARGET_TYPES,
     all_or_nothing,
@@ -106,6 +106,7 @@ class BaseModalityEncoder(
             check_module(self)
             column = check_column(self, X, reset=True)
             estimator_name = type(self).__name__
+            is_float = is_float_type(y)
             y = check_y(y, len(column), estimator_name=estimator_name)
             groups = check_groups(groups, len(column), estimator_name=estimator_name)
             weight = check_weight(sample_weight, len(column), estimator_name=estimator_name)
@@ -123,7 +124,8 @@ class BaseModalityEncoder(
                 len(rows),
                 estimator_name=estimator_name,
                 target_type=self.target_type,
-                may_regress=True,
+                is_encoder=True,
+                is_float=is_float,
             )
             weight = combine_weights(
                 weight, self.class_weight, y, estimator_name=estimator_name, kind=target.kind

@@ -103,10 +103,9 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             The modalities: a pandas or polars frame, or a 2-D array (also of objects). In a
             modality of a single column, NA, None or NaN marks the row's cell as absent.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), or DataFrame
-            Target. The columns of a frame are several named targets, possibly of different kinds;
-            a frame of one column counts as such if `target_type` names the column. NA marks an
-            unknown value. scikit-learn's stratified folds do not accept several targets: pass
-            ``cv=KFold(5)`` to its searches.
+            Target. With a dict as `target_type`, the columns are several named targets, possibly
+            of different kinds, and NA marks an unknown value. Otherwise the values decide, as in
+            scikit-learn: columns of 0 and 1 are a multilabel indicator.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in the loss. Rows of weight zero are left out.
         groups : array-like of shape (n_samples,), default=None
@@ -283,17 +282,19 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
     def _check_target(self, y, n_samples):
         """Check `y`; return it and whether it is a frame of several targets."""
         estimator_name = type(self).__name__
-        named = isinstance(self.target_type, dict)
-        frame = None
-        if y is not None:
-            frame = as_targets(y, self._whole_numbers_are_classes, named)
-        if frame is None:
-            if named or self.target_weights is not None:
+        if not isinstance(self.target_type, dict):
+            if self.target_weights is not None:
                 raise ValueError(
-                    f"{estimator_name}: target_type and target_weights by name need several "
-                    "targets, but y has one. Pass y as a frame with one named column per target."
+                    f"{estimator_name}: target_weights={self.target_weights!r} needs several "
+                    "targets. Set target_type={column: kind}, or target_weights=None."
                 )
             return check_y(y, n_samples, estimator_name=estimator_name), False
+        frame = None if y is None else as_targets(y)
+        if frame is None:
+            raise ValueError(
+                f"{estimator_name}: target_type={self.target_type!r} needs several targets, but y "
+                "has one. Pass y as a frame with one named column per target."
+            )
         if len(frame) != n_samples:
             raise ValueError(
                 f"{estimator_name}: Found input variables with inconsistent numbers of samples: X "

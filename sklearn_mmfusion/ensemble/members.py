@@ -6,6 +6,7 @@ from inspect import signature
 
 import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier, is_regressor
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from sklearn_mmfusion._caching import CachedChild
@@ -66,9 +67,18 @@ def has_head(estimator):
     return hasattr(last_step(estimator), "predict_head")
 
 
+def is_prefit(member):
+    """Whether the last step of an estimator is frozen, so that it is fitted before `fit`."""
+    return isinstance(last_step(member), FrozenEstimator)
+
+
 def may_have(estimator, method):
-    """Whether an estimator has a method, or may have it once fitted."""
-    return hasattr(estimator, method) or hasattr(type(estimator), method)
+    """Whether an estimator has a method, or may get it from an estimator inside it, once fitted."""
+    if hasattr(estimator, method):
+        return True
+    inside = estimator.get_params() if hasattr(estimator, "get_params") else {}
+    delegates = any(hasattr(value, "fit") for value in inside.values())
+    return delegates and hasattr(type(estimator), method)
 
 
 # ------------------------------------------------------------------------------ fitting, applying

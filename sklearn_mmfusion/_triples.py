@@ -109,7 +109,11 @@ class TripleComposition(_BaseComposition):
             setattr(self, self._triples_parameter, params.pop(self._triples_parameter))
         self._set_params("_pairs", **params)
         self._move_fitted(params)
+        self._warn_of_replaced(params)
         return self
+
+    def _warn_of_replaced(self, params):
+        """Warn about new parameters of children that this estimator replaces by its own."""
 
     def _fitted_children(self):
         """The fitted estimators by name, which may be elsewhere than those of the triples."""

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from contextlib import contextmanager
+from copy import copy
 from numbers import Integral, Real
 from timeit import default_timer
 
@@ -36,6 +37,20 @@ def all_or_nothing(estimator):
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
+
+
+def remember_params(estimator):
+    """Store the parameters at `fit`, for `as_fitted`."""
+    estimator._fit_params = estimator.get_params(deep=False)
+
+
+def as_fitted(estimator):
+    """Return the estimator as it was fitted: parameters set since then wait for the next fit."""
+    if all(getattr(estimator, name) is value for name, value in estimator._fit_params.items()):
+        return estimator
+    fitted = copy(estimator)
+    vars(fitted).update(estimator._fit_params)
+    return fitted
 
 
 @contextmanager

@@ -22,10 +22,12 @@ from sklearn_mmfusion._targets import encode_target, is_float_type
 from sklearn_mmfusion._validation import (
     TARGET_TYPES,
     all_or_nothing,
+    as_fitted,
     check_groups,
     check_weight,
     check_y,
     combine_weights,
+    remember_params,
 )
 from sklearn_mmfusion.containers.cells import Cells, check_column
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
@@ -133,7 +135,7 @@ class BaseModalityEncoder(
             self._n_features_out = self.n_components
             warm = self.warm_start and hasattr(self, "module_")  # keeps its vocabulary and scales
             cells = Cells(self, column, rows)
-            inputs = self._prepare(cells) if warm else self._learn_inputs(cells)
+            inputs = as_fitted(self)._prepare(cells) if warm else self._learn_inputs(cells)
             weights = self._remember_target(target)
             self._module_spec = self._describe_module()
             trainer = Trainer(training_config(self, target, self._fitted_loss))
@@ -257,7 +259,7 @@ class BaseModalityEncoder(
         column = check_column(self, X, reset=False)
         cells = Cells(self, column, np.arange(len(column)))
         self._check_range(cells)
-        return self._prepare(cells)
+        return as_fitted(self)._prepare(cells)
 
     def build_module(self):
         """Build an untrained network for the cells that `fit_prepare` or `fit` has seen.
@@ -287,13 +289,15 @@ class BaseModalityEncoder(
         outputs = np.full((len(column), width), np.nan, dtype=np.float32)
         if len(cells):
             self._check_range(cells)
-            outputs[cells.rows] = self._outputs(module, self._prepare(cells), rows=cells.rows)
+            inputs = as_fitted(self)._prepare(cells)
+            outputs[cells.rows] = self._outputs(module, inputs, rows=cells.rows)
         return outputs
 
     def _check_range(self, cells):
         """Warn if new cells have another range of numbers than those in fit."""
 
     def _learn_inputs(self, cells):
+        remember_params(self)
         inputs = self._learn(cells)
         return self._prepare(cells) if inputs is None else inputs
 

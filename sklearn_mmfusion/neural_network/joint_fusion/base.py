@@ -54,15 +54,19 @@ from sklearn_mmfusion._validation import (
     check_weight,
     check_y,
     combine_weights,
+    warn,
 )
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.modules.fusion_network import build_network
 from sklearn_mmfusion.modules.objectives import ALIGNMENTS
 from sklearn_mmfusion.neural_network.joint_fusion.training import (
+    changed_settings,
     encoder_rates,
+    encoder_settings,
     joint_criterion,
     pretrain_encoders,
+    replaced_params,
 )
 from sklearn_mmfusion.neural_network.modality_parts import as_part, preparing_note
 
@@ -208,8 +212,16 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 f"{type(self).__name__}: warm_start=True, but the modalities are {names} and "
                 f"those of the fitted network are {list(self._parts)}. Set warm_start=False."
             )
+        settings = encoder_settings(triples, self.get_params())
+        changed = changed_settings(settings, self._encoder_settings) if warm else []
+        if changed:
+            raise ValueError(
+                f"{type(self).__name__}: warm_start=True, but {', '.join(changed[:5])} changed "
+                "since the last fit, whose encoders the network keeps. Set warm_start=False."
+            )
         if warm:
             return self._parts
+        self._encoder_settings = settings
         seed, parts = root_seed(self.random_state), {}
         for name, estimator, _ in triples:
             child = estimator
@@ -223,6 +235,19 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                     "'drop'. Late fusion joins predictors."
                 )
         return parts
+
+    def _warn_of_replaced(self, params):
+        """Warn about parameters of training, such as those of a search, that have no effect."""
+        replaced = replaced_params(self.get_params()).intersection(params)
+        # meta-estimators set every random_state
+        replaced = sorted(key for key in replaced if not key.endswith("__random_state"))
+        if replaced:
+            own = sorted({key.rpartition("__")[2] for key in replaced})
+            rate = ", or encoder_lr={name: rate} for one encoder" if "lr" in own else ""
+            warn(
+                f"{type(self).__name__}: {', '.join(replaced)} has no effect, since encoders are "
+                f"trained with the parameters of the joint model. Set its {', '.join(own)}{rate}."
+            )
 
     def _learnable_rows(self, present, weight):
         """Positions of the rows that have a weight and any modality."""

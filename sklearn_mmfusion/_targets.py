@@ -24,6 +24,12 @@ from sklearn_mmfusion._validation import (
     warn,
 )
 
+UNKNOWN_TYPE_REMEDIES = (
+    "Give all labels one type, such as with y.astype(str) or y.astype(int).",
+    "For several targets, of mixed kinds or with unknown values, use a joint model with "
+    "target_type={column: kind}.",
+)
+
 
 @dataclass
 class Target:
@@ -58,7 +64,14 @@ class Target:
 
 
 def encode_target(
-    y, n_samples, *, estimator_name, target_type="auto", rows=slice(None), may_regress=False
+    y,
+    n_samples,
+    *,
+    estimator_name,
+    target_type="auto",
+    rows=slice(None),
+    is_encoder=False,
+    is_float=False,
 ):
     """Check ``y`` and encode it for the training of a network.
 
@@ -73,9 +86,10 @@ def encode_target(
         One of ``TARGET_TYPES``, or "auto" to use scikit-learn's ``type_of_target``.
     rows : index, default=slice(None)
         Rows from which the mean and standard deviation are computed to standardize numbers.
-    may_regress : bool, default=False
-        Whether a regression may follow, as with encoders. Whole numbers of a float type are then
-        treated as classes with a warning.
+    is_encoder : bool, default=False
+        Whether the estimator has the parameter `target_type`, and a regression may follow.
+    is_float : bool, default=False
+        Whether y is of a float type. Whole numbers are then treated as classes with a warning.
 
     Returns
     -------
@@ -87,20 +101,36 @@ def encode_target(
         If y is None, has another length, one class only or another type, or is not finite.
     """
     y = check_y(y, n_samples, estimator_name=estimator_name)
-    kind = type_of_target(y, input_name="y") if target_type == "auto" else target_type
+    kind = type_of_y(y) if target_type == "auto" else target_type
     if kind not in TARGET_TYPES:
+        remedy = UNKNOWN_TYPE_REMEDIES[y.ndim > 1]
         raise ValueError(
             f"{estimator_name}: Unknown label type: {kind!r}. Expected one of {TARGET_TYPES}. "
-            "Set target_type='continuous' if whole numbers are not classes."
+            f"{remedy}"
         )
     return (
         _encode_numbers(y, kind, rows)
         if kind in REGRESSION
-        else _encode_labels(y, kind, estimator_name, may_regress and target_type == "auto")
+        else _encode_labels(y, kind, estimator_name, is_encoder, is_float and target_type == "auto")
     )
 
 
-def _encode_labels(y, kind, estimator_name, may_regress):
+def type_of_y(y):
+    """Return scikit-learn's `type_of_target`, "unknown" where it cannot sort mixed objects."""
+    try:
+        return type_of_target(y, input_name="y")
+    except TypeError:
+        return "unknown"
+
+
+def is_float_type(y):
+    """Whether y is of a float type. `check_y` makes floats of nullable integers and booleans."""
+    dtype = getattr(y, "dtype", None)
+    is_whole = pd.api.types.is_integer_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
+    return dtype is None or not is_whole
+
+
+def _encode_labels(y, kind, estimator_name, is_encoder, is_float):
     if kind == MULTILABEL:
         values = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float32)
         return Target(kind, values, values.shape[1], classes=np.arange(values.shape[1]))
@@ -113,11 +143,13 @@ def _encode_labels(y, kind, estimator_name, may_regress):
             "the modality to 'drop' if it occurs with one class only."
         )
     is_many = classes.dtype.kind in "iuf" and len(classes) > max(20, len(y) / 5)
-    if is_many or may_regress and classes.dtype.kind == "f" and len(classes) > 2:
+    if is_many or is_float and classes.dtype.kind == "f" and len(classes) > 2:
+        remedy = "use a regressor"
+        if is_encoder:
+            remedy = "set target_type='continuous', of the encoder or of its FusionTransformer"
         warn(
             f"{estimator_name}: y holds {len(classes)} different whole numbers in {len(y)} rows "
-            "and each is treated as a class. For a regression, use a regressor or, in an encoder, "
-            "set target_type='continuous'."
+            f"and each is treated as a class. For a regression, {remedy}."
         )
     return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
 
@@ -215,41 +247,24 @@ def label(single, decoded):
     return single.classes[decoded.argmax(axis=1)]
 
 
-def as_targets(y, whole_numbers_are_classes, named):
-    """Return `y` as a frame of several named targets, or None if it is a single target.
+def as_targets(y):
+    """Return the columns of `y` as a frame of named targets, or None if it has one axis only.
 
-    A frame of two or more columns always holds several targets, so that folds agree; so does a
-    frame of one column whose kind is given by name (`named`). An array holds several targets if its
-    columns are neither an indicator nor all numbers.
+    The columns of an array or a list of rows are named y0, y1, ...
     """
     if hasattr(y, "to_pandas") and hasattr(y, "columns"):  # a polars frame
         y = y.to_pandas()
-    if issparse(y):
-        return None
     if isinstance(y, pd.DataFrame):
-        several = y.shape[1] > 1 or named
-        return y.set_axis([str(name) for name in y.columns], axis=1) if several else None
+        return y.set_axis([str(name) for name in y.columns], axis=1)
+    if issparse(y):
+        y = y.toarray()
     values = np.asarray(y)
     if values.dtype.kind in "US" and not hasattr(y, "dtype"):
         values = np.asarray(y, dtype=object)  # a list of mixed rows: keep numbers as numbers
-    if values.ndim != 2 or values.shape[1] < 2:
-        return None
-    if whole_numbers_are_classes and is_indicator(values):
+    if values.ndim != 2:
         return None
     names = [f"y{i}" for i in range(values.shape[1])]
-    frame = pd.DataFrame(values, columns=names).infer_objects()
-    kinds = {kind_of_column(frame[name], whole_numbers_are_classes) for name in frame}
-    return None if kinds == {CONTINUOUS} else frame
-
-
-def is_indicator(values):
-    """Whether an array is a multilabel indicator: 0 and 1, without missing values."""
-    numbers = pd.DataFrame(values).infer_objects()
-    if numbers.isna().any(axis=None) or numbers.select_dtypes(["number", "bool"]).shape[1] == 0:
-        return False
-    if numbers.select_dtypes(["number", "bool"]).shape != numbers.shape:
-        return False
-    return type_of_target(numbers.to_numpy()) == MULTILABEL
+    return pd.DataFrame(values, columns=names).infer_objects()
 
 
 def known_values(column):

@@ -109,7 +109,11 @@ class TripleComposition(_BaseComposition):
             setattr(self, self._triples_parameter, params.pop(self._triples_parameter))
         self._set_params("_pairs", **params)
         self._move_fitted(params)
+        self._warn_of_replaced(params)
         return self
+
+    def _warn_of_replaced(self, params):
+        """Warn about new parameters of children that this estimator replaces by its own."""
 
     def _fitted_children(self):
         """The fitted estimators by name, which may be elsewhere than those of the triples."""
@@ -337,9 +341,26 @@ def child_seed(seed, name):
     return int.from_bytes(digest[:4], "little") & 0x7FFFFFFF
 
 
-def seeded_clone(estimator, seed, name):
-    """Clone an estimator; unless seed is None, set every `random_state` from (seed, name)."""
+def seeded_clone(estimator, seed, name, auto_params=None):
+    """Clone an estimator; unless seed is None, set every `random_state` from (seed, name).
+
+    Parameters
+    ----------
+    estimator : estimator
+    seed : int or None
+    name : str
+    auto_params : dict of {str: value}, default=None
+        Parameters to set wherever the user left "auto", `target_type` only on encoders.
+    """
     child = clone(estimator)
-    if seed is not None and hasattr(child, "get_params"):
+    if not hasattr(child, "get_params"):
+        return child
+    if seed is not None:
         _set_random_states(child, child_seed(seed, name))
+    params, auto_params = child.get_params(), auto_params or {}
+    for key, value in params.items():
+        prefix, _, own = key.rpartition("__")
+        if own in auto_params and isinstance(value, str) and value == "auto":
+            if own != "target_type" or is_encoder(params[prefix] if prefix else child):
+                child.set_params(**{key: auto_params[own]})
     return child

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from contextlib import contextmanager
+from copy import copy
 from numbers import Integral, Real
 from timeit import default_timer
 
@@ -36,6 +37,20 @@ def all_or_nothing(estimator):
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
+
+
+def remember_params(estimator):
+    """Store the parameters at `fit`, for `as_fitted`."""
+    estimator._fit_params = estimator.get_params(deep=False)
+
+
+def as_fitted(estimator):
+    """Return the estimator as it was fitted: parameters set since then wait for the next fit."""
+    if all(getattr(estimator, name) is value for name, value in estimator._fit_params.items()):
+        return estimator
+    fitted = copy(estimator)
+    vars(fitted).update(estimator._fit_params)
+    return fitted
 
 
 @contextmanager
@@ -122,12 +137,14 @@ def check_y(y, n_samples, *, estimator_name):
         )
     y = as_numpy(y)
     values = y if sparse.issparse(y) else _as_labels(y, estimator_name)
-    if values.dtype == object:  # check_array passes None, which cannot be sorted among strings
-        rows = np.unique(np.nonzero(pd.isna(values))[0])
+    if not sparse.issparse(y):
+        rows = np.flatnonzero(pd.isna(values).reshape(len(values), -1).any(axis=1))
         if len(rows):
+            several = " A joint model with target_type={column: kind} accepts unknown values."
             raise ValueError(
-                f"{estimator_name}: y is None, NaN or NA in {len(rows)} of {len(values)} rows "
-                f"(first {rows[:5].tolist()}). Drop these rows of X and y."
+                f"{estimator_name}: Input y contains NaN, None or NA in {len(rows)} of "
+                f"{len(values)} rows (first {rows[:5].tolist()}). Drop these rows of X and y."
+                f"{several if values.ndim > 1 else ''}"
             )
     y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y")
     if y.ndim == 2 and y.shape[1] == 1:

@@ -31,6 +31,25 @@ from sklearn_mmfusion._skorch import early_stopping
 from tests._registry import N_ROWS, having, rows
 
 CHECKS = []
+# Other values of parameters that say how new rows are read, computed or fused.
+LATER = {
+    "analyzer": "char",
+    "channel_axis": "last",
+    "dtype": np.float64,
+    "add_indicator": True,
+    "fusion": "mean",
+    "image_size": (4, 4),
+    "label_smoothing": 0.4,
+    "lowercase": False,
+    "method": "sum",
+    "missing": "zero",
+    "ngram_range": (2, 3),
+    "n_mels": 3,
+    "objectives": None,
+    "remove_mean": False,
+    "target_type": "continuous",
+    "top_db": 1.0,
+}
 
 
 def check(*tags):
@@ -152,6 +171,14 @@ def check_set_params_and_refit_equals_a_fresh_object(entry):
     again = output(fitted.set_params(**entry.other).fit(X, y), X)
     assert_same(again, fresh)
     assert differ(again, before)
+
+
+@check()
+def check_parameters_set_after_fit_wait_for_the_next_fit(entry):
+    fitted = entry.fitted()
+    before = output(fitted, entry.X())
+    later = entry.other | {key: LATER[key] for key in LATER if key in fitted.get_params()}
+    assert_same(output(fitted.set_params(**later), entry.X()), before)
 
 
 @check()

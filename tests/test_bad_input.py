@@ -213,9 +213,113 @@ def test_whole_numbers_of_a_float_type_are_classes_with_a_warning():
     assert len(seen) == 1
     np.testing.assert_array_equal(encoder.classes_, np.arange(4.0))
     ImageEncoder(**SMALL_IMAGE).fit(images(), y)
+    ImageEncoder(**SMALL_IMAGE).fit(images(), pd.Series(y, dtype="Int64"))
     ImageEncoder(**SMALL_IMAGE).fit(images(), classes().astype(float))
     ImageEncoder(**SMALL_IMAGE, target_type="continuous").fit(images(), y.astype(float))
     NeuralClassifier(**SMALL_NET).fit(table(), y.astype(float))
+
+
+def test_target_type_of_a_fusion_transformer_reaches_its_encoders():
+    X, y = modalities(), (np.arange(24) % 4).astype(float)
+    fusion = fusion_transformer(random_state=0)
+    with pytest.warns(UserWarning, match="set target_type='continuous', of .* FusionTransformer"):
+        fusion.fit(X, y)
+    fusion.set_params(target_type="continuous", text__target_type="multiclass").fit(X, y)
+    kinds = {name: hasattr(each, "classes_") for name, each in fusion.named_transformers_.items()}
+    assert kinds == {"image": False, "text": True, "audio": False}
+    with pytest.raises(ValueError, match="'target_type' parameter of FusionTransformer must be"):
+        fusion.set_params(target_type="numbers").fit(X, y)
+
+
+def test_advice_names_parameters_that_exist():
+    X, y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) // 2
+    late = LateFusionClassifier(
+        [("a", LogisticRegression(), [0]), ("b", LogisticRegression(), [1])]
+    )
+    joint = JointFusionClassifier([("a", "passthrough", [0, 1])], **SMALL_JOINT)
+    for model in (NeuralClassifier(**SMALL_NET), late, joint):
+        with pytest.warns(
+            UserWarning, match="y holds 30 .* For a regression, use a regressor"
+        ) as seen:
+            model.fit(X, y)
+        assert "target_type" not in str(seen[0].message)
+
+
+def label_forms():
+    """Labels in every type of column, of which two are classes, by name."""
+    codes = classes()
+    words = np.array(["no", "yes"])[codes]
+    polars = pytest.importorskip("polars")
+    enum = polars.Enum(["yes", "no"])
+    series = pd.Series
+    return {
+        "Int64": series(codes, dtype="Int64"),
+        "boolean": series(codes > 0, dtype="boolean"),
+        "array of Int8": pd.array(codes, dtype="Int8"),
+        "Float64": series(codes, dtype="Float64"),
+        "string": series(words, dtype="string"),
+        "string of Python": series(words, dtype="string[python]"),
+        "category": series(words, dtype="category"),
+        "category of numbers": pd.Categorical(codes, categories=[2, 1, 0]),
+        "big-endian": codes.astype(">i4"),
+        "big-endian text": words.astype(">U3"),
+        "arrow numbers": series(codes, dtype="int64[pyarrow]"),
+        "arrow booleans": series(codes > 0, dtype="bool[pyarrow]"),
+        "arrow text": series(words, dtype="string[pyarrow]"),
+        "dates": series(pd.to_datetime(["2026-01-01", "2025-01-01"])[codes]),
+        "polars numbers": polars.Series(codes),
+        "polars booleans": polars.Series((codes > 0).tolist()),
+        "polars text": polars.Series(words.tolist()),
+        "polars categories": polars.Series(words.tolist(), dtype=polars.Categorical),
+        "polars enum": polars.Series(words.tolist(), dtype=enum),
+    }
+
+
+PAIR = [("a", "passthrough", [0, 1]), ("b", "passthrough", [2, 3])]
+LABELLED = {
+    "head": lambda: NeuralClassifier(**SMALL_NET),
+    "joint": lambda: JointFusionClassifier(PAIR, **SMALL_JOINT),
+    "late": lambda: LateFusionClassifier([(n, LogisticRegression(), c) for n, _, c in PAIR]),
+    "voting": lambda: LateFusionClassifier(
+        [(n, LogisticRegression(), c) for n, _, c in PAIR], fusion="vote"
+    ),
+    "encoder": lambda: ImageEncoder(**SMALL_IMAGE),
+}
+
+
+@pytest.mark.parametrize("form", label_forms())
+@pytest.mark.parametrize("level", LABELLED)
+def test_labels_have_the_dtype_that_logistic_regression_gives_them(level, form):
+    y, X = label_forms()[form], table()
+    expected = LogisticRegression().fit(X, y)
+    model = LABELLED[level]()
+    if level == "encoder":
+        classes_ = model.fit(images(), y).classes_
+    else:
+        classes_ = model.fit(X, y).classes_
+        predicted = model.predict(X)
+        assert predicted.dtype == expected.predict(X).dtype
+        assert set(predicted) <= set(expected.classes_)
+    assert classes_.dtype == expected.classes_.dtype
+    np.testing.assert_array_equal(classes_, expected.classes_)
+
+
+@pytest.mark.parametrize("level", LABELLED)
+@pytest.mark.parametrize("form", ["Int64", "boolean", "string", "category", "polars", "arrow"])
+def test_labels_with_a_null_are_refused_with_their_rows(level, form):
+    values = [None, *classes()[1:-1].tolist(), None]
+    words = [value if value is None else ["no", "yes"][value] for value in values]
+    y = {
+        "Int64": lambda: pd.array(values, dtype="Int64"),
+        "boolean": lambda: pd.Series(values, dtype="boolean"),
+        "string": lambda: pd.Series(words, dtype="string"),
+        "category": lambda: pd.Categorical(words),
+        "polars": lambda: pytest.importorskip("polars").Series(values),
+        "arrow": lambda: pd.Series(values, dtype="int64[pyarrow]"),
+    }[form]()
+    match = r"Input y contains NaN, None or NA in 2 of 24 rows \(first \[0, 23\]\)\. Drop"
+    with pytest.raises(ValueError, match=match):
+        LABELLED[level]().fit(images() if level == "encoder" else table(), y)
 
 
 def test_bands_that_stay_empty_are_counted():
@@ -418,7 +522,7 @@ def test_y_of_another_length(entry, n):
 def test_labels_with_a_missing_one(entry, missing):
     y = np.where(entry.y() > 0, "yes", "no").astype(object)
     y[[4, 9]] = missing
-    with pytest.raises(ValueError, match="y is None, NaN or NA") as caught:
+    with pytest.raises(ValueError, match="Input y contains NaN, None or NA") as caught:
         entry.make().fit(entry.X(), y)
     rows_of_all = "2 of 24 rows (first [4, 9])" in str(caught.value)
     assert rows_of_all or "among those where the modality is present" in caught.value.__notes__[0]

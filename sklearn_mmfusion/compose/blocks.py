@@ -37,6 +37,8 @@ FEATURE_FUSIONS = {
     "gcca": (GCCA, {}),
 }
 
+COMPARED = 200_000  # numbers per block whose distinct values are counted before and after a cast
+
 # ------------------------------------------------------------------------------ children
 
 
@@ -119,33 +121,77 @@ def mean_features(values):
     return block_mean(values)
 
 
-def concatenate(blocks, fills, *, as_sparse):
-    """Concatenate blocks in float32, with `fills` in absent rows."""
+def concatenate(blocks, fills, dtype, *, as_sparse):
+    """Concatenate blocks in a dtype, with `fills` in absent rows."""
+    cast_blocks = [
+        replace(block, values=cast(block.values, dtype, f"modality {block.name!r}", block.present))
+        for block in blocks
+    ]
     if as_sparse:
-        rows = [_sparse_rows(block, fills[block.name]) for block in blocks]
+        rows = [_sparse_rows(block, fills[block.name]) for block in cast_blocks]
         return sparse.hstack(rows, format="csr")
     where = side_by_side({block.name: block.width for block in blocks})
     width = sum(block.width for block in blocks)
-    fused = np.empty((len(blocks[0].present), width), dtype=np.float32)
-    for block in blocks:
+    fused = np.empty((len(blocks[0].present), width), dtype=dtype)
+    for block in cast_blocks:
         fused[block.present, where[block.name]] = block.values
         fused[~block.present, where[block.name]] = fills[block.name]
     return fused
 
 
 def _sparse_rows(block, fill):
-    rows = sparse.csr_matrix(block.values, dtype=np.float32)
+    rows = sparse.csr_matrix(block.values)
     if block.present.all():
         return rows
-    source = sparse.vstack([rows, sparse.csr_matrix(fill[None], dtype=np.float32)], format="csr")
+    source = sparse.vstack([rows, sparse.csr_matrix(fill[None], dtype=rows.dtype)], format="csr")
     index = np.full(len(block.present), rows.shape[0])
     index[block.present] = np.arange(rows.shape[0])
     return source[index]
 
 
+def cast(values, dtype, label, present):
+    """Convert the features of the present rows to a dtype; raise if one is beyond its range."""
+    if values.dtype == dtype:
+        return values
+    with np.errstate(over="ignore"):
+        near = values.astype(dtype)
+    numbers, before = (v.data if sparse.issparse(v) else v for v in (near, values))
+    if np.isinf(numbers).any() and (np.isinf(numbers) & ~np.isinf(before)).any():
+        near = near.toarray() if sparse.issparse(near) else near
+        row, feature = (int(i[0]) for i in np.nonzero(np.isinf(near)))
+        raise ValueError(
+            f"FusionTransformer: {label}: feature {feature} is {values[row, feature]:g} in row "
+            f"{np.flatnonzero(present)[row]}, beyond the range of {np.dtype(dtype)}. Scale it, or "
+            "set dtype=np.float64."
+        )
+    return near
+
+
+def lossy_features(values, dtype):
+    """Find features that lose more than 5 % of their distinct values in a dtype.
+
+    Returns
+    -------
+    lossy : dict of {int: str}
+        What is left, by feature, such as "1 of 60" values. Only the first rows are compared, at
+        most `COMPARED` numbers.
+    """
+    if values.dtype == dtype:
+        return {}
+    rows = values[: max(2, COMPARED // max(1, values.shape[1]))]
+    before = np.sort(rows.toarray() if sparse.issparse(rows) else rows, axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # `cast` refuses infinity
+        # of the 16 digits of float64, the last ones are noise
+        rounding = 1e-13 * np.nanmax(np.abs(before), axis=0, initial=0)
+        n_before = 1 + (np.diff(before, axis=0) > rounding).sum(axis=0)
+        n_after = 1 + (np.diff(before.astype(dtype), axis=0) > 0).sum(axis=0)
+    lossy = np.flatnonzero(n_after < 0.95 * n_before)
+    return {int(j): f"{n_after[j]} of {n_before[j]}" for j in lossy}
+
+
 def append_indicators(fused, blocks):
     """Append one column per block: 1.0 where the block is absent."""
-    absent = np.column_stack([~block.present for block in blocks]).astype(np.float32)
+    absent = np.column_stack([~block.present for block in blocks]).astype(fused.dtype)
     if sparse.issparse(fused):
         return sparse.hstack([fused, sparse.csr_matrix(absent)], format="csr")
     return np.hstack([fused, absent])
@@ -230,7 +276,7 @@ def fit_fusion(fusion, blocks, y, setting):
 
 
 def fuse(fusion, blocks, setting):
-    """Apply a fitted block transformer, check its output and return it in float32."""
+    """Apply a fitted block transformer and check its output."""
     with add_error_note(f"Raised by {setting}, which reads one column of 1-D cells per modality."):
         fused = np.asarray(fusion.transform(block_frame(blocks)))
     n = len(blocks[0].present)
@@ -244,4 +290,4 @@ def fuse(fusion, blocks, setting):
             f"FusionTransformer: {setting} returned NaN in {np.isnan(fused).any(axis=1).sum()} of "
             f"{n} rows; a fusion must fill in absent blocks."
         )
-    return fused.astype(np.float32, copy=False)
+    return fused

@@ -39,18 +39,20 @@ from sklearn_mmfusion._triples import (
     seeded_clone,
     wants_column,
 )
-from sklearn_mmfusion._validation import all_or_nothing
+from sklearn_mmfusion._validation import TARGET_TYPES, all_or_nothing, warn
 from sklearn_mmfusion.compose.blocks import (
     FEATURE_FUSIONS,
     append_indicators,
     as_block,
     build_fusion,
+    cast,
     check_absent,
     concatenate,
     fit_child,
     fit_fusion,
     fuse,
     impute,
+    lossy_features,
     mean_features,
     transform_child,
 )
@@ -104,6 +106,12 @@ transformer, default="concat"
         "impute": every fusion treats imputed features as present ones.
     add_indicator : bool, default=False
         Whether to append one column per modality, 1.0 where it is absent.
+    dtype : dtype, default=np.float32
+        Dtype of the output, float32 or float64. Numbers such as time stamps need float64: in
+        float32, a number has seven digits.
+    target_type : str, default="auto"
+        Value of the parameter `target_type` of all encoders that have "auto": "continuous" if a
+        regression on whole numbers follows. "auto" leaves the choice to each encoder.
     remainder : {"drop", "passthrough"} or transformer, default="drop"
         How to treat columns that no triple selects; a transformer gets them as one table.
     n_jobs : int or None, default=None
@@ -154,7 +162,8 @@ transformer, default="concat"
     -----
     UserWarning
         If rows have no modality at all (they get fill values only), or a column seen in `fit` is
-        absent from X (all its rows count as absent).
+        absent from X (all its rows count as absent). If a feature has fewer distinct values in
+        `dtype` than before.
 
     See Also
     --------
@@ -166,7 +175,7 @@ transformer, default="concat"
     One-dimensional cells of equal length reach a transformer as a 2-D array, other single columns
     as a Series, several columns as a DataFrame (or an array, if X is one). In a DataFrame, columns
     are found by name: their order does not matter, and other columns are ignored. Features are
-    computed at the transformers' own precision and returned as float32. If a block is sparse,
+    computed at the transformers' own precision and returned as `dtype`. If a block is sparse,
     ``"concat"`` returns a CSR matrix, while other fusions and ``missing="impute"`` raise. NaN that
     a transformer leaves in a *table* passes through ``"concat"`` only: impute it there.
 
@@ -234,6 +243,8 @@ transformer, default="concat"
         "fusion_params": [dict, None],
         "missing": [StrOptions({"mean", "zero", "impute", "error"})],
         "add_indicator": ["boolean"],
+        "dtype": "no_validation",  # `_read_settings` checks it
+        "target_type": [StrOptions({"auto", *TARGET_TYPES})],
         "remainder": [StrOptions(set(KEYWORDS)), HasMethods(["fit", "transform"])],
         "n_jobs": [Integral, None],
         "memory": MEMORY,
@@ -250,6 +261,8 @@ transformer, default="concat"
         fusion_params=None,
         missing="mean",
         add_indicator=False,
+        dtype=np.float32,
+        target_type="auto",
         remainder="drop",
         n_jobs=None,
         memory=None,
@@ -262,6 +275,8 @@ transformer, default="concat"
         self.fusion_params = fusion_params
         self.missing = missing
         self.add_indicator = add_indicator
+        self.dtype = dtype
+        self.target_type = target_type
         self.remainder = remainder
         self.n_jobs = n_jobs
         self.memory = memory
@@ -313,7 +328,7 @@ transformer, default="concat"
 
         Returns
         -------
-        X_t : ndarray or CSR matrix of shape (n_samples, n_features_out), dtype=float32
+        X_t : ndarray or CSR matrix of shape (n_samples, n_features_out)
             The fused features.
         """
         with all_or_nothing(self):
@@ -333,7 +348,7 @@ transformer, default="concat"
 
         Returns
         -------
-        X_t : ndarray or CSR matrix of shape (n_samples, n_features_out), dtype=float32
+        X_t : ndarray or CSR matrix of shape (n_samples, n_features_out)
             The fused features.
         """
         check_is_fitted(self)
@@ -355,15 +370,15 @@ transformer, default="concat"
         ):
             width = self._widths[selection.name]
             blocks.append(as_block(selection, child, output, present, width)[0])
-        check_absent(blocks, self.missing)
-        fused = self._fuse(impute(self.imputer_, blocks))
-        return append_indicators(fused, blocks) if self.add_indicator else fused
+        check_absent(blocks, self._settings.missing)
+        return self._finish(blocks, self._fuse(impute(self.imputer_, blocks)))
 
     # -------------------------------------------------------------------------- steps of a fit
 
     def _fit(self, X, y, params, caller):
         """Fit everything; return the fused features."""
         check_triples(self.transformers, self)
+        self._settings = self._read_settings()
         table = as_table(X)
         check_consistent_length(table, y)
         routed = route_params(self, self._children(), params, caller)
@@ -387,7 +402,49 @@ transformer, default="concat"
         self.imputer_ = BlockImputer() if self.missing == "impute" else None
         fused = self._fit_fusion(impute(self.imputer_, blocks, fit=True), y, seed)
         self._record_outputs(blocks, fused)
-        return append_indicators(fused, blocks) if self.add_indicator else fused
+        self._warn_of_lossy_features(blocks, fused)
+        return self._finish(blocks, fused)
+
+    def _read_settings(self):
+        """Return the parameters that `transform` uses; later changes wait for the next fit."""
+        try:
+            dtype = np.dtype(self.dtype)
+        except TypeError:
+            dtype = None
+        if dtype not in (np.float32, np.float64):
+            raise ValueError(
+                f"{type(self).__name__}: dtype={self.dtype!r}; expected np.float32 or np.float64."
+            )
+        names = "fusion", "missing", "add_indicator"
+        return Bunch(dtype=dtype, **{name: getattr(self, name) for name in names})
+
+    def _finish(self, blocks, fused):
+        """Cast the fused features and append the indicators."""
+        settings = self._settings
+        everywhere = np.ones(len(blocks[0].present), dtype=bool)
+        fused = cast(fused, settings.dtype, f"fusion={settings.fusion!r}", everywhere)
+        return append_indicators(fused, blocks) if settings.add_indicator else fused
+
+    def _warn_of_lossy_features(self, blocks, fused):
+        """Warn about features that lose distinct values in `dtype`."""
+        dtype = self._settings.dtype
+        if self.fusion_ is not None:
+            lossy = lossy_features(fused, dtype)
+            found = [f"feature {j} of fusion={self.fusion!r} ({k})" for j, k in lossy.items()]
+        else:
+            found, names_in = [], _check_feature_names_in(self, None)
+            for (child, selection), block in zip(self._active, blocks, strict=True):
+                lossy = lossy_features(block.values, dtype)
+                names = self._child_names(child, selection, names_in) if lossy else []
+                found += [
+                    f"{names[j]!r} of modality {block.name!r} ({k})" for j, k in lossy.items()
+                ]
+        if found:
+            warn(
+                f"{type(self).__name__}: features lose distinct values in {dtype}: "
+                f"{', '.join(found[:5])}. "
+                "Set dtype=np.float64, or subtract the mean (StandardScaler)."
+            )
 
     def _resolve(self, table):
         """Return (transformer, Selection) pairs of the triples and, if columns remain, the rest."""
@@ -403,9 +460,9 @@ transformer, default="concat"
 
     def _fit_jobs(self, active, selected, y, routed, seed):
         """Return one delayed `fit_child` per transformer, on the rows that have its modality."""
-        jobs, memory = [], open_memory(self.memory)
+        jobs, memory, auto_params = [], open_memory(self.memory), {"target_type": self.target_type}
         for i, (transformer, selection) in enumerate(active):
-            child = seeded_clone(as_transformer(transformer), seed, selection.name)
+            child = seeded_clone(as_transformer(transformer), seed, selection.name, auto_params)
             data, present = selected[i]
             message = f"({i + 1} of {len(active)}) Fitting {selection.name}"
             params = {k: take_params(v, present) for k, v in routed.get(selection.name, {}).items()}
@@ -442,8 +499,9 @@ transformer, default="concat"
 
     def _fuse(self, blocks):
         if self.fusion_ is None:
-            return concatenate(blocks, self.fill_values_, as_sparse=self._sparse)
-        return fuse(self.fusion_, blocks, f"fusion={self.fusion!r}")
+            dtype = self._settings.dtype
+            return concatenate(blocks, self.fill_values_, dtype, as_sparse=self._sparse)
+        return fuse(self.fusion_, blocks, f"fusion={self._settings.fusion!r}")
 
     def _record_outputs(self, blocks, fused):
         if self.fusion_ is None:
@@ -454,7 +512,11 @@ transformer, default="concat"
         nothing = {name: slice(0, 0) for name, *_ in self.transformers_}
         indicators = [f"missingindicator_{block.name}" for block in blocks]
         flags = {name: slice(j, j + 1) for j, name in enumerate(indicators, fused.shape[1])}
-        self.output_indices_ = {**nothing, **where, **(flags if self.add_indicator else {})}
+        self.output_indices_ = {
+            **nothing,
+            **where,
+            **(flags if self._settings.add_indicator else {}),
+        }
         self._n_fused = fused.shape[1]
 
     # -------------------------------------------------------------------------- feature names
@@ -475,7 +537,7 @@ transformer, default="concat"
         """
         check_is_fitted(self)
         names = self._fused_names(_check_feature_names_in(self, input_features))
-        if self.add_indicator:
+        if self._settings.add_indicator:
             names += [f"missingindicator_{selection.name}" for _, selection in self._active]
         repeated = sorted(name for name, count in Counter(names).items() if count > 1)
         if repeated:
@@ -564,7 +626,7 @@ transformer, default="concat"
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []  # always float32
+        tags.transformer_tags.preserves_dtype = []  # the parameter decides
         try:
             children = [get_tags(t) for _, t in self._pairs if not isinstance(t, str)]
         except (TypeError, ValueError):  # malformed triples: `fit` raises
@@ -583,6 +645,8 @@ def make_fusion_transformer(
     fusion_params=None,
     missing="mean",
     add_indicator=False,
+    dtype=np.float32,
+    target_type="auto",
     remainder="drop",
     n_jobs=None,
     memory=None,
@@ -604,6 +668,10 @@ def make_fusion_transformer(
         How to fill in an absent modality.
     add_indicator : bool, default=False
         Whether to append one column per modality, 1.0 where it is absent.
+    dtype : dtype, default=np.float32
+        Dtype of the output, float32 or float64.
+    target_type : str, default="auto"
+        How encoders read `y`, such as "continuous" for a regression on whole numbers.
     remainder : {"drop", "passthrough"} or transformer, default="drop"
         How to treat columns that no pair selects.
     n_jobs : int or None, default=None
@@ -657,6 +725,8 @@ def make_fusion_transformer(
         fusion_params=fusion_params,
         missing=missing,
         add_indicator=add_indicator,
+        dtype=dtype,
+        target_type=target_type,
         remainder=remainder,
         n_jobs=n_jobs,
         memory=memory,

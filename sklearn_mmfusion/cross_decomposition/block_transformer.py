@@ -13,7 +13,7 @@ from sklearn_mmfusion._sklearn import (
     _fit_context,
     validate_data,
 )
-from sklearn_mmfusion._validation import all_or_nothing
+from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params
 from sklearn_mmfusion.containers import TensorArray, TensorDtype, as_column
 
 _ONE_BLOCK = "x"  # name of the only block of a plain array
@@ -215,6 +215,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
                     f"{len(block.present)}; nothing can be learned from it. Leave it out."
                 )
         self._fit_blocks(blocks)
+        remember_params(self)
         self._plain = plain
         self._widths = {block.name: block.width for block in blocks}
         means = {block.name: block_mean(block.values) for block in blocks}
@@ -242,7 +243,7 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
                     f"{type(self).__name__}: block {block.name!r} has {block.width} features, "
                     f"fitted with {self._widths.get(block.name)}."
                 )
-        return self._fuse(blocks).astype(_common_dtype(blocks), copy=False)
+        return as_fitted(self)._fuse(blocks).astype(_common_dtype(blocks), copy=False)
 
     def _fuse(self, blocks):
         return np.hstack(self._mapped(blocks))

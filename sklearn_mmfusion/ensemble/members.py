@@ -6,11 +6,12 @@ from inspect import signature
 
 import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier, is_regressor
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from sklearn_mmfusion._caching import CachedChild
 from sklearn_mmfusion._sklearn import _check_method_params, _routing_enabled, _safe_indexing
-from sklearn_mmfusion._triples import TripleComposition, as_transformer, seeded_clone
+from sklearn_mmfusion._triples import TripleComposition, as_transformer
 from sklearn_mmfusion._validation import add_error_note, log_elapsed
 
 # ------------------------------------------------------------------------------ making
@@ -66,20 +67,18 @@ def has_head(estimator):
     return hasattr(last_step(estimator), "predict_head")
 
 
+def is_prefit(member):
+    """Whether the last step of an estimator is frozen, so that it is fitted before `fit`."""
+    return isinstance(last_step(member), FrozenEstimator)
+
+
 def may_have(estimator, method):
-    """Whether an estimator has a method, or may have it once fitted."""
-    return hasattr(estimator, method) or hasattr(type(estimator), method)
-
-
-def prepared_clone(member, name, seed, auto_params):
-    """Return a seeded clone, with `auto_params` set wherever the user left "auto"."""
-    child = seeded_clone(member, seed, name)
-    params = {
-        key: auto_params[key.split("__")[-1]]
-        for key, value in child.get_params().items()
-        if key.split("__")[-1] in auto_params and isinstance(value, str) and value == "auto"
-    }
-    return child.set_params(**params) if params else child
+    """Whether an estimator has a method, or may get it from an estimator inside it, once fitted."""
+    if hasattr(estimator, method):
+        return True
+    inside = estimator.get_params() if hasattr(estimator, "get_params") else {}
+    delegates = any(hasattr(value, "fit") for value in inside.values())
+    return delegates and hasattr(type(estimator), method)
 
 
 # ------------------------------------------------------------------------------ fitting, applying

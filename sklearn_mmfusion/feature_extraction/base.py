@@ -18,14 +18,16 @@ from sklearn_mmfusion._skorch import (
     has_evidence,
     training_config,
 )
-from sklearn_mmfusion._targets import encode_target
+from sklearn_mmfusion._targets import encode_target, is_float_type
 from sklearn_mmfusion._validation import (
     TARGET_TYPES,
     all_or_nothing,
+    as_fitted,
     check_groups,
     check_weight,
     check_y,
     combine_weights,
+    remember_params,
 )
 from sklearn_mmfusion.containers.cells import Cells, check_column
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
@@ -106,6 +108,7 @@ class BaseModalityEncoder(
             check_module(self)
             column = check_column(self, X, reset=True)
             estimator_name = type(self).__name__
+            is_float = is_float_type(y)
             y = check_y(y, len(column), estimator_name=estimator_name)
             groups = check_groups(groups, len(column), estimator_name=estimator_name)
             weight = check_weight(sample_weight, len(column), estimator_name=estimator_name)
@@ -123,7 +126,8 @@ class BaseModalityEncoder(
                 len(rows),
                 estimator_name=estimator_name,
                 target_type=self.target_type,
-                may_regress=True,
+                is_encoder=True,
+                is_float=is_float,
             )
             weight = combine_weights(
                 weight, self.class_weight, y, estimator_name=estimator_name, kind=target.kind
@@ -131,7 +135,7 @@ class BaseModalityEncoder(
             self._n_features_out = self.n_components
             warm = self.warm_start and hasattr(self, "module_")  # keeps its vocabulary and scales
             cells = Cells(self, column, rows)
-            inputs = self._prepare(cells) if warm else self._learn_inputs(cells)
+            inputs = as_fitted(self)._prepare(cells) if warm else self._learn_inputs(cells)
             weights = self._remember_target(target)
             self._module_spec = self._describe_module()
             trainer = Trainer(training_config(self, target, self._fitted_loss))
@@ -255,7 +259,7 @@ class BaseModalityEncoder(
         column = check_column(self, X, reset=False)
         cells = Cells(self, column, np.arange(len(column)))
         self._check_range(cells)
-        return self._prepare(cells)
+        return as_fitted(self)._prepare(cells)
 
     def build_module(self):
         """Build an untrained network for the cells that `fit_prepare` or `fit` has seen.
@@ -285,13 +289,15 @@ class BaseModalityEncoder(
         outputs = np.full((len(column), width), np.nan, dtype=np.float32)
         if len(cells):
             self._check_range(cells)
-            outputs[cells.rows] = self._outputs(module, self._prepare(cells), rows=cells.rows)
+            inputs = as_fitted(self)._prepare(cells)
+            outputs[cells.rows] = self._outputs(module, inputs, rows=cells.rows)
         return outputs
 
     def _check_range(self, cells):
         """Warn if new cells have another range of numbers than those in fit."""
 
     def _learn_inputs(self, cells):
+        remember_params(self)
         inputs = self._learn(cells)
         return self._prepare(cells) if inputs is None else inputs
 

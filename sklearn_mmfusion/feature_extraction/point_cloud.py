@@ -9,7 +9,7 @@ from sklearn_mmfusion._validation import check_sizes
 from sklearn_mmfusion.containers.cells import CellKind, rows_of
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.point_cloud import PointCloudNetwork
-from sklearn_mmfusion.preprocessing.scaling import mean_and_scale
+from sklearn_mmfusion.preprocessing.scaling import FeatureScale
 
 __all__ = ["PointCloudEncoder"]
 
@@ -43,7 +43,7 @@ class PointCloudEncoder(BaseModalityEncoder):
     module_ : torch.nn.Module
         The trained network: ``encoder`` and ``head``.
 
-    mean_, scale_ : ndarray of shape (3,), dtype=float32
+    mean_, scale_ : ndarray of shape (3,), dtype=float64
         Mean and standard deviation of each coordinate.
 
     classes_ : ndarray of shape (n_classes,)
@@ -155,7 +155,8 @@ class PointCloudEncoder(BaseModalityEncoder):
 
     def _learn(self, cells):
         inputs = self._prepare(cells)
-        self.mean_, self.scale_ = mean_and_scale(inputs.sources["points"].values)
+        points = FeatureScale.fit(inputs.sources["points"].values)
+        self.mean_, self.scale_ = points.mean, points.scale
         return inputs
 
     def _prepare(self, cells):

@@ -28,7 +28,7 @@ from sklearn_mmfusion._triples import (
     wants_column,
 )
 from sklearn_mmfusion.modules.perceptron import FeatureNetwork
-from sklearn_mmfusion.preprocessing.scaling import mean_and_scale
+from sklearn_mmfusion.preprocessing.scaling import FeatureScale, float_dtype
 
 
 def as_part(estimator, width, dropout):
@@ -146,21 +146,26 @@ class FeaturePart:
         self.sample_rate = sample_rate(X)
         self.alone, features, self.fit_key = fit_alone(self.alone, X, y, params, memory, label)
         features = self._check(features)
-        self.mean, self.scale = mean_and_scale(features)
-        return Inputs(features=DenseRows(features))
+        self.scale = FeatureScale.fit(features)
+        return self._inputs(features)
 
     def prepare(self, X, memory=None):
         features = CachedChild(self.alone, memory, key=self.fit_key).transform(X)
-        return Inputs(features=DenseRows(self._check(features)))
+        return self._inputs(self._check(features))
 
     def build_module(self):
-        module = FeatureNetwork(len(self.mean), **self.arguments)
-        module.set_scale(torch.tensor(self.mean), torch.tensor(self.scale))
+        mean, scale = map(torch.tensor, self.scale.of_network)
+        module = FeatureNetwork(len(mean), **self.arguments)
+        module.set_scale(mean, scale)
         return module
+
+    def _inputs(self, features):
+        return Inputs(features=DenseRows(self.scale.cast(features)))
 
     def _check(self, features):
         try:
-            return check_array(features, accept_sparse="csr", dtype="float32", input_name="X")
+            dtype = float_dtype(features)
+            return check_array(features, accept_sparse="csr", dtype=dtype, input_name="X")
         except ValueError as error:
             error.add_note(
                 "Missing values in a table need an imputer: make_pipeline(SimpleImputer(), ...)."

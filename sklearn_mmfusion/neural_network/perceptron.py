@@ -42,7 +42,7 @@ from sklearn_mmfusion._validation import (
     combine_weights,
 )
 from sklearn_mmfusion.modules.perceptron import MLP
-from sklearn_mmfusion.preprocessing.scaling import mean_and_scale
+from sklearn_mmfusion.preprocessing.scaling import FeatureScale, float_dtype
 
 # Limits on the rows and cells that initialize the linear path: more would hardly change it.
 LINEAR_ROWS, LINEAR_CELLS = 20_000, 20_000_000
@@ -99,8 +99,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             estimator_name = type(self).__name__
             check_module(self)
             warm = self.warm_start and hasattr(self, "module_")  # keeps its scales and widths
-            accepted = {"accept_sparse": "csr", "dtype": np.float32, "ensure_min_samples": 2}
-            X = validate_data(self, as_numpy(X), reset=not warm, **accepted)
+            X = self._check_features(X, reset=not warm, ensure_min_samples=2)
             y = check_y(y, X.shape[0], estimator_name=estimator_name)
             groups = check_groups(groups, X.shape[0], estimator_name=estimator_name)
             weight = check_weight(sample_weight, X.shape[0], estimator_name=estimator_name)
@@ -117,7 +116,8 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
                 weight, class_weight, y, estimator_name=estimator_name, kind=target.kind
             )
             if not warm:
-                self.mean_, self.scale_ = mean_and_scale(X, kept)
+                self._features = FeatureScale.fit(X, kept)
+                self.mean_, self.scale_ = self._features.mean, self._features.scale
             self._keep_target(target, y)
             weights = self._remember_target(target)
             self._module_spec = self._describe_module()
@@ -125,7 +125,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             # log loss were equal to four decimals on folds of digits3 and leaf99, and clipping
             # takes a sixth of the time of a step.
             config = training_config(self, target, self._fitted_loss, max_norm=math.inf)
-            inputs = Inputs(features=DenseRows(X))
+            inputs = Inputs(features=DenseRows(self._features.cast(X)))
             pretrain = None if self.module else partial(start_linear, alpha=self.linear_alpha)
             self.module_, self.history_, self.n_iter_ = Trainer(config).train(
                 self._build_module, inputs, target, weight, groups, weights, pretrain
@@ -141,14 +141,16 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
         network, arguments = self._module_spec
         module = network(n_outputs=self._n_outputs, **arguments)
         if hasattr(module, "set_scale"):
-            module.set_scale(
-                torch.tensor(self.mean_, device="cpu"), torch.tensor(self.scale_, device="cpu")
-            )
+            module.set_scale(*(torch.tensor(m, device="cpu") for m in self._features.of_network))
         return module
+
+    def _check_features(self, X, **checks):
+        X = as_numpy(X)
+        return validate_data(self, X, accept_sparse="csr", dtype=float_dtype(X), **checks)
 
     def _raw_outputs(self, X):
         check_is_fitted(self)
-        X = validate_data(self, as_numpy(X), accept_sparse="csr", dtype=np.float32, reset=False)
+        X = self._features.cast(self._check_features(X, reset=False))
         return self._outputs(self.module_, Inputs(features=DenseRows(X))).astype(np.float64)
 
     def _decoded(self, X):
@@ -163,7 +165,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
         if isinstance(row, pd.Series):
             _check_feature_names(self, row.to_frame().T, reset=False)
         try:
-            row = np.array(row, dtype=np.float32)
+            row = np.array(row, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise type(error)(
                 f"{type(self).__name__}: the row is a {type(row).__name__}, not an array of "
@@ -180,7 +182,8 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
                 f"{type(self).__name__}: feature {feature} of the row is {row[feature]}; expected "
                 "finite numbers. Impute it first."
             )
-        return self._row_outputs(Inputs(features=DenseRows(row[None]))).astype(np.float64)
+        row = self._features.cast(row[None])
+        return self._row_outputs(Inputs(features=DenseRows(row))).astype(np.float64)
 
 
 @document_parameters("perceptron", "network")
@@ -205,7 +208,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
     module_ : torch.nn.Module
         The trained network.
 
-    mean_, scale_ : ndarray of shape (n_features,), dtype=float32
+    mean_, scale_ : ndarray of shape (n_features,), dtype=float64
         Mean and standard deviation of each training feature.
 
     history_ : list of dict
@@ -439,7 +442,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
     module_ : torch.nn.Module
         The trained network.
 
-    mean_, scale_ : ndarray of shape (n_features,), dtype=float32
+    mean_, scale_ : ndarray of shape (n_features,), dtype=float64
         Mean and standard deviation of each training feature.
 
     history_ : list of dict

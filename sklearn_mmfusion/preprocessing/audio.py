@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._sklearn import Interval, _fit_context
-from sklearn_mmfusion._validation import all_or_nothing, warn
+from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
 from sklearn_mmfusion.containers.cells import CellKind, Cells, check_column, is_table, join_cells
 
 BLOCK = 1 << 18  # samples that go through one FFT
@@ -227,6 +227,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
                 f"LogMelSpectrogram: fmin={self.fmin} and fmax={fmax} must satisfy "
                 f"fmin < fmax <= sample_rate / 2 = {highest}."
             )
+        remember_params(self)
         self.sample_rate_ = rate
         self.n_fft_ = self.n_fft or 1 << (int(rate * 0.025) - 1).bit_length()
         self.hop_length_ = self.hop_length or max(1, int(rate // 100))
@@ -266,7 +267,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         column = check_column(self, X, reset=False)
-        frames = join_cells(*self.compute(Cells(self, column)), ~np.asarray(column.isna()))
+        cells = Cells(self, column)
+        frames = join_cells(*as_fitted(self).compute(cells), ~np.asarray(column.isna()))
         return frames.gather() if is_table(X) else frames
 
     def compute(self, cells):

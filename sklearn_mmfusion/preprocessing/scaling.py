@@ -1,10 +1,16 @@
 """Mean and standard deviation of features, over more rows than fit in memory as float64."""
 
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.sparse import issparse
+from scipy import sparse
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 CHUNK = 1 << 18  # numbers turned into float64 at a time
+# Deviations between zero and the mean of a far feature: at 2**12, a number of float32, which has
+# 24 bits, has 12 left for the place within a deviation.
+FAR = 2.0**12
+RANGE = 1e-30, 1e30  # standard deviations of near features
 
 
 def row_slices(n_rows, row_size):
@@ -40,25 +46,132 @@ def mean_and_variance(chunks):
     return mean, squares / count
 
 
-def mean_and_scale(X, rows=slice(None)):
-    """Mean and standard deviation of each feature; 1 in place of the latter where constant.
-
-    Parameters
-    ----------
-    X : {ndarray, CSR matrix} of shape (n_samples, n_features)
-    rows : slice or ndarray of shape (n_samples,), dtype=bool, default=slice(None)
-        Rows to take.
-
-    Returns
-    -------
-    mean, scale : ndarray of shape (n_features,), dtype=float32
-    """
-    if issparse(X):
+def _moments(X, rows):
+    """Mean and standard deviation of each feature over some rows of an array or CSR matrix."""
+    if sparse.issparse(X):
         mean, variance = mean_variance_axis(X[rows].astype(np.float64), axis=0)
     else:
         taken = np.arange(len(X))[rows]
         slices = row_slices(len(taken), X.shape[1])
         mean, variance = mean_and_variance(X[taken[part]] for part in slices)
-    scale = np.sqrt(variance)
-    scale[scale <= 1e-7 * np.abs(mean)] = 1.0
-    return mean.astype(np.float32), scale.astype(np.float32)
+    return mean, np.sqrt(variance)
+
+
+def float_dtype(X):
+    """Return the dtype for `check_array` that keeps every value of X: float32 if it is exact."""
+    dtype = getattr(X, "dtype", None)
+    exact = isinstance(dtype, np.dtype) and np.can_cast(dtype, np.float32)
+    return np.float32 if exact else [np.float64, np.float32]
+
+
+@dataclass(frozen=True)
+class FeatureScale:
+    """Mean and standard deviation of features, and their way to float32.
+
+    A network standardizes its features batch by batch, in float32. That is too late for *far*
+    features: in float32, few time stamps (1.7e9 + 1, + 2, ...) differ, 1e-50 is 0 and 1e50 is
+    infinite. These features are standardized in float64, before they become float32.
+
+    Attributes
+    ----------
+    mean, scale : ndarray of shape (n_features,), dtype=float64
+    far : ndarray of int
+        Positions of the far features.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    far: np.ndarray
+
+    @classmethod
+    def fit(cls, X, rows=slice(None)):
+        """Learn from some rows of an array or CSR matrix of float32 or float64.
+
+        Raises
+        ------
+        ValueError
+            If squares of the numbers of a feature are infinite.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, scale = _moments(X.astype(np.float32, copy=False), rows)
+        far = np.flatnonzero(_is_far(mean, scale)) if X.dtype == np.float64 else []
+        scale[scale <= 1e-7 * np.abs(mean)] = 1.0  # constant, but for rounding
+        mean, scale = (values.astype(np.float32).astype(np.float64) for values in (mean, scale))
+        if len(far):
+            far_mean, far_scale = _far_moments(X[:, far], rows)
+            kept = _is_far(far_mean, far_scale)
+            far = far[kept]
+            mean[far], scale[far] = far_mean[kept], far_scale[kept]
+        if not np.isfinite(scale).all():
+            feature = int(np.argmin(np.isfinite(scale)))
+            raise ValueError(
+                f"feature {feature} of X has numbers as large as {abs(X[:, [feature]]).max():g}, "
+                "whose squares are infinite. Divide it by a power of ten."
+            )
+        return cls(mean, scale, np.asarray(far, dtype=np.int64))
+
+    @property
+    def of_network(self):
+        """The mean and scale with which the network standardizes: 0 and 1 for far features."""
+        mean, scale = self.mean.copy(), self.scale.copy()
+        mean[self.far], scale[self.far] = 0.0, 1.0
+        return mean, scale
+
+    def cast(self, X):
+        """Convert an array or CSR matrix to float32.
+
+        Raises
+        ------
+        ValueError
+            If a number is beyond the range of float32; the message names row and feature.
+        """
+        if X.dtype == np.float32 and not len(self.far):
+            return X
+        with np.errstate(over="ignore"):
+            near = X.astype(np.float32)
+            if len(self.far):
+                far = X[:, self.far]
+                far = far.toarray() if sparse.issparse(far) else far.astype(np.float64)
+                far = ((far - self.mean[self.far]) / self.scale[self.far]).astype(np.float32)
+                near = _with_columns(near, self.far, far)
+        _check_finite(near, X)
+        return near
+
+
+def _far_moments(X, rows):
+    """Mean and deviation of features that may be far from zero; 1 for that of constant ones."""
+    first = 0.0
+    if not sparse.issparse(X):  # of small numbers, the mean is exact
+        first = X[rows][0].copy()
+        X = X - first
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = _moments(X, rows)
+    scale[scale <= 1e-14 * np.abs(mean)] = 1.0
+    return mean + first, scale
+
+
+def _is_far(mean, scale):
+    return ~((np.abs(mean) < FAR * scale) & (RANGE[0] < scale) & (scale < RANGE[1]))
+
+
+def _check_finite(near, X):
+    """Raise if a number of X became infinite in float32."""
+    if np.isfinite(near.data if sparse.issparse(near) else near).all():
+        return
+    near = near.toarray() if sparse.issparse(near) else near
+    row, feature = (int(found[0]) for found in np.nonzero(~np.isfinite(near)))
+    raise ValueError(
+        f"X has {X[row, feature]:g} in row {row}, feature {feature}, which is beyond the range of "
+        "float32 (3.4e38), in which networks compute, and far beyond the training rows. Scale the "
+        "feature, or correct this number."
+    )
+
+
+def _with_columns(X, columns, values):
+    """Replace some columns of an array, in place, or of a CSR matrix."""
+    if not sparse.issparse(X):
+        X[:, columns] = values
+        return X
+    others = np.setdiff1d(np.arange(X.shape[1]), columns)
+    order = np.argsort(np.concatenate([others, columns]))
+    return sparse.hstack([X[:, others], sparse.csr_matrix(values)], format="csr")[:, order]

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._decoders import file_kind
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
-from sklearn_mmfusion._validation import all_or_nothing, warn
+from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
 from sklearn_mmfusion.containers import FileArray, TensorArray
 from sklearn_mmfusion.containers.cells import CellKind, check_column, is_table, join_cells
 
@@ -206,6 +206,7 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         kept.sort(key=lambda token: (-counts[token], token))
         self.vocabulary_ = {token: i for i, token in enumerate(kept[: self.max_features], start=1)}
         self.n_tokens_ = len(self.vocabulary_) + 1
+        remember_params(self)
         return self
 
     def transform(self, X):
@@ -222,12 +223,12 @@ class Tokenizer(TransformerMixin, BaseEstimator):
             numbers gives a table of words: an ndarray of shape (n_samples, n_tokens).
         """
         check_is_fitted(self)
-        texts = as_texts(check_column(self, X, reset=False))
+        texts, fitted = as_texts(check_column(self, X, reset=False)), as_fitted(self)
         present = np.array([text is not None for text in texts])
-        clean = clean_texts((t for t in texts if t is not None), self.lowercase)
-        ids = join_cells(*self.look_up(clean), present)
+        clean = clean_texts((t for t in texts if t is not None), fitted.lowercase)
+        ids = join_cells(*fitted.look_up(clean), present)
         # Every number is one word: rows of equally many numbers have equally many words.
-        return ids.gather() if is_table(X) and self.analyzer == "word" else ids
+        return ids.gather() if is_table(X) and fitted.analyzer == "word" else ids
 
     def encode(self, text):
         """Return the token ids of one text.
@@ -240,7 +241,8 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         -------
         ids : ndarray of shape (n_tokens,), dtype=int32
         """
-        return self.look_up(clean_texts([text], self.lowercase))[0]
+        fitted = as_fitted(self)
+        return fitted.look_up(clean_texts([text], fitted.lowercase))[0]
 
     def look_up(self, texts):
         """Convert clean texts to token ids.

@@ -312,3 +312,71 @@ def test_sparse_blocks_stay_sparse_under_concat():
         assert sparse.issparse(fused.transform(X.drop(columns="text")))
     with pytest.raises(ValueError, match=r"features of \['text'\] are sparse.*TruncatedSVD"):
         FusionTransformer(triples, fusion="weighted").fit(X)
+
+
+# ------------------------------------------------------------------------------ dtype
+
+
+def time_stamps(n=60):
+    return pd.DataFrame({"time": 1.7e9 + np.arange(n), "size": np.arange(n) / n})
+
+
+@pytest.mark.parametrize("fusion", ["concat", "weighted"])
+def test_features_that_lose_distinct_values_are_named(fusion):
+    X = time_stamps()
+    fused = FusionTransformer([("table", "passthrough", ["time", "size"])], fusion=fusion)
+    match = r"lose distinct values in float32: ('time' of modality 'table'|feature 0 of fusion=)"
+    with pytest.warns(UserWarning, match=match + r".*\(1 of 60\)\. Set dtype=np\.float64") as seen:
+        X_t = fused.fit_transform(X)
+    assert len(seen) == 1 and X_t.dtype == np.float32
+    fused.set_params(dtype=np.float64, add_indicator=True)
+    for X_t in (fused.fit_transform(X), fused.transform(X)):
+        assert X_t.dtype == np.float64 and len(np.unique(X_t[:, 0])) == 60
+    scaled = FusionTransformer([("table", StandardScaler(), ["time", "size"])], fusion=fusion)
+    assert len(np.unique(scaled.fit_transform(X)[:, 0])) == 60
+
+
+def test_dtype_of_sparse_features():
+    X, mask = make_X(), masks()
+    triples = [("text", TfidfVectorizer(), "text"), ("table", StandardScaler(), ["age"])]
+    fused = FusionTransformer(triples, dtype="float64", add_indicator=True)
+    X_t = fused.fit_transform(masked(X, mask))
+    assert sparse.issparse(X_t) and X_t.dtype == np.float64
+    plain = clone(fused).set_params(dtype=np.float32).fit_transform(masked(X, mask))
+    np.testing.assert_allclose(plain.toarray(), X_t.toarray(), rtol=1e-6)
+    assert (plain != X_t).nnz > 0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, int, "numbers", None])
+def test_other_dtypes_are_refused(dtype):
+    fused = FusionTransformer([("table", "passthrough", ["time"])], dtype=dtype)
+    if dtype is None:  # numpy's default
+        assert fused.fit_transform(time_stamps()).dtype == np.float64
+        return
+    with pytest.raises(ValueError, match=r"dtype=.*expected np\.float32 or np\.float64"):
+        fused.fit(time_stamps())
+
+
+@pytest.mark.parametrize("fusion", ["concat", "weighted"])
+def test_numbers_beyond_the_dtype_are_refused(fusion):
+    X = time_stamps()[["size"]] * 1e36
+    params = {"fusion_params": {"scale": False}} if fusion == "weighted" else {}
+    fused = FusionTransformer([("t", "passthrough", ["size"])], fusion=fusion, **params).fit(X)
+    X.iloc[7] = 1e39
+    match = r"(modality 't'|fusion='weighted'): feature 0 is 1e\+39 in row 7, beyond the range of f"
+    with pytest.raises(ValueError, match=match):
+        fused.transform(X)
+    assert fused.set_params(dtype=np.float64).fit(X).transform(X)[7] == 1e39
+
+
+def test_transform_uses_the_parameters_of_fit():
+    X = hide(two_vectors(), a=[2])
+    fused = pass_both().fit(X)
+    expected, names = fused.transform(X), fused.get_feature_names_out()
+    fused.set_params(missing="error", add_indicator=True, dtype=np.float64, fusion="mean")
+    np.testing.assert_array_equal(fused.transform(X), expected)
+    assert fused.transform(X).dtype == np.float32
+    np.testing.assert_array_equal(fused.get_feature_names_out(), names)
+    with pytest.raises(ValueError, match="missing='error'"):
+        fused.fit(X)
+    np.testing.assert_array_equal(fused.transform(X), expected)

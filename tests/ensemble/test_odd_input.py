@@ -6,11 +6,9 @@ import sklearn
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.ensemble import (
-    RandomForestClassifier,
-)
+from sklearn.ensemble import RandomForestClassifier, StackingClassifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import BayesianRidge, LogisticRegression, Ridge
+from sklearn.linear_model import BayesianRidge, LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -19,7 +17,8 @@ from sklearn.model_selection import (
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
 
 from sklearn_mmfusion.containers import multimodal_frame
 from sklearn_mmfusion.ensemble import LateFusionClassifier, LateFusionRegressor
@@ -30,18 +29,73 @@ from tests._late_data import SMALL_NET, iris, members
 from tests._registry import SMALL_IMAGE, SMALL_TEXT, classes, modalities
 
 
-def test_frozen_member_that_knows_other_classes():
+@pytest.mark.parametrize(
+    "member",
+    [SVC(), make_pipeline(StandardScaler(), SVC()), SGDClassifier()],
+    ids=["alone", "last step", "loss"],
+)
+def test_members_without_probabilities_are_refused_before_training(member):
+    X, y = iris()
+    parts = [("sepal", NotFitted(), "sepal"), ("petal", member, "petal")]
+    with pytest.raises(TypeError, match="modality 'petal' has .*no predict_proba. Wrap it in Cal"):
+        LateFusionClassifier(parts).fit(X, y)
+
+
+def test_members_that_get_probabilities_in_fit_are_trained():
+    X, y = iris()
+    stacking = StackingClassifier([("nb", GaussianNB())])
+    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9]})
+    parts = [("sepal", stacking, "sepal"), ("petal", search, "petal")]
+    assert LateFusionClassifier(parts).fit(X, y).score(X, y) > 0.8
+
+
+class NotFitted(GaussianNB):
+    """A member whose fit must not be reached."""
+
+    def fit(self, X, y, sample_weight=None):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.arange(100) % 2,
+        ["virginica", "x-large"] * 50,
+        np.arange(200).reshape(100, 2) % 2,
+    ],
+    ids=["none", "some", "multilabel"],
+)
+def test_frozen_member_that_knows_other_classes(labels):
+    X, y = iris()
+    vectors = np.stack(X["petal"][:100])
+    frozen = FrozenEstimator(KNeighborsClassifier().fit(vectors, labels))
+    parts = [("sepal", NotFitted(), "sepal"), ("petal", frozen, "petal")]
+    match = r"(?s)modality 'petal'.*knows the classes .*; y has \['setosa'.*Fit it on the same"
+    with pytest.raises(ValueError, match=match):
+        LateFusionClassifier(parts).fit(X, y)
+
+
+def test_frozen_member_may_know_fewer_or_more_classes():
     X, y = iris()
     known = y != "setosa"
-    renamed = np.where(y[known] == "virginica", "x-large", y[known])
-    frozen = FrozenEstimator(GaussianNB().fit(np.stack(X["petal"][known]), renamed))
+    frozen = FrozenEstimator(GaussianNB().fit(np.stack(X["petal"][known]), y[known]))
     parts = [("petal", frozen, "petal"), ("sepal", GaussianNB(), "sepal")]
     late = LateFusionClassifier(parts, fusion="mean").fit(X, y)
     alone = late.predict_proba(hide(X, sepal=range(150)))
-    np.testing.assert_allclose(alone[:, [0, 2]], 1 / 3)  # neither seen: their priors
-    none = FrozenEstimator(GaussianNB().fit(np.stack(X["petal"]), np.arange(150) % 2))
-    with pytest.raises(ValueError, match=r"modality 'petal'.*knows the classes \[0 1\]; y has"):
-        LateFusionClassifier([("petal", none, "petal")]).fit(X, y)
+    np.testing.assert_allclose(alone[:, 0], 1 / 3)  # its prior
+    frozen = FrozenEstimator(GaussianNB().fit(np.stack(X["petal"]), y))
+    late = LateFusionClassifier([("petal", frozen, "petal")]).fit(X[known], y[known])
+    np.testing.assert_allclose(late.predict_proba(X).sum(axis=1), 1)
+
+
+def test_frozen_member_of_other_labels():
+    X, y = iris()
+    Y = np.column_stack([y == "setosa", y == "virginica"]).astype(int)
+    frozen = FrozenEstimator(KNeighborsClassifier().fit(np.stack(X["petal"]), Y))
+    parts = [("sepal", KNeighborsClassifier(), "sepal"), ("petal", frozen, "petal")]
+    assert LateFusionClassifier(parts).fit(X, Y).score(X, Y) > 0.9
+    with pytest.raises(ValueError, match=r"(?s)modality 'petal'.*knows the classes .*Fit it on"):
+        LateFusionClassifier(parts).fit(X, Y[:, [0, 1, 1]])
 
 
 def test_label_that_never_varies_is_told_by_every_rule():

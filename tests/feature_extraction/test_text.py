@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from sklearn_mmfusion.feature_extraction import TextEncoder
+from tests._registry import SMALL_TEXT, classes, texts
 
 TINY = {
     "n_components": 4,
@@ -176,3 +177,10 @@ def test_tokenizers_of_a_text_encoder_serve_alone():
 def test_text_encoder_refuses_images():
     with pytest.raises(TypeError, match="cells of type tensor.*expected texts"):
         TextEncoder(max_epochs=1).fit(np.zeros((4, 3, 3), np.uint8), [0, 1, 0, 1])
+
+
+def test_case_of_new_texts_is_that_of_fit():
+    encoder = TextEncoder(**SMALL_TEXT).fit(texts(), classes())
+    upper = [text.upper() for text in texts()]
+    expected = encoder.transform(upper)
+    np.testing.assert_array_equal(encoder.set_params(lowercase=False).transform(upper), expected)

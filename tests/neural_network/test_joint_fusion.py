@@ -405,14 +405,24 @@ def test_warm_start_goes_on_and_refuses_other_classes():
 def test_parameters_inside_the_triples():
     model = joint()
     assert clone(model).get_params()["image__n_components"] == 8
-    model.set_params(image__lr=0.5, text__n_components=16, fusion="mean")
-    assert model.encoders[0][1].lr == model.get_params()["image__lr"] == 0.5
+    model.set_params(image__channels=(4, 4), text__n_components=16, fusion="mean")
+    assert model.encoders[0][1].channels == model.get_params()["image__channels"] == (4, 4)
     twin = clone(model).set_params(image="drop", table=StandardScaler()).fit(data(), classes(N))
     assert twin.module_.names == ["text", "table"]
     assert twin.module_.encoders[0].out_features == 16
     assert isinstance(model.encoders[0][1], ImageEncoder) and model.encoders[2][1] == "passthrough"
     page = twin._repr_html_()
     assert all(name in page for name in ("JointFusion", "TextEncoder", "table", "StandardScaler"))
+
+
+def test_training_parameters_of_encoders_have_no_effect_and_warn():
+    match = r"image__lr has no effect.*Set its lr, or encoder_lr=\{name: rate\} for one encoder"
+    with pytest.warns(UserWarning, match=match):
+        joint().set_params(image__lr=0.5)
+    grid = {"text__weight_decay": [0.0, 0.1]}
+    with pytest.warns(UserWarning, match="text__weight_decay has no effect.*Set its weight_decay"):
+        GridSearchCV(joint(), grid, cv=2).fit(data(), classes(N))
+    joint().set_params(image__random_state=3, image__dropout=0.1, image=TextEncoder(lr=0.3))
 
 
 def test_grid_search_over_fusion_and_encoder_with_workers(new_workers):

@@ -1,5 +1,7 @@
 """Joint fusion where modalities are absent, in training and in prediction."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -315,3 +317,20 @@ def test_warm_start_refuses_a_modality_that_was_not_there():
     model = joint(triples=encoders()[:2], warm_start=True).fit(data(), classes(N))
     with pytest.raises(ValueError, match="warm_start"):
         model.set_params(encoders=encoders()).fit(data(), classes(N))
+
+
+@pytest.mark.parametrize(
+    ("params", "changed"),
+    [
+        ({"image__channels": (4, 4)}, "image__channels"),
+        ({"image": "passthrough"}, "image, image__"),
+        ({"audio__front_end__n_mels": 7}, "audio__front_end__n_mels"),
+        ({"encoders": [(name, each, "text") for name, each, _ in encoders()]}, "column of image"),
+    ],
+)
+def test_warm_start_refuses_other_encoders(params, changed):
+    model = joint(warm_start=True).fit(data(), classes(N))
+    model = pickle.loads(pickle.dumps(model)).fit(data(), classes(N))
+    with pytest.raises(ValueError, match=f"warm_start=True, but {changed}.* changed since the"):
+        model.set_params(**params).fit(data(), classes(N))
+    model.set_params(encoders=encoders(), image__random_state=3, lr=0.001).fit(data(), classes(N))

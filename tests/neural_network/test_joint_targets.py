@@ -10,14 +10,25 @@ from scipy.sparse import csr_matrix
 from scipy.special import log_softmax
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
 
-from sklearn_mmfusion import JointFusionClassifier, JointFusionRegressor, multimodal_frame
+from sklearn_mmfusion import (
+    FusionTransformer,
+    JointFusionClassifier,
+    JointFusionRegressor,
+    LateFusionClassifier,
+    NeuralClassifier,
+    NeuralRegressor,
+    PointCloudEncoder,
+    multimodal_frame,
+)
 from tests._fusion_data import hide
-from tests._registry import SMALL_JOINT
+from tests._registry import SMALL_CLOUD, SMALL_JOINT, SMALL_NET
 
 N = 90
 TRIPLES = [("left", "passthrough", ["a", "b"]), ("right", "passthrough", ["c", "d"])]
@@ -34,6 +45,11 @@ def make_X(n=N, seed=0):
 
 def joint(cls=JointFusionClassifier, **params):
     return cls(TRIPLES, **{**SMALL_JOINT, **params})
+
+
+def several(cls=JointFusionClassifier, *, target_type=(), **params):
+    """A joint model of several targets, whose types it infers."""
+    return joint(cls, target_type=dict(target_type), **params)
 
 
 def sign(x):
@@ -68,7 +84,7 @@ def partly_known(X):
 def plain_fit(cls, make_y=make_y):
     """A fit that tests compare theirs with; none of them changes it."""
     X = make_X()
-    return joint(cls).fit(X, make_y(X))
+    return several(cls).fit(X, make_y(X))
 
 
 def as_objects(X, marker):
@@ -110,7 +126,7 @@ def test_one_target_of_each_kind_learns_what_is_planted(kind):
 def test_answers_of_several_targets(cls):
     X, X_test = make_X(), make_X(200, seed=1).set_index(np.arange(200) * 3)
     y, y_test = make_y(X), make_y(X_test)
-    model = joint(cls, **LONG).fit(X, y)
+    model = several(cls, **LONG).fit(X, y)
     told = model.predict(X_test)
     assert list(told) == list(y) and told.index.equals(X_test.index)
     numbers = ["size"] if cls is JointFusionClassifier else ["level", "size"]
@@ -129,7 +145,7 @@ def test_answers_of_several_targets(cls):
 
 def test_probabilities_of_several_targets():
     X = make_X()
-    model = joint().fit(X, make_y(X))
+    model = several().fit(X, make_y(X))
     proba, told = model.predict_proba(X), model.predict(X)
     widths = {"sign": 2, "level": 3, "size": 1, "flag": 2}
     assert {name: p.shape for name, p in proba.items()} == {k: (N, w) for k, w in widths.items()}
@@ -163,13 +179,13 @@ def test_dtypes_of_a_target_do_not_matter(case):
     X = make_X()
     y = exact_in_single_precision(X)
     plain = plain_fit(JointFusionClassifier, exact_in_single_precision).predict(X)
-    typed = joint().fit(X, y.astype({name: dtype})).predict(X)
+    typed = several().fit(X, y.astype({name: dtype})).predict(X)
     pd.testing.assert_frame_equal(typed, plain, check_dtype=False)
 
 
 WHOLE = [
-    (JointFusionClassifier, "auto", {"sign", "level"}),
-    (JointFusionRegressor, "auto", {"sign"}),
+    (JointFusionClassifier, {}, {"sign", "level"}),
+    (JointFusionRegressor, {}, {"sign"}),
     (JointFusionClassifier, {"level": "continuous"}, {"sign"}),
     (JointFusionRegressor, {"level": "multiclass"}, {"sign", "level"}),
 ]
@@ -179,7 +195,7 @@ WHOLE = [
 def test_what_whole_numbers_mean(cls, target_type, classes):
     X = make_X()
     y = make_y(X)[["sign", "level", "size"]]
-    model = joint(cls, target_type=target_type).fit(X, y)
+    model = several(cls, target_type=target_type).fit(X, y)
     assert set(model.classes_) == classes
     whole = model.predict(X)["level"] % 1 == 0
     assert whole.all() if "level" in classes else not whole.any()
@@ -188,7 +204,7 @@ def test_what_whole_numbers_mean(cls, target_type, classes):
 # ------------------------------------------------------------------------------ forms of y
 
 
-def _polars(y):
+def polars_frame(y):
     return pytest.importorskip("polars").DataFrame({name: y[name].tolist() for name in y})
 
 
@@ -197,7 +213,7 @@ FORMS = {
     "list of rows": (lambda y: y.astype(object).to_numpy().tolist(), True),
     "list of tuples": (lambda y: list(y.itertuples(index=False, name=None)), True),
     "frame of objects": (lambda y: y.astype(object), False),
-    "polars": (_polars, False),
+    "polars": (polars_frame, False),
 }
 
 
@@ -207,7 +223,7 @@ def test_forms_of_several_targets(cls, form):
     make, nameless = FORMS[form]
     X = make_X()
     y = make_y(X)
-    model, plain = joint(cls).fit(X, make(y)), plain_fit(cls)
+    model, plain = several(cls).fit(X, make(y)), plain_fit(cls)
     names = [f"y{i}" for i in range(4)] if nameless else list(y)
     told, wanted = model.predict(X), plain.predict(X).set_axis(names, axis=1)
     pd.testing.assert_frame_equal(told, wanted)
@@ -217,42 +233,88 @@ def test_forms_of_several_targets(cls, form):
 def test_array_of_classes_is_several_targets():
     X = make_X()
     y = np.column_stack([np.digitize(X["a"], [-0.5, 0.5]), np.digitize(X["c"], [0])])
-    model, frame = joint().fit(X, y), joint().fit(X, pd.DataFrame(y, columns=["y0", "y1"]))
+    model, frame = several().fit(X, y), several().fit(X, pd.DataFrame(y, columns=["y0", "y1"]))
     pd.testing.assert_frame_equal(model.predict(X), frame.predict(X))
     assert model.score(X, y) == pytest.approx((model.predict(X).to_numpy() == y).mean())
 
 
-@pytest.mark.parametrize("dtype", [int, float, bool])
-def test_indicator_is_multilabel_as_array_and_several_targets_as_frame(dtype):
+CONTAINERS = {
+    "array": np.asarray,
+    "frame": pd.DataFrame,
+    "list": lambda y: y.to_numpy().tolist(),
+    "nullable": lambda y: y.astype("Int64"),
+    "booleans": lambda y: y.astype("boolean"),
+    "floats": lambda y: y.astype(np.float32),
+    "mixed": lambda y: y.assign(c=y["c"] > 0),
+    "sparse": csr_matrix,
+    "polars": polars_frame,
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_columns_of_0_and_1_are_multilabel_in_any_container(container):
     X = make_X()
-    Y = (X[["a", "c"]] > 0).astype(dtype)
-    told = joint().fit(X, Y.to_numpy()).predict(X)
-    assert isinstance(told, np.ndarray) and set(told.flat) <= {0, 1}
-    sparse = joint().fit(X, csr_matrix(Y.to_numpy(int))).predict(X)
-    np.testing.assert_array_equal(sparse, told)
-    frame = joint().fit(X, Y).predict(X)
-    assert list(frame.columns) == ["a", "c"] and frame.to_numpy().dtype == dtype
-    holes = Y.astype(object).mask(np.eye(N, 2, dtype=bool))  # the same kind on every fold
-    scores = cross_validate(joint(), X, holes, cv=KFold(3), error_score="raise")["test_score"]
-    assert np.isfinite(scores).all()
+    Y = (X[["a", "c"]] > 0).astype(int)
+    y = CONTAINERS[container](Y)
+    late = [(name, OneVsRestClassifier(LogisticRegression()), [name]) for name in "ab"]
+    for model in (
+        joint(),
+        NeuralClassifier(**SMALL_NET),
+        LateFusionClassifier(late),
+        FusionTransformer([("x", PointCloudEncoder(**SMALL_CLOUD), 0)], random_state=0),
+    ):
+        data = X
+        if isinstance(model, FusionTransformer):
+            data = multimodal_frame(x=np.tile(X.to_numpy()[:, None, :3], (1, 2, 1)))
+        fitted, expected = clone(model).fit(data, y), clone(model).fit(data, Y.to_numpy())
+        name = "transform" if isinstance(model, FusionTransformer) else "predict_proba"
+        output, wanted = getattr(fitted, name)(data), getattr(expected, name)(data)
+        assert isinstance(output, np.ndarray)
+        np.testing.assert_array_equal(output, wanted)
 
 
-def test_frame_of_one_column_is_a_named_target_where_it_is_said():
+@pytest.mark.parametrize("container", ["array", "frame", "list", "floats", "polars"])
+def test_numbers_are_outputs_of_a_regressor_in_any_container(container):
     X = make_X()
-    y = pd.DataFrame({"level": np.where(X["a"] > 0, 2.0, 1.0)})
-    y.iloc[::5] = np.nan
-    model = joint(target_type={"level": "multiclass"}).fit(X, y)
-    assert list(model.predict(X).columns) == ["level"]
-    with pytest.raises(ValueError, match="y contains NaN"):
-        joint().fit(X, y)
+    Y = (8 * X[["a", "c"]]).round() / 8 * [1, 40]  # exact in float32
+    for model in (joint(JointFusionRegressor), NeuralRegressor(**SMALL_NET)):
+        expected = clone(model).fit(X, Y.to_numpy()).predict(X)
+        told = clone(model).fit(X, CONTAINERS[container](Y)).predict(X)
+        assert isinstance(told, np.ndarray) and told.shape == (N, 2)
+        np.testing.assert_allclose(told, expected, rtol=1e-9)
 
 
-def test_numbers_of_a_regressor_are_one_target_as_array_and_several_as_frame():
+def test_a_dict_as_target_type_makes_several_targets():
     X = make_X()
-    Y = X[["a", "c"]].rename(columns=str.upper) * [1, 40]
-    array, frame = joint(JointFusionRegressor), joint(JointFusionRegressor)
-    assert array.fit(X, Y.to_numpy()).predict(X).shape == (N, 2)
-    assert list(frame.fit(X, Y).predict(X)) == ["A", "C"]
+    Y = (X[["a", "c"]] > 0).astype(float)
+    frame = several(target_type={"c": "continuous"}).fit(X, Y)
+    assert list(frame.predict(X)) == ["a", "c"] and list(frame.classes_) == ["a"]
+    array = several().fit(X, Y.to_numpy()).predict(X)
+    assert list(array) == ["y0", "y1"]
+    sparse = several().fit(X, csr_matrix(Y.to_numpy())).predict(X)
+    pd.testing.assert_frame_equal(sparse, array)
+    holes = Y.mask(np.eye(N, 2, dtype=bool))
+    assert list(several().fit(X, holes).classes_) == ["a", "c"]
+    one = several(target_type={"a": "multiclass"}).fit(X, holes[["a"]])
+    assert list(one.predict(X)) == ["a"]
+
+
+MIXED = {
+    "frame": make_y,
+    "array": lambda X: make_y(X).astype(object).to_numpy(),
+    "list": lambda X: make_y(X).astype(object).to_numpy().tolist(),
+    "classes": lambda X: np.digitize(X[["a", "b"]], [-0.5, 0.5]),
+    "unknown": lambda X: make_y(X).mask(np.eye(N, 4, dtype=bool)),
+}
+
+
+@pytest.mark.parametrize("form", MIXED)
+@pytest.mark.parametrize("model", [joint(), NeuralClassifier(**SMALL_NET)], ids=["joint", "head"])
+def test_several_targets_of_mixed_kinds_need_a_dict(model, form):
+    y = MIXED[form](make_X())
+    match = r"joint model with target_type=\{column: kind\}"
+    with pytest.raises(ValueError, match=match):
+        clone(model).fit(make_X(), y)
 
 
 # ------------------------------------------------------------------------------ unknown cells
@@ -262,10 +324,10 @@ def test_numbers_of_a_regressor_are_one_target_as_array_and_several_as_frame():
 @pytest.mark.parametrize("marker", [None, np.nan, pd.NA])
 def test_markers_of_unknown_cells_are_alike(cls, marker):
     X, y = make_X(), as_objects(make_X(), marker)
-    typed, marked = plain_fit(cls, partly_known), joint(cls).fit(X, y)
+    typed, marked = plain_fit(cls, partly_known), several(cls).fit(X, y)
     wanted = typed.predict(X)
     pd.testing.assert_frame_equal(marked.predict(X), wanted, check_dtype=False)
-    array = joint(cls).fit(X, y.to_numpy()).predict(X)
+    array = several(cls).fit(X, y.to_numpy()).predict(X)
     pd.testing.assert_frame_equal(array.set_axis(list(y), axis=1), wanted, check_dtype=False)
     assert marked.score(X, y) == pytest.approx(typed.score(X, partly_known(X)))
 
@@ -276,7 +338,7 @@ def test_frame_of_floats_with_unknown_cells(fractions):
     X = make_X()
     y = X[["a", "c"]] * 10 if fractions else (X[["a", "c"]] > 0).astype(float)
     y = y.mask(np.random.default_rng(0).random(y.shape) < 0.2)
-    model = joint(**LONG).fit(X, y)
+    model = several(**LONG).fit(X, y)
     assert set(model.classes_) == (set() if fractions else {"a", "c"})
     assert model.score(X, y) > 0.7
 
@@ -285,7 +347,7 @@ def test_targets_known_in_different_rows_are_all_learned():
     X, X_test = make_X(120), make_X(200, seed=1)
     y, first = make_y(X)[["sign", "size"]], np.arange(120) < 60
     y = y.assign(sign=y["sign"].where(first), size=y["size"].mask(first))
-    model = joint(**LONG).fit(X, y)
+    model = several(**LONG).fit(X, y)
     told, true = model.predict(X_test), make_y(X_test)
     assert (told["sign"] == true["sign"]).mean() > 0.75
     assert ((told["size"] - true["size"]) ** 2).mean() < 0.5 * true["size"].var()
@@ -295,7 +357,7 @@ def test_row_with_nothing_present_gets_what_is_known_of_each_target():
     X, y = make_X(), partly_known(make_X())
     cells = multimodal_frame(left=X[["a", "b"]].to_numpy(), right=X[["c", "d"]].to_numpy())
     triples = [(name, "passthrough", name) for name in cells]
-    model = JointFusionClassifier(triples, **SMALL_JOINT).fit(cells, y)
+    model = JointFusionClassifier(triples, **SMALL_JOINT, target_type={}).fit(cells, y)
     with pytest.warns(UserWarning, match="1 of 90 rows have no modality"):
         proba = model.predict_proba(hide(cells, left=[7], right=[7]))
     for name in y:
@@ -333,7 +395,7 @@ def test_loss_of_a_step_is_the_sum_of_means_over_known_rows(weights):
     X = make_X()
     y = partly_known(X)
     watch = Watch()
-    joint(
+    several(
         **ONE_STEP,
         callbacks=[watch],
         target_weights=weights,
@@ -365,7 +427,7 @@ def test_target_of_weight_zero_has_no_influence(cls):
     other = y.assign(size=np.random.default_rng(0).permutation(y["size"]))
 
     def predictions(y, weights):
-        model = joint(cls, target_weights=weights).fit(X, y)
+        model = several(cls, target_weights=weights).fit(X, y)
         return model.predict_modalities(X)["left"]["sign"], model.predict(X)["sign"]
 
     none, none_other = predictions(y, {"size": 0}), predictions(other, {"size": 0})
@@ -380,12 +442,12 @@ def test_noisy_target_learns_a_larger_variance(cls):
     y = pd.DataFrame({"clean": X["a"] + X["c"], "noise": rng.normal(size=N)})
     y["sign"], y["coin"] = sign(X["a"]), sign(rng.normal(size=N))
     watch = Watch()
-    joint(cls, target_weights="uncertainty", callbacks=[watch], **LONG).fit(X, y)
+    several(cls, target_weights="uncertainty", callbacks=[watch], **LONG).fit(X, y)
     ((_, learned),) = watch.log_variances.items()
     clean, noise, of_sign, coin = learned.detach().cpu().tolist()
     assert 0 != clean < noise - 0.1 and 0 != of_sign < coin - 0.1
     fixed = Watch()
-    joint(cls, callbacks=[fixed]).fit(X, y)
+    several(cls, callbacks=[fixed]).fit(X, y)
     assert not fixed.log_variances
 
 
@@ -395,11 +457,11 @@ def test_rows_of_weight_zero_are_as_good_as_left_out(cls):
     y = make_y(X)
     y.loc[~kept, ["sign", "size"]] = ["other", 1e6]
     weight = kept * np.linspace(1, 2, N)
-    model = joint(cls).fit(X, y, sample_weight=weight)
-    without = joint(cls).fit(X[kept], y[kept], sample_weight=weight[kept])
+    model = several(cls).fit(X, y, sample_weight=weight)
+    without = several(cls).fit(X[kept], y[kept], sample_weight=weight[kept])
     pd.testing.assert_frame_equal(model.predict(X), without.predict(X))
     assert model.classes_["sign"].tolist() == ["neg", "pos"]
-    assert not model.predict(X).equals(joint(cls).fit(X[kept], y[kept]).predict(X))
+    assert not model.predict(X).equals(several(cls).fit(X[kept], y[kept]).predict(X))
 
 
 # ------------------------------------------------------------------------------ score
@@ -411,7 +473,7 @@ def test_score_is_the_mean_of_accuracy_and_r2_on_known_rows(cls, weighted):
     X = make_X()
     y = partly_known(X)
     weight = np.random.default_rng(0).uniform(0.5, 3, N) if weighted else np.ones(N)
-    model = joint(cls).fit(X, y)
+    model = several(cls).fit(X, y)
     told, scores = model.predict(X), []
     for name in y:
         known = y[name].notna().to_numpy()
@@ -434,13 +496,13 @@ def test_score_is_the_mean_of_accuracy_and_r2_on_known_rows(cls, weighted):
 def test_several_targets_in_a_pipeline_and_a_cross_validation(cls):
     X = make_X()
     y = partly_known(X)
-    # an integer for cv would ask whether y of a classifier is one of classes; sklearn cannot tell
-    cv = KFold(3)
-    pipeline = make_pipeline(FunctionTransformer(), joint(cls))
-    scores = cross_val_score(pipeline, X, y, cv=cv)
-    for (train, test), score in zip(cv.split(X), scores, strict=True):
-        alone = joint(cls).fit(X.iloc[train], y.iloc[train])
+    pipeline = make_pipeline(FunctionTransformer(), several(cls))
+    scores = cross_val_score(pipeline, X, y, cv=3, error_score="raise")
+    predicted = cross_val_predict(pipeline, X, y, cv=3)
+    for (train, test), score in zip(KFold(3).split(X), scores, strict=True):
+        alone = several(cls).fit(X.iloc[train], y.iloc[train])
         assert alone.score(X.iloc[test], y.iloc[test]) == pytest.approx(score)
+        assert (predicted[test] == alone.predict(X.iloc[test]).to_numpy()).all()
     assert list(pipeline.fit(X, y).predict(X)) == list(y)
 
 
@@ -449,7 +511,7 @@ def test_several_targets_in_a_search_and_a_pickle(cls):
     X = make_X()
     y = make_y(X)
     grid = {"target_weights": [None, "uncertainty", {"size": 0.0}], "fusion": ["mean"]}
-    search = GridSearchCV(joint(cls), grid, cv=KFold(2)).fit(X, y)
+    search = GridSearchCV(several(cls), grid, cv=2).fit(X, y)
     best = clone(search.best_estimator_)
     assert best.get_params()["target_weights"] == search.best_params_["target_weights"]
     pd.testing.assert_frame_equal(best.fit(X, y).predict(X), search.predict(X))
@@ -463,7 +525,7 @@ def test_several_targets_in_a_search_and_a_pickle(cls):
 )
 def test_several_targets_with_uncertainty_learn_in_every_way_of_training(params):
     X, X_test = make_X(), make_X(200, seed=1)
-    model = joint(**LONG, target_weights="uncertainty", **params)
+    model = several(**LONG, target_weights="uncertainty", **params)
     model.fit(X, make_y(X))
     if "warm_start" in params:
         model.fit(X, make_y(X))
@@ -476,7 +538,9 @@ def test_own_heads_of_modalities_answer_for_each_target():
     cells = multimodal_frame(left=X[["a", "b"]].to_numpy(), right=X[["c", "d"]].to_numpy())
     cells = hide(cells, left=range(0, 10), right=range(20, 30))
     triples = [(name, "passthrough", name) for name in cells]
-    model = JointFusionClassifier(triples, **SMALL_JOINT, fusion="logits").fit(cells, make_y(X))
+    model = JointFusionClassifier(triples, **SMALL_JOINT, fusion="logits", target_type={}).fit(
+        cells, make_y(X)
+    )
     own, fused = model.predict_modalities(cells), model.predict_proba(cells)
     for name in make_y(X):
         np.testing.assert_allclose(own["right"][name][:10], fused[name][:10], rtol=1e-6)
@@ -509,7 +573,6 @@ ERRORS = [
     ({"target_type": {"sign": "continuous"}}, _y(), "(?s)Raised for target 'sign'"),
     ({"loss": "cross_entropy"}, _y(), "several targets, each with the loss of its kind"),
     ({"class_weight": "balanced"}, _y(), "class_weight='balanced'"),
-    ({"target_weights": "uncertainty"}, _y()["sign"], "need several targets, but y has one"),
     ({"target_type": {"sign": "multiclass"}}, _y()["sign"], "several targets, but y has one"),
 ]
 
@@ -517,11 +580,17 @@ ERRORS = [
 @pytest.mark.parametrize(("params", "y", "match"), ERRORS)
 def test_targets_that_do_not_fit_say_so(params, y, match):
     with pytest.raises(ValueError, match=match):
-        joint(**params).fit(make_X(), y)
+        several(**params).fit(make_X(), y)
+
+
+@pytest.mark.parametrize("weights", ["uncertainty", {"sign": 2.0}])
+def test_weights_of_targets_need_several(weights):
+    with pytest.raises(ValueError, match=r"target_weights=.* needs several targets\. Set t"):
+        joint(target_weights=weights).fit(make_X(), _y()["sign"])
 
 
 @ANY
 def test_infinite_numbers_name_their_target(cls):
     y = _y(z=[2.5] + [np.inf] * (N - 1))
     with pytest.raises(ValueError, match="(?s)infinity.*target 'z'"):
-        joint(cls).fit(make_X(), y)
+        several(cls).fit(make_X(), y)

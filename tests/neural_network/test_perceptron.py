@@ -14,7 +14,11 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_mmfusion.neural_network import NeuralClassifier, NeuralRegressor
+from sklearn_mmfusion.neural_network import (
+    JointFusionClassifier,
+    NeuralClassifier,
+    NeuralRegressor,
+)
 
 SHORT = {"hidden_layer_sizes": (16,), "max_epochs": 5, "random_state": 0}
 LONGER = SHORT | {"max_epochs": 40, "lr": 0.01}
@@ -182,6 +186,52 @@ def test_constant_features_are_harmless():
     assert np.isfinite(model.predict_proba(wide)).all()
     assert model.score(wide, y) > 0.5
     assert model.scale_[-2:].tolist() == [1, 1]
+
+
+def far_from_zero(X, column, unit):
+    """X with one column moved to about 1.7e9 units, exact in float64 but not in float32."""
+    far = X.round(3)
+    near = far.copy()
+    far[:, column] = (1.7e9 + far[:, column] * 1000) * unit
+    return near, far
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-60, 1e60])
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, pd.DataFrame, np.ndarray.tolist])
+def test_features_far_from_zero_are_standardized_before_float32(form, unit):
+    X, y = make_classes(2)
+    column = int(np.argmax([abs(np.corrcoef(x, y)[0, 1]) for x in X.T]))
+    near, far = far_from_zero(X, column, unit)
+    model = NeuralClassifier(**SHORT).fit(form(far), y)
+    expected = NeuralClassifier(**SHORT).fit(near, y).predict_proba(near)
+    np.testing.assert_allclose(model.predict_proba(form(far)), expected, atol=1e-3)
+    np.testing.assert_allclose(model.predict_proba_one(far[3]), expected[3], atol=1e-3)
+    np.testing.assert_allclose(model.mean_, far.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.scale_, far.std(0), rtol=1e-4)
+
+
+def test_tables_of_a_joint_network_are_standardized_before_float32():
+    X, y = make_classes(2)
+    near, far = far_from_zero(X, 2, 1.0)
+    triples = [("a", "passthrough", [0, 1, 2]), ("b", StandardScaler(), [3, 4, 5, 6, 7])]
+    joint = JointFusionClassifier(triples, max_epochs=2, early_stopping=False, random_state=0)
+    expected = joint.fit(near, y).predict_proba(near)
+    np.testing.assert_allclose(joint.fit(far, y).predict_proba(far), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_numbers_beyond_float32_are_refused(form):
+    X, y = make_classes(2)
+    model = NeuralClassifier(**SHORT).fit(X, y)
+    beyond = X.copy()
+    beyond[5, 3] = 1e39
+    match = r"X has 1e\+39 in row 5, feature 3, which is beyond the range of float32"
+    with pytest.raises(ValueError, match=match):
+        model.predict(form(beyond))
+    with pytest.raises(ValueError, match="X has 1e"):
+        model.predict_one(beyond[5])
+    with pytest.raises(ValueError, match=r"feature 3 of X has numbers as large as .*e\+30"):
+        NeuralClassifier(**SHORT).fit(form(X * np.r_[1, 1, 1, 1e300, 1, 1, 1, 1]), y)
 
 
 def test_mean_and_scale_are_those_of_the_training_rows():

@@ -308,7 +308,7 @@ def test_answers_of_several_targets_are_dicts():
     X = modalities()
     y = pd.DataFrame({"who": np.array(["ann", "bob"])[classes()], "age": 40 + numbers()})
     y["who"] = y["who"].mask(y.index == 9)
-    model = fitted(X, encoders(), y)
+    model = fitted(X, encoders(), y, target_type={})
     for i in ROWS:
         told, wanted = model.predict_one(row_of(X, i)), model.predict(X[i : i + 1]).iloc[0]
         assert list(told) == ["who", "age"] and told["who"] == wanted["who"]

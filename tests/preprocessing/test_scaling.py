@@ -8,7 +8,7 @@ import pytest
 from sklearn_mmfusion import ImageEncoder
 from sklearn_mmfusion.preprocessing.scaling import (
     CHUNK,
-    mean_and_scale,
+    FeatureScale,
     mean_and_variance,
     row_slices,
 )
@@ -40,11 +40,11 @@ def test_constant_columns_have_no_spread():
 def test_scales_of_features_need_no_float64_copy(rows):
     X = np.random.default_rng(0).random((20_000, 100), dtype=np.float32)
     tracemalloc.start()
-    mean, scale = mean_and_scale(X, rows)
+    scale = FeatureScale.fit(X, rows)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    np.testing.assert_allclose(mean, X[rows].mean(0, dtype=np.float64), rtol=1e-6)
-    np.testing.assert_allclose(scale, X[rows].std(0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(scale.mean, X[rows].mean(0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(scale.scale, X[rows].std(0, dtype=np.float64), rtol=1e-6)
     assert peak < X.nbytes
 
 

@@ -49,7 +49,6 @@ from sklearn_mmfusion.ensemble.members import (
     fit_member,
     kind_of,
     member_output,
-    prepared_clone,
 )
 
 FOLDS = 5
@@ -154,7 +153,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
                 fold = f", fold {k} of {len(splits)}" if k else ""
                 message = f"({i + 1} of {len(members)}) Fitting {name}{fold}"
                 task = Task(
-                    member=prepared_clone(member, name, seed, self._auto_params(y)),
+                    member=seeded_clone(member, seed, name, self._auto_params(y)),
                     data=data,
                     present=present,
                     y=y,

@@ -18,6 +18,7 @@ from sklearn_mmfusion.ensemble.members import (
     Probabilities,
     align,
     has_head,
+    is_prefit,
     label_distributions,
     last_step,
     may_have,
@@ -409,28 +410,46 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
     def _check_member(self, name, member, *, fitted=False):
         """Raise if a member lacks a method that the rule needs (unfitted: if it cannot get it)."""
         label = f"{type(self).__name__}(fusion={self.fusion!r}): modality {name!r} has {member!r}"
+        last = last_step(member)
         has = hasattr if fitted else may_have
         if self.fusion == "evidence":
-            if not has(last_step(member), "predict_evidence"):
+            # before fit, loss="auto" hides the method of an instance
+            may_get = not fitted and hasattr(type(last), "predict_evidence")
+            if not (may_get or hasattr(last, "predict_evidence")):
                 raise TypeError(
                     f"{label}, which has no predict_evidence. Use an encoder or NeuralClassifier "
                     "with loss='auto' or 'evidential', which have it, or fusion='product'."
                 )
         elif self.fusion not in WITHOUT_PROBABILITIES and not (
-            has_head(member) or has(member, "predict_proba")
+            has_head(member) or has(last, "predict_proba")
         ):
             raise TypeError(
                 f"{label}, which has no predict_proba. Wrap it in CalibratedClassifierCV, or use "
                 "fusion='vote' or 'stacking'."
             )
+        if fitted or is_prefit(member):
+            self._check_classes(label, member)
+
+    def _check_classes(self, label, member):
+        """Raise if a fitted member knows other classes than those of y.
+
+        It may know more classes or fewer, since rows of a fold or of a modality may lack some.
+        """
         known = getattr(last_step(member), "classes_", None)
-        if not fitted or (self._multilabel and known is not None):
+        if self._multilabel:
+            unknown = known is None and not has_head(member)
+            agree = unknown or known is not None and len(known) == len(self.classes_)
+        else:
+            of_labels = known is None or isinstance(known, list)  # an array of classes per label
+            known_set, of_y = set(() if of_labels else known), set(self.classes_)
+            agree = not of_labels and (known_set <= of_y or known_set >= of_y)
+        if agree:
             return
-        if known is None or not np.isin(known, self.classes_).any():
-            raise ValueError(
-                f"{label}, which knows the classes {known}; y has {self.classes_}. Set "
-                "target_type='auto' in an encoder; fit a frozen estimator on the same classes."
-            )
+        remedy = " Set target_type='auto'." if has_head(member) else ""
+        remedy = " Fit it on the same classes." if is_prefit(member) else remedy
+        raise ValueError(
+            f"{label}, which knows the classes {known}; y has {self.classes_}.{remedy}"
+        )
 
     # ------------------------------------------------------------------------------ rule
 

@@ -15,6 +15,7 @@ from sklearn_mmfusion.ensemble.members import (
     as_columns,
     has_deviation,
     has_head,
+    is_prefit,
     last_step,
     with_requests,
 )
@@ -288,11 +289,12 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
 
     def _check_member(self, name, member, *, fitted=False):
         """Raise if an encoder was trained on classes."""
-        if fitted and has_head(member) and hasattr(last_step(member), "classes_"):
+        known = fitted or is_prefit(member)
+        if known and has_head(member) and hasattr(last_step(member), "classes_"):
+            remedy = "Fit it on numbers." if is_prefit(member) else "Set target_type='auto'."
             raise ValueError(
                 f"{type(self).__name__}: modality {name!r} has {member!r}, an encoder trained on "
-                "classes; expected one trained on numbers. Set target_type='auto', or fit a "
-                "frozen encoder on numbers."
+                f"classes; expected one trained on numbers. {remedy}"
             )
 
     # ------------------------------------------------------------------------------ rule

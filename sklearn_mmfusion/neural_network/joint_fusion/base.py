@@ -54,15 +54,19 @@ from sklearn_mmfusion._validation import (
     check_weight,
     check_y,
     combine_weights,
+    warn,
 )
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.modules.fusion_network import build_network
 from sklearn_mmfusion.modules.objectives import ALIGNMENTS
 from sklearn_mmfusion.neural_network.joint_fusion.training import (
+    changed_settings,
     encoder_rates,
+    encoder_settings,
     joint_criterion,
     pretrain_encoders,
+    replaced_params,
 )
 from sklearn_mmfusion.neural_network.modality_parts import as_part, preparing_note
 
@@ -103,10 +107,9 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             The modalities: a pandas or polars frame, or a 2-D array (also of objects). In a
             modality of a single column, NA, None or NaN marks the row's cell as absent.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), or DataFrame
-            Target. The columns of a frame are several named targets, possibly of different kinds;
-            a frame of one column counts as such if `target_type` names the column. NA marks an
-            unknown value. scikit-learn's stratified folds do not accept several targets: pass
-            ``cv=KFold(5)`` to its searches.
+            Target. With a dict as `target_type`, the columns are several named targets, possibly
+            of different kinds, and NA marks an unknown value. Otherwise the values decide, as in
+            scikit-learn: columns of 0 and 1 are a multilabel indicator.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in the loss. Rows of weight zero are left out.
         groups : array-like of shape (n_samples,), default=None
@@ -209,8 +212,16 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 f"{type(self).__name__}: warm_start=True, but the modalities are {names} and "
                 f"those of the fitted network are {list(self._parts)}. Set warm_start=False."
             )
+        settings = encoder_settings(triples, self.get_params())
+        changed = changed_settings(settings, self._encoder_settings) if warm else []
+        if changed:
+            raise ValueError(
+                f"{type(self).__name__}: warm_start=True, but {', '.join(changed[:5])} changed "
+                "since the last fit, whose encoders the network keeps. Set warm_start=False."
+            )
         if warm:
             return self._parts
+        self._encoder_settings = settings
         seed, parts = root_seed(self.random_state), {}
         for name, estimator, _ in triples:
             child = estimator
@@ -224,6 +235,19 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                     "'drop'. Late fusion joins predictors."
                 )
         return parts
+
+    def _warn_of_replaced(self, params):
+        """Warn about parameters of training, such as those of a search, that have no effect."""
+        replaced = replaced_params(self.get_params()).intersection(params)
+        # meta-estimators set every random_state
+        replaced = sorted(key for key in replaced if not key.endswith("__random_state"))
+        if replaced:
+            own = sorted({key.rpartition("__")[2] for key in replaced})
+            rate = ", or encoder_lr={name: rate} for one encoder" if "lr" in own else ""
+            warn(
+                f"{type(self).__name__}: {', '.join(replaced)} has no effect, since encoders are "
+                f"trained with the parameters of the joint model. Set its {', '.join(own)}{rate}."
+            )
 
     def _learnable_rows(self, present, weight):
         """Positions of the rows that have a weight and any modality."""
@@ -283,17 +307,19 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
     def _check_target(self, y, n_samples):
         """Check `y`; return it and whether it is a frame of several targets."""
         estimator_name = type(self).__name__
-        named = isinstance(self.target_type, dict)
-        frame = None
-        if y is not None:
-            frame = as_targets(y, self._whole_numbers_are_classes, named)
-        if frame is None:
-            if named or self.target_weights is not None:
+        if not isinstance(self.target_type, dict):
+            if self.target_weights is not None:
                 raise ValueError(
-                    f"{estimator_name}: target_type and target_weights by name need several "
-                    "targets, but y has one. Pass y as a frame with one named column per target."
+                    f"{estimator_name}: target_weights={self.target_weights!r} needs several "
+                    "targets. Set target_type={column: kind}, or target_weights=None."
                 )
             return check_y(y, n_samples, estimator_name=estimator_name), False
+        frame = None if y is None else as_targets(y)
+        if frame is None:
+            raise ValueError(
+                f"{estimator_name}: target_type={self.target_type!r} needs several targets, but y "
+                "has one. Pass y as a frame with one named column per target."
+            )
         if len(frame) != n_samples:
             raise ValueError(
                 f"{estimator_name}: Found input variables with inconsistent numbers of samples: X "

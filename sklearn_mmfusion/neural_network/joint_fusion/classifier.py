@@ -25,8 +25,10 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         Loss; "auto" takes binary cross-entropy for multilabel targets, else cross-entropy.
 
     target_type : dict of {str: str} or "auto", default="auto"
-        Type of the named targets if `y` has several: "multiclass" or "continuous". By default,
-        strings, booleans and whole numbers are classes, and other numbers are continuous.
+        With a dict, the columns of `y` are several named targets, of the given types
+        ("multiclass" or "continuous"). Types of columns that are not in the dict are inferred:
+        strings, booleans and whole numbers are classes, other numbers are continuous. "auto" means
+        a single target, whose type scikit-learn's `type_of_target` infers from the values.
 
     Attributes
     ----------
@@ -278,11 +280,13 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         if target.kind not in CLASSIFICATION:
             raise ValueError(
                 f"Unknown label type: {target.kind}. JointFusionClassifier expects classes, a "
-                "multilabel indicator or a frame of several targets; use JointFusionRegressor for "
-                "numbers."
+                "multilabel indicator; use JointFusionRegressor for numbers, or "
+                "target_type={column: kind} for several targets of mixed kinds."
             )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        if isinstance(self.target_type, dict):  # scikit-learn must not stratify by several targets
+            tags.estimator_type = None
         tags.classifier_tags.multi_label = True
         return tags

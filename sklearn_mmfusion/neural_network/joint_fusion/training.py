@@ -1,13 +1,54 @@
 """Training of a joint network: loss, learning rates and pretraining of the encoders."""
 
+from pickle import PicklingError
+
+import joblib
+
 from sklearn_mmfusion._losses import MultiTaskLoss, criterion_for
+from sklearn_mmfusion._skorch import TRAINING_CONSTRAINTS
 from sklearn_mmfusion._targets import each_target, loss_of
 from sklearn_mmfusion._torch import RowDataset
+from sklearn_mmfusion._triples import is_encoder
 from sklearn_mmfusion._validation import CLASSIFICATION, MULTITASK
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 from sklearn_mmfusion.modules.objectives import JointLoss
 
 PRETRAINING_STEPS = 300  # minimum number of steps per modality with max_epochs="auto"
+# parameters of encoders that a joint model replaces by its own
+REPLACED = {*TRAINING_CONSTRAINTS, "loss", "target_type", "class_weight"} - {
+    *("module", "module_params", "dropout"),
+}
+
+
+def replaced_params(params):
+    """Find parameters of encoders that a joint model, whose `get_params` these are, replaces."""
+    pairs = [(key, *key.rpartition("__")[::2]) for key in params if "__" in key]
+    return {key for key, owner, own in pairs if own in REPLACED and is_encoder(params[owner])}
+
+
+def encoder_settings(triples, params):
+    """Return the parameters and columns, by name, on which the encoders of a network depend."""
+    names, replaced = {name for name, _, _ in triples}, replaced_params(params)
+    settings = {f"column of {name}": column for name, _, column in triples}
+    for key, value in params.items():
+        if key.partition("__")[0] in names and key not in replaced:
+            settings[key] = type(value) if hasattr(value, "get_params") else value
+    return settings
+
+
+def changed_settings(settings, before):
+    """Names of the settings whose value differs from that before."""
+
+    def equal(one, other):
+        if one is other:
+            return True
+        try:
+            return joblib.hash(one) == joblib.hash(other)
+        except (PicklingError, TypeError, AttributeError):
+            return False
+
+    names = dict.fromkeys([*settings, *before])
+    return [key for key in names if not equal(settings.get(key), before.get(key))]
 
 
 def joint_criterion(target, loss, *, auxiliary, target_weights, label_smoothing):

@@ -6,10 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.io import wavfile
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_mmfusion import (
+    MCCA,
     AudioEncoder,
+    BlockImputer,
+    FusionTransformer,
     ImageEncoder,
+    JointFusionClassifier,
+    LateFusionClassifier,
     LogMelSpectrogram,
     NeuralClassifier,
     NeuralRegressor,
@@ -161,12 +167,33 @@ def test_complex_cells():
         "tokens": (Tokenizer(), waves),
     }
     for kind, (estimator, X) in cases.items():
-        with pytest.raises(TypeError, match="Complex data not supported; X .* expected real"):
+        with pytest.raises(TypeError, match="Complex data not supported; got .* expected real"):
             estimator.fit(X, classes())
             raise AssertionError(kind)
     for numbers in (waves[0][:24].reshape(-1, 2), pd.DataFrame(np.ones((24, 2)) * 1j)):
         with pytest.raises(ValueError, match="Complex data not supported"):
             audio_encoder().fit(numbers, classes()[: len(numbers)])
+
+
+def test_complex_tables():
+    X = pd.DataFrame({"a": np.arange(24) * 1j, "b": np.arange(24.0)})
+    blocks = multimodal_frame(left=table() * 1j, right=table())
+    calls = {
+        "fusion": lambda: FusionTransformer([("t", "passthrough", ["a", "b"])]).fit(X),
+        "remainder": lambda: FusionTransformer([("t", "drop", "b")], remainder="passthrough").fit(
+            X
+        ),
+        "custom": lambda: FusionTransformer([("t", FunctionTransformer(), ["a"])]).fit(X),
+        "joint": lambda: JointFusionClassifier([("t", "passthrough", ["a"])]).fit(X, classes()),
+        "late": lambda: LateFusionClassifier([("t", "passthrough", ["a"])]).fit(X, classes()),
+        "cells": lambda: FusionTransformer([("t", "passthrough", "left")]).fit(blocks),
+        "blocks": lambda: MCCA().fit(blocks),
+        "imputer": lambda: BlockImputer().fit(blocks),
+    }
+    for kind, call in calls.items():
+        with pytest.raises(TypeError, match="Complex data not supported; got complex128"):
+            call()
+            raise AssertionError(kind)
 
 
 def test_complex_cells_at_transform():
@@ -178,7 +205,7 @@ def test_complex_cells_at_transform():
 def test_complex_files(tmp_path):
     np.save(tmp_path / "a.npy", np.ones(100) * 1j)
     for encoder in (audio_encoder(root=str(tmp_path)), image_encoder(root=str(tmp_path))):
-        match = r" in row 1 holds complex numbers; expected real ones.* The file is '.*a\.npy'"
+        match = r"row 1, file '.*a\.npy': Complex data not supported"
         with pytest.raises(TypeError, match=match):
             encoder.fit([None, *["a.npy"] * 4], [0, 1, 0, 1, 0])
 

@@ -19,8 +19,8 @@ def read_image(path):
     Returns
     -------
     image : ndarray of shape (height, width) or (height, width, channels)
-        uint8 (uint16 for grey images of 16 bits, int32 or float32 for deeper ones). Palette and CMYK images come
-        as RGB, black-and-white ones as 0 and 255.
+        uint8 (uint16 for grey images of 16 bits, int32 or float32 for deeper ones). Palette and
+        CMYK images come as RGB, black-and-white ones as 0 and 255.
 
     Raises
     ------

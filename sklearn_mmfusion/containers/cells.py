@@ -357,7 +357,7 @@ def _check_kind(estimator, X):
             f"{estimator._reads.name} per row."
         )
     if not estimator._reads.shapes and _is_numbers(X):
-        raise TypeError(
+        raise ValueError(  # scikit-learn's type for a 1-D array of numbers
             f"{estimator_name}: X holds numbers such as {X[0]!r}; expected texts. Convert them "
             "with map(str, X)."
         )

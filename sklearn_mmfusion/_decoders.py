@@ -19,8 +19,8 @@ def read_image(path):
     Returns
     -------
     image : ndarray of shape (height, width) or (height, width, channels)
-        uint8 (uint16, int32 or float32 for deeper grey images). Palette and CMYK images come
-        as RGB, black-and-white ones as 0 and 255.
+        uint8 (uint16 for grey images of 16 bits, int32 or float32 for deeper ones). Palette and
+        CMYK images come as RGB, black-and-white ones as 0 and 255.
 
     Raises
     ------
@@ -32,7 +32,10 @@ def read_image(path):
     except ImportError as error:
         raise ImportError("reading image files needs Pillow: pip install pillow") from error
     with Image.open(path) as opened:
-        return pil_pixels(ImageOps.exif_transpose(opened))
+        pixels = pil_pixels(ImageOps.exif_transpose(opened))
+        # Pillow reads 16 bits of these formats as mode "I", PNG only before 11.3.
+        is_widened = opened.mode == "I" and opened.format in ("PNG", "PPM")
+        return pixels.astype(np.uint16) if is_widened else pixels
 
 
 def pil_pixels(image):

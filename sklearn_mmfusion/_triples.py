@@ -21,6 +21,7 @@ from sklearn_mmfusion._sklearn import (
     _set_random_states,
     _VisualBlock,
 )
+from sklearn_mmfusion._validation import check_real
 from sklearn_mmfusion.containers import TensorArray
 
 KEYWORDS = ("passthrough", "drop")
@@ -266,6 +267,8 @@ def as_numbers(data):
 
 
 def _series_numbers(series):
+    label = f"'passthrough' of column {series.name!r}"
+    check_real(getattr(series.dtype, "value_dtype", series.dtype), label)
     if isinstance(series.array, TensorArray) and not series.array.is_ragged:
         present = ~np.asarray(series.isna())
         cells = series.array.gather(np.flatnonzero(present))

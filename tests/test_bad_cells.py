@@ -6,10 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.io import wavfile
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_mmfusion import (
+    MCCA,
     AudioEncoder,
+    BlockImputer,
+    FusionTransformer,
     ImageEncoder,
+    JointFusionClassifier,
+    LateFusionClassifier,
     LogMelSpectrogram,
     NeuralClassifier,
     NeuralRegressor,
@@ -161,12 +167,33 @@ def test_complex_cells():
         "tokens": (Tokenizer(), waves),
     }
     for kind, (estimator, X) in cases.items():
-        with pytest.raises(TypeError, match="Complex data not supported; X .* expected real"):
+        with pytest.raises(TypeError, match="Complex data not supported; got .* expected real"):
             estimator.fit(X, classes())
             raise AssertionError(kind)
     for numbers in (waves[0][:24].reshape(-1, 2), pd.DataFrame(np.ones((24, 2)) * 1j)):
         with pytest.raises(ValueError, match="Complex data not supported"):
             audio_encoder().fit(numbers, classes()[: len(numbers)])
+
+
+def test_complex_tables():
+    X = pd.DataFrame({"a": np.arange(24) * 1j, "b": np.arange(24.0)})
+    blocks = multimodal_frame(left=table() * 1j, right=table())
+    calls = {
+        "fusion": lambda: FusionTransformer([("t", "passthrough", ["a", "b"])]).fit(X),
+        "remainder": lambda: FusionTransformer([("t", "drop", "b")], remainder="passthrough").fit(
+            X
+        ),
+        "custom": lambda: FusionTransformer([("t", FunctionTransformer(), ["a"])]).fit(X),
+        "joint": lambda: JointFusionClassifier([("t", "passthrough", ["a"])]).fit(X, classes()),
+        "late": lambda: LateFusionClassifier([("t", "passthrough", ["a"])]).fit(X, classes()),
+        "cells": lambda: FusionTransformer([("t", "passthrough", "left")]).fit(blocks),
+        "blocks": lambda: MCCA().fit(blocks),
+        "imputer": lambda: BlockImputer().fit(blocks),
+    }
+    for kind, call in calls.items():
+        with pytest.raises(TypeError, match="Complex data not supported; got complex"):
+            call()
+            raise AssertionError(kind)
 
 
 def test_complex_cells_at_transform():
@@ -178,7 +205,7 @@ def test_complex_cells_at_transform():
 def test_complex_files(tmp_path):
     np.save(tmp_path / "a.npy", np.ones(100) * 1j)
     for encoder in (audio_encoder(root=str(tmp_path)), image_encoder(root=str(tmp_path))):
-        match = r" in row 1 holds complex numbers; expected real ones.* The file is '.*a\.npy'"
+        match = r"row 1, file '.*a\.npy': Complex data not supported"
         with pytest.raises(TypeError, match=match):
             encoder.fit([None, *["a.npy"] * 4], [0, 1, 0, 1, 0])
 
@@ -197,6 +224,54 @@ def test_flat_images_among_cells():
     np.testing.assert_array_equal(fitted.transform(flat), fitted.transform(images()))
     with pytest.raises(ValueError, match=r"row 1 is flat and has 60 numbers; expected 64"):
         fitted.transform([flat[0], flat[1][:60]])
+
+
+@pytest.mark.parametrize(
+    ("make", "cells", "match"),
+    [
+        (
+            image_encoder,
+            waveforms(),
+            r"row 1 has shape \(.*Set image_shape if it is a flat",
+        ),
+        (lambda: image_encoder(image_size=(8, 8)), waveforms(), "image in row 1 has shape"),
+        (
+            PointCloudEncoder,
+            waveforms(),
+            r"row 1 has shape .*\(n_points, 3\)\. Recordings",
+        ),
+    ],
+)
+def test_flat_cells_of_several_lengths_are_refused(tmp_path, make, cells, match):
+    cells = [None, *cells[1:]]
+    with pytest.raises(ValueError, match=match + ".* go to an AudioEncoder"):
+        make().fit(cells, classes())
+    for i, cell in enumerate(cells[1:3]):
+        np.save(tmp_path / f"{i}.npy", cell[:60])
+    paths = [None, *[str(tmp_path / f"{i}.npy") for i in (0, 1)]]
+    with pytest.raises(ValueError, match=match):
+        make().fit(paths, [0, 0, 1])
+
+
+def test_flat_images_in_files_need_a_shape(tmp_path):
+    paths = [str(tmp_path / f"{i}.npy") for i in range(N_ROWS)]
+    for path, image in zip(paths, images(), strict=True):
+        np.save(path, image.ravel())
+    X_t = features(image_encoder(image_shape=(8, 8)), paths)
+    np.testing.assert_allclose(X_t, features(image_encoder(), images()), rtol=1e-5)
+
+
+def test_numbers_as_texts_are_not_read():
+    with pytest.raises(TypeError, match=r"ImageEncoder: X is an array of shape \(24, 8, 8\) .*<U"):
+        image_encoder().fit(images().astype(str), classes())
+    with pytest.raises(TypeError, match="row 0: expected a numeric array; got ndarray of dtype <U"):
+        image_encoder().fit(list(images().astype(str)), classes())
+    for X in (list(range(24)), np.arange(24), [1.5] * 24):
+        for estimator in (text_encoder(), Tokenizer()):
+            with pytest.raises(ValueError, match=r"X holds numbers such as .*with map\(str, X\)"):
+                estimator.fit(X, classes())
+    with pytest.raises(TypeError, match=r"cells of type tensor\[float32, \?\]; expected texts"):
+        text_encoder().fit(waveforms(), classes())
 
 
 def test_numbers_are_no_images():

@@ -1,8 +1,9 @@
 """The cells that an encoder accepts, and the present cells of a column."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from numbers import Number
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from sklearn.utils import check_array
 
 from sklearn_mmfusion._decoders import SUFFIXES, file_kind
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
-from sklearn_mmfusion._validation import as_numpy
+from sklearn_mmfusion._validation import as_numpy, check_real
 from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
     as_column,
@@ -21,7 +22,6 @@ from sklearn_mmfusion.containers.dtypes import TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
-REAL = "real ones. Take their real part, or their absolute value"
 # Kind of a file: what a cell with its path holds, and what to do where another kind is expected.
 SWAPPED = {
     "image": ("an image", "Encode images with an ImageEncoder."),
@@ -49,6 +49,11 @@ class CellKind:
         is a text.
     flat : callable or None, default=None
         ``flat(estimator, values)`` gives the cells (n, ...) of flat rows (n, width); see `rows_of`.
+    flat_parameter : str or None, default=None
+        Parameter that gives the shape of flat rows. Without it, files and 1-D cells of different
+        lengths are not taken as flat rows.
+    divisors : dict of str to float, default={}
+        Numbers by which values are divided, by kind and size of their type: ``{"u2": 257}``.
     """
 
     name: str
@@ -57,6 +62,12 @@ class CellKind:
     value: str = "value"
     files: str | None = None
     flat: Callable | None = None
+    flat_parameter: str | None = None
+    divisors: dict = field(default_factory=dict)
+
+    def divisor(self, dtype):
+        """The number by which values of a type are divided."""
+        return self.divisors.get(f"{dtype.kind}{dtype.itemsize}", 1)
 
     def takes(self, shape):
         """Whether a cell may have this shape; a length of None fits any axis."""
@@ -168,8 +179,8 @@ class Cells:
             return self.column[row], self.column.dtype.sample_rate
         self._check_suffix(row)
         cell, rate = self.column.decode_one(row)
-        if cell.dtype.kind == "c":
-            raise TypeError(str(self.error(row, f"holds complex numbers; expected {REAL}.")))
+        path = self.column[row]
+        check_real(cell.dtype, f"{type(self.estimator).__name__}: row {row}, file {path!r}")
         return cell, rate
 
     def _check_suffix(self, row):
@@ -210,6 +221,8 @@ class Cells:
 
     def _shaped(self, values, rows):
         if values.ndim == 2 and self.kind.flat is not None and len(rows):
+            if self.each:
+                self._check_flat(values.shape[1:], rows[0])
             try:
                 values = self.kind.flat(self.estimator, values)
             except ValueError as error:
@@ -217,6 +230,17 @@ class Cells:
         if len(rows):
             self.check_shape(values.shape[1:], rows[0])
         return values
+
+    def _check_flat(self, shape, row):
+        """Raise if a 1-D cell, which may have any length, would be read as a flat row."""
+        parameter = self.kind.flat_parameter
+        if parameter is None or getattr(self.estimator, parameter) is None:
+            remedy = "" if parameter is None else f" Set {parameter} if it is a flat one."
+            raise self.error(
+                row,
+                f"has shape {shape}; expected {self.kind.expected}.{remedy} Recordings go to an "
+                "AudioEncoder.",
+            )
 
     def check_shape(self, shape, row):
         """Raise unless the cell in a row of the column has one of the shapes of its kind."""
@@ -234,7 +258,10 @@ class Cells:
             return values.view(np.uint8)
         if values.dtype == np.uint8:
             return values
+        divisor = self.kind.divisor(values.dtype)
         values = values.astype(np.float32, copy=False)
+        if divisor != 1:
+            values = values / np.float32(divisor)
         if not np.isfinite(values).all():
             finite = np.isfinite(values).all(tuple(range(1, values.ndim)))
             raise self.error(rows[int(np.argmin(finite))], self.not_finite())
@@ -278,11 +305,8 @@ def check_column(estimator, X, *, reset):
     column = as_column(cells, name=getattr(cells, "name", None), copy=False)
     if estimator._reads.files is not None and not isinstance(column, TensorArray | FileArray):
         column = _read_as_paths(column, estimator)
-    if isinstance(column, TensorArray) and column.dtype.value_dtype.kind == "c":
-        raise TypeError(
-            f"{type(estimator).__name__}: Complex data not supported; X holds cells of "
-            f"{column.dtype}; expected {REAL}."
-        )
+    if isinstance(column, TensorArray):
+        check_real(column.dtype.value_dtype, type(estimator).__name__)
     if isinstance(column, np.ndarray):
         column = pd.array(column)
     if len(column) == 0:
@@ -320,11 +344,30 @@ def _check_kind(estimator, X):
                 f"not numeric; expected one column, such as X[{columns[0]!r}]. "
                 "FusionTransformer sends each column to its own encoder."
             )
+    X = as_numpy(X)
+    kind = X.dtype.kind if isinstance(X, np.ndarray) else None
+    if kind in ("U", "S") and X.ndim > 2:
+        raise TypeError(
+            f"{estimator_name}: X is an array of shape {X.shape} and dtype {X.dtype}; expected "
+            "numbers. Convert it with astype(float)."
+        )
     if isinstance(X, pd.Series) and pd.api.types.is_numeric_dtype(X.dtype):
         raise TypeError(
             f"{estimator_name}: X is a column of numbers, dtype {X.dtype}; expected one "
             f"{estimator._reads.name} per row."
         )
+    if not estimator._reads.shapes and _is_numbers(X):
+        raise ValueError(  # scikit-learn's type for a 1-D array of numbers
+            f"{estimator_name}: X holds numbers such as {X[0]!r}; expected texts. Convert them "
+            "with map(str, X)."
+        )
+
+
+def _is_numbers(X):
+    """Whether X is a list or an array of single numbers."""
+    if isinstance(X, np.ndarray):
+        return X.ndim == 1 and len(X) > 0 and X.dtype.kind in "biuf"
+    return isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], Number)
 
 
 def is_table(X):

@@ -44,6 +44,25 @@ def to_float(samples):
     return ((samples.astype(np.float64) - silence) / half).astype(np.float32)
 
 
+def check_peak(cells):
+    """Warn if samples of 32 bits use 16 of them only."""
+    dtype = None if cells.is_file else cells.column.dtype.value_dtype
+    if dtype != np.int32:
+        return
+    peak = 0
+    for row in cells.rows:
+        cell = cells.column[row]
+        peak = max(peak, int(cell.max(initial=0)), -int(cell.min(initial=0)))
+        if peak >= 1 << 16:
+            return
+    if peak:
+        warn(
+            f"{type(cells.estimator).__name__}: samples are of type int32, whose full scale is "
+            f"2^31, but their peak is {peak}, below 2^16: near silence. Convert 16-bit samples "
+            "with astype(np.int16)."
+        )
+
+
 @lru_cache(maxsize=16)
 def taper(n_fft):
     """Periodic Hann window: ndarray of shape (n_fft,), dtype=float32."""
@@ -286,6 +305,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             Number of frames of each recording.
         """
         frames, counts = [np.empty((0, self.n_mels), np.float32)], []
+        check_peak(cells)
         for rows, waveforms in self._blocks(cells):
             block, own_counts = self._log_mel(cells, rows, waveforms)
             frames.append(block)

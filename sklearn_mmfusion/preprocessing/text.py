@@ -308,7 +308,8 @@ def as_texts(column):
     texts : list of str or None
     """
     if isinstance(column, TensorArray):
-        if len(column.dtype.cell_shape) > 1:
+        is_flat = len(column.dtype.cell_shape) == 1 and not column.is_ragged
+        if not (is_flat or column.isna().all()):
             raise TypeError(f"Got a column of cells of type {column.dtype}; expected texts.")
         return [
             " ".join(map(_as_word, np.ravel(c))) if isinstance(c, np.ndarray) else None

@@ -69,7 +69,6 @@ def encode_target(
     *,
     estimator_name,
     target_type="auto",
-    rows=slice(None),
     is_encoder=False,
     is_float=False,
 ):
@@ -84,8 +83,6 @@ def encode_target(
         For messages.
     target_type : str, default="auto"
         One of ``TARGET_TYPES``, or "auto" to use scikit-learn's ``type_of_target``.
-    rows : index, default=slice(None)
-        Rows from which the mean and standard deviation are computed to standardize numbers.
     is_encoder : bool, default=False
         Whether the estimator has the parameter `target_type`, and a regression may follow.
     is_float : bool, default=False
@@ -109,7 +106,7 @@ def encode_target(
             f"{remedy}"
         )
     return (
-        _encode_numbers(y, kind, rows)
+        _encode_numbers(y, kind)
         if kind in REGRESSION
         else _encode_labels(y, kind, estimator_name, is_encoder, is_float and target_type == "auto")
     )
@@ -154,11 +151,11 @@ def _encode_labels(y, kind, estimator_name, is_encoder, is_float):
     return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
 
 
-def _encode_numbers(y, kind, rows):
+def _encode_numbers(y, kind):
     values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     values = values.reshape(len(values), -1)
     with np.errstate(over="ignore"):
-        mean, scale = values[rows].mean(0), values[rows].std(0)
+        mean, scale = values.mean(0), values.std(0)
     if not np.isfinite(mean).all() or not np.isfinite(scale).all():
         raise ValueError(
             f"y has numbers as large as {np.abs(values).max():g}, whose squares are infinite. "

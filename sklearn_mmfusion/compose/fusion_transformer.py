@@ -396,9 +396,8 @@ transformer, default="concat"
         blocks = self._keep_children(resolved, active, selected, results)
         check_absent(blocks, self.missing)
         zero = self.missing == "zero"
-        self.fill_values_ = {
-            b.name: np.zeros(b.width) if zero else mean_features(b.values) for b in blocks
-        }
+        fills = {b.name: mean_features(b, params.get("sample_weight")) for b in blocks}
+        self.fill_values_ = {k: np.zeros_like(v) if zero else v for k, v in fills.items()}
         self.imputer_ = BlockImputer() if self.missing == "impute" else None
         fused = self._fit_fusion(impute(self.imputer_, blocks, fit=True), y, seed)
         self._record_outputs(blocks, fused)

@@ -103,20 +103,18 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             y = check_y(y, X.shape[0], estimator_name=estimator_name)
             groups = check_groups(groups, X.shape[0], estimator_name=estimator_name)
             weight = check_weight(sample_weight, X.shape[0], estimator_name=estimator_name)
-            kept = slice(None) if weight is None else weight > 0
-            target = encode_target(
-                y,
-                X.shape[0],
-                estimator_name=estimator_name,
-                target_type=self._target_type(y),
-                rows=kept,
-            )
+            if weight is not None and not weight.all():  # as if they were not there
+                kept = np.flatnonzero(weight)
+                X, y, weight = X[kept], y[kept], weight[kept]
+                groups = None if groups is None else groups[kept]
+            kind = self._target_type(y)
+            target = encode_target(y, X.shape[0], estimator_name=estimator_name, target_type=kind)
             class_weight = getattr(self, "class_weight", None)
             weight = combine_weights(
                 weight, class_weight, y, estimator_name=estimator_name, kind=target.kind
             )
             if not warm:
-                self._features = FeatureScale.fit(X, kept)
+                self._features = FeatureScale.fit(X)
                 self.mean_, self.scale_ = self._features.mean, self._features.scale
             self._keep_target(target, y)
             weights = self._remember_target(target)

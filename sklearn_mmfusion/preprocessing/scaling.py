@@ -46,14 +46,12 @@ def mean_and_variance(chunks):
     return mean, squares / count
 
 
-def _moments(X, rows):
-    """Mean and standard deviation of each feature over some rows of an array or CSR matrix."""
+def _moments(X):
+    """Mean and standard deviation of each feature of an array or CSR matrix."""
     if sparse.issparse(X):
-        mean, variance = mean_variance_axis(X[rows].astype(np.float64), axis=0)
+        mean, variance = mean_variance_axis(X.astype(np.float64), axis=0)
     else:
-        taken = np.arange(len(X))[rows]
-        slices = row_slices(len(taken), X.shape[1])
-        mean, variance = mean_and_variance(X[taken[part]] for part in slices)
+        mean, variance = mean_and_variance(X[part] for part in row_slices(*X.shape))
     return mean, np.sqrt(variance)
 
 
@@ -84,8 +82,8 @@ class FeatureScale:
     far: np.ndarray
 
     @classmethod
-    def fit(cls, X, rows=slice(None)):
-        """Learn from some rows of an array or CSR matrix of float32 or float64.
+    def fit(cls, X):
+        """Learn from an array or CSR matrix of float32 or float64.
 
         Raises
         ------
@@ -93,12 +91,12 @@ class FeatureScale:
             If squares of the numbers of a feature are infinite.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            mean, scale = _moments(X.astype(np.float32, copy=False), rows)
+            mean, scale = _moments(X.astype(np.float32, copy=False))
         far = np.flatnonzero(_is_far(mean, scale)) if X.dtype == np.float64 else []
         scale[scale <= 1e-7 * np.abs(mean)] = 1.0  # constant, but for rounding
         mean, scale = (values.astype(np.float32).astype(np.float64) for values in (mean, scale))
         if len(far):
-            far_mean, far_scale = _far_moments(X[:, far], rows)
+            far_mean, far_scale = _far_moments(X[:, far])
             kept = _is_far(far_mean, far_scale)
             far = far[kept]
             mean[far], scale[far] = far_mean[kept], far_scale[kept]
@@ -138,14 +136,14 @@ class FeatureScale:
         return near
 
 
-def _far_moments(X, rows):
+def _far_moments(X):
     """Mean and deviation of features that may be far from zero; 1 for that of constant ones."""
     first = 0.0
     if not sparse.issparse(X):  # of small numbers, the mean is exact
-        first = X[rows][0].copy()
+        first = X[0].copy()
         X = X - first
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = _moments(X, rows)
+        mean, scale = _moments(X)
     scale[scale <= 1e-14 * np.abs(mean)] = 1.0
     return mean + first, scale
 

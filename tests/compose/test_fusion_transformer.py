@@ -110,7 +110,7 @@ def test_all_forms_of_x_give_the_same_features():
 @given(seed=st.integers(0, 99))
 def test_transformers_see_present_rows_and_the_mean_stands_for_absent_ones(seed):
     X, mask = make_X(), masks(seed=seed)
-    y, weight = np.arange(24), np.arange(24) / 24
+    y, weight = np.arange(24), np.arange(1, 25) / 24
     fused = FusionTransformer(TRIPLES, random_state=0)
     X_t = fused.fit_transform(masked(X, mask), y, sample_weight=weight, groups=list(y))
     image = fused.named_transformers_["image"]
@@ -136,6 +136,14 @@ def test_zero_stands_for_absent_rows_and_indicators_tell():
         assert not X_t[~mask[name], fused.output_indices_[name]].any()
         flags = X_t[:, fused.output_indices_[f"missingindicator_{name}"]].ravel()
         np.testing.assert_array_equal(flags, ~mask[name])
+
+
+def test_rows_of_weight_zero_are_in_no_fill_value():
+    X, kept = hide(two_vectors(), b=[2, 5]), np.arange(20) % 4 > 0
+    fused = pass_both().fit(X, sample_weight=kept)
+    without = pass_both().fit(X[kept])
+    np.testing.assert_array_equal(fused.transform(X), without.transform(X))
+    assert (fused.transform(X) != pass_both().fit(X).transform(X)).any()
 
 
 def test_error_refuses_absent_rows():

@@ -36,15 +36,14 @@ def test_constant_columns_have_no_spread():
     np.testing.assert_array_equal(variance, 0)
 
 
-@pytest.mark.parametrize("rows", [slice(None), np.arange(20_000) % 3 > 0])
-def test_scales_of_features_need_no_float64_copy(rows):
+def test_scales_of_features_need_no_float64_copy():
     X = np.random.default_rng(0).random((20_000, 100), dtype=np.float32)
     tracemalloc.start()
-    scale = FeatureScale.fit(X, rows)
+    scale = FeatureScale.fit(X)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    np.testing.assert_allclose(scale.mean, X[rows].mean(0, dtype=np.float64), rtol=1e-6)
-    np.testing.assert_allclose(scale.scale, X[rows].std(0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(scale.mean, X.mean(0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(scale.scale, X.std(0, dtype=np.float64), rtol=1e-6)
     assert peak < X.nbytes
 
 

@@ -16,6 +16,7 @@ from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
     as_column,
     is_polars_frame,
+    is_polars_series,
     polars_frame,
 )
 from sklearn_mmfusion.containers.dtypes import TensorDtype
@@ -296,6 +297,11 @@ def check_column(estimator, X, *, reset):
     column : TensorArray, FileArray, or pandas ExtensionArray of str
     """
     _check_kind(estimator, X)
+    if reset and not estimator._reads.shapes and _is_numbers(X):
+        raise ValueError(  # scikit-learn's type for a 1-D array of numbers
+            f"{type(estimator).__name__}: X holds numbers such as {X[0]!r}; expected texts. "
+            "Convert them with map(str, X)."
+        )
     cells = _as_cells(X)
     if cells is None:
         table = _check_table(estimator, X, reset)
@@ -356,11 +362,6 @@ def _check_kind(estimator, X):
             f"{estimator_name}: X is a column of numbers, dtype {X.dtype}; expected one "
             f"{estimator._reads.name} per row."
         )
-    if not estimator._reads.shapes and _is_numbers(X):
-        raise ValueError(  # scikit-learn's type for a 1-D array of numbers
-            f"{estimator_name}: X holds numbers such as {X[0]!r}; expected texts. Convert them "
-            "with map(str, X)."
-        )
 
 
 def _is_numbers(X):
@@ -385,6 +386,8 @@ def _as_cells(X):
         return None if pd.api.types.is_numeric_dtype(X.dtype) else X
     if isinstance(X, pd.api.extensions.ExtensionArray):
         return X
+    if is_polars_series(X):
+        return _as_cells(pd.Series(any_polars_column(X, X.name), copy=False))
     if is_polars_frame(X):
         return _as_cells(polars_frame(X, any_polars_column))
     X = as_numpy(X)

@@ -368,7 +368,7 @@ def _is_numbers(X):
     """Whether X is a list or an array of single numbers."""
     if isinstance(X, np.ndarray):
         return X.ndim == 1 and len(X) > 0 and X.dtype.kind in "biuf"
-    return isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], Number)
+    return isinstance(X, list | tuple) and len(X) > 0 and all(map(_is_number, X))
 
 
 def is_table(X):
@@ -415,15 +415,16 @@ def _holds_cells(values):
     ]
     if not present:
         return len(values) > 0
-    first = present[0]
-    if isinstance(first, list | tuple):
+    if all(isinstance(v, list | tuple) for v in present):
         # Rows of numbers are equally long and hold only scalars.
-        return any(np.ndim(v) for v in first) or len({len(v) for v in present}) > 1
-    if isinstance(first, np.ndarray):
-        # A list of equally long 1-D arrays is a table of numbers as well as a column of signals:
-        # both readings give the same cells, and the table is what scikit-learn checks.
-        return first.ndim > 0
-    return not np.isscalar(first) or isinstance(first, str | bytes)
+        return len({len(v) for v in present}) > 1 or not all(map(np.isscalar, present[0]))
+    # A list of equally long 1-D arrays is a table of numbers as well as a column of signals: both
+    # readings give the same cells.
+    return not all(_is_number(v) for v in present)
+
+
+def _is_number(value):
+    return np.ndim(value) == 0 if isinstance(value, np.ndarray) else isinstance(value, Number)
 
 
 def _read_as_paths(column, estimator):

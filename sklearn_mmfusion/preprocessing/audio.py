@@ -360,7 +360,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             raise cells.error(row, cells.not_finite())
         windows = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[:-1:hop]
         spectrum = fft.rfft(windows * taper(n_fft), axis=1)
-        power = spectrum.real**2 + spectrum.imag**2
+        with np.errstate(over="ignore", invalid="ignore"):
+            power = spectrum.real**2 + spectrum.imag**2
         levels = np.empty((counts.sum(), self.n_mels), dtype=np.float32)
         own = np.split(levels, np.cumsum(counts)[:-1])
         filters = self._filters()
@@ -368,10 +369,21 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             # One product per recording: a larger one adds in another order, and a recording's
             # frames would depend on its batch in the last bit.
             np.matmul(power[start : start + len(level)], filters, out=level)
+        self._check_power(cells, rows, waveforms, own)
         np.log(np.maximum(levels, 1e-10, out=levels), out=levels)
         for level in own:
             self._center(level)
         return levels, counts
+
+    def _check_power(self, cells, rows, waveforms, levels):
+        """Raise if the power of a recording is infinite."""
+        for row, waveform, level in zip(rows, waveforms, levels, strict=True):
+            if not np.isfinite(level.sum()):
+                raise cells.error(
+                    row,
+                    f"has samples as large as {np.abs(waveform).max():.2g}, whose power is "
+                    "infinite; expected samples from about -1 to 1. Scale the recordings.",
+                )
 
     def _filters(self):
         fmax = float(self.sample_rate_ / 2 if self.fmax is None else self.fmax)

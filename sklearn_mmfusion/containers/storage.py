@@ -432,16 +432,16 @@ def _infer_dtype(cells, rows, sample_rate):
 
 def _kinds_error(pairs):
     """The TypeError for cells, given by row and dtype, that hold several kinds of numbers."""
-    first, common = pairs[0]
-    for row, dtype in pairs:
+    (first, common), *others = pairs
+    for row, dtype in others:
         widened = common_value_dtype([common, dtype])
         if widened is None:
-            break
+            return TypeError(
+                f"row {row}: cell of {dtype} in a column with cells of {common} (first in row "
+                f"{first}). All cells of a column must hold the same kind of number; convert them "
+                "first."
+            )
         common = widened
-    return TypeError(
-        f"row {row}: cell of {dtype} in a column with cells of {common} (first in row {first}). "
-        "All cells of a column must hold the same kind of number; convert them first."
-    )
 
 
 def _store(cells, rows, dtype):

@@ -342,6 +342,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             ratio = ratio.limit_denominator(1 << 12)  # bounds the filter; 1e-7 beside the rate
         return signal.resample_poly(cell, ratio.numerator, ratio.denominator)
 
+    @np.errstate(over="ignore", invalid="ignore")  # infinite power is an error of its own
     def _log_mel(self, cells, rows, waveforms):
         """Frames of a few recordings through one FFT: (total, n_mels) and the count of each."""
         n_fft, hop = self.n_fft_, self.hop_length_
@@ -360,8 +361,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             raise cells.error(row, cells.not_finite())
         windows = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[:-1:hop]
         spectrum = fft.rfft(windows * taper(n_fft), axis=1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            power = spectrum.real**2 + spectrum.imag**2
+        power = spectrum.real**2 + spectrum.imag**2
         levels = np.empty((counts.sum(), self.n_mels), dtype=np.float32)
         own = np.split(levels, np.cumsum(counts)[:-1])
         filters = self._filters()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests._registry import MODALITIES, N_ROWS, classes
 
 N_GOOD = 8
-EXAMPLES = {"fast": 25, "thorough": 1000}
+N_EXAMPLES = 1000 if settings().max_examples > 50 else 10  # of the profiles thorough and fast
 NUMBERS = ("b1", "u1", "i2", "u2", "i4", "i8", "f2", "f4", "f8", ">f4", ">i2", "c8", "M8[s]", "O")
 VALUES = (0, 1, -1, 255, 1e4, -1e30, 1e30, 1e38, np.nan, np.inf)
 OTHERS = (
@@ -78,7 +78,7 @@ def check(encode, cells, odd):
 
 
 @pytest.mark.parametrize("name", MODALITIES)
-@settings(max_examples=EXAMPLES["thorough" if settings().max_examples > 50 else "fast"])
+@settings(max_examples=N_EXAMPLES)
 @given(data=st.data())
 def test_odd_cells(name, data):
     cells = list(MODALITIES[name].cells()[:N_GOOD])

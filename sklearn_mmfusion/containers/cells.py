@@ -16,6 +16,7 @@ from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
     as_column,
     is_polars_frame,
+    is_polars_series,
     polars_frame,
 )
 from sklearn_mmfusion.containers.dtypes import TensorDtype
@@ -296,6 +297,11 @@ def check_column(estimator, X, *, reset):
     column : TensorArray, FileArray, or pandas ExtensionArray of str
     """
     _check_kind(estimator, X)
+    if reset and not estimator._reads.shapes and _is_numbers(X):
+        raise ValueError(  # scikit-learn's type for a 1-D array of numbers
+            f"{type(estimator).__name__}: X holds numbers such as {X[0]!r}; expected texts. "
+            "Convert them with map(str, X)."
+        )
     cells = _as_cells(X)
     if cells is None:
         table = _check_table(estimator, X, reset)
@@ -356,18 +362,13 @@ def _check_kind(estimator, X):
             f"{estimator_name}: X is a column of numbers, dtype {X.dtype}; expected one "
             f"{estimator._reads.name} per row."
         )
-    if not estimator._reads.shapes and _is_numbers(X):
-        raise ValueError(  # scikit-learn's type for a 1-D array of numbers
-            f"{estimator_name}: X holds numbers such as {X[0]!r}; expected texts. Convert them "
-            "with map(str, X)."
-        )
 
 
 def _is_numbers(X):
     """Whether X is a list or an array of single numbers."""
     if isinstance(X, np.ndarray):
         return X.ndim == 1 and len(X) > 0 and X.dtype.kind in "biuf"
-    return isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], Number)
+    return isinstance(X, list | tuple) and len(X) > 0 and all(map(_is_number, X))
 
 
 def is_table(X):
@@ -385,6 +386,8 @@ def _as_cells(X):
         return None if pd.api.types.is_numeric_dtype(X.dtype) else X
     if isinstance(X, pd.api.extensions.ExtensionArray):
         return X
+    if is_polars_series(X):
+        return _as_cells(pd.Series(any_polars_column(X, X.name), copy=False))
     if is_polars_frame(X):
         return _as_cells(polars_frame(X, any_polars_column))
     X = as_numpy(X)
@@ -412,15 +415,16 @@ def _holds_cells(values):
     ]
     if not present:
         return len(values) > 0
-    first = present[0]
-    if isinstance(first, list | tuple):
+    if all(isinstance(v, list | tuple) for v in present):
         # Rows of numbers are equally long and hold only scalars.
-        return any(np.ndim(v) for v in first) or len({len(v) for v in present}) > 1
-    if isinstance(first, np.ndarray):
-        # A list of equally long 1-D arrays is a table of numbers as well as a column of signals:
-        # both readings give the same cells, and the table is what scikit-learn checks.
-        return first.ndim > 0
-    return not np.isscalar(first) or isinstance(first, str | bytes)
+        return len({len(v) for v in present}) > 1 or not all(map(np.isscalar, present[0]))
+    # A list of equally long 1-D arrays is a table of numbers as well as a column of signals: both
+    # readings give the same cells.
+    return not all(_is_number(v) for v in present)
+
+
+def _is_number(value):
+    return np.ndim(value) == 0 if isinstance(value, np.ndarray) else isinstance(value, Number)
 
 
 def _read_as_paths(column, estimator):

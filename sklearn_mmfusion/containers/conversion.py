@@ -105,16 +105,40 @@ def _from_ndarray(values, sample_rate, copy):
     return values
 
 
+def holds_arrow_lists(dtype):
+    """Whether a dtype is that of a list column of pyarrow, nested or not."""
+    name = str(dtype)
+    return name.endswith("[pyarrow]") and "list" in name.split("<")[0]
+
+
 def _from_arrow(values, sample_rate):
     """Convert list columns of pyarrow to cells; return other extension arrays unchanged."""
-    name = str(values.dtype)
-    if name.endswith("[pyarrow]") and "list" in name.split("<")[0]:
+    if not holds_arrow_lists(values.dtype):
+        return values
+    inner = values.dtype.pyarrow_dtype.value_type
+    if not hasattr(inner, "value_type"):
         return _from_cells(values.astype(object).tolist(), sample_rate)
-    return values
+    while hasattr(inner, "value_type"):
+        inner = inner.value_type
+    numbers_as = inner.to_pandas_dtype()  # lists of Python numbers would widen them
+    cells = values.__arrow_array__().to_pylist()
+    return _from_cells([_nested_cell(cell, numbers_as) for cell in cells], sample_rate)
+
+
+def _nested_cell(cell, numbers_as):
+    """Convert nested lists to an array; lists of several lengths are left to `as_cell`."""
+    try:
+        return None if cell is None else np.asarray(cell, numbers_as)
+    except (TypeError, ValueError):
+        return cell
 
 
 def _is_polars(values):
     return type(values).__module__.split(".")[0] == "polars"
+
+
+def is_polars_series(X):
+    return _is_polars(X) and hasattr(X, "to_list")
 
 
 def is_polars_frame(X):
@@ -135,7 +159,7 @@ def _from_polars(values, sample_rate, copy):
     while inner.is_nested():
         inner = inner.inner
     numbers_as = type(values)([], dtype=inner).to_numpy().dtype  # to_list would widen them
-    cells = [None if cell is None else np.asarray(cell, numbers_as) for cell in values.to_list()]
+    cells = [_nested_cell(cell, numbers_as) for cell in values.to_list()]
     return _from_cells(cells, sample_rate)
 
 
@@ -415,7 +439,7 @@ def _convert_objects(X):
     objects = [
         name
         for name, dtype in X.dtypes.items()
-        if dtype.kind == "O" and isinstance(dtype, np.dtype)
+        if dtype.kind == "O" and isinstance(dtype, np.dtype) or holds_arrow_lists(dtype)
     ]
     if not objects:
         return X

@@ -75,6 +75,7 @@ class FileArray(RowViewArray):
     """
 
     _dtype_class = FileDtype
+    _has_order = True
 
     def __init__(self, paths, *, root=None, sample_rate=None):
         if isinstance(paths, str | bytes | os.PathLike):

@@ -33,6 +33,7 @@ class RowViewArray(ExtensionArray):
     # -- hooks of the subclasses -------------------------------------------------------------
 
     _dtype_class = None
+    _has_order = False  # whether cells can be sorted
 
     def _cell(self, row):
         raise NotImplementedError
@@ -324,6 +325,17 @@ class RowViewArray(ExtensionArray):
             codes[self._rows < 0] = place
             first = np.insert(first, place, absent)
         return codes, self.take(first)
+
+    def argsort(self, *, ascending=True, kind=None, na_position="last", **kwargs):
+        """Return the positions that sort the array; see `pandas.api.extensions.ExtensionArray`.
+
+        pandas passes no `kind` only where it sorts the distinct keys of `groupby` and `factorize`:
+        those of cells without an order then keep that of their first appearance.
+        """
+        if kind is None and not self._has_order:
+            return np.arange(len(self))
+        kind = "quicksort" if kind is None else kind
+        return super().argsort(ascending=ascending, kind=kind, na_position=na_position, **kwargs)
 
     def unique(self):
         """Return the distinct cells in order of first appearance."""

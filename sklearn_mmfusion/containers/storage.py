@@ -424,18 +424,24 @@ def _infer_dtype(cells, rows, sample_rate):
     sized = [cell for cell in cells if cell.size] or cells
     common = common_value_dtype(list({native(cell.dtype) for cell in sized}))
     if common is None:
-        odd = next(
-            (row, cell)
-            for row, cell in zip(rows, cells, strict=True)
-            if cell.size and common_value_dtype([cell.dtype, sized[0].dtype]) is None
-        )
-        raise TypeError(
-            f"row {odd[0]}: cell of {odd[1].dtype} in a column with cells of {sized[0].dtype}. "
-            "All cells of a column must hold the same kind of number; convert them first."
-        )
+        raise _kinds_error([(r, c.dtype) for r, c in zip(rows, cells, strict=True) if c.size])
     axes = zip(*(cell.shape for cell in cells), strict=True)
     shape = tuple(lengths[0] if len(set(lengths)) == 1 else None for lengths in axes)
     return TensorDtype(common, shape, sample_rate)
+
+
+def _kinds_error(pairs):
+    """The TypeError for cells, given by row and dtype, that hold several kinds of numbers."""
+    (first, common), *others = pairs
+    for row, dtype in others:
+        widened = common_value_dtype([common, dtype])
+        if widened is None:
+            return TypeError(
+                f"row {row}: cell of {dtype} in a column with cells of {common} (first in row "
+                f"{first}). All cells of a column must hold the same kind of number; convert them "
+                "first."
+            )
+        common = widened
 
 
 def _store(cells, rows, dtype):

@@ -269,9 +269,13 @@ class ImageEncoder(BaseModalityEncoder):
         if self.image_size is not None:
             height, width = self.image_size
         if None in (height, width, channels):
+            shapes = cells.column.cell_shapes()[cells.rows]
+            other = int(np.argmax((shapes != shapes[0]).any(axis=1)))
             raise ValueError(
-                f"ImageEncoder: images have different sizes ({cells.column.dtype}); expected "
-                "equal sizes. Set image_size=(height, width) to resize them."
+                f"{type(self).__name__}: images have different sizes ({cells.column.dtype}): row "
+                f"{cells.rows[0]} has shape {tuple(shapes[0].tolist())}, row {cells.rows[other]} "
+                f"{tuple(shapes[other].tolist())}; expected equal sizes. Set "
+                "image_size=(height, width) to resize them."
             )
         return {"size": (int(height), int(width)), "channels": int(channels), "first": first}
 

@@ -344,6 +344,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             ratio = ratio.limit_denominator(1 << 12)  # bounds the filter; 1e-7 beside the rate
         return signal.resample_poly(cell, ratio.numerator, ratio.denominator)
 
+    @np.errstate(over="ignore", invalid="ignore")  # infinite power is an error of its own
     def _log_mel(self, cells, rows, waveforms):
         """Frames of a few recordings through one FFT: (total, n_mels) and the count of each."""
         n_fft, hop = self.n_fft_, self.hop_length_
@@ -370,10 +371,21 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             # One product per recording: a larger one adds in another order, and a recording's
             # frames would depend on its batch in the last bit.
             np.matmul(power[start : start + len(level)], filters, out=level)
+        self._check_power(cells, rows, waveforms, own)
         np.log(np.maximum(levels, 1e-10, out=levels), out=levels)
         for level in own:
             self._center(level)
         return levels, counts
+
+    def _check_power(self, cells, rows, waveforms, levels):
+        """Raise if the power of a recording is infinite."""
+        for row, waveform, level in zip(rows, waveforms, levels, strict=True):
+            if not np.isfinite(level.sum()):
+                raise cells.error(
+                    row,
+                    f"has samples as large as {np.abs(waveform).max():.2g}, whose power is "
+                    "infinite; expected samples from about -1 to 1. Scale the recordings.",
+                )
 
     def _filters(self):
         fmax = float(self.sample_rate_ / 2 if self.fmax is None else self.fmax)

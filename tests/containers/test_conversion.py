@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import train_test_split
 
+from sklearn_mmfusion import FusionTransformer, LogMelSpectrogram
 from sklearn_mmfusion.containers import (
     FileArray,
     TensorArray,
@@ -264,6 +265,37 @@ def test_as_frame_takes_polars():
     assert [str(dtype) for dtype in made.dtypes] == names
     np.testing.assert_array_equal(made.image.array.gather(), PIXELS)
     assert made.isna().sum().tolist() == [0, 1, 3, 1, 1]
+
+
+def arrow_and_polars():
+    """The same lists in list columns of pyarrow and of polars."""
+    pa, pl = pytest.importorskip("pyarrow"), pytest.importorskip("polars")
+    audio, image = [[0.5, 1.0], None, [2.0]], PIXELS[:3].tolist()
+    lists = {
+        "audio": (audio, pa.list_(pa.float32()), pl.List(pl.Float32)),
+        "large": (audio, pa.large_list(pa.float32()), pl.List(pl.Float32)),
+        "image": (image, pa.list_(pa.list_(pa.uint8())), pl.List(pl.List(pl.UInt8))),
+        "fixed": (image, pa.list_(pa.list_(pa.uint8(), 2), 2), pl.Array(pl.UInt8, (2, 2))),
+    }
+    arrow = {n: pd.Series(v, dtype=pd.ArrowDtype(a)) for n, (v, a, _) in lists.items()}
+    polars = [pl.Series(n, v, dtype=p) for n, (v, _, p) in lists.items()]
+    return pd.DataFrame(arrow), pl.DataFrame(polars)
+
+
+@pytest.mark.parametrize("kind", ["arrow", "polars"])
+def test_lists_of_other_libraries_are_cells(kind):
+    X = arrow_and_polars()[kind == "polars"]
+    expected = {
+        "audio": as_column([np.float32([0.5, 1.0]), None, np.float32([2.0])]),
+        "image": TensorArray(PIXELS[:3]),
+    }
+    for name, like in zip(X.columns, ("audio", "audio", "image", "image"), strict=True):
+        for column in (as_column(X[name]), as_frame(X)[name].array):
+            assert column.dtype == expected[like].dtype and column.equals(expected[like])
+    passed = FusionTransformer([("image", "passthrough", "image")]).fit_transform(X)
+    np.testing.assert_array_equal(passed, PIXELS[:3].reshape(3, 4))
+    frames = LogMelSpectrogram(8000, n_mels=2).fit_transform(X["audio"])
+    assert frames.isna().tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(

@@ -383,3 +383,30 @@ def test_file_array_behaves_like_text_and_checks_paths():
         FileArray([""])
     with pytest.raises(TypeError, match="single 'a.png'"):
         FileArray("a.png")
+
+
+def test_groups_of_cells_are_in_order_of_first_appearance():
+    cells = np.arange(12.0).reshape(3, 2, 2)
+    column = TensorArray([cells[2], None, cells[0], cells[2], cells[1], cells[0]])
+    X = pd.DataFrame({"cell": column, "key": [1, 2, 1, 2, 1, 2], "value": range(6)})
+    by_value = X.groupby("cell").value.sum()
+    assert by_value.tolist() == [3, 7, 4]
+    np.testing.assert_array_equal(by_value.index.array.gather(), cells[[2, 0, 1]])
+    assert X.groupby("cell", dropna=False).value.sum().tolist() == [3, 1, 7, 4]
+    assert X.groupby(["cell", "key"]).value.sum().tolist() == [0, 3, 2, 5, 4]
+    assert pd.factorize(X["cell"], sort=True)[0].tolist() == [0, -1, 1, 0, 2, 1]
+    with pytest.raises(TypeError, match="cannot be sorted"):
+        X.sort_values("cell")
+    paths = pd.DataFrame({"path": FileArray(["b", "a", "b"]), "value": range(3)})
+    assert paths.groupby("path").value.sum().to_dict() == {"a": 1, "b": 2}
+    assert list(paths.groupby("path").value.sum().index) == ["a", "b"]
+
+
+def test_one_cell_is_replaced_through_a_list():
+    X = pd.DataFrame({"image": TensorArray(np.zeros((3, 2, 2))), "key": [1, 2, 3]})
+    X.loc[1, "image"] = None
+    cells = X["image"].tolist()
+    cells[0] = np.ones((2, 2))
+    X["image"] = TensorArray(cells)
+    assert X["image"].isna().tolist() == [False, True, False]
+    np.testing.assert_array_equal(X["image"][0], np.ones((2, 2)))

@@ -164,7 +164,7 @@ def columns_of_rate(waves, rate, folder):
 
 @pytest.mark.parametrize("rate", [16000, 11025.5])
 def test_a_stated_rate_counts_wherever_it_is_stated(tmp_path, rate):
-    waves, y = make_tones(8)
+    waves, y = make_tones(4)
     refused, known = f"has sample_rate={rate} Hz; expected 8000 Hz. Set sample_rate={rate}", tiny()
     known.fit(waves, y)
     mel = LogMelSpectrogram(RATE).fit(waves)
@@ -177,10 +177,9 @@ def test_a_stated_rate_counts_wherever_it_is_stated(tmp_path, rate):
         encoded = resampled.transform(X)
         expected = encoded if expected is None else expected
         np.testing.assert_array_equal(encoded, expected, err_msg=kind)
-        assert LogMelSpectrogram().fit(X).sample_rate_ == rate
-        own = tiny(sample_rate=rate).fit(X, y)
-        assert own.front_end_.sample_rate_ == rate
-        assert own.front_end_.hop_length_ == int(rate) // 100
+        own = LogMelSpectrogram().fit(X)
+        assert own.sample_rate_ == rate and own.hop_length_ == int(rate) // 100
+    assert tiny(sample_rate=rate).fit(X, y).front_end_.sample_rate_ == rate
 
 
 @pytest.mark.parametrize("rate", [11025.5, 22050, 44100.1, 4000])

@@ -423,3 +423,11 @@ def test_samples_of_16_bits_in_32_are_noticed():
     deep = mel.transform([(wave * 2**16).astype(np.int32), np.zeros(400, np.int32)])
     np.testing.assert_allclose(deep[0], mel.transform([wave.astype(np.int16)])[0], atol=1e-4)
     mel.transform([np.zeros(400, np.int32)])  # silence is no sign of another scale
+
+
+def test_samples_whose_power_is_infinite_are_refused():
+    waves = [np.ones(300, np.float32), None, np.full(300, 1e25), np.ones(300, np.float32)]
+    match = r"recording in row 2 has samples as large as 1e\+25, whose power is infinite"
+    with pytest.raises(ValueError, match=match):
+        LogMelSpectrogram(8000).fit(waves).transform(waves)
+    assert np.isfinite(LogMelSpectrogram(8000).fit_transform([np.full(300, 1e12)])[0]).all()

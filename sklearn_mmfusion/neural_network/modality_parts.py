@@ -10,6 +10,7 @@ Every part has:
 X is the data returned by `select_rows`. Fits and inputs are cached in `memory` unless it is None.
 """
 
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -22,11 +23,13 @@ from sklearn_mmfusion._caching import CachedChild
 from sklearn_mmfusion._torch import DenseRows, Inputs, LazyRows
 from sklearn_mmfusion._triples import (
     as_transformer,
+    columns_hint,
     is_encoder,
     is_passthrough,
     read,
     wants_column,
 )
+from sklearn_mmfusion._validation import add_error_note, number_rows
 from sklearn_mmfusion.modules.perceptron import FeatureNetwork
 from sklearn_mmfusion.preprocessing.scaling import FeatureScale, float_dtype
 
@@ -43,12 +46,13 @@ def as_part(estimator, width, dropout):
     return FeaturePart(as_transformer(estimator), width, dropout)
 
 
-def preparing_note(name, estimator_name):
-    """Note on errors raised by a part of the network."""
-    return (
-        f"Raised while preparing modality {name!r} of {estimator_name}. Rows are counted among "
-        "those where the modality is present."
-    )
+@contextmanager
+def preparing(name, part, selection, rows, estimator_name):
+    """Add a note and the numbers of the rows of X to errors raised by a part of the network."""
+    hint = "" if isinstance(part, EncoderPart) else columns_hint(part.alone, selection)
+    note = f"Raised while preparing modality {name!r} of {estimator_name}.{hint}"
+    with number_rows(rows), add_error_note(note):
+        yield
 
 
 class EncoderPart:

@@ -551,6 +551,29 @@ def test_a_module_of_texts_may_have_a_scale():
     assert encoder.fit_transform(texts(), classes()).shape == (24, 4)
 
 
+class Greedy(nn.Module):
+    """A network that needs more memory than any host has, in training or in a prediction."""
+
+    def __init__(self, in_features, n_outputs, in_training):
+        super().__init__()
+        self.linear = nn.Linear(in_features, n_outputs)
+        self.in_training = in_training
+
+    def forward(self, features):
+        if self.training == self.in_training:
+            torch.empty(1 << 58)
+        return self.linear(features)
+
+
+@pytest.mark.parametrize("in_training", [True, False])
+def test_out_of_memory_on_the_host_names_the_batch_size(in_training):
+    params = {"module": Greedy, "module_params": {"in_training": in_training}, "device": "cpu"}
+    model = NeuralClassifier(**{**SMALL_NET, "hidden_layer_sizes": ()}, **params)
+    with pytest.raises(RuntimeError) as caught:
+        model.fit(table(), classes()).predict(table())
+    assert "with batch_size=" in "".join(caught.value.__notes__)
+
+
 def test_row_with_nothing_present():
     X = hide(modalities(), image=[2], text=[2], audio=[2])
     fusion = fusion_transformer(random_state=0)

@@ -3,6 +3,7 @@
 Every part has:
 
 - ``alone``: the transformer that is fitted separately, before the network, or None;
+- ``fitted``: the estimator of the triple as it was fitted;
 - ``fit_inputs(X, y, params, memory, label)``: fit the preparation and return the prepared inputs;
 - ``prepare(X, memory)``: prepare new rows;
 - ``build_module()``: make the untrained module.
@@ -64,7 +65,7 @@ class EncoderPart:
         self.wants_column = wants_column(estimator)
         steps = estimator.steps if isinstance(estimator, Pipeline) else [("", estimator)]
         self.alone = estimator[:-1] if len(steps) > 1 else None
-        self.encoder = steps[-1][1]
+        self.last_name, self.encoder = steps[-1]
         self.fit_keys = None, None  # of `alone` and the encoder
 
     def fit_inputs(self, X, y, params, memory, label):
@@ -87,6 +88,12 @@ class EncoderPart:
 
     def build_module(self):
         return self.encoder.build_module()
+
+    @property
+    def fitted(self):
+        if self.alone is None:
+            return self.encoder
+        return Pipeline([*self.alone.steps, (self.last_name, self.encoder)])
 
 
 def sample_rate(X):
@@ -162,6 +169,10 @@ class FeaturePart:
         module = FeatureNetwork(len(mean), **self.arguments)
         module.set_scale(mean, scale)
         return module
+
+    @property
+    def fitted(self):
+        return self.alone
 
     def _inputs(self, features):
         return Inputs(features=DenseRows(self.scale.cast(features)))

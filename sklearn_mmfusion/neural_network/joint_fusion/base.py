@@ -5,6 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils import Bunch
 from torch import nn
 
 from sklearn_mmfusion._caching import MEMORY, open_memory
@@ -274,6 +275,11 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 "weight; nothing can be learned from it. Set it to 'drop'."
             )
         return data if len(positions) == present.sum() else _safe_indexing(data, positions)
+
+    @property
+    def named_encoders_(self):
+        """The fitted estimators of the triples by name."""
+        return Bunch(**{name: part.fitted for name, part in self._parts.items()})
 
     # ------------------------------------------------------------------------------ routing
 

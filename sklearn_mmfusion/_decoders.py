@@ -1,6 +1,7 @@
 """Read image, audio and array files into numpy arrays, by their suffix."""
 
 import os
+import struct
 import warnings
 
 import numpy as np
@@ -18,8 +19,8 @@ def read_image(path):
     Returns
     -------
     image : ndarray of shape (height, width) or (height, width, channels)
-        uint8 (uint16, int32 or float32 for deeper grey images). Palette and CMYK images come
-        as RGB, black-and-white ones as 0 and 255.
+        uint8 (uint16 for grey images of 16 bits, int32 or float32 for deeper ones). Palette and
+        CMYK images come as RGB, black-and-white ones as 0 and 255.
 
     Raises
     ------
@@ -29,11 +30,12 @@ def read_image(path):
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise ImportError(
-            "reading image files needs Pillow: pip install 'sklearn-mmfusion[io]'"
-        ) from error
+        raise ImportError("reading image files needs Pillow: pip install pillow") from error
     with Image.open(path) as opened:
-        return pil_pixels(ImageOps.exif_transpose(opened))
+        pixels = pil_pixels(ImageOps.exif_transpose(opened))
+        # Pillow reads 16 bits of these formats as mode "I", PNG only before 11.3.
+        is_widened = opened.mode == "I" and opened.format in ("PNG", "PPM")
+        return pixels.astype(np.uint16) if is_widened else pixels
 
 
 def pil_pixels(image):
@@ -75,18 +77,57 @@ def read_audio(path):
     Raises
     ------
     ValueError
-        If the file is not a recording in a known format.
+        If the file is not a recording in a known format, or contains less than its header states.
     """
     if os.path.splitext(os.fspath(path))[1].lower() not in (".wav", ".wave"):
         return _read_with_soundfile(path)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), open(path, "rb") as file:
         warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks of metadata
-        sample_rate, samples = wavfile.read(path)
+        _check_wav(file, os.path.getsize(path))
+        sample_rate, samples = wavfile.read(file)
     if samples.dtype == np.uint8:  # the one unsigned format: silence is 128
         samples = (samples.astype(np.float32) - 128) / 128
     elif samples.dtype.kind == "i":
         samples = samples / np.float64(np.iinfo(samples.dtype).max + 1)
     return np.ascontiguousarray(samples, dtype=np.float32), int(sample_rate)
+
+
+_STREAMED = 0xFFFFFFFF  # size of a recording that was written to a pipe
+
+
+def _check_wav(file, size):
+    """Raise unless a RIFF wav file holds the samples that its header states; rewind it."""
+    frame_size = None
+    if file.read(12)[:4] == b"RIFF":  # RIFX and RF64 are left to scipy
+        while len(head := file.read(8)) == 8:
+            name, length = struct.unpack("<4sI", head)
+            start = file.tell()
+            if name == b"fmt " and length >= 14:
+                _, channels, rate, _, frame_size = struct.unpack("<HHIIH", file.read(14))
+                if not (channels and rate and frame_size):
+                    raise ValueError(
+                        f"the header states {channels} channels at {rate} Hz in frames of "
+                        f"{frame_size} bytes; expected at least 1 of each"
+                    )
+            if name == b"data":
+                _check_wav_data(length, size - start, frame_size)
+                break
+            file.seek(start + length + length % 2)
+    file.seek(0)
+
+
+def _check_wav_data(length, available, frame_size):
+    if length == _STREAMED:
+        length = available
+    if length > available:
+        raise ValueError(
+            f"the file is cut off: the header states {length} bytes of samples, the file holds "
+            f"{available}"
+        )
+    if frame_size is not None and length % frame_size:
+        raise ValueError(
+            f"{length} bytes of samples are not a whole number of frames of {frame_size} bytes"
+        )
 
 
 def _read_with_soundfile(path):
@@ -100,20 +141,32 @@ def _read_with_soundfile(path):
 
 
 def read_array(path):
-    """Read a ``.npy`` file; files that would need unpickling are refused."""
-    return np.load(path, allow_pickle=False)
+    """Read a ``.npy`` file of numbers; files that would need unpickling are refused."""
+    array = np.load(path, allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        names = array.files
+        array.close()
+        raise ValueError(
+            f"it is an archive of the arrays {names} (.npz); expected one array, written by np.save"
+        )
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"it holds values of type {array.dtype}; expected numbers")
+    return array
 
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-AUDIO_SUFFIXES = (".wav", ".wave", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
+AUDIO_SUFFIXES = (
+    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+    *(".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64"),
+)
 ARRAY_SUFFIXES = (".npy",)
+SUFFIXES = {"image": IMAGE_SUFFIXES, "audio": AUDIO_SUFFIXES, "array": ARRAY_SUFFIXES}
 
 
 def file_kind(path):
     """Return "image", "audio" or "array" by the suffix of `path`, None if it is another."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
-    kinds = (("image", IMAGE_SUFFIXES), ("audio", AUDIO_SUFFIXES), ("array", ARRAY_SUFFIXES))
-    return next((kind for kind, suffixes in kinds if suffix in suffixes), None)
+    return next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)
 
 
 def read_file(path, *, sample_rate=None):
@@ -129,12 +182,16 @@ def read_file(path, *, sample_rate=None):
     Returns
     -------
     array : ndarray
-        As `read_image` or `read_audio` (samples only) gives it.
+        As `read_image`, `read_audio` or `read_array` gives it.
+    sample_rate : float or None
+        Rate of a recording in Hz; of an array, which states none, the given one.
 
     Raises
     ------
     ValueError
         If the suffix is unknown, or a recording has another sample rate.
+    FileNotFoundError
+        If there is no such file.
 
     Examples
     --------
@@ -146,24 +203,23 @@ def read_file(path, *, sample_rate=None):
     ...     path = os.path.join(folder, "tone.wav")
     ...     wavfile.write(path, 8000, np.array([0, 16384, -32768], np.int16))
     ...     read_file(path)
-    array([ 0. ,  0.5, -1. ], dtype=float32)
+    (array([ 0. ,  0.5, -1. ], dtype=float32), 8000)
     """
     kind = file_kind(path)
-    if kind == "image":
-        return read_image(path)
-    if kind == "array":
-        return read_array(path)
     if kind is None:
-        known = ", ".join(IMAGE_SUFFIXES + AUDIO_SUFFIXES + ARRAY_SUFFIXES)
+        known = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
         suffix = os.path.splitext(os.fspath(path))[1]
-        raise ValueError(
-            f"unknown file suffix {suffix!r} of {os.fspath(path)!r}; known: {known}. Strings are "
-            "read as paths of files: if these are texts, use a TextEncoder."
-        )
+        raise ValueError(f"unknown file suffix {suffix!r} of {os.fspath(path)!r}; known: {known}")
+    if not os.path.exists(path):  # readers raise errors of several types
+        raise FileNotFoundError(f"there is no file {os.fspath(path)!r}")
+    if kind == "image":
+        return read_image(path), None
+    if kind == "array":
+        return read_array(path), sample_rate
     samples, found = read_audio(path)
     if sample_rate is not None and found != sample_rate:
         raise ValueError(
             f"{os.fspath(path)!r} has sample rate {found} Hz; the column states {sample_rate} Hz. "
             "Resample the file, or build the column with the rate of its files."
         )
-    return samples
+    return samples, found

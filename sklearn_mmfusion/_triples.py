@@ -21,6 +21,7 @@ from sklearn_mmfusion._sklearn import (
     _set_random_states,
     _VisualBlock,
 )
+from sklearn_mmfusion._validation import check_real
 from sklearn_mmfusion.containers import TensorArray
 
 KEYWORDS = ("passthrough", "drop")
@@ -284,17 +285,14 @@ def as_numbers(data):
 
 
 def _series_numbers(series):
+    label = f"'passthrough' of column {series.name!r}"
+    check_real(getattr(series.dtype, "value_dtype", series.dtype), label)
     if isinstance(series.array, TensorArray) and not series.array.is_ragged:
         present = ~np.asarray(series.isna())
         cells = series.array.gather(np.flatnonzero(present))
         numbers = np.full((len(series), *cells.shape[1:]), np.nan)
         numbers[present] = cells
         return numbers.reshape(len(series), -1)
-    if pd.api.types.is_complex_dtype(series.dtype):
-        raise TypeError(
-            f"column {series.name!r} has dtype {series.dtype}; expected real numbers. Split it "
-            "into real and imaginary part, or amplitude and phase."
-        )
     if not pd.api.types.is_numeric_dtype(series.dtype):
         raise ValueError(
             f"'passthrough' needs numbers or cells of one shape; column {series.name!r} has dtype "

@@ -136,6 +136,16 @@ def as_numpy(values):
     return (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
 
 
+def check_real(dtype, label):
+    """Raise TypeError if numbers are complex: a cast to float would drop their imaginary part."""
+    dtype = getattr(dtype, "numpy_dtype", dtype)  # of a pandas dtype
+    if dtype.kind == "c":
+        raise TypeError(
+            f"{label}: Complex data not supported; got {dtype}, expected real numbers. Take their "
+            "real part or their absolute value."
+        )
+
+
 def check_y(y, n_samples, *, estimator_name):
     """Check that ``y`` is finite and has one value (or row) for each row of X.
 

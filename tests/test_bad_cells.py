@@ -1,14 +1,25 @@
 """Cells that are wrong, or odd but right: what is refused, with which words, and what works."""
 
+import sys
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.io import wavfile
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_mmfusion import (
+    MCCA,
     AudioEncoder,
+    BlockImputer,
+    FusionTransformer,
     ImageEncoder,
+    JointFusionClassifier,
+    LateFusionClassifier,
+    LogMelSpectrogram,
     NeuralClassifier,
     NeuralRegressor,
+    PointCloudEncoder,
     TextEncoder,
     Tokenizer,
     multimodal_frame,
@@ -22,6 +33,7 @@ from tests._registry import (
     SMALL_NET,
     SMALL_TEXT,
     classes,
+    clouds,
     images,
     table,
     texts,
@@ -140,8 +152,62 @@ def test_images_without_a_pixel():
 
 
 def test_complex_cells():
-    with pytest.raises(ValueError, match="ImageEncoder: Complex data not supported"):
-        image_encoder().fit(images() * 1j, classes())
+    waves = [wave * (1 + 1j) for wave in waveforms()]
+    cases = {
+        "array": (image_encoder(), images() * 1j),
+        "images": (image_encoder(), list(images() * 1j)),
+        "one": (image_encoder(), [*images()[1:].astype(complex), images()[0] * 1j]),
+        "sounds": (audio_encoder(), waves),
+        "lists": (audio_encoder(), [wave.tolist() for wave in waves]),
+        "series": (audio_encoder(), pd.Series(waves)),
+        "frame": (audio_encoder(), multimodal_frame(x=waves)),
+        "clouds": (PointCloudEncoder(), [cloud * 1j for cloud in clouds()]),
+        "mel": (LogMelSpectrogram(RATE), waves),
+        "texts": (text_encoder(), waves),
+        "tokens": (Tokenizer(), waves),
+    }
+    for kind, (estimator, X) in cases.items():
+        with pytest.raises(TypeError, match="Complex data not supported; got .* expected real"):
+            estimator.fit(X, classes())
+            raise AssertionError(kind)
+    for numbers in (waves[0][:24].reshape(-1, 2), pd.DataFrame(np.ones((24, 2)) * 1j)):
+        with pytest.raises(ValueError, match="Complex data not supported"):
+            audio_encoder().fit(numbers, classes()[: len(numbers)])
+
+
+def test_complex_tables():
+    X = pd.DataFrame({"a": np.arange(24) * 1j, "b": np.arange(24.0)})
+    blocks = multimodal_frame(left=table() * 1j, right=table())
+    calls = {
+        "fusion": lambda: FusionTransformer([("t", "passthrough", ["a", "b"])]).fit(X),
+        "remainder": lambda: FusionTransformer([("t", "drop", "b")], remainder="passthrough").fit(
+            X
+        ),
+        "custom": lambda: FusionTransformer([("t", FunctionTransformer(), ["a"])]).fit(X),
+        "joint": lambda: JointFusionClassifier([("t", "passthrough", ["a"])]).fit(X, classes()),
+        "late": lambda: LateFusionClassifier([("t", "passthrough", ["a"])]).fit(X, classes()),
+        "cells": lambda: FusionTransformer([("t", "passthrough", "left")]).fit(blocks),
+        "blocks": lambda: MCCA().fit(blocks),
+        "imputer": lambda: BlockImputer().fit(blocks),
+    }
+    for kind, call in calls.items():
+        with pytest.raises(TypeError, match="Complex data not supported; got complex"):
+            call()
+            raise AssertionError(kind)
+
+
+def test_complex_cells_at_transform():
+    fitted = audio_encoder().fit(waveforms(), classes())
+    with pytest.raises(TypeError, match="AudioEncoder: Complex data not supported"):
+        fitted.transform([waveforms()[0] * 1j])
+
+
+def test_complex_files(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones(100) * 1j)
+    for encoder in (audio_encoder(root=str(tmp_path)), image_encoder(root=str(tmp_path))):
+        match = r"row 1, file '.*a\.npy': Complex data not supported"
+        with pytest.raises(TypeError, match=match):
+            encoder.fit([None, *["a.npy"] * 4], [0, 1, 0, 1, 0])
 
 
 def test_other_size_at_transform_needs_image_size():
@@ -158,6 +224,54 @@ def test_flat_images_among_cells():
     np.testing.assert_array_equal(fitted.transform(flat), fitted.transform(images()))
     with pytest.raises(ValueError, match=r"row 1 is flat and has 60 numbers; expected 64"):
         fitted.transform([flat[0], flat[1][:60]])
+
+
+@pytest.mark.parametrize(
+    ("make", "cells", "match"),
+    [
+        (
+            image_encoder,
+            waveforms(),
+            r"row 1 has shape \(.*Set image_shape if it is a flat",
+        ),
+        (lambda: image_encoder(image_size=(8, 8)), waveforms(), "image in row 1 has shape"),
+        (
+            PointCloudEncoder,
+            waveforms(),
+            r"row 1 has shape .*\(n_points, 3\)\. Recordings",
+        ),
+    ],
+)
+def test_flat_cells_of_several_lengths_are_refused(tmp_path, make, cells, match):
+    cells = [None, *cells[1:]]
+    with pytest.raises(ValueError, match=match + ".* go to an AudioEncoder"):
+        make().fit(cells, classes())
+    for i, cell in enumerate(cells[1:3]):
+        np.save(tmp_path / f"{i}.npy", cell[:60])
+    paths = [None, *[str(tmp_path / f"{i}.npy") for i in (0, 1)]]
+    with pytest.raises(ValueError, match=match):
+        make().fit(paths, [0, 0, 1])
+
+
+def test_flat_images_in_files_need_a_shape(tmp_path):
+    paths = [str(tmp_path / f"{i}.npy") for i in range(N_ROWS)]
+    for path, image in zip(paths, images(), strict=True):
+        np.save(path, image.ravel())
+    X_t = features(image_encoder(image_shape=(8, 8)), paths)
+    np.testing.assert_allclose(X_t, features(image_encoder(), images()), rtol=1e-5)
+
+
+def test_numbers_as_texts_are_not_read():
+    with pytest.raises(TypeError, match=r"ImageEncoder: X is an array of shape \(24, 8, 8\) .*<U"):
+        image_encoder().fit(images().astype(str), classes())
+    with pytest.raises(TypeError, match="row 0: expected a numeric array; got ndarray of dtype <U"):
+        image_encoder().fit(list(images().astype(str)), classes())
+    for X in (list(range(24)), np.arange(24), [1.5] * 24):
+        for estimator in (text_encoder(), Tokenizer()):
+            with pytest.raises(ValueError, match=r"X holds numbers such as .*with map\(str, X\)"):
+                estimator.fit(X, classes())
+    with pytest.raises(TypeError, match=r"cells of type tensor\[float32, \?\]; expected texts"):
+        text_encoder().fit(waveforms(), classes())
 
 
 def test_numbers_are_no_images():
@@ -221,16 +335,55 @@ def test_missing_wav_file(tmp_path):
         audio_encoder(root=str(tmp_path)).fit(["none.wav"] * 4, [0, 1, 0, 1])
 
 
-def test_texts_are_no_recordings():
-    with pytest.raises(FileNotFoundError, match=r"row 0: there is no file '(red|blue|ruby|navy)"):
-        audio_encoder().fit(texts(), classes())
+# What an encoder got, and what its message contains besides its own name and what it expects.
+SWAPPED = {
+    "image-audio": (image_encoder, ["a.wav"] * 4, "'a.wav', a recording; .*AudioEncoder"),
+    "image-text": (image_encoder, texts(), "'(red|blue).*no known .*use a TextEncoder"),
+    "audio-image": (audio_encoder, ["a.png"] * 4, "'a.png', an image; .*an ImageEncoder"),
+    "audio-text": (audio_encoder, texts(), "'(red|blue).*no known .*use a TextEncoder"),
+    "cloud-image": (PointCloudEncoder, ["a.png"] * 4, "'a.png', an image; .*an ImageEncoder"),
+    "cloud-audio": (PointCloudEncoder, ["a.mp3"] * 4, "'a.mp3', a recording; .*an AudioEncoder"),
+    "cloud-text": (PointCloudEncoder, texts(), "'(red|blue).*no known .*use a TextEncoder"),
+}
+
+
+@pytest.mark.parametrize("case", SWAPPED)
+def test_swapped_columns(monkeypatch, case):
+    for module in ("PIL", "soundfile"):  # neither is needed to see that a column is a wrong one
+        monkeypatch.setitem(sys.modules, module, None)
+    make, X, match = SWAPPED[case]
+    name = type(make()).__name__
+    for call in (lambda: make().fit(X, classes(len(X))), lambda: make().fit_prepare(X)):
+        with pytest.raises(ValueError, match=rf"{name}: row 0 holds {match}") as caught:
+            call()
+        assert "expected the path of an" in str(caught.value)
+        assert "install" not in str(caught.value)
+
+
+def test_audio_encoder_of_pictures():
+    match = r"row 0 has shape \(8, 8\); expected \(n_samples,\).*images go to an ImageEncoder"
+    with pytest.raises(ValueError, match=match):
+        audio_encoder().fit(images(), classes())
+    with pytest.raises(ValueError, match=match):
+        audio_encoder().fit(waveforms(), classes()).transform(list(images()))
+
+
+@pytest.mark.parametrize("estimator", [text_encoder(), Tokenizer()], ids=["net", "table"])
+def test_paths_among_texts(estimator):
+    paths = [f"photos/{word}.jpg" for word in texts()]
+    match = "all 24 texts are paths of files, such as 'photos/.*ImageEncoder or an AudioEncoder"
+    with pytest.warns(UserWarning, match=match) as seen:
+        estimator.fit(paths, classes())
+    assert len(seen) == 1
+    estimator.fit([*paths[1:], "red.jpg is the file"], classes())
 
 
 def test_file_that_is_no_recording(tmp_path):
-    for name in ("a.wav", "a.txt"):
+    for name, match in (("a.wav", "cannot read"), ("a.txt", "AudioEncoder: row 0 holds")):
         (tmp_path / name).write_bytes(b"no sound")
-        with pytest.raises(ValueError, match=rf"row 0: cannot read '.*{name}'"):
+        with pytest.raises(ValueError, match=rf"row 0:? .*{name}'") as caught:
             audio_encoder(root=str(tmp_path)).fit([name] * 4, [0, 1, 0, 1])
+        assert match in str(caught.value)
 
 
 def test_equal_lengths_at_fit_and_others_at_transform():

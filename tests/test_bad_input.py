@@ -394,7 +394,7 @@ def test_object_arrays_of_pixels_are_numbers():
         (
             lambda: ImageEncoder().fit(texts(), classes()),
             ValueError,
-            "row 0: cannot read .* if these are texts, use a TextEncoder",
+            "ImageEncoder: row 0 holds .* If these are texts, use a TextEncoder",
         ),
         (
             lambda: NeuralClassifier().fit(table(), [["a"], ["a", "b"]] * 12),
@@ -478,7 +478,7 @@ def test_forms_of_x_and_triples_that_are_refused(cls):
     with pytest.raises(ValueError, match="name 'my image'; .* because it is a keyword of set_par"):
         cls([("my image", ImageEncoder(), "image")]).fit(modalities(), y)
     waves = pd.DataFrame({"a": np.arange(24) * 1j})
-    with pytest.raises((TypeError, ValueError), match="complex128; expected real|Complex data not"):
+    with pytest.raises((TypeError, ValueError), match="Complex data not supported"):
         cls([("a", "passthrough", ["a"])]).fit(waves, y)
 
 
@@ -488,7 +488,7 @@ def test_calls_with_names_left_out():
     with pytest.raises(ValueError, match=r"a \(transformer, column\) pair, got \('image', Image"):
         make_fusion_transformer(("image", ImageEncoder()))
     fused = FusionTransformer([("a", FunctionTransformer(lambda X: X * 1j), [0])])
-    with pytest.raises(TypeError, match="returned dtype complex.*expected real numbers"):
+    with pytest.raises(TypeError, match="returned complex numbers.*expected real numbers"):
         fused.fit(table())
 
 

@@ -1,5 +1,6 @@
 """Reading images, recordings and arrays by suffix."""
 
+import struct
 import sys
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from scipy.io import wavfile
 
 from sklearn_mmfusion._decoders import file_kind, read_audio, read_file, read_image
-from sklearn_mmfusion.containers import TensorArray
+from sklearn_mmfusion.containers import FileArray, TensorArray
 
 SIGNAL = np.array([0.0, 0.5, -0.5, -1.0])
 
@@ -24,7 +25,7 @@ def test_read_audio_scales_pcm_to_one(tmp_path, dtype, scale, offset, channels):
     samples, rate = read_audio(path)
     assert rate == 11025 and samples.dtype == np.float32
     np.testing.assert_allclose(samples, signal, atol=1e-7)
-    np.testing.assert_array_equal(read_file(str(path), sample_rate=11025), samples)
+    np.testing.assert_array_equal(read_file(str(path), sample_rate=11025)[0], samples)
 
 
 def test_read_file_checks_the_sample_rate(tmp_path):
@@ -42,10 +43,11 @@ def test_read_audio_of_other_formats(tmp_path):
 
 
 @pytest.mark.parametrize(("module", "name"), [("PIL", "a.png"), ("soundfile", "a.flac")])
-def test_missing_reader_names_what_to_install(monkeypatch, module, name):
+def test_missing_reader_names_what_to_install(tmp_path, monkeypatch, module, name):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match="pip install"):
-        read_file(name)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ImportError, match=r"pip install (pillow|soundfile)$"):
+        read_file(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -70,19 +72,111 @@ def test_read_image_keeps_pixels_and_turns_upright(tmp_path):
     Image = pytest.importorskip("PIL.Image")
     pixels = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_file(tmp_path / "a.png"), pixels)
+    np.testing.assert_array_equal(read_file(tmp_path / "a.png")[0], pixels)
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright
     Image.fromarray(pixels).save(tmp_path / "b.png", exif=exif)
-    np.testing.assert_array_equal(read_file(tmp_path / "b.png"), np.rot90(pixels, -1))
+    np.testing.assert_array_equal(read_file(tmp_path / "b.png")[0], np.rot90(pixels, -1))
 
 
 def test_read_array_refuses_pickles(tmp_path):
     np.save(tmp_path / "a.npy", np.arange(3))
     np.save(tmp_path / "b.npy", np.array([{}], object), allow_pickle=True)
-    assert read_file(tmp_path / "a.npy").tolist() == [0, 1, 2]
+    assert read_file(tmp_path / "a.npy")[0].tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="allow_pickle=False"):
         read_file(tmp_path / "b.npy")
+
+
+def wav_bytes(channels=1, rate=8000, frame=2, data=bytes(200), stated=None):
+    """A wav file of 16-bit samples, whose header states what is given."""
+    stated = len(data) if stated is None else stated
+    form = struct.pack("<HHIIHH", 1, channels, rate, rate * frame % 2**32, frame, 16)
+    form = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", stated)
+    return b"RIFF" + struct.pack("<I", (36 + stated) % 2**32) + form + data
+
+
+BROKEN_WAVS = {
+    "cut off": (
+        wav_bytes(stated=2_000_000),
+        "cut off: the header states 2000000 bytes of samples, the file holds 200",
+    ),
+    "odd": (
+        wav_bytes(data=bytes(201)),
+        "201 bytes of samples are not a whole number of frames of 2 bytes",
+    ),
+    "0 Hz": (wav_bytes(rate=0), "header states 1 channels at 0 Hz in frames of 2 bytes"),
+    "65 535 channels": (
+        wav_bytes(65535, frame=2 * 65535 % 2**16),
+        "200 bytes of samples are not a whole number of frames of 65534 bytes",
+    ),
+    "no channel": (wav_bytes(0), "header states 0 channels at 8000 Hz"),
+    "cut header": (wav_bytes()[:30], ""),
+    "empty": (b"", ""),
+    "text": (b"no recording at all", ""),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_WAVS)
+def test_broken_recordings_are_refused_with_path_and_row(tmp_path, kind):
+    content, message = BROKEN_WAVS[kind]
+    wavfile.write(tmp_path / "good.wav", 8000, np.zeros(9, np.int16))
+    (tmp_path / "bad.wav").write_bytes(content)
+    column = FileArray(["good.wav", None, "bad.wav"], root=tmp_path)
+    with pytest.raises(ValueError, match=rf"row 2: cannot read '.*bad\.wav': .*{message}"):
+        column.decode([0, 2])
+
+
+def test_streamed_recordings_are_read(tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav_bytes(stated=2**32 - 1))
+    assert read_audio(tmp_path / "a.wav")[0].shape == (100,)
+    extra = b"LIST" + struct.pack("<I", 3) + b"abc\0"  # before the samples, of an odd length
+    whole = wav_bytes()
+    (tmp_path / "b.wav").write_bytes(whole[:36] + extra + whole[36:])
+    assert read_audio(tmp_path / "b.wav")[0].shape == (100,)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+@pytest.mark.parametrize("kept", [0, 20, 0.5])
+def test_broken_pictures_are_refused_with_path_and_row(tmp_path, suffix, kept):
+    Image = pytest.importorskip("PIL.Image", reason="needs Pillow (the extra io)")
+    path = tmp_path / f"a.{suffix}"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
+    with pytest.raises(ValueError, match=rf"row 1: cannot read '.*a\.{suffix}'"):
+        FileArray([None, path]).decode([1])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.wav", "a.flac", "a.npy"])
+def test_folders_and_missing_files_are_named(tmp_path, name):
+    for module in {"png": ["PIL"], "flac": ["soundfile"]}.get(name[2:], []):
+        pytest.importorskip(module)
+    column = FileArray([None, name], root=tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"row 1: there is no file '.*{name}'"):
+        column.decode([1])
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=rf"row 1: cannot read '.*{name}'"):
+        column.decode([1])
+
+
+def test_array_files_of_other_contents_are_refused(tmp_path):
+    with open(tmp_path / "archive.npy", "wb") as file:
+        np.savez(file, left=np.zeros(2), right=np.zeros(3))
+    np.save(tmp_path / "records.npy", np.zeros(3, [("x", float), ("y", int)]))
+    np.save(tmp_path / "times.npy", np.zeros(3, "datetime64[s]"))
+    np.save(tmp_path / "words.npy", np.array(["a", "b"]))
+    (tmp_path / "empty.npy").write_bytes(b"")
+    match = r"row 0: cannot read '.*archive\.npy': .*archive of the arrays \['left', 'right'\]"
+    with pytest.raises(ValueError, match=match):
+        FileArray(["archive.npy"], root=tmp_path).decode()
+    for name, dtype in (("records", r"\[\('x'"), ("times", "datetime64"), ("words", "<U1")):
+        with pytest.raises(
+            TypeError, match=rf"row 0: .*{name}\.npy': it holds values of .*{dtype}"
+        ):
+            FileArray([f"{name}.npy"], root=tmp_path).decode()
+    with pytest.raises(ValueError, match=r"row 0: cannot read '.*empty\.npy'"):
+        FileArray(["empty.npy"], root=tmp_path).decode()
 
 
 def test_unknown_suffix_lists_the_known_ones():

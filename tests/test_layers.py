@@ -27,6 +27,7 @@ LAYERS = [
     {"feature_extraction", "cross_decomposition"},
     {"neural_network", "compose"},
     {"ensemble"},
+    {"inspection"},
     {"__main__"},
 ]
 LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}

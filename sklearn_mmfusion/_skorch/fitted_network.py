@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from sklearn_mmfusion._losses import resolve_loss
-from sklearn_mmfusion._torch import isolated_rng, place_fitted, predict_batches, predict_row
+from sklearn_mmfusion._torch import (
+    module_state,
+    place_fitted,
+    predict_batches,
+    predict_row,
+    rebuild_module,
+)
 
 
 def check_module(estimator):
@@ -62,7 +68,7 @@ class FittedNetworkMixin:
         weights = None
         if self.warm_start and hasattr(self, "module_"):
             self._check_same_classes(target)
-            weights = self.module_.state_dict()
+            weights = module_state(self.module_)
         loss = resolve_loss(self.loss, target.kind, type(self).__name__)
         self._target, self._fitted_loss = replace(target, values=None), loss
         self._n_outputs = target.n_outputs
@@ -115,15 +121,18 @@ class FittedNetworkMixin:
         # numpy arrays only, so that no GPU is needed to unpickle
         state = dict(super().__getstate__())
         if "module_" in state:
-            weights = state["module_"].state_dict()
-            state["module_"] = {k: v.detach().cpu().numpy() for k, v in weights.items()}
+            state["module_"] = [
+                {name: value.detach().cpu().numpy() for name, value in part.items()}
+                for part in module_state(state["module_"])
+            ]
         return state
 
     def __setstate__(self, state):
         super().__setstate__(state)
-        if isinstance(state.get("module_"), dict):
-            with isolated_rng(0, "cpu"):
-                module = self._build_module()
-            weights = {k: torch.from_numpy(np.array(v)) for k, v in state["module_"].items()}
-            module.load_state_dict(weights)
-            self.module_ = module.eval()
+        if isinstance(state.get("module_"), list):
+            # copied: mapped arrays are read-only
+            arrays = [
+                {name: torch.from_numpy(np.array(value)) for name, value in part.items()}
+                for part in state["module_"]
+            ]
+            self.module_ = rebuild_module(self._build_module, arrays).eval()

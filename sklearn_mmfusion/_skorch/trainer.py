@@ -27,6 +27,7 @@ from sklearn_mmfusion._torch import (
     RowDataset,
     isolated_rng,
     keep_freed_memory,
+    load_module_state,
     n_batches,
     note_out_of_memory,
     resident,
@@ -220,8 +221,8 @@ class Trainer:
             Rows of weight zero are left out.
         groups : ndarray of shape (n_samples,), default=None
             Rows of one group stay on one side of the validation split.
-        weights : dict, default=None
-            State of a trained network to start from.
+        weights : pair of dict, default=None
+            `module_state` of a trained network to start from.
         pretrain : callable, default=None
             ``pretrain(module, parts, trainer)`` improves the weights of a fresh network in place
             before training. ``parts`` holds a `RowDataset` of training rows and, with early
@@ -262,18 +263,18 @@ class Trainer:
         return result._replace(module=module)
 
     def _initial_module(self, build_module, weights):
-        module = build_module().to(self.device)
+        module = build_module()
         if weights is None:
-            return module
+            return module.to(self.device)
         try:
-            module.load_state_dict(weights)
+            load_module_state(module, weights)
         except RuntimeError as error:
             raise ValueError(
                 f"{self.config.estimator_name}: warm_start=True, but X and y need a network that "
                 "differs in shape from the fitted one (other classes, sizes or vocabulary). Set "
                 "warm_start=False."
             ) from error
-        return module
+        return module.to(self.device)
 
     def n_epochs(self, n_rows, min_steps=None):
         """Number of epochs for this many rows."""

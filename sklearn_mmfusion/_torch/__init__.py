@@ -13,8 +13,11 @@ from sklearn_mmfusion._torch.batches import (
 )
 from sklearn_mmfusion._torch.device import (
     isolated_rng,
+    load_module_state,
+    module_state,
     note_out_of_memory,
     place_fitted,
+    rebuild_module,
     resolve_device,
     side_stream,
 )
@@ -40,12 +43,15 @@ __all__ = [
     "RowDataset",
     "isolated_rng",
     "keep_freed_memory",
+    "load_module_state",
+    "module_state",
     "n_batches",
     "note_out_of_memory",
     "place_fitted",
     "predict_batches",
     "predict_row",
     "prefetched",
+    "rebuild_module",
     "resident",
     "resolve_device",
     "rows_per_batch",

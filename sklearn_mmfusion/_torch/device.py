@@ -1,4 +1,4 @@
-"""Devices and seeds."""
+"""Devices, seeds and the state of modules."""
 
 import os
 import threading
@@ -7,6 +7,7 @@ from functools import cache
 from weakref import WeakSet
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklearn_mmfusion._validation import warn
 
@@ -118,10 +119,8 @@ def isolated_rng(seed, device):
     seed gives other weights on other devices.
     """
     kind = torch.device(device).type
-    # Entered only if needed: it adds a Python call to every torch function.
-    usual = torch.get_default_device().type == "cpu"
     generators = torch.random.fork_rng(devices=[device] if kind == "cuda" else [])
-    with _TRAINING_LOCK, nullcontext() if usual else torch.device("cpu"), generators:
+    with _TRAINING_LOCK, _default_cpu(), generators:
         if kind in ("cpu", "cuda"):
             torch.default_generator.manual_seed(seed)
         else:
@@ -130,3 +129,69 @@ def isolated_rng(seed, device):
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         yield
+
+
+class _PrivateGenerator(TorchDispatchMode):
+    """Use a generator of its own for the random numbers that a block draws in this thread."""
+
+    overloads = {
+        "default": "generator",
+        "low": "low_generator",
+    }  # of torch.rand, randint and others
+
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator("cpu").manual_seed(0)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            if all(argument.name != "generator" for argument in func._schema.arguments):
+                overload = self.overloads.get(func._overloadname, "")
+                func = getattr(func.overloadpacket, overload, func)
+            if any(argument.name == "generator" for argument in func._schema.arguments):
+                kwargs["generator"] = self.generator
+        return func(*args, **kwargs)
+
+
+def module_state(module):
+    """Return the weights of a module and its other buffers, as two dicts of tensors."""
+    weights = module.state_dict()
+    # Not in the state, but a module may draw them when it is made, or change them in training.
+    buffers = {name: value for name, value in module.named_buffers() if name not in weights}
+    return weights, buffers
+
+
+def load_module_state(module, state):
+    """Copy what `module_state` returned into a module of the same structure.
+
+    Raises
+    ------
+    RuntimeError
+        If the weights have other names or shapes.
+    """
+    weights, buffers = state
+    module.load_state_dict(weights)
+    for name, value in buffers.items():
+        owner, _, buffer = name.rpartition(".")
+        copy = value.detach().clone()
+        module.get_submodule(owner).register_buffer(buffer, copy, persistent=False)
+
+
+def rebuild_module(build_module, state):
+    """Build a module on the CPU and load its state, without torch's global generator.
+
+    That generator and its lock belong to a training that may run in another thread; neither waits
+    for the other.
+    """
+    with _default_cpu(), _PrivateGenerator():
+        module = build_module()
+    load_module_state(module, state)
+    return module
+
+
+def _default_cpu():
+    """Context in which the default device is the CPU."""
+    # Entered only if needed: it adds a Python call to every torch function.
+    usual = torch.get_default_device().type == "cpu"
+    return nullcontext() if usual else torch.device("cpu")

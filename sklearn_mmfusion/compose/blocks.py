@@ -7,7 +7,7 @@ from scipy import sparse
 
 from sklearn_mmfusion._columns import warn_empty_rows
 from sklearn_mmfusion._triples import columns_hint, seeded_clone
-from sklearn_mmfusion._validation import add_error_note, log_elapsed, number_rows
+from sklearn_mmfusion._validation import add_error_note, check_real, log_elapsed, number_rows
 from sklearn_mmfusion.cross_decomposition import (
     GCCA,
     MCCA,
@@ -99,11 +99,7 @@ def _as_float(values, label):
     if values.dtype.kind in "biuf":
         exact = np.result_type(values.dtype, np.float32)  # int64 needs float64, bool does not
         return values.astype(np.float32 if exact == np.float32 else np.float64)
-    if values.dtype.kind == "c":
-        raise TypeError(
-            f"FusionTransformer: {label} dtype {values.dtype}; expected real numbers. Split them "
-            "into real and imaginary part, or amplitude and phase."
-        )
+    check_real(values.dtype, f"FusionTransformer: {label} complex numbers")
     try:
         return values.astype(np.float64)
     except (TypeError, ValueError) as error:

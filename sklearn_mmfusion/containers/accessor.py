@@ -136,7 +136,7 @@ def _one_html(array, i):
         return cell_html(array[i])
     try:
         return cell_html(array.decode([i])[0])
-    except (ValueError, OSError, ImportError):
+    except (ValueError, TypeError, OSError, ImportError):
         return cell_html(array[i])
 
 

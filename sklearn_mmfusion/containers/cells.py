@@ -1,15 +1,17 @@
 """The cells that an encoder accepts, and the present cells of a column."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from numbers import Number
 
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
+from sklearn_mmfusion._decoders import SUFFIXES, file_kind
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
-from sklearn_mmfusion._validation import as_numpy
+from sklearn_mmfusion._validation import as_numpy, check_real
 from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
     as_column,
@@ -19,6 +21,13 @@ from sklearn_mmfusion.containers.conversion import (
 from sklearn_mmfusion.containers.dtypes import TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray
 from sklearn_mmfusion.containers.tensor_array import TensorArray
+
+# Kind of a file: what a cell with its path holds, and what to do where another kind is expected.
+SWAPPED = {
+    "image": ("an image", "Encode images with an ImageEncoder."),
+    "audio": ("a recording", "Encode recordings with an AudioEncoder."),
+    None: ("which has no known file suffix", "If these are texts, use a TextEncoder."),
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,11 @@ class CellKind:
         is a text.
     flat : callable or None, default=None
         ``flat(estimator, values)`` gives the cells (n, ...) of flat rows (n, width); see `rows_of`.
+    flat_parameter : str or None, default=None
+        Parameter that gives the shape of flat rows. Without it, files and 1-D cells of different
+        lengths are not taken as flat rows.
+    divisors : dict of str to float, default={}
+        Numbers by which values are divided, by kind and size of their type: ``{"u2": 257}``.
     """
 
     name: str
@@ -48,6 +62,12 @@ class CellKind:
     value: str = "value"
     files: str | None = None
     flat: Callable | None = None
+    flat_parameter: str | None = None
+    divisors: dict = field(default_factory=dict)
+
+    def divisor(self, dtype):
+        """The number by which values of a type are divided."""
+        return self.divisors.get(f"{dtype.kind}{dtype.itemsize}", 1)
 
     def takes(self, shape):
         """Whether a cell may have this shape; a length of None fits any axis."""
@@ -133,10 +153,46 @@ class Cells:
         cells : ndarray of shape (n, ...), or list of ndarray where they are read one at a time
         """
         rows = self.rows[batch]
-        cells = self.column.decode(rows) if self.is_file else self.column.gather(rows)
+        if self.is_file:
+            cells = [self.read_one(row)[0] for row in rows]
+        else:
+            cells = self.column.gather(rows)
         if self.each:
             return [self._shaped(c[None], [row])[0] for c, row in zip(cells, rows, strict=True)]
         return self._shaped(cells, rows)
+
+    def read_one(self, row):
+        """Read one cell as it is stored or decoded.
+
+        Parameters
+        ----------
+        row : int
+            Row of the column.
+
+        Returns
+        -------
+        cell : ndarray
+        sample_rate : float or None
+            In Hz, if the column or the file states it.
+        """
+        if not self.is_file:
+            return self.column[row], self.column.dtype.sample_rate
+        self._check_suffix(row)
+        cell, rate = self.column.decode_one(row)
+        path = self.column[row]
+        check_real(cell.dtype, f"{type(self.estimator).__name__}: row {row}, file {path!r}")
+        return cell, rate
+
+    def _check_suffix(self, row):
+        path, expected = self.column[row], self.kind.files
+        found = file_kind(path)
+        if found not in (expected, "array"):
+            holds, remedy = SWAPPED[found]
+            known = ", ".join(dict.fromkeys(SUFFIXES[expected] + SUFFIXES["array"]))
+            raise ValueError(
+                f"{type(self.estimator).__name__}: row {row} holds {path!r}, {holds}; expected "
+                f"the path of an {expected} file ({known}). {remedy}"
+            )
 
     def read_finite(self, batch=slice(None)):
         """Read cells as uint8 or float32; NaN and infinity raise.
@@ -160,10 +216,13 @@ class Cells:
     def error(self, row, problem):
         """The ValueError for a problem with the cell in a row of the column."""
         estimator_name = type(self.estimator).__name__
-        return ValueError(f"{estimator_name}: {self.kind.name} in row {row} {problem}")
+        file = f" The file is {self.column[row]!r}." if self.is_file else ""
+        return ValueError(f"{estimator_name}: {self.kind.name} in row {row} {problem}{file}")
 
     def _shaped(self, values, rows):
         if values.ndim == 2 and self.kind.flat is not None and len(rows):
+            if self.each:
+                self._check_flat(values.shape[1:], rows[0])
             try:
                 values = self.kind.flat(self.estimator, values)
             except ValueError as error:
@@ -171,6 +230,17 @@ class Cells:
         if len(rows):
             self.check_shape(values.shape[1:], rows[0])
         return values
+
+    def _check_flat(self, shape, row):
+        """Raise if a 1-D cell, which may have any length, would be read as a flat row."""
+        parameter = self.kind.flat_parameter
+        if parameter is None or getattr(self.estimator, parameter) is None:
+            remedy = "" if parameter is None else f" Set {parameter} if it is a flat one."
+            raise self.error(
+                row,
+                f"has shape {shape}; expected {self.kind.expected}.{remedy} Recordings go to an "
+                "AudioEncoder.",
+            )
 
     def check_shape(self, shape, row):
         """Raise unless the cell in a row of the column has one of the shapes of its kind."""
@@ -188,7 +258,10 @@ class Cells:
             return values.view(np.uint8)
         if values.dtype == np.uint8:
             return values
+        divisor = self.kind.divisor(values.dtype)
         values = values.astype(np.float32, copy=False)
+        if divisor != 1:
+            values = values / np.float32(divisor)
         if not np.isfinite(values).all():
             finite = np.isfinite(values).all(tuple(range(1, values.ndim)))
             raise self.error(rows[int(np.argmin(finite))], self.not_finite())
@@ -232,6 +305,8 @@ def check_column(estimator, X, *, reset):
     column = as_column(cells, name=getattr(cells, "name", None), copy=False)
     if estimator._reads.files is not None and not isinstance(column, TensorArray | FileArray):
         column = _read_as_paths(column, estimator)
+    if isinstance(column, TensorArray):
+        check_real(column.dtype.value_dtype, type(estimator).__name__)
     if isinstance(column, np.ndarray):
         column = pd.array(column)
     if len(column) == 0:
@@ -269,14 +344,30 @@ def _check_kind(estimator, X):
                 f"not numeric; expected one column, such as X[{columns[0]!r}]. "
                 "FusionTransformer sends each column to its own encoder."
             )
+    X = as_numpy(X)
+    kind = X.dtype.kind if isinstance(X, np.ndarray) else None
+    if kind in ("U", "S") and X.ndim > 2:
+        raise TypeError(
+            f"{estimator_name}: X is an array of shape {X.shape} and dtype {X.dtype}; expected "
+            "numbers. Convert it with astype(float)."
+        )
     if isinstance(X, pd.Series) and pd.api.types.is_numeric_dtype(X.dtype):
         raise TypeError(
             f"{estimator_name}: X is a column of numbers, dtype {X.dtype}; expected one "
             f"{estimator._reads.name} per row."
         )
-    dtype = getattr(getattr(X, "dtype", None), "value_dtype", getattr(X, "dtype", None))
-    if getattr(dtype, "kind", None) == "c" and np.ndim(X) != 2:
-        raise ValueError(f"{estimator_name}: Complex data not supported; X holds cells of {dtype}.")
+    if not estimator._reads.shapes and _is_numbers(X):
+        raise ValueError(  # scikit-learn's type for a 1-D array of numbers
+            f"{estimator_name}: X holds numbers such as {X[0]!r}; expected texts. Convert them "
+            "with map(str, X)."
+        )
+
+
+def _is_numbers(X):
+    """Whether X is a list or an array of single numbers."""
+    if isinstance(X, np.ndarray):
+        return X.ndim == 1 and len(X) > 0 and X.dtype.kind in "biuf"
+    return isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], Number)
 
 
 def is_table(X):

@@ -210,11 +210,6 @@ def _with_rate(column, sample_rate):
         wanted = TensorDtype(column.dtype.value_dtype, column.dtype.cell_shape, sample_rate)
     elif isinstance(column, FileArray):
         wanted = FileDtype(sample_rate)
-        if column.dtype.sample_rate not in (None, wanted.sample_rate):
-            raise ValueError(
-                f"sample_rate={sample_rate} contradicts the column's rate, "
-                f"{column.dtype.sample_rate}"
-            )
     else:
         raise TypeError(
             f"sample_rate={sample_rate} was given for a column of {column.dtype}; only arrays "

@@ -34,6 +34,15 @@ def check_sample_rate(sample_rate):
     return int(rate) if rate.is_integer() else rate
 
 
+def check_same_rate(stated, sample_rate):
+    """Raise if a column that states a rate is to get another one."""
+    if stated not in (None, sample_rate):
+        raise ValueError(
+            f"cannot relabel sample rate {stated} as {sample_rate} (Hz): resample the cells "
+            "instead."
+        )
+
+
 def check_value_dtype(dtype):
     """Return `dtype` in native byte order; raise unless it is one of numpy's portable numbers."""
     dtype = np.dtype(dtype)

@@ -8,7 +8,7 @@ import pandas as pd
 from pandas.api.types import pandas_dtype
 
 from sklearn_mmfusion._decoders import read_file
-from sklearn_mmfusion.containers.dtypes import ConflictDtype, FileDtype
+from sklearn_mmfusion.containers.dtypes import ConflictDtype, FileDtype, check_same_rate
 from sklearn_mmfusion.containers.row_view_array import RowViewArray
 from sklearn_mmfusion.containers.storage import RaggedStorage, array_digest, blake, is_absent
 
@@ -79,7 +79,10 @@ class FileArray(RowViewArray):
     def __init__(self, paths, *, root=None, sample_rate=None):
         if isinstance(paths, str | bytes | os.PathLike):
             raise TypeError(f"paths must be a sequence of paths; got the single {paths!r}")
-        made = _from_paths(list(paths), FileDtype(sample_rate), root)
+        stated = getattr(getattr(paths, "dtype", None), "sample_rate", None)
+        made = _from_paths(list(paths), FileDtype(stated), root)
+        if sample_rate is not None:
+            made = made.astype(FileDtype(sample_rate))
         self._storage, self._rows, self._dtype = made._storage, made._rows, made._dtype
         self._compacted = None
 
@@ -155,11 +158,12 @@ class FileArray(RowViewArray):
         self._rows, self._compacted = self.take(order)._rows, None
 
     def astype(self, dtype, copy=True):
-        """Cast to object or str (paths), or to a FileDtype that states the sample rate."""
+        """Cast to object or str (paths), or to a FileDtype that states the unknown sample rate."""
         dtype = pandas_dtype(dtype)
         if isinstance(dtype, ConflictDtype):
             raise dtype.error(dtype.message)
         if isinstance(dtype, FileDtype) and dtype != self._dtype:
+            check_same_rate(self._dtype.sample_rate, dtype.sample_rate)
             return self._view(self._storage, self._rows, dtype)
         return super().astype(dtype, copy=copy)
 
@@ -182,27 +186,49 @@ class FileArray(RowViewArray):
         ValueError
             If a row is absent, its file has an unknown suffix or another sample rate, or cannot
             be decoded; the message names row and path.
+        TypeError
+            If an array file does not hold numbers.
         FileNotFoundError
             If a file is missing.
         """
-        return [self._decode_one(place) for place in self._places(positions)]
+        return [self.decode_one(place)[0] for place in self._places(positions)]
 
-    def _decode_one(self, place):
-        row = self._rows[place]
+    def decode_one(self, position):
+        """Read one file.
+
+        Parameters
+        ----------
+        position : int
+            Row, from 0.
+
+        Returns
+        -------
+        array : ndarray
+            See `decode`.
+        sample_rate : float or None
+            Rate of a recording in Hz; of an array file, that of the column.
+
+        Raises
+        ------
+        ValueError, TypeError or FileNotFoundError
+            See `decode`.
+        """
+        row = self._rows[position]
         if row < 0:
             raise ValueError(
-                f"decode: row {place} is absent. Pass the present rows: "
+                f"decode: row {position} is absent. Pass the present rows: "
                 "`array.decode(~array.isna())`."
             )
         path = self._cell(row)
         try:
             return read_file(path, sample_rate=self._dtype.sample_rate)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"row {place}: there is no file {path!r}") from error
+            raise FileNotFoundError(f"row {position}: there is no file {path!r}") from error
         except ImportError:
             raise
         except Exception as error:  # of any type; the message must name the row
-            raise ValueError(f"row {place}: cannot read {path!r}: {error}") from error
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"row {position}: cannot read {path!r}: {error}") from error
 
 
 def _from_paths(paths, dtype, root=None):

@@ -219,7 +219,9 @@ class RowViewArray(ExtensionArray):
         if dtype is not None and np.dtype(dtype) != np.dtype(object):
             raise ValueError(
                 f"{self._dtype} cannot become an array of {np.dtype(dtype)}: its cells are not "
-                "scalars. Pass the column to an encoder, or take the numbers with `.gather()`."
+                "scalars. Pass the column to an encoder, use the transformer in a "
+                "FusionTransformer, which makes a table of cells with one axis, or take the "
+                "numbers with `.gather()`."
             )
         if copy is False:
             raise ValueError("an array of cells is always a new array: copy=False is impossible")

@@ -7,6 +7,7 @@ from sklearn_mmfusion._validation import as_numpy
 from sklearn_mmfusion.containers.dtypes import (
     ConflictDtype,
     TensorDtype,
+    check_same_rate,
     check_sample_rate,
     check_value_dtype,
 )
@@ -237,11 +238,7 @@ class TensorArray(RowViewArray):
             raise dtype.error(dtype.message)
         if not isinstance(dtype, TensorDtype) or dtype == self._dtype:
             return super().astype(dtype, copy=copy)
-        if self._dtype.sample_rate not in (None, dtype.sample_rate):
-            raise ValueError(
-                f"cannot relabel sample rate {self._dtype.sample_rate} as {dtype.sample_rate} "
-                "(Hz): resample the cells instead."
-            )
+        check_same_rate(self._dtype.sample_rate, dtype.sample_rate)
         for row in _misfits(self, dtype):
             raise ValueError(f"row {row}: cell of {self._dtype} does not fit {dtype}")
         storage = self._storage.astype(dtype.value_dtype)

@@ -13,7 +13,7 @@ from sklearn_mmfusion._sklearn import (
     _fit_context,
     validate_data,
 )
-from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params
+from sklearn_mmfusion._validation import all_or_nothing, as_fitted, check_real, remember_params
 from sklearn_mmfusion.containers import TensorArray, TensorDtype, as_column
 
 _ONE_BLOCK = "x"  # name of the only block of a plain array
@@ -100,6 +100,7 @@ def _read_block(name, series, estimator_name):
             )
         present = ~np.asarray(pd.isna(column))
         values = np.asarray(column[present])[:, None]
+    check_real(values.dtype, f"{estimator_name}: block {name!r}")
     if values.dtype != np.float32:
         values = values.astype(np.float64, copy=False)
     if not np.isfinite(values).all():

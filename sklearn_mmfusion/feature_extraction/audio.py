@@ -1,6 +1,6 @@
 """Features of recordings."""
 
-from numbers import Integral
+from numbers import Real
 
 import numpy as np
 from sklearn.base import clone
@@ -32,7 +32,7 @@ class AudioEncoder(BaseModalityEncoder):
 
     Parameters
     ----------
-    sample_rate : int, default=16000
+    sample_rate : float, default=16000
         Sampling frequency in Hz. A column or file with another rate raises an error, or is
         resampled.
 
@@ -110,7 +110,7 @@ class AudioEncoder(BaseModalityEncoder):
 
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
-        "sample_rate": [Interval(Integral, 1, None, closed="left")],
+        "sample_rate": [Interval(Real, 1, None, closed="left")],
         "front_end": [HasMethods(["fit", "compute"]), None],
         "resample": ["boolean"],
         "architecture": [StrOptions(set(ARCHITECTURES))],

@@ -178,6 +178,23 @@ class BaseModalityEncoder(
         check_is_fitted(self)
         return self._compute(X, self.module_.encoder, self._n_features_out)
 
+    def get_feature_names_out(self, input_features=None):
+        """Get the names of the columns of `transform`.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Ignored, except that their number is checked. A single name is that of the column.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str objects
+            The name of the class in lower case, and a number.
+        """
+        if np.size(input_features) == 1:  # as a ColumnTransformer passes it
+            input_features = None
+        return super().get_feature_names_out(input_features)
+
     def predict_head(self, X):
         """Predict with the linear head that the encoder was trained with.
 

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch.optim import AdamW
 
+from sklearn_mmfusion._decoders import file_kind
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRows
@@ -16,6 +17,16 @@ from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 N_CHECKED = 16  # images of which the range of pixels is compared with that in fit
 
 __all__ = ["ImageEncoder"]
+
+
+def _channels_first(shape, cells):
+    """Whether the first axis of images holds the channels; their shape is None where they differ.
+
+    Of files, the shape is that of the first image.
+    """
+    if cells.is_file and file_kind(cells.column[cells.rows[0]]) == "image":
+        return False
+    return shape[-1] not in (3, 4) and (shape[0] or 1e9) < (shape[-1] or 1e9)
 
 
 def unflatten(encoder, pixels):
@@ -52,8 +63,9 @@ class ImageEncoder(BaseModalityEncoder):
         and raises an error if sizes differ.
 
     channel_axis : {"auto", "first", "last"}, default="auto"
-        Position of the channels in images with three axes; "auto" takes the shorter of the first
-        and the last axis, the last where they are equal.
+        Position of the channels in images with three axes, the same for all images. "auto" decides
+        in `fit`: the last axis if its length is 3 or 4 in all images or the images are read by
+        Pillow, else the shorter of the first and the last axis, the last if they are equal.
 
     channels : tuple of int, default=(32, 64, 128)
         Channels of the convolution blocks.
@@ -91,7 +103,9 @@ class ImageEncoder(BaseModalityEncoder):
 
     Notes
     -----
-    uint8 images stay uint8 until a batch is on the device. Training costs about 7 million
+    uint8 images stay uint8 until a batch is on the device. Pixels of type uint16, in arrays and in
+    files, are divided by 257, so that 8-bit and 16-bit images share the scale from 0 to 255; all
+    other types are taken as they are. Training costs about 7 million
     multiply-adds per 28 x 28 image and pass. Results are reproducible bit for bit on a CPU with
     the same seed and number of threads.
 
@@ -118,6 +132,8 @@ class ImageEncoder(BaseModalityEncoder):
         value="pixel",
         files="image",
         flat=unflatten,
+        flat_parameter="image_shape",
+        divisors={"u2": 257},
     )
 
     _parameter_constraints = {
@@ -191,6 +207,7 @@ class ImageEncoder(BaseModalityEncoder):
         self.verbose = verbose
 
     def _learn(self, cells):
+        self._check_depth(cells)
         self._layout = self._find_layout(cells)
         inputs = self._prepare(cells)
         source, channels = inputs.sources["pixels"], self._layout["channels"]
@@ -210,13 +227,29 @@ class ImageEncoder(BaseModalityEncoder):
         self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
         return inputs
 
+    def _check_depth(self, cells):
+        """Warn if a column of uint16 holds images of 8 bits, as one that was widened does."""
+        if cells.is_file or self._reads.divisor(cells.column.dtype.value_dtype) == 1:
+            return
+        low = [row for row in cells.rows if 0 < np.max(cells.column[row], initial=0) < 256]
+        if low:
+            warn(
+                f"{type(self).__name__}: pixels are of type uint16, from 0 to 65535, but "
+                f"{len(low)} of {len(cells)} images have none above 255 (first in row {low[0]}). "
+                "Convert 8-bit images with astype(np.uint8); mixed in one list with 16-bit ones "
+                "(multiply them by 257), they are widened."
+            )
+
     def _check_range(self, cells):
         """Warn if the first pixels have another range than those in fit."""
-        pixels = [np.asarray(cell) for cell in cells.read(slice(0, N_CHECKED))]
-        low, high = min(p.min() for p in pixels), max(p.max() for p in pixels)
+        raw = [np.asarray(cell) for cell in cells.read(slice(0, N_CHECKED))]
+        divisors = [self._reads.divisor(cell.dtype) for cell in raw]
+        low = min(cell.min() / divisor for cell, divisor in zip(raw, divisors, strict=True))
+        high = max(cell.max() / divisor for cell, divisor in zip(raw, divisors, strict=True))
         least, most = self._pixel_range
         room = 10 * float(self.scale_.max())
-        shrunk = pixels[0].dtype.kind == "f" and max(abs(low), abs(high)) <= 1 and most > 10
+        may_shrink = raw[0].dtype.kind == "f" or divisors[0] > 1  # 8-bit pixels of type uint16
+        shrunk = may_shrink and max(abs(low), abs(high)) <= 1 and most > 10
         if shrunk or low < least - room or high > most + room:
             warn(
                 f"{type(self).__name__}: pixels from {low:g} to {high:g}, in fit from {least:g} to "
@@ -228,7 +261,7 @@ class ImageEncoder(BaseModalityEncoder):
         shape = cells.shape()
         first = len(shape) == 3 and (
             self.channel_axis == "first"
-            or (self.channel_axis == "auto" and (shape[0] or 1e9) < (shape[-1] or 1e9))
+            or (self.channel_axis == "auto" and _channels_first(shape, cells))
         )
         if len(shape) == 2:
             shape = (*shape, 1)

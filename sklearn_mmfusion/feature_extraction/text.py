@@ -10,7 +10,7 @@ from sklearn_mmfusion._torch import Inputs, RaggedRows
 from sklearn_mmfusion.containers.cells import CellKind, check_column
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.text import TextNetwork
-from sklearn_mmfusion.preprocessing.text import Tokenizer, as_texts, clean_texts
+from sklearn_mmfusion.preprocessing.text import Tokenizer, as_texts, clean_texts, warn_if_paths
 
 __all__ = ["TextEncoder"]
 
@@ -176,6 +176,7 @@ class TextEncoder(BaseModalityEncoder):
 
     def _learn(self, cells):
         texts = as_texts(cells.take())
+        warn_if_paths(texts, type(self).__name__)
         shared = {"lowercase": self.lowercase, "min_df": self.min_df}
         shared["max_features"] = self.max_features
         self.tokenizers_ = {

@@ -1,6 +1,6 @@
 """Recordings -> log-mel frames."""
 
-import os
+from fractions import Fraction
 from functools import lru_cache
 from numbers import Integral, Real
 
@@ -9,7 +9,6 @@ from scipy import fft, signal
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mmfusion._decoders import file_kind, read_array, read_audio
 from sklearn_mmfusion._sklearn import Interval, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
 from sklearn_mmfusion.containers.cells import CellKind, Cells, check_column, is_table, join_cells
@@ -19,28 +18,10 @@ BLOCK = 1 << 18  # samples that go through one FFT
 RECORDING = CellKind(
     "recording",
     shapes=((None,),),
-    expected="(n_samples,). Average the channels first",
+    expected="(n_samples,). Average the channels of a recording; images go to an ImageEncoder",
     value="sample",
     files="audio",
 )
-
-
-def read_recording(path, row):
-    """Read a recording, or an array of samples; an error names row and path.
-
-    Returns
-    -------
-    samples : ndarray of shape (n_samples,)
-    sample_rate : int, or None if the file does not state it
-    """
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"row {row}: there is no file {path!r}")
-    try:
-        return (read_array(path), None) if file_kind(path) == "array" else read_audio(path)
-    except ImportError:
-        raise
-    except Exception as error:  # of any type; the message must name the row
-        raise ValueError(f"row {row}: cannot read {path!r}: {error}") from error
 
 
 def to_float(samples):
@@ -63,6 +44,25 @@ def to_float(samples):
     return ((samples.astype(np.float64) - silence) / half).astype(np.float32)
 
 
+def check_peak(cells):
+    """Warn if samples of 32 bits use 16 of them only."""
+    dtype = None if cells.is_file else cells.column.dtype.value_dtype
+    if dtype != np.int32:
+        return
+    peak = 0
+    for row in cells.rows:
+        cell = cells.column[row]
+        peak = max(peak, int(cell.max(initial=0)), -int(cell.min(initial=0)))
+        if peak >= 1 << 16:
+            return
+    if peak:
+        warn(
+            f"{type(cells.estimator).__name__}: samples are of type int32, whose full scale is "
+            f"2^31, but their peak is {peak}, below 2^16: near silence. Convert 16-bit samples "
+            "with astype(np.int16)."
+        )
+
+
 @lru_cache(maxsize=16)
 def taper(n_fft):
     """Periodic Hann window: ndarray of shape (n_fft,), dtype=float32."""
@@ -77,7 +77,7 @@ def mel_filters(sample_rate, n_fft, n_mels, fmin, fmax):
 
     Parameters
     ----------
-    sample_rate : int
+    sample_rate : float
         In Hz.
     n_fft : int
         Window length in samples.
@@ -117,7 +117,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    sample_rate : int, default=None
+    sample_rate : float, default=None
         Sampling frequency in Hz. A recording with another rate raises an error, or is resampled.
         None means the rate stored with the column or the first file or, inside an `AudioEncoder`,
         the rate of the encoder.
@@ -149,7 +149,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
 
     Attributes
     ----------
-    sample_rate_ : int
+    sample_rate_ : float
         Sampling frequency used, in Hz.
 
     n_fft_ : int
@@ -184,7 +184,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
     _reads = RECORDING
 
     _parameter_constraints = {
-        "sample_rate": [Interval(Integral, 1, None, closed="left"), None],
+        "sample_rate": [Interval(Real, 1, None, closed="left"), None],
         "n_fft": [Interval(Integral, 2, None, closed="left"), None],
         "hop_length": [Interval(Integral, 1, None, closed="left"), None],
         "n_mels": [Interval(Integral, 1, None, closed="left")],
@@ -249,7 +249,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         remember_params(self)
         self.sample_rate_ = rate
         self.n_fft_ = self.n_fft or 1 << (int(rate * 0.025) - 1).bit_length()
-        self.hop_length_ = self.hop_length or max(1, rate // 100)
+        self.hop_length_ = self.hop_length or max(1, int(rate // 100))
         empty = np.flatnonzero(~self._filters().any(axis=0))
         if len(empty):
             warn(
@@ -262,13 +262,13 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         """The sample rate that the column or its first file states."""
         rate = cells.column.dtype.sample_rate
         if rate is None and cells.is_file and len(cells):
-            rate = read_recording(cells.column[cells.rows[0]], cells.rows[0])[1]
+            rate = cells.read_one(cells.rows[0])[1]
         if rate is None:
             raise ValueError(
                 "LogMelSpectrogram: sample_rate=None, and the recordings have no sample rate. "
                 "Pass sample_rate=, in Hz, or set it with TensorArray(..., sample_rate=)."
             )
-        return int(rate)
+        return rate
 
     def transform(self, X):
         """Compute log-mel frames.
@@ -305,6 +305,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             Number of frames of each recording.
         """
         frames, counts = [np.empty((0, self.n_mels), np.float32)], []
+        check_peak(cells)
         for rows, waveforms in self._blocks(cells):
             block, own_counts = self._log_mel(cells, rows, waveforms)
             frames.append(block)
@@ -326,10 +327,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             yield block
 
     def _waveform(self, cells, row):
-        if cells.is_file:
-            cell, rate = read_recording(cells.column[row], row)
-        else:
-            cell, rate = cells.column[row], cells.column.dtype.sample_rate
+        cell, rate = cells.read_one(row)
         if cell.ndim != 1 or not len(cell):  # the check itself costs a tenth of a short recording
             cells.check_shape(cell.shape, row)
         cell = to_float(cell)
@@ -341,8 +339,10 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
                 f"has sample_rate={rate} Hz; expected {self.sample_rate_} Hz. Set "
                 f"sample_rate={rate}, or resample=True.",
             )
-        divisor = np.gcd(int(rate), self.sample_rate_)
-        return signal.resample_poly(cell, self.sample_rate_ // divisor, rate // divisor)
+        ratio = Fraction(float(self.sample_rate_)) / Fraction(float(rate))
+        if rate != int(rate) or self.sample_rate_ != int(self.sample_rate_):
+            ratio = ratio.limit_denominator(1 << 12)  # bounds the filter; 1e-7 beside the rate
+        return signal.resample_poly(cell, ratio.numerator, ratio.denominator)
 
     def _log_mel(self, cells, rows, waveforms):
         """Frames of a few recordings through one FFT: (total, n_mels) and the count of each."""

@@ -12,8 +12,9 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_mmfusion._decoders import file_kind
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
-from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params
+from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
 from sklearn_mmfusion.containers import FileArray, TensorArray
 from sklearn_mmfusion.containers.cells import CellKind, check_column, is_table, join_cells
 
@@ -178,7 +179,9 @@ class Tokenizer(TransformerMixin, BaseEstimator):
         """
         with all_or_nothing(self):
             texts = as_texts(check_column(self, X, reset=True))
-            return self.fit_clean(clean_texts((t for t in texts if t is not None), self.lowercase))
+            texts = [text for text in texts if text is not None]
+            warn_if_paths(texts, type(self).__name__)
+            return self.fit_clean(clean_texts(texts, self.lowercase))
 
     def fit_clean(self, texts):
         """Learn the vocabulary of texts that are clean already.
@@ -305,7 +308,8 @@ def as_texts(column):
     texts : list of str or None
     """
     if isinstance(column, TensorArray):
-        if len(column.dtype.cell_shape) > 1:
+        is_flat = len(column.dtype.cell_shape) == 1 and not column.is_ragged
+        if not (is_flat or column.isna().all()):
             raise TypeError(f"Got a column of cells of type {column.dtype}; expected texts.")
         return [
             " ".join(map(_as_word, np.ravel(c))) if isinstance(c, np.ndarray) else None
@@ -319,6 +323,16 @@ def as_texts(column):
     if wrong is not None:
         raise TypeError(f"Got {wrong}; expected texts. Convert them with `astype(str)`.")
     return [str(t) if isinstance(t, str) else None for t in column]
+
+
+def warn_if_paths(texts, estimator_name):
+    """Warn if all texts are paths of images, recordings or arrays."""
+    if texts and all(map(file_kind, texts)):
+        warn(
+            f"{estimator_name}: all {len(texts)} texts are paths of files, such as {texts[0]!r}; "
+            "the paths themselves are read as texts. The contents of files are read by an "
+            "ImageEncoder or an AudioEncoder."
+        )
 
 
 def _not_texts(column):

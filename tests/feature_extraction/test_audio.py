@@ -10,7 +10,14 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from sklearn_mmfusion.containers import FileArray, TensorArray
+from sklearn_mmfusion.containers import (
+    FileArray,
+    TensorArray,
+    TensorDtype,
+    as_column,
+    multimodal_frame,
+)
+from sklearn_mmfusion.containers.cells import Cells
 from sklearn_mmfusion.feature_extraction import AudioEncoder
 from sklearn_mmfusion.preprocessing import LogMelSpectrogram
 
@@ -133,6 +140,82 @@ def test_rates_are_checked_and_resampled_if_asked(tmp_path):
     close = encoder.transform(column)
     back = [signal.resample_poly(w, 1, 2).astype(np.float32) for w in double]
     np.testing.assert_allclose(close, encoder.transform(back), atol=1e-4)
+
+
+def columns_of_rate(waves, rate, folder):
+    """Recordings whose rate is stated in each way that a column can state it."""
+    for i, wave in enumerate(waves):
+        np.save(folder / f"{i}.npy", wave)
+        wavfile.write(folder / f"{i}.wav", int(rate), wave)
+    arrays = [folder / f"{i}.npy" for i in range(len(waves))]
+    columns = {
+        "array": TensorArray(waves, sample_rate=rate),
+        "dtype": pd.Series(waves, dtype=TensorDtype("float32", (None,), sample_rate=rate)),
+        "frame": multimodal_frame(x=as_column(waves, sample_rate=rate)),
+        "npy": FileArray(arrays, sample_rate=rate),
+        "npy, joined": pd.concat([pd.Series(FileArray([p], sample_rate=rate)) for p in arrays]),
+        "npy, again": FileArray(FileArray(arrays, sample_rate=rate)),
+    }
+    if rate == int(rate):
+        paths = [str(path.with_suffix(".wav")) for path in arrays]
+        columns |= {"wav": paths, "wav, stated": FileArray(paths, sample_rate=rate)}
+    return columns
+
+
+@pytest.mark.parametrize("rate", [16000, 11025.5])
+def test_a_stated_rate_counts_wherever_it_is_stated(tmp_path, rate):
+    waves, y = make_tones(8)
+    refused, known = f"has sample_rate={rate} Hz; expected 8000 Hz. Set sample_rate={rate}", tiny()
+    known.fit(waves, y)
+    mel = LogMelSpectrogram(RATE).fit(waves)
+    resampled = tiny(resample=True).fit(waves, y)
+    expected = None
+    for kind, X in columns_of_rate(waves, rate, tmp_path).items():
+        for call in (lambda X: tiny().fit(X, y), known.transform, known.prepare, mel.transform):
+            with pytest.raises(ValueError, match=refused):
+                call(X)
+        encoded = resampled.transform(X)
+        expected = encoded if expected is None else expected
+        np.testing.assert_array_equal(encoded, expected, err_msg=kind)
+        assert LogMelSpectrogram().fit(X).sample_rate_ == rate
+        own = tiny(sample_rate=rate).fit(X, y)
+        assert own.front_end_.sample_rate_ == rate
+        assert own.front_end_.hop_length_ == int(rate) // 100
+
+
+@pytest.mark.parametrize("rate", [11025.5, 22050, 44100.1, 4000])
+def test_resampled_tones_keep_their_pitch(rate):
+    time = np.arange(int(rate)) / rate
+    tone = np.sin(2 * np.pi * 440 * time).astype(np.float32)
+    mel = LogMelSpectrogram(RATE, resample=True).fit(TensorArray([tone], sample_rate=rate))
+    cells = Cells(mel, TensorArray([tone], sample_rate=rate))
+    found = mel._waveform(cells, 0)
+    expected = np.sin(2 * np.pi * 440 * np.arange(len(found)) / RATE)
+    np.testing.assert_allclose(found[500:-500], expected[500:-500], atol=0.01)
+
+
+def test_pairs_of_rate_and_samples_are_refused():
+    waves, y = make_tones(8)
+    pairs = [(RATE, wave) for wave in waves]
+    match = r"row 0: .*a pair of a sample rate and samples\. .*TensorArray\(samples, sample_rate="
+    for X in (pairs, pd.Series(pairs), [None, *pairs[1:]]):
+        with pytest.raises(TypeError, match=match.replace("row 0", "row [01]")):
+            tiny().fit(X, y)
+    with pytest.raises(TypeError, match="column 'audio': " + match):
+        multimodal_frame(audio=pairs)
+    with pytest.raises(TypeError, match="a pair of a sample rate"):
+        tiny().fit(waves, y).transform(pairs)
+
+
+def test_a_file_whose_rate_contradicts_its_column(tmp_path):
+    waves, y = make_tones(4)
+    columns_of_rate(waves, 16000, tmp_path)
+    column = FileArray([tmp_path / "0.npy", *(tmp_path / f"{i}.wav" for i in (1, 2))])
+    for resample in (False, True):
+        with pytest.raises(ValueError, match=r"row 1: .*rate 16000 Hz; the column states 8000 Hz"):
+            tiny(resample=resample).fit(column.astype("file[8000Hz]"), y[:3])
+    with pytest.raises(ValueError, match="cannot relabel sample rate 8000 as 16000"):
+        FileArray(column.astype("file[8000Hz]"), sample_rate=16000)
 
 
 @BOTH

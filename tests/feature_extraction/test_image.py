@@ -99,6 +99,81 @@ def test_channel_axis_settles_what_the_shape_leaves_open():
     assert [len(e.mean_) for e in encoders.values()] == [4, 5, 4]
 
 
+def strips(n=20, height=1, channels=3):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (n, height, 40, channels)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("height", [1, 2, 3])
+def test_a_last_axis_of_three_or_four_holds_channels(height, channels):
+    X, y = strips(height=height, channels=channels), np.arange(20) % 2
+    encoder = ImageEncoder(**TINY).fit(X, y)
+    assert len(encoder.mean_) == channels
+    expected = ImageEncoder(**TINY, channel_axis="last").fit(X, y).transform(X)
+    np.testing.assert_array_equal(encoder.transform(X), expected)
+    for row in range(3):
+        alone = encoder.transform(X[row : row + 1])
+        np.testing.assert_allclose(alone[0], expected[row], atol=1e-5)
+
+
+def test_the_position_of_channels_is_decided_in_fit():
+    strip, y = strips(), np.arange(20) % 2
+    encoder = ImageEncoder(**TINY, image_size=(8, 8))
+    ragged = [cell if i % 2 else cell.repeat(2, 0)[:, :30] for i, cell in enumerate(strip)]
+    encoder.fit(ragged, y)
+    by_hand = [resize(np.moveaxis(cell, -1, 0)[None], (8, 8))[0] for cell in ragged]
+    for X in (by_hand, [np.moveaxis(cell, 0, -1) for cell in by_hand]):
+        last = ImageEncoder(**TINY, channel_axis="first" if X is by_hand else "last")
+        np.testing.assert_allclose(
+            last.fit(np.stack(X), y).transform(np.stack(X)), encoder.transform(ragged), atol=1e-5
+        )
+    first = ImageEncoder(**TINY, image_size=(8, 8)).fit(np.moveaxis(strips(20, 9), -1, 1), y)
+    narrow = np.moveaxis(strips(2, 9), -1, 1)[..., :3]  # (3, 9, 3): first, as in fit
+    assert first.transform(narrow).shape == (2, 4)
+
+
+def test_pictures_in_files_have_their_channels_last(tmp_path):
+    pillow = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
+    strip = strips(4, channels=2)  # grey and alpha, one pixel high
+    paths = [str(tmp_path / f"{i}.png") for i in range(4)]
+    for path, image in zip(paths, strip, strict=True):
+        pillow.fromarray(image, mode="LA").save(path)
+    assert len(ImageEncoder(**TINY).fit(paths, [0, 1, 0, 1]).mean_) == 2
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_pictures_of_8_and_16_bits_have_one_scale(tmp_path, suffix):
+    pillow = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
+    images, y = make_images()
+    deep = images.astype(np.uint16) * 257
+    paths = [str(tmp_path / f"{i}.{suffix}") for i in range(40)]
+    for row, path in enumerate(paths):
+        pillow.fromarray((deep if row % 2 else images)[row]).save(path)
+    expected = features(images)
+    np.testing.assert_allclose(features(paths), expected, atol=1e-4)
+    np.testing.assert_allclose(features(deep), expected, atol=1e-4)
+    np.testing.assert_allclose(features(deep.astype(">u2")), expected, atol=1e-4)
+    encoder = ImageEncoder(**TINY).fit(images, y)
+    np.testing.assert_allclose(encoder.transform(deep), expected, atol=1e-4)
+    np.testing.assert_allclose(encoder.transform(paths), expected, atol=1e-4)
+    np.testing.assert_allclose(encoder.mean_, ImageEncoder(**TINY).fit(deep, y).mean_, rtol=1e-5)
+    assert not np.allclose(encoder.transform(deep // 2), expected, atol=1e-2)
+
+
+def test_8_bit_pixels_of_type_uint16_are_noticed():
+    images, y = make_images()
+    deep = images.astype(np.uint16)
+    mixed = [image * 257 if i % 2 else images[i] for i, image in enumerate(deep)]
+    for X, count in ((deep, 40), (list(deep), 40), (mixed, 20)):
+        match = f"uint16, from 0 to 65535, but {count} of 40 images have none above 255"
+        with pytest.warns(UserWarning, match=match):
+            ImageEncoder(**TINY).fit(X, y)
+    fitted = ImageEncoder(**TINY).fit(images, y)
+    with pytest.warns(UserWarning, match="pixels from 0 to 0.8.*, in fit from 0 to 209"):
+        fitted.transform(deep)
+
+
 @pytest.mark.parametrize("as_paths", [list, FileArray, pd.Series])
 def test_files_equal_arrays(tmp_path, as_paths):
     pillow = pytest.importorskip("PIL.Image", reason="Pillow reads image files")

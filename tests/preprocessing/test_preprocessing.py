@@ -411,3 +411,15 @@ def test_ngram_range_is_checked():
     with pytest.raises(ValueError, match=r"ngram_range=\(3, 1\); expected two whole numbers"):
         tokenizer.fit(["a"])
     assert not hasattr(tokenizer, "n_features_in_")
+
+
+def test_samples_of_16_bits_in_32_are_noticed():
+    wave = np.round(2**14 * np.sin(np.arange(400) / 3))
+    mel = LogMelSpectrogram(8000).fit([wave.astype(np.int16)])
+    match = r"int32, whose full scale is 2\^31, but their peak is 16384, .* astype\(np.int16\)"
+    for X in ([wave.astype(np.int32), None], wave.astype(np.int32)[None]):
+        with pytest.warns(UserWarning, match=match):
+            mel.transform(X)
+    deep = mel.transform([(wave * 2**16).astype(np.int32), np.zeros(400, np.int32)])
+    np.testing.assert_allclose(deep[0], mel.transform([wave.astype(np.int16)])[0], atol=1e-4)
+    mel.transform([np.zeros(400, np.int32)])  # silence is no sign of another scale

@@ -1,0 +1,356 @@
+"""What other libraries and other threads expect of a model: copies, tools, containers, routing."""
+
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import (
+    BaggingClassifier,
+    BaggingRegressor,
+    StackingClassifier,
+    StackingRegressor,
+)
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.inspection import permutation_importance
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    HalvingGridSearchCV,
+    StratifiedGroupKFold,
+    TimeSeriesSplit,
+    TunedThresholdClassifierCV,
+    cross_val_predict,
+    cross_validate,
+)
+from sklearn.multioutput import (
+    ClassifierChain,
+    MultiOutputClassifier,
+    MultiOutputRegressor,
+    RegressorChain,
+)
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+from torch import nn
+
+from sklearn_mmfusion import (
+    FusionTransformer,
+    JointFusionClassifier,
+    JointFusionRegressor,
+    LateFusionClassifier,
+    LateFusionRegressor,
+    NeuralClassifier,
+    NeuralRegressor,
+    multimodal_frame,
+)
+from tests._registry import (
+    MODALITIES,
+    SMALL_JOINT,
+    SMALL_NET,
+    classes,
+    having,
+    modalities,
+    numbers,
+    table,
+)
+
+NAMES = ("image", "text")
+GROUPS = np.arange(24) % 6
+
+
+def triples(by=NAMES):
+    return [
+        (name, MODALITIES[name].make(max_epochs=1), column)
+        for name, column in zip(NAMES, by, strict=True)
+    ]
+
+
+def frame():
+    return modalities(names=NAMES)
+
+
+def feature_level(head):
+    def make(by=NAMES):
+        net = head(**{**SMALL_NET, "max_epochs": 2})
+        return make_pipeline(FusionTransformer(triples(by), random_state=0), net)
+
+    return make
+
+
+def late(cls):
+    return lambda by=NAMES: cls(triples(by), random_state=0)
+
+
+def joint(cls):
+    return lambda by=NAMES: cls(triples(by), **{**SMALL_JOINT, "max_epochs": 1})
+
+
+CLASSIFIERS = {
+    "feature": feature_level(NeuralClassifier),
+    "late": late(LateFusionClassifier),
+    "joint": joint(JointFusionClassifier),
+}
+REGRESSORS = {
+    "feature": feature_level(NeuralRegressor),
+    "late": late(LateFusionRegressor),
+    "joint": joint(JointFusionRegressor),
+}
+
+# ------------------------------------------------------------------------------ copies
+
+
+class DuringTraining(Callback):
+    """Run a function in another thread after the first epoch; training waits for its result."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 1:
+            with ThreadPoolExecutor(1) as pool:
+                self.result = pool.submit(self.function).result(timeout=20)
+
+
+class Drawing(nn.Module):
+    """Draws random numbers of every kind when it is made, also into what no state holds."""
+
+    def __init__(self, in_features, n_outputs):
+        super().__init__()
+        self.layer = nn.Linear(in_features, n_outputs)
+        for init in (nn.init.orthogonal_, nn.init.trunc_normal_, nn.init.sparse_):
+            init(self.layer.weight, *[0.1] * (init is nn.init.sparse_))
+        mixed = torch.randn(in_features) + torch.rand(in_features) + torch.randperm(in_features)
+        mixed += torch.randint(3, (in_features,)) + torch.randint(2, 5, (in_features,))
+        mixed += torch.bernoulli(torch.full((in_features,), 0.5)) + torch.normal(0.0, mixed.abs())
+        mixed += torch.empty(in_features).exponential_() + nn.Dropout()(mixed)
+        self.register_buffer("mixed", mixed, persistent=False)
+        self.register_buffer("late", None, persistent=False)
+
+    def forward(self, features):
+        if self.late is None:  # made at the first batch, as positional encodings are
+            self.register_buffer("late", torch.rand(features.shape[1]), persistent=False)
+        return self.layer(features * self.mixed + self.late)
+
+
+COPIES = {"pickle": lambda model: pickle.loads(pickle.dumps(model)), "deepcopy": copy.deepcopy}
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("entry", having("net"), ids=str)
+def test_a_copy_does_not_wait_for_training_in_another_thread(entry, how):
+    model, X = entry.fitted(), table()
+    during = DuringTraining(lambda: COPIES[how](model))
+    training = NeuralClassifier(**{**SMALL_NET, "dropout": 0.5})
+    expected = training.fit(X, classes()).predict_proba(X)
+    training.set_params(callbacks=[during]).fit(X, classes())
+    np.testing.assert_array_equal(training.predict_proba(X), expected)
+    method = "predict" if hasattr(model, "predict") else "transform"
+    outputs = [getattr(each, method)(entry.X()) for each in (during.result, model)]
+    np.testing.assert_array_equal(*outputs)
+
+
+def test_a_copy_keeps_what_its_module_drew_and_no_generator_notices():
+    X, y = table(), classes()
+    model = NeuralClassifier(module=Drawing, **SMALL_NET).fit(X, y)
+    expected, state = model.predict_proba(X), torch.get_rng_state()
+    for make in COPIES.values():
+        np.testing.assert_array_equal(make(model).predict_proba(X), expected)
+    assert torch.equal(torch.get_rng_state(), state)
+    before = [model.module_.mixed.clone(), model.module_.late.clone()]
+    model.set_params(warm_start=True, random_state=1).fit(X, y)
+    assert all(map(torch.equal, before, [model.module_.mixed, model.module_.late]))
+
+
+# ------------------------------------------------------------------------------ scikit-learn
+
+
+def by_hand(make, y, folds, method="predict_proba"):
+    """Out-of-fold predictions in the order of the folds, and the rows."""
+    X, rows = frame(), np.concatenate([test for _, test in folds])
+    outputs = [
+        getattr(make().fit(X.iloc[train], y[train]), method)(X.iloc[test]) for train, test in folds
+    ]
+    return np.concatenate(outputs), rows
+
+
+FOLDS = list(StratifiedGroupKFold(2).split(np.zeros(24), classes(), GROUPS))
+
+
+def stacking(make, X, y):
+    model = StackingClassifier([("a", make())], cv=FOLDS, stack_method="predict_proba").fit(X, y)
+    outputs, rows = by_hand(make, y, FOLDS)
+    expected = LogisticRegression().fit(outputs[:, 1:], y[rows])
+    np.testing.assert_allclose(model.final_estimator_.coef_, expected.coef_, rtol=1e-5)
+
+
+def tuned_threshold(make, X, y):
+    model = TunedThresholdClassifierCV(make(), cv=FOLDS).fit(X, y)
+    expected = make().fit(X, y).predict_proba(X)[:, 1] >= model.best_threshold_
+    np.testing.assert_array_equal(model.predict(X), expected.astype(int))
+
+
+def calibrated(make, X, y):
+    model = CalibratedClassifierCV(make(), cv=FOLDS).fit(X, y)
+    for fitted, (train, _) in zip(model.calibrated_classifiers_, FOLDS, strict=True):
+        expected = make().fit(X.iloc[train], y[train]).predict_proba(X)
+        np.testing.assert_array_equal(fitted.estimator.predict_proba(X), expected)
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
+def several_outputs(make, X, y):
+    model = MultiOutputClassifier(make()).fit(X, np.c_[y, 1 - y])
+    np.testing.assert_array_equal(model.predict_proba(X)[0], make().fit(X, y).predict_proba(X))
+
+
+def grouped_folds(make, X, y):
+    cv = StratifiedGroupKFold(2)
+    scores = cross_validate(make(), X, y, groups=GROUPS, cv=cv, error_score="raise")["test_score"]
+    expected = [
+        make().fit(X.iloc[train], y[train]).score(X.iloc[test], y[test]) for train, test in FOLDS
+    ]
+    np.testing.assert_array_equal(scores, expected)
+
+
+def time_series_folds(make, X, y):
+    cv = TimeSeriesSplit(2)
+    scores = cross_validate(make(), X, y, cv=cv, error_score="raise")["test_score"]
+    expected = [
+        make().fit(X.iloc[:n], y[:n]).score(X.iloc[n : n + 8], y[n : n + 8]) for n in (8, 16)
+    ]
+    np.testing.assert_array_equal(scores, expected)
+
+
+def out_of_fold_probabilities(make, X, y):
+    outputs, rows = by_hand(make, y, FOLDS)
+    found = cross_val_predict(make(), X, y, cv=FOLDS, method="predict_proba")
+    np.testing.assert_array_equal(found[rows], outputs)
+
+
+def importances(make, X, y):
+    model = make().fit(X, y)
+    result = permutation_importance(model, X, y, n_repeats=2, random_state=0)
+    assert result.importances.shape == (2, 2)
+    constant = X.assign(text=[X["text"].iloc[0]] * 24)
+    result = permutation_importance(model, constant, y, n_repeats=2, random_state=0)
+    np.testing.assert_array_equal(result.importances[1], 0)
+
+
+CLASSIFIER_TOOLS = [
+    stacking,
+    tuned_threshold,
+    calibrated,
+    several_outputs,
+    grouped_folds,
+    time_series_folds,
+    out_of_fold_probabilities,
+    importances,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", CLASSIFIERS)
+@pytest.mark.parametrize("tool", CLASSIFIER_TOOLS, ids=lambda tool: tool.__name__)
+def test_tools_for_classifiers_take_multimodal_frames(tool, level):
+    tool(CLASSIFIERS[level], frame(), classes())
+
+
+@pytest.mark.parametrize("level", ["feature", "joint"])
+def test_a_halving_search_grows_max_epochs(level):
+    model = CLASSIFIERS[level]()
+    prefix = "neuralclassifier__" if level == "feature" else ""
+    search = HalvingGridSearchCV(
+        model,
+        {f"{prefix}lr": [0.01, 0.02]},
+        resource=f"{prefix}max_epochs",
+        min_resources=1,
+        max_resources=2,
+        factor=2,
+        cv=FOLDS,
+        error_score="raise",
+    ).fit(frame(), classes())
+    assert search.n_resources_ == [1, 2]
+    best = search.best_estimator_[-1] if prefix else search.best_estimator_
+    assert best.max_epochs == 2
+
+
+def transformed_target(make, X, y):
+    model = TransformedTargetRegressor(make(), func=np.negative, inverse_func=np.negative)
+    expected = -make().fit(X, -y).predict(X)
+    np.testing.assert_array_equal(model.fit(X, y).predict(X), expected)
+
+
+def stacked_regressors(make, X, y):
+    model = StackingRegressor([("a", make())], cv=FOLDS).fit(X, y)
+    outputs, rows = by_hand(make, y, FOLDS, "predict")
+    slope = np.cov(outputs, y[rows])
+    assert np.sign(model.final_estimator_.coef_[0]) == np.sign(slope[0, 1])
+
+
+def several_regressors(make, X, y):
+    model = MultiOutputRegressor(make()).fit(X, np.c_[y, -y])
+    np.testing.assert_array_equal(model.predict(X)[:, 0], make().fit(X, y).predict(X))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", REGRESSORS)
+@pytest.mark.parametrize(
+    "tool",
+    [transformed_target, stacked_regressors, several_regressors],
+    ids=lambda tool: tool.__name__,
+)
+def test_tools_for_regressors_take_multimodal_frames(tool, level):
+    tool(REGRESSORS[level], frame(), numbers())
+
+
+@pytest.mark.parametrize("level", CLASSIFIERS)
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_bagging_needs_positions_and_the_message_names_them(level, kind):
+    make, y = (
+        (CLASSIFIERS[level], classes()) if kind == "classes" else (REGRESSORS[level], numbers())
+    )
+    bagging = BaggingClassifier if kind == "classes" else BaggingRegressor
+    with pytest.raises(ValueError, match=r"'image' is given by name.*position.*\(BaggingClass"):
+        bagging(make(), n_estimators=1).fit(frame(), y)
+    model = bagging(make(by=[0, 1]), n_estimators=1, bootstrap=False, random_state=0)
+    assert np.isfinite(model.fit(frame(), y).predict(frame())).all()
+
+
+@pytest.mark.parametrize("level", CLASSIFIERS)
+def test_chains_of_scikit_learn_refuse_frames_of_cells(level):
+    # They convert X to a table of numbers before our code runs.
+    X, y = frame(), classes()
+    with pytest.raises(ValueError):
+        ClassifierChain(CLASSIFIERS[level]()).fit(X, np.c_[y, 1 - y])
+    with pytest.raises(ValueError):
+        RegressorChain(REGRESSORS[level]()).fit(X, np.c_[y, 1.5 - y])
+
+
+def test_encoders_in_a_column_transformer_and_a_feature_union():
+    X, y = frame(), classes()
+    alone = {name: encoder.fit(X[name], y).transform(X[name]) for name, encoder, _ in triples()}
+    expected = np.hstack(list(alone.values()))
+    columns = ColumnTransformer(triples())
+    np.testing.assert_array_equal(columns.fit_transform(X, y), expected)
+    union = FeatureUnion([(t[0], ColumnTransformer([t])) for t in triples()])
+    np.testing.assert_array_equal(union.fit_transform(X, y), expected)
+    named = columns.set_output(transform="pandas").fit(X, y).transform(X)
+    np.testing.assert_array_equal(named.to_numpy(), expected)
+    assert list(named)[:2] == ["image__imageencoder0", "image__imageencoder1"]
+    image = FeatureUnion([("a", triples()[0][1])]).set_output(transform="pandas")
+    assert list(image.fit_transform(X["image"], y))[0] == "a__imageencoder0"
+    with pytest.raises(ValueError, match="input_features should have length"):
+        triples()[0][1].fit(X["image"], y).get_feature_names_out(["a", "b"])
+
+
+def test_tensor_cells_reach_a_foreign_transformer_through_a_fusion_transformer():
+    X = multimodal_frame(vector=table())
+    with pytest.raises(ValueError, match="use the transformer in a FusionTransformer"):
+        ColumnTransformer([("a", StandardScaler(), "vector")]).fit(X)
+    fused = FusionTransformer([("a", StandardScaler(), "vector")]).fit_transform(X)
+    np.testing.assert_allclose(fused, StandardScaler().fit_transform(table()), rtol=1e-5)
+    with pytest.raises(ValueError, match="setting an array element with a sequence"):
+        ColumnTransformer([("a", StandardScaler(), ["vector"])]).fit(X)  # numpy's own message

@@ -30,6 +30,7 @@ from sklearn.utils.validation import (
     _check_feature_names_in,
     _check_method_params,
     _get_feature_names,
+    _num_samples,
     validate_data,
 )
 
@@ -49,6 +50,7 @@ __all__ = [
     "_fit_context",
     "_get_feature_names",
     "_name_estimators",
+    "_num_samples",
     "_message_with_time",
     "_raise_for_params",
     "_routing_enabled",

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from sklearn_mmfusion._losses import LOSSES, losses_for
@@ -20,14 +19,15 @@ from sklearn_mmfusion._validation import (
     REGRESSION,
     TARGET_TYPES,
     add_error_note,
+    as_numbers_of,
     check_y,
     warn,
 )
 
 UNKNOWN_TYPE_REMEDIES = (
     "Give all labels one type, such as with y.astype(str) or y.astype(int).",
-    "For several targets, of mixed kinds or with unknown values, use a joint model with "
-    "target_type={column: kind}.",
+    "Encode several labels per row with MultiLabelBinarizer. For several targets of mixed kinds, "
+    "use a joint model with target_type={column: kind}.",
 )
 
 
@@ -106,7 +106,7 @@ def encode_target(
             f"{remedy}"
         )
     return (
-        _encode_numbers(y, kind)
+        _encode_numbers(y, kind, estimator_name)
         if kind in REGRESSION
         else _encode_labels(y, kind, estimator_name, is_encoder, is_float and target_type == "auto")
     )
@@ -151,8 +151,8 @@ def _encode_labels(y, kind, estimator_name, is_encoder, is_float):
     return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
 
 
-def _encode_numbers(y, kind):
-    values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+def _encode_numbers(y, kind, estimator_name):
+    values = as_numbers_of(y, estimator_name)
     values = values.reshape(len(values), -1)
     with np.errstate(over="ignore"):
         mean, scale = values.mean(0), values.std(0)

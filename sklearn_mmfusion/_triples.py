@@ -159,10 +159,21 @@ def check_triples(
                 f"{estimator_name}: every element of {parameter} must be a (name, estimator, "
                 f"column) triple, got {triple!r}."
             )
+        _check_order(triple, f"{estimator_name}: {parameter}")
     reserved = estimator.get_params(deep=False)
     _check_names([name for name, _, _ in triples], reserved, estimator_name, parameter)
     for name, child, _ in triples:
         _check_child(child, f"{estimator_name}: modality {name!r}", methods, keywords)
+
+
+def _check_order(triple, label):
+    """Raise if the estimator of a triple is in the place of its name or its column."""
+    name, child, column = triple
+    if hasattr(name, "fit") or isinstance(child, str) and hasattr(column, "fit"):
+        raise ValueError(
+            f"{label} has the triple {triple!r}; expected (name, estimator, column), such as "
+            "('photo', estimator, 'image')."
+        )
 
 
 def _check_names(names, reserved, estimator_name, parameter):
@@ -170,8 +181,8 @@ def _check_names(names, reserved, estimator_name, parameter):
         if not isinstance(name, str) or not name.isidentifier() or "__" in name:
             raise ValueError(
                 f"{estimator_name}: {parameter} has the name {name!r}; a name must be an "
-                "identifier (letters, digits, single underscores). The column may be called "
-                "anything."
+                "identifier (letters, digits, single underscores), because it is a keyword of "
+                "set_params. The column may be called anything."
             )
         if name in NO_KEYWORDS:
             raise ValueError(
@@ -249,6 +260,13 @@ def as_transformer(transformer):
         return transformer
     # otherwise it warns under a global transform_output, since it returns arrays
     return FunctionTransformer(as_numbers).set_output(transform="default")
+
+
+def columns_hint(estimator, selection):
+    """Remind of the list of columns that an estimator of tables needs, for a note on an error."""
+    if not selection.single or wants_column(estimator):
+        return ""
+    return f" An estimator of tables takes a list of columns: {list(selection.labels)}."
 
 
 def is_passthrough(child):

@@ -1,5 +1,6 @@
 """Check targets, weights and groups; warn, log, add error notes and undo failed fits."""
 
+import re
 import sys
 import warnings
 from contextlib import contextmanager
@@ -60,6 +61,31 @@ def add_error_note(note):
         yield
     except Exception as error:
         error.add_note(note)
+        raise
+
+
+ROW_NUMBERS = re.compile(r"(?<=\brow )\d+|(?<=\(first \[)[\d, ]+(?=\])")
+
+
+@contextmanager
+def number_rows(rows):
+    """Replace row numbers in the message of an error, which count some rows, by those of X.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        The rows of X that the block has got.
+    """
+
+    def of_X(match):
+        numbers = [int(number) for number in match[0].split(", ")]
+        return ", ".join(str(rows[n] if n < len(rows) else n) for n in numbers)
+
+    try:
+        yield
+    except Exception as error:
+        if len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (ROW_NUMBERS.sub(of_X, error.args[0]),)
         raise
 
 
@@ -168,12 +194,48 @@ def check_y(y, n_samples, *, estimator_name):
 
 
 def _as_labels(y, estimator_name):
+    """Convert y to an array; raise if its values cannot be compared with each other."""
     try:
-        return np.asarray(y)
-    except ValueError as error:  # lists of several lengths
+        values = np.asarray(y)
+    except ValueError:  # lists of several lengths
+        values = np.empty(len(y), dtype=object)
+        values[:] = y
+    if np.iscomplexobj(values):
         raise ValueError(
-            f"{estimator_name}: y holds lists of different lengths; expected one value per row. "
-            "Encode several labels per row with MultiLabelBinarizer."
+            f"{estimator_name}: Complex data not supported: y has dtype {values.dtype}."
+        )
+    if values.dtype.kind == "U" and isinstance(y, (list, tuple)):  # numpy makes text of numbers
+        values = np.asarray(y, dtype=object)
+    if values.dtype != object:
+        return values
+    first = values.flat[0] if values.size else None
+    if isinstance(first, (list, tuple, set, frozenset, np.ndarray)):
+        raise ValueError(
+            f"{estimator_name}: y holds a {type(first).__name__} per row, {first!r} in row 0; "
+            "expected one value per row. Encode several labels per row with MultiLabelBinarizer."
+        )
+    is_text = np.array([isinstance(value, str) for value in values.flat])
+    texts = np.flatnonzero(is_text)
+    others = np.flatnonzero(~is_text & ~pd.isna(values).ravel())
+    if values.ndim == 1 and len(texts) and len(others):
+        raise ValueError(
+            f"{estimator_name}: y holds text and other values, {values[texts[0]]!r} in row "
+            f"{texts[0]} and {values[others[0]]!r} in row {others[0]}; expected labels of one "
+            "type. Convert them with y.astype(str)."
+        )
+    return values
+
+
+def as_numbers_of(y, estimator_name):
+    """Convert y, as `check_y` returns it, to finite numbers of float64."""
+    try:
+        return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    except (TypeError, ValueError) as error:
+        if y.dtype.kind not in "OUS":
+            raise
+        raise ValueError(
+            f"{estimator_name}: y holds {str(y.flat[0])!r} in row 0; expected numbers ({error}). "
+            "Use a classifier for labels."
         ) from error
 
 

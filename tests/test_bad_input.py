@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from torch import nn
 
 from sklearn_mmfusion import (
@@ -20,6 +21,7 @@ from sklearn_mmfusion import (
     NeuralClassifier,
     NeuralRegressor,
     TextEncoder,
+    make_fusion_transformer,
     multimodal_frame,
 )
 from sklearn_mmfusion.preprocessing import LogMelSpectrogram, Tokenizer
@@ -204,124 +206,6 @@ def test_categories_of_strings_are_texts():
     np.testing.assert_array_equal(encoder.transform(words.astype("category")), expected)
 
 
-def test_whole_numbers_of_a_float_type_are_classes_with_a_warning():
-    y = np.arange(24) % 4
-    with pytest.warns(
-        UserWarning, match="y holds 4 different whole numbers .* target_type"
-    ) as seen:
-        encoder = ImageEncoder(**SMALL_IMAGE).fit(images(), y.astype(float))
-    assert len(seen) == 1
-    np.testing.assert_array_equal(encoder.classes_, np.arange(4.0))
-    ImageEncoder(**SMALL_IMAGE).fit(images(), y)
-    ImageEncoder(**SMALL_IMAGE).fit(images(), pd.Series(y, dtype="Int64"))
-    ImageEncoder(**SMALL_IMAGE).fit(images(), classes().astype(float))
-    ImageEncoder(**SMALL_IMAGE, target_type="continuous").fit(images(), y.astype(float))
-    NeuralClassifier(**SMALL_NET).fit(table(), y.astype(float))
-
-
-def test_target_type_of_a_fusion_transformer_reaches_its_encoders():
-    X, y = modalities(), (np.arange(24) % 4).astype(float)
-    fusion = fusion_transformer(random_state=0)
-    with pytest.warns(UserWarning, match="set target_type='continuous', of .* FusionTransformer"):
-        fusion.fit(X, y)
-    fusion.set_params(target_type="continuous", text__target_type="multiclass").fit(X, y)
-    kinds = {name: hasattr(each, "classes_") for name, each in fusion.named_transformers_.items()}
-    assert kinds == {"image": False, "text": True, "audio": False}
-    with pytest.raises(ValueError, match="'target_type' parameter of FusionTransformer must be"):
-        fusion.set_params(target_type="numbers").fit(X, y)
-
-
-def test_advice_names_parameters_that_exist():
-    X, y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) // 2
-    late = LateFusionClassifier(
-        [("a", LogisticRegression(), [0]), ("b", LogisticRegression(), [1])]
-    )
-    joint = JointFusionClassifier([("a", "passthrough", [0, 1])], **SMALL_JOINT)
-    for model in (NeuralClassifier(**SMALL_NET), late, joint):
-        with pytest.warns(
-            UserWarning, match="y holds 30 .* For a regression, use a regressor"
-        ) as seen:
-            model.fit(X, y)
-        assert "target_type" not in str(seen[0].message)
-
-
-def label_forms():
-    """Labels in every type of column, of which two are classes, by name."""
-    codes = classes()
-    words = np.array(["no", "yes"])[codes]
-    polars = pytest.importorskip("polars")
-    enum = polars.Enum(["yes", "no"])
-    series = pd.Series
-    return {
-        "Int64": series(codes, dtype="Int64"),
-        "boolean": series(codes > 0, dtype="boolean"),
-        "array of Int8": pd.array(codes, dtype="Int8"),
-        "Float64": series(codes, dtype="Float64"),
-        "string": series(words, dtype="string"),
-        "string of Python": series(words, dtype="string[python]"),
-        "category": series(words, dtype="category"),
-        "category of numbers": pd.Categorical(codes, categories=[2, 1, 0]),
-        "big-endian": codes.astype(">i4"),
-        "big-endian text": words.astype(">U3"),
-        "arrow numbers": series(codes, dtype="int64[pyarrow]"),
-        "arrow booleans": series(codes > 0, dtype="bool[pyarrow]"),
-        "arrow text": series(words, dtype="string[pyarrow]"),
-        "dates": series(pd.to_datetime(["2026-01-01", "2025-01-01"])[codes]),
-        "polars numbers": polars.Series(codes),
-        "polars booleans": polars.Series((codes > 0).tolist()),
-        "polars text": polars.Series(words.tolist()),
-        "polars categories": polars.Series(words.tolist(), dtype=polars.Categorical),
-        "polars enum": polars.Series(words.tolist(), dtype=enum),
-    }
-
-
-PAIR = [("a", "passthrough", [0, 1]), ("b", "passthrough", [2, 3])]
-LABELLED = {
-    "head": lambda: NeuralClassifier(**SMALL_NET),
-    "joint": lambda: JointFusionClassifier(PAIR, **SMALL_JOINT),
-    "late": lambda: LateFusionClassifier([(n, LogisticRegression(), c) for n, _, c in PAIR]),
-    "voting": lambda: LateFusionClassifier(
-        [(n, LogisticRegression(), c) for n, _, c in PAIR], fusion="vote"
-    ),
-    "encoder": lambda: ImageEncoder(**SMALL_IMAGE),
-}
-
-
-@pytest.mark.parametrize("form", label_forms())
-@pytest.mark.parametrize("level", LABELLED)
-def test_labels_have_the_dtype_that_logistic_regression_gives_them(level, form):
-    y, X = label_forms()[form], table()
-    expected = LogisticRegression().fit(X, y)
-    model = LABELLED[level]()
-    if level == "encoder":
-        classes_ = model.fit(images(), y).classes_
-    else:
-        classes_ = model.fit(X, y).classes_
-        predicted = model.predict(X)
-        assert predicted.dtype == expected.predict(X).dtype
-        assert set(predicted) <= set(expected.classes_)
-    assert classes_.dtype == expected.classes_.dtype
-    np.testing.assert_array_equal(classes_, expected.classes_)
-
-
-@pytest.mark.parametrize("level", LABELLED)
-@pytest.mark.parametrize("form", ["Int64", "boolean", "string", "category", "polars", "arrow"])
-def test_labels_with_a_null_are_refused_with_their_rows(level, form):
-    values = [None, *classes()[1:-1].tolist(), None]
-    words = [value if value is None else ["no", "yes"][value] for value in values]
-    y = {
-        "Int64": lambda: pd.array(values, dtype="Int64"),
-        "boolean": lambda: pd.Series(values, dtype="boolean"),
-        "string": lambda: pd.Series(words, dtype="string"),
-        "category": lambda: pd.Categorical(words),
-        "polars": lambda: pytest.importorskip("polars").Series(values),
-        "arrow": lambda: pd.Series(values, dtype="int64[pyarrow]"),
-    }[form]()
-    match = r"Input y contains NaN, None or NA in 2 of 24 rows \(first \[0, 23\]\)\. Drop"
-    with pytest.raises(ValueError, match=match):
-        LABELLED[level]().fit(images() if level == "encoder" else table(), y)
-
-
 def test_bands_that_stay_empty_are_counted():
     match = r"5 of n_mels=160 bands lie between two frequencies of n_fft=256 .* 31.25 Hz apart"
     with pytest.warns(UserWarning, match=match):
@@ -395,7 +279,7 @@ def test_object_arrays_of_pixels_are_numbers():
         (
             lambda: NeuralClassifier().fit(table(), [["a"], ["a", "b"]] * 12),
             ValueError,
-            "y holds lists of different lengths; .* MultiLabelBinarizer",
+            "y holds a list per row, .* MultiLabelBinarizer",
         ),
         (
             lambda: NeuralRegressor().fit(table(), 1e300 * np.arange(24)),
@@ -414,6 +298,77 @@ def test_a_transformer_of_tables_needs_a_list_of_columns():
     with pytest.raises(ValueError) as raised:
         FusionTransformer([("colour", OneHotEncoder(), "colour")]).fit(X)
     assert "takes a list of columns: ['colour']" in raised.value.__notes__[0]
+    encode, y = OneHotEncoder(sparse_output=False), classes()
+    late = LateFusionClassifier([("c", make_pipeline(encode, LogisticRegression()), "colour")])
+    joint = JointFusionClassifier([("c", encode, "colour")])
+    for model in (late, joint):
+        with pytest.raises(ValueError) as raised:
+            model.fit(X, y)
+        assert "takes a list of columns: ['colour']" in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize("cls", [FusionTransformer, JointFusionClassifier, LateFusionClassifier])
+def test_forms_of_x_and_triples_that_are_refused(cls):
+    model, y = cls([("a", "passthrough", [0])]), classes()
+    match = r"X is a list of 3 items .*multimodal_frame\(image"
+    with pytest.raises((TypeError, ValueError), match=match):
+        model.fit([images(), texts(), waveforms()], y)
+    with pytest.raises(ValueError, match=r"X is of shape \(24, 8, 8\) .*multimodal_frame\(image"):
+        model.fit(images(), y)
+    with pytest.raises(TypeError, match="Sparse data was passed, .*toarray.*ColumnTransformer"):
+        model.fit(csr_matrix(table()), y)
+    for triple in [(ImageEncoder(), "image", "image"), ("image", "image", ImageEncoder())]:
+        with pytest.raises(ValueError, match=r"has the triple .*expected \(name, estimator, colu"):
+            cls([triple]).fit(modalities(), y)
+    with pytest.raises(ValueError, match="name 'my image'; .* because it is a keyword of set_par"):
+        cls([("my image", ImageEncoder(), "image")]).fit(modalities(), y)
+    waves = pd.DataFrame({"a": np.arange(24) * 1j})
+    with pytest.raises((TypeError, ValueError), match="Complex data not supported"):
+        cls([("a", "passthrough", ["a"])]).fit(waves, y)
+
+
+def test_calls_with_names_left_out():
+    with pytest.raises(TypeError, match="got 2 values without a name; .*image=images, text=texts"):
+        multimodal_frame(images(), texts())
+    with pytest.raises(ValueError, match=r"a \(transformer, column\) pair, got \('image', Image"):
+        make_fusion_transformer(("image", ImageEncoder()))
+    fused = FusionTransformer([("a", FunctionTransformer(lambda X: X * 1j), [0])])
+    with pytest.raises(TypeError, match="returned complex numbers.*expected real numbers"):
+        fused.fit(table())
+
+
+LEVELS = {
+    "feature": lambda triples, **params: FusionTransformer(triples, **params),
+    "joint": lambda triples: JointFusionClassifier(triples, **SMALL_JOINT),
+    "late": lambda triples: LateFusionClassifier(triples),
+    "stacking": lambda triples: LateFusionClassifier(triples, fusion="stacking"),
+}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("lazy", [False, True], ids=["array", "files"])
+def test_row_numbers_in_messages_are_those_of_x(level, lazy, tmp_path):
+    pixels = list(images().astype(float))
+    if lazy:
+        for i, cell in enumerate(pixels):
+            np.save(tmp_path / f"{i}.npy", cell)
+        pixels = [str(tmp_path / f"{i}.npy") for i in range(24)]
+    for i in (1, 4, 9):
+        pixels[i] = None
+    bad = list(pixels)
+    bad[11] = np.full((8, 8), np.nan) if not lazy else str(tmp_path / "bad.npy")
+    np.save(tmp_path / "bad.npy", np.full((8, 8), np.nan))
+    X, broken = (pd.DataFrame({"image": values, "n": np.arange(24.0)}) for values in (pixels, bad))
+    second = "passthrough" if level in ("feature", "joint") else LogisticRegression()
+    triples = [("image", ImageEncoder(**SMALL_IMAGE), "image"), ("n", second, ["n"])]
+    model = LEVELS[level](triples)
+    with pytest.raises(ValueError, match=r"row 11\b.* contains NaN|row 11\b.*NaN") as caught:
+        model.fit(broken, classes())
+    assert "modality 'image'" in "".join(caught.value.__notes__)
+    fitted = model.fit(X, classes())
+    with pytest.raises(ValueError, match=r"row 11\b.*NaN") as caught:
+        fitted.transform(broken) if level == "feature" else fitted.predict(broken)
+    assert "modality 'image'" in "".join(caught.value.__notes__)
 
 
 def test_a_module_of_texts_may_have_a_scale():
@@ -432,6 +387,29 @@ def test_a_module_of_texts_may_have_a_scale():
 
     encoder = TextEncoder(module=Scaled, max_epochs=1, n_components=4, random_state=0)
     assert encoder.fit_transform(texts(), classes()).shape == (24, 4)
+
+
+class Greedy(nn.Module):
+    """A network that needs more memory than any host has, in training or in a prediction."""
+
+    def __init__(self, in_features, n_outputs, in_training):
+        super().__init__()
+        self.linear = nn.Linear(in_features, n_outputs)
+        self.in_training = in_training
+
+    def forward(self, features):
+        if self.training == self.in_training:
+            torch.empty(1 << 58)
+        return self.linear(features)
+
+
+@pytest.mark.parametrize("in_training", [True, False])
+def test_out_of_memory_on_the_host_names_the_batch_size(in_training):
+    params = {"module": Greedy, "module_params": {"in_training": in_training}, "device": "cpu"}
+    model = NeuralClassifier(**{**SMALL_NET, "hidden_layer_sizes": ()}, **params)
+    with pytest.raises(RuntimeError) as caught:
+        model.fit(table(), classes()).predict(table())
+    assert "with batch_size=" in "".join(caught.value.__notes__)
 
 
 def test_row_with_nothing_present():
@@ -499,41 +477,7 @@ def test_class_of_one_row(entry):
     assert entry.make(early_stopping=True).fit(entry.X(), y).n_iter_ >= 1
 
 
-# ------------------------------------------------------------------------------ y, weights, groups
-
-
-@pytest.mark.parametrize("entry", NETS, ids=str)
-def test_y_is_none(entry):
-    name = type(entry.make()).__name__
-    with pytest.raises(ValueError, match=f"{name} estimator requires y to be passed"):
-        entry.make().fit(entry.X(), None)
-
-
-@pytest.mark.parametrize("entry", NETS, ids=str)
-@pytest.mark.parametrize("n", [N_ROWS - 1, N_ROWS + 1])
-def test_y_of_another_length(entry, n):
-    y = np.resize(entry.y(), n)
-    with pytest.raises(ValueError, match=f"X has 24 rows, y has {n}"):
-        entry.make().fit(entry.X(), y)
-
-
-@pytest.mark.parametrize("entry", having("classes"), ids=str)
-@pytest.mark.parametrize("missing", [None, np.nan, pd.NA], ids=str)
-def test_labels_with_a_missing_one(entry, missing):
-    y = np.where(entry.y() > 0, "yes", "no").astype(object)
-    y[[4, 9]] = missing
-    with pytest.raises(ValueError, match="Input y contains NaN, None or NA") as caught:
-        entry.make().fit(entry.X(), y)
-    rows_of_all = "2 of 24 rows (first [4, 9])" in str(caught.value)
-    assert rows_of_all or "among those where the modality is present" in caught.value.__notes__[0]
-
-
-@pytest.mark.parametrize("entry", NETS, ids=str)
-def test_y_with_nan(entry):
-    y = numbers()
-    y[4] = np.nan
-    with pytest.raises(ValueError, match="Input y contains NaN"):
-        entry.make().fit(entry.X(), y)
+# ------------------------------------------------------------------------------ weights, groups
 
 
 @pytest.mark.parametrize("entry", NETS, ids=str)

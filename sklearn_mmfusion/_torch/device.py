@@ -98,11 +98,13 @@ def side_stream(device, work):
 
 @contextmanager
 def note_out_of_memory(note):
-    """Add a note to out-of-memory errors of a device."""
+    """Add a note to out-of-memory errors of a device, or of the host."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        error.add_note(note)
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        on_host = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+        if on_host or isinstance(error, torch.OutOfMemoryError):
+            error.add_note(note)
         raise
 
 

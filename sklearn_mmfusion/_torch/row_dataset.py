@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 
+from sklearn_mmfusion._validation import number_rows
+
 CHUNK = 1024  # rows per chunk when all rows are moved to a device
 PINNED = 1 << 16  # bytes from which page-locked memory pays for copies to a GPU
 
@@ -387,7 +389,8 @@ class FusionInputs:
                 batch = inputs.batch(own, device)
             except Exception as error:
                 error.add_note(f"Raised while reading a batch of modality {name!r}.")
-                raise
+                with number_rows(np.flatnonzero(self.mask[:, m])):
+                    raise
             tensors.update({f"{name}.{key}": tensor for key, tensor in batch.items()})
         return tensors
 

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import sparse
 
 from sklearn_mmfusion._columns import warn_empty_rows
-from sklearn_mmfusion._triples import seeded_clone, wants_column
-from sklearn_mmfusion._validation import add_error_note, check_real, log_elapsed
+from sklearn_mmfusion._triples import columns_hint, seeded_clone
+from sklearn_mmfusion._validation import add_error_note, check_real, log_elapsed, number_rows
 from sklearn_mmfusion.cross_decomposition import (
     GCCA,
     MCCA,
@@ -45,32 +45,26 @@ COMPARED = 200_000  # numbers per block whose distinct values are counted before
 def _note(child, selection, doing):
     return (
         f"Raised while {doing} modality {selection.name!r} of FusionTransformer "
-        f"({type(child).__name__}, {selection.describe()}). Rows are counted among those where the "
-        f"modality is present.{_hint(child, selection)}"
+        f"({type(child).__name__}, {selection.describe()}).{columns_hint(child, selection)}"
     )
 
 
-def _hint(child, selection):
-    """Remind of the list of columns that a transformer of tables needs."""
-    if not selection.single or wants_column(child):
-        return ""
-    return f" A transformer of tables takes a list of columns: {list(selection.labels)}."
-
-
-def fit_child(child, data, y, selection, params, message):
+def fit_child(child, data, present, y, selection, params, message):
     """Fit one `CachedChild`; return it and its output for the present rows."""
     with (
+        number_rows(np.flatnonzero(present)),
         add_error_note(_note(child.estimator, selection, "fitting")),
         log_elapsed("FusionTransformer", message, child),
     ):
         return child, child.fit_transform(data, y, params)
 
 
-def transform_child(child, data, selection, params):
+def transform_child(child, data, present, selection, params):
     """Return the output of a fitted `CachedChild` for the present rows, None if there are none."""
     if data is None:
         return None
-    with add_error_note(_note(child.estimator, selection, "transforming")):
+    note = _note(child.estimator, selection, "transforming")
+    with number_rows(np.flatnonzero(present)), add_error_note(note):
         return child.transform(data, params.get("transform"))
 
 

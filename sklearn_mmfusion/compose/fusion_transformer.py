@@ -7,7 +7,7 @@ from numbers import Integral
 import numpy as np
 from scipy import sparse
 from sklearn.base import TransformerMixin
-from sklearn.utils import Bunch, check_consistent_length, get_tags
+from sklearn.utils import Bunch, get_tags
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
@@ -27,6 +27,7 @@ from sklearn_mmfusion._sklearn import (
     _check_feature_names_in,
     _fit_context,
     _name_estimators,
+    _num_samples,
 )
 from sklearn_mmfusion._triples import (
     KEYWORDS,
@@ -359,10 +360,11 @@ transformer, default="concat"
             delayed(transform_child)(
                 CachedChild(child, memory, key=self._fit_keys[selection.name]),
                 data,
+                present,
                 selection,
                 routed.get(selection.name, {}),
             )
-            for (child, selection), (data, _) in zip(self._active, selected, strict=True)
+            for (child, selection), (data, present) in zip(self._active, selected, strict=True)
         )
         blocks = []
         for (child, selection), (_, present), output in zip(
@@ -380,7 +382,11 @@ transformer, default="concat"
         check_triples(self.transformers, self)
         self._settings = self._read_settings()
         table = as_table(X)
-        check_consistent_length(table, y)
+        if y is not None and _num_samples(y) != len(table):
+            raise ValueError(
+                f"{type(self).__name__}: Found input variables with inconsistent numbers of "
+                f"samples: X has {len(table)} rows, y has {_num_samples(y)}."
+            )
         routed = route_params(self, self._children(), params, caller)
         resolved = self._resolve(table)
         seed = root_seed(self.random_state)
@@ -466,7 +472,7 @@ transformer, default="concat"
             message = f"({i + 1} of {len(active)}) Fitting {selection.name}"
             params = {k: take_params(v, present) for k, v in routed.get(selection.name, {}).items()}
             child = CachedChild(child, memory, f"FusionTransformer: modality {selection.name!r}")
-            args = (child, data, take_rows(y, present), selection, params)
+            args = (child, data, present, take_rows(y, present), selection, params)
             jobs.append(delayed(fit_child)(*args, message if self.verbose else None))
         return jobs
 
@@ -707,7 +713,8 @@ def make_fusion_transformer(
     ['pca_1', 'pca_2', 'passthrough']
     """
     for pair in transformers:
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        is_pair = isinstance(pair, (list, tuple)) and len(pair) == 2
+        if not is_pair or hasattr(pair[1], "fit"):
             raise ValueError(
                 "make_fusion_transformer: every argument must be a (transformer, column) pair, "
                 f"got {pair!r}."

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray
+from scipy.sparse import issparse
 from sklearn.utils import check_array
 
 from sklearn_mmfusion._validation import as_numpy
@@ -241,11 +242,13 @@ def _with_rate(column, sample_rate):
     return column.astype(wanted)
 
 
-def multimodal_frame(*, index=None, copy=True, **columns):
+def multimodal_frame(*unnamed, index=None, copy=True, **columns):
     """Build a pandas DataFrame whose columns are modalities.
 
     Parameters
     ----------
+    *unnamed : array-like
+        Refused with an explanation: every column needs a name.
     index : array-like of shape (n,) or pandas.Index, default=None
         Row labels; by default those of the first Series, else 0, 1, ....
     copy : bool, default=True
@@ -288,6 +291,11 @@ def multimodal_frame(*, index=None, copy=True, **columns):
     0  <uint8 8x8>  a cat  <float64 2>
     1  <uint8 8x8>    NaN  <float64 1>
     """
+    if unnamed:
+        raise TypeError(
+            f"multimodal_frame got {len(unnamed)} values without a name; expected one keyword per "
+            "column, as in multimodal_frame(image=images, text=texts)."
+        )
     if not columns:
         raise ValueError("multimodal_frame needs at least one column, as name=values")
     made = {name: as_column(values, name=name, copy=copy) for name, values in columns.items()}
@@ -396,7 +404,7 @@ def as_table(X):
     if is_polars_frame(X):
         X = polars_frame(X, any_polars_column)
     if not isinstance(X, pd.DataFrame):
-        array = check_array(X, dtype=None, ensure_all_finite=False)
+        array = _check_table(X)
         if array.dtype.kind in "US" and not hasattr(X, "dtype"):
             # a list of mixed rows: keep numbers as numbers
             array = check_array(X, dtype=object, ensure_all_finite=False)
@@ -411,6 +419,27 @@ def as_table(X):
         repeated = X.columns[X.columns.duplicated()].tolist()
         raise ValueError(f"X has more than one column called {repeated}; names must be unique.")
     return X
+
+
+def _check_table(X):
+    """Apply `check_array`; explain how rows of several modalities are passed."""
+    build = "multimodal_frame(image=..., text=...)"
+    if issparse(X):
+        raise TypeError(
+            "Sparse data was passed, but rows of several modalities are a frame, whose cells may "
+            f"be absent. Make the frame with {build}, pass X.toarray(), or use a ColumnTransformer."
+        )
+    try:
+        return check_array(X, dtype=None, ensure_all_finite=False)
+    except (TypeError, ValueError) as error:
+        is_list = isinstance(X, (list, tuple)) and np.ndim(X[0] if X else 0) > 0
+        if not is_list and np.ndim(X) < 3:
+            raise
+        got = f"a {type(X).__name__} of {len(X)} items" if is_list else f"of shape {np.shape(X)}"
+        raise type(error)(
+            f"X is {got} ({error}); expected a DataFrame with one column per modality. Build it "
+            f"with {build}."
+        ) from error
 
 
 def polars_frame(X, convert):

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn_mmfusion._caching import CachedChild
 from sklearn_mmfusion._sklearn import _check_method_params, _routing_enabled, _safe_indexing
 from sklearn_mmfusion._triples import TripleComposition, as_transformer
-from sklearn_mmfusion._validation import add_error_note, log_elapsed
+from sklearn_mmfusion._validation import add_error_note, log_elapsed, number_rows
 
 # ------------------------------------------------------------------------------ making
 
@@ -124,19 +124,25 @@ def fit_member(task):
     params = _check_method_params(task.present, task.params, indices=task.kept)
     member, y = CachedChild(task.member, task.memory, task.label), task.y[task.kept]
     estimator_name = task.label.partition(":")[0]
-    with add_error_note(task.note), log_elapsed(estimator_name, task.message, member):
-        member.fit(task.rows(task.kept), y, params)
+    with log_elapsed(estimator_name, task.message, member):
+        with number_rows(task.kept), add_error_note(task.note):
+            member.fit(task.rows(task.kept), y, params)
         if task.test is None:
             return member
         rows = task.test[task.present[task.test]]
-        return member_output(task.output, member, task.rows(rows)) if len(rows) else None
+        data = task.rows(rows) if len(rows) else None
+        return member_output(task.output, member, data, rows, task.note)
 
 
-def member_output(output, member, data):
-    """Return the output of a fitted `CachedChild` on `data`, None if there are no rows."""
+def member_output(output, member, data, rows, note):
+    """Return the output of a fitted `CachedChild` on `data`, None if there are no rows.
+
+    `rows` are their numbers in X and `note` is added to errors.
+    """
     if data is None:
         return None
-    return output.align(member.estimator, member.apply(output.function, data))
+    with number_rows(rows), add_error_note(note):
+        return output.align(member.estimator, member.apply(output.function, data))
 
 
 # ------------------------------------------------------------------------------ outputs

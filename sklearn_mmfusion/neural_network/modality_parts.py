@@ -3,6 +3,7 @@
 Every part has:
 
 - ``alone``: the transformer that is fitted separately, before the network, or None;
+- ``fitted``: the estimator of the triple as it was fitted;
 - ``fit_inputs(X, y, params, memory, label)``: fit the preparation and return the prepared inputs;
 - ``prepare(X, memory)``: prepare new rows;
 - ``build_module()``: make the untrained module.
@@ -10,6 +11,7 @@ Every part has:
 X is the data returned by `select_rows`. Fits and inputs are cached in `memory` unless it is None.
 """
 
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -22,11 +24,13 @@ from sklearn_mmfusion._caching import CachedChild
 from sklearn_mmfusion._torch import DenseRows, Inputs, LazyRows
 from sklearn_mmfusion._triples import (
     as_transformer,
+    columns_hint,
     is_encoder,
     is_passthrough,
     read,
     wants_column,
 )
+from sklearn_mmfusion._validation import add_error_note, number_rows
 from sklearn_mmfusion.modules.perceptron import FeatureNetwork
 from sklearn_mmfusion.preprocessing.scaling import FeatureScale, float_dtype
 
@@ -43,12 +47,13 @@ def as_part(estimator, width, dropout):
     return FeaturePart(as_transformer(estimator), width, dropout)
 
 
-def preparing_note(name, estimator_name):
-    """Note on errors raised by a part of the network."""
-    return (
-        f"Raised while preparing modality {name!r} of {estimator_name}. Rows are counted among "
-        "those where the modality is present."
-    )
+@contextmanager
+def preparing(name, part, selection, rows, estimator_name):
+    """Add a note and the numbers of the rows of X to errors raised by a part of the network."""
+    hint = "" if isinstance(part, EncoderPart) else columns_hint(part.alone, selection)
+    note = f"Raised while preparing modality {name!r} of {estimator_name}.{hint}"
+    with number_rows(rows), add_error_note(note):
+        yield
 
 
 class EncoderPart:
@@ -60,7 +65,7 @@ class EncoderPart:
         self.wants_column = wants_column(estimator)
         steps = estimator.steps if isinstance(estimator, Pipeline) else [("", estimator)]
         self.alone = estimator[:-1] if len(steps) > 1 else None
-        self.encoder = steps[-1][1]
+        self.last_name, self.encoder = steps[-1]
         self.fit_keys = None, None  # of `alone` and the encoder
 
     def fit_inputs(self, X, y, params, memory, label):
@@ -83,6 +88,12 @@ class EncoderPart:
 
     def build_module(self):
         return self.encoder.build_module()
+
+    @property
+    def fitted(self):
+        if self.alone is None:
+            return self.encoder
+        return Pipeline([*self.alone.steps, (self.last_name, self.encoder)])
 
 
 def sample_rate(X):
@@ -158,6 +169,10 @@ class FeaturePart:
         module = FeatureNetwork(len(mean), **self.arguments)
         module.set_scale(mean, scale)
         return module
+
+    @property
+    def fitted(self):
+        return self.alone
 
     def _inputs(self, features):
         return Inputs(features=DenseRows(self.scale.cast(features)))

@@ -217,8 +217,7 @@ def test_errors_of_a_transformer_name_its_modality():
         FusionTransformer([("sound", Failing(), "audio")]).fit(X)
     assert caught.value.__notes__ == [
         "Raised while fitting modality 'sound' of FusionTransformer (Failing, column 'audio'). "
-        "Rows are counted among those where the modality is present. A transformer of tables takes "
-        "a list of columns: ['audio']."
+        "An estimator of tables takes a list of columns: ['audio']."
     ]
     with pytest.raises(RuntimeError, match="boom") as caught:
         FusionTransformer([("table", Failing("transform"), ["age", "height"])]).fit(X)

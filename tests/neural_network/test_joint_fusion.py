@@ -415,6 +415,17 @@ def test_parameters_inside_the_triples():
     assert all(name in page for name in ("JointFusion", "TextEncoder", "table", "StandardScaler"))
 
 
+def test_fitted_encoders_have_names():
+    text = make_pipeline(FunctionTransformer(), TextEncoder(**SMALL_TEXT))
+    triples = [("image", ImageEncoder(**SMALL_IMAGE), "image"), ("text", text, "text")]
+    model = joint([*triples, ("table", StandardScaler(), ["age"])])
+    assert not hasattr(model, "named_encoders_")
+    fitted = model.fit(data().assign(age=np.arange(float(N))), classes(N)).named_encoders_
+    assert list(fitted) == ["image", "text", "table"]
+    assert fitted.image.mean_.shape == (1,) and fitted.table.mean_ == (N - 1) / 2
+    assert fitted.text[-1].tokenizers_["words"].vocabulary_
+
+
 def test_training_parameters_of_encoders_have_no_effect_and_warn():
     match = r"image__lr has no effect.*Set its lr, or encoder_lr=\{name: rate\} for one encoder"
     with pytest.warns(UserWarning, match=match):

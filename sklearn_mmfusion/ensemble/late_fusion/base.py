@@ -36,6 +36,7 @@ from sklearn_mmfusion._sklearn import (
 from sklearn_mmfusion._triples import (
     TripleComposition,
     check_triples,
+    columns_hint,
     kept_triples,
     resolve_triples,
     root_seed,
@@ -148,7 +149,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         tasks, memory = [], open_memory(self.memory)
         for i, (name, member, _) in enumerate(members):
             data, present = selected[i]
-            row = []
+            row, hint = [], columns_hint(member, self._selections[i])
             for k, (train, test) in enumerate([(np.arange(len(y)), None), *splits]):
                 fold = f", fold {k} of {len(splits)}" if k else ""
                 message = f"({i + 1} of {len(members)}) Fitting {name}{fold}"
@@ -161,8 +162,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
                     train=train,
                     test=test,
                     output=self._output(),
-                    note=f"Raised while fitting modality {name!r} of {estimator_name}{fold}. Rows "
-                    "are counted among those where the modality is present.",
+                    note=f"Raised while fitting modality {name!r} of {estimator_name}{fold}.{hint}",
                     message=message if self.verbose else None,
                     memory=memory,
                     label=f"{estimator_name}: modality {name!r}",
@@ -244,9 +244,15 @@ class _LateFusion(TransformerMixin, TripleComposition):
         selected = select_for_predict(self, X, self._selections)
         memory = open_memory(self.memory)
         computed = Parallel(n_jobs=self.n_jobs)(
-            delayed(member_output)(self._output(), CachedChild(member, memory, key=key), data)
-            for member, (data, _), key in zip(
-                self.estimators_, selected, self._fit_keys, strict=True
+            delayed(member_output)(
+                self._output(),
+                CachedChild(member, memory, key=key),
+                data,
+                np.flatnonzero(present),
+                f"Raised while applying modality {selection.name!r} of {type(self).__name__}.",
+            )
+            for member, (data, present), key, selection in zip(
+                self.estimators_, selected, self._fit_keys, self._selections, strict=True
             )
         )
         outputs, mask = self._no_outputs(len(selected), len(selected[0][1]))

@@ -3,11 +3,10 @@
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.linear_model import RidgeCV
-from sklearn.utils import check_array
 
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions, _fit_context
-from sklearn_mmfusion._validation import all_or_nothing, check_y
+from sklearn_mmfusion._validation import all_or_nothing, as_numbers_of, check_y
 from sklearn_mmfusion.ensemble import rules
 from sklearn_mmfusion.ensemble.late_fusion.base import _LateFusion
 from sklearn_mmfusion.ensemble.members import (
@@ -248,7 +247,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
 
     def _read_target(self, y, n_samples):
         y = check_y(y, n_samples, estimator_name=type(self).__name__)
-        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        y = as_numbers_of(y, type(self).__name__)
         self._flat = y.ndim == 1
         return y, y.reshape(len(y), -1)
 

@@ -5,6 +5,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils import Bunch
 from torch import nn
 
 from sklearn_mmfusion._caching import MEMORY, open_memory
@@ -54,6 +55,7 @@ from sklearn_mmfusion._validation import (
     check_weight,
     check_y,
     combine_weights,
+    number_rows,
     warn,
 )
 from sklearn_mmfusion.containers.conversion import as_table
@@ -68,7 +70,7 @@ from sklearn_mmfusion.neural_network.joint_fusion.training import (
     pretrain_encoders,
     replaced_params,
 )
-from sklearn_mmfusion.neural_network.modality_parts import as_part, preparing_note
+from sklearn_mmfusion.neural_network.modality_parts import as_part, preparing
 
 OBJECTIVES = ("auxiliary", *ALIGNMENTS)
 DEFAULT_OBJECTIVES = {"auxiliary": 0.3}
@@ -137,9 +139,10 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             )
             target = self._encode(y, several)
             inputs, memory = {}, open_memory(self.memory)
-            for (name, part), (data, present) in zip(self._parts.items(), selected, strict=True):
+            for selection, (data, present) in zip(self._selections, selected, strict=True):
+                name, part = selection.name, self._parts[selection.name]
                 kept, data = present[rows], self._learnable_data(name, data, present, rows)
-                with add_error_note(preparing_note(name, estimator_name)):
+                with preparing(name, part, selection, rows[kept], estimator_name):
                     if warm:
                         inputs[name] = part.prepare(data, memory), kept
                         continue
@@ -154,9 +157,11 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             weights = self._remember_target(target)
             self._module_spec = self._describe_module()
             pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain else None
-            self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
-                self._build_module, FusionInputs(inputs), target, weight, groups, weights, pretrain
-            )
+            with number_rows(rows):
+                self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
+                    *(self._build_module, FusionInputs(inputs), target),
+                    *(weight, groups, weights, pretrain),
+                )
             self._keep_classes(target)
         return self
 
@@ -270,6 +275,11 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 "weight; nothing can be learned from it. Set it to 'drop'."
             )
         return data if len(positions) == present.sum() else _safe_indexing(data, positions)
+
+    @property
+    def named_encoders_(self):
+        """The fitted estimators of the triples by name."""
+        return Bunch(**{name: part.fitted for name, part in self._parts.items()})
 
     # ------------------------------------------------------------------------------ routing
 

@@ -12,10 +12,10 @@ from sklearn_mmfusion._caching import open_memory
 from sklearn_mmfusion._columns import alike, select_for_predict, warn_empty_rows
 from sklearn_mmfusion._targets import decode, each_target, label, score_targets
 from sklearn_mmfusion._torch import FusionInputs
-from sklearn_mmfusion._validation import MULTITASK, add_error_note
+from sklearn_mmfusion._validation import MULTITASK
 from sklearn_mmfusion.containers import TensorArray
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
-from sklearn_mmfusion.neural_network.modality_parts import preparing_note
+from sklearn_mmfusion.neural_network.modality_parts import preparing
 
 
 def _fusion_has_weights(estimator):
@@ -51,8 +51,10 @@ class PredictionMixin:
         check_is_fitted(self)
         selected = select_for_predict(self, X, self._selections)
         inputs, memory = {}, open_memory(self.memory)
-        for (name, part), (data, present) in zip(self._parts.items(), selected, strict=True):
-            with add_error_note(preparing_note(name, type(self).__name__)):
+        for selection, (data, present) in zip(self._selections, selected, strict=True):
+            name, part = selection.name, self._parts[selection.name]
+            rows = np.flatnonzero(present)
+            with preparing(name, part, selection, rows, type(self).__name__):
                 inputs[name] = None if data is None else part.prepare(data, memory), present
         return FusionInputs(inputs)
 
@@ -230,7 +232,7 @@ def read_row(row, columns, selections, parts, estimator_name):
     inputs = {}
     for selection, (name, part) in zip(selections, parts.items(), strict=True):
         data = _cell(row, selection, part)
-        with add_error_note(f"Raised while preparing modality {name!r} of {estimator_name}."):
+        with preparing(name, part, selection, np.zeros(1, dtype=int), estimator_name):
             prepared = None if data is None else part.prepare(data)
         inputs[name] = prepared, np.array([data is not None])
     return FusionInputs(inputs)

@@ -36,6 +36,10 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
     module_ : torch.nn.Module
         The trained network: ``encoders``, ``fusion``, ``head`` and ``heads``.
 
+    named_encoders_ : :class:`~sklearn.utils.Bunch`
+        The estimators of the triples by name, with what they learned from the cells (vocabulary,
+        scales). The networks of encoders are in ``module_.encoders``, in the same order.
+
     history_ : list of dict
         Losses of each epoch of the validated training: the sum of all objectives on the training
         part, the prediction loss on the validation part.

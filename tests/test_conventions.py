@@ -5,6 +5,7 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.calibration import CalibratedClassifierCV
@@ -33,7 +34,8 @@ from sklearn.multioutput import (
     RegressorChain,
 )
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -48,6 +50,7 @@ from sklearn_mmfusion import (
     multimodal_frame,
 )
 from tests._registry import (
+    ENTRIES,
     MODALITIES,
     SMALL_JOINT,
     SMALL_NET,
@@ -140,7 +143,7 @@ COPIES = {"pickle": lambda model: pickle.loads(pickle.dumps(model)), "deepcopy":
 
 
 @pytest.mark.parametrize("how", COPIES)
-@pytest.mark.parametrize("entry", having("net"), ids=str)
+@pytest.mark.parametrize("entry", having("net", "predictor"), ids=str)
 def test_a_copy_does_not_wait_for_training_in_another_thread(entry, how):
     model, X = entry.fitted(), table()
     during = DuringTraining(lambda: COPIES[how](model))
@@ -258,6 +261,7 @@ def test_tools_for_classifiers_take_multimodal_frames(tool, level):
     tool(CLASSIFIERS[level], frame(), classes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["feature", "joint"])
 def test_a_halving_search_grows_max_epochs(level):
     model = CLASSIFIERS[level]()
@@ -306,6 +310,7 @@ def test_tools_for_regressors_take_multimodal_frames(tool, level):
     tool(REGRESSORS[level], frame(), numbers())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", CLASSIFIERS)
 @pytest.mark.parametrize("kind", ["classes", "numbers"])
 def test_bagging_needs_positions_and_the_message_names_them(level, kind):
@@ -354,3 +359,123 @@ def test_tensor_cells_reach_a_foreign_transformer_through_a_fusion_transformer()
     np.testing.assert_allclose(fused, StandardScaler().fit_transform(table()), rtol=1e-5)
     with pytest.raises(ValueError, match="setting an array element with a sequence"):
         ColumnTransformer([("a", StandardScaler(), ["vector"])]).fit(X)  # numpy's own message
+
+
+class Softmax(nn.Module):
+    """A plain classifier as skorch expects it."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layer = nn.Linear(width, 2)
+
+    def forward(self, X):
+        return self.layer(X).softmax(1)
+
+
+def test_a_plain_net_of_skorch_is_a_last_step():
+    X, y = frame().assign(price=np.arange(24.0)), classes()
+    fusion = FusionTransformer([*triples(), ("price", StandardScaler(), ["price"])], random_state=0)
+    options = {"max_epochs": 2, "verbose": 0, "module__width": 17, "train_split": None}
+    model = make_pipeline(fusion, NeuralNetClassifier(Softmax, **options))
+    torch.manual_seed(0)
+    probability = model.fit(X, y).predict_proba(X)
+    features = fusion.fit_transform(X, y)
+    assert features.dtype == np.float32  # what the net's weights are
+    torch.manual_seed(0)
+    alone = NeuralNetClassifier(Softmax, **options).fit(features, y)
+    np.testing.assert_array_equal(probability, alone.predict_proba(features))
+    scores = cross_validate(model, X, y, cv=FOLDS, error_score="raise")["test_score"]
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ENTRIES, ids=str)
+def test_an_attribute_of_another_package_survives_fit(entry):
+    model = entry.fitted()
+    model.note_ = "kept"
+    assert model.fit(entry.X(), entry.y()).note_ == "kept"
+
+
+# ------------------------------------------------------------------------------ containers
+
+CITIES = ["rome", "oslo", None] * 8
+
+
+def polars_cities(kind):
+    polars = pytest.importorskip("polars")
+    kinds = {"Enum": polars.Enum(["oslo", "rome"]), "Categorical": polars.Categorical}
+    return polars.DataFrame(
+        {"city": polars.Series(CITIES, dtype=kinds.get(kind, polars.String)), "price": PRICES}
+    )
+
+
+def arrow_cities():
+    pytest.importorskip("pyarrow")
+    city = pd.array(CITIES, dtype="string[pyarrow]")
+    return pd.DataFrame({"city": city, "price": pd.array(PRICES, dtype="double[pyarrow]")})
+
+
+PRICES = np.arange(24.0)
+CONTAINERS = {
+    "polars strings": lambda: polars_cities("String"),
+    "polars categories": lambda: polars_cities("Categorical"),
+    "polars enums": lambda: polars_cities("Enum"),
+    "arrow": arrow_cities,
+    "big-endian": lambda: pd.DataFrame({"city": CITIES, "price": PRICES.astype(">f8")}),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_results_do_not_depend_on_the_container(container):
+    X, y = CONTAINERS[container](), classes()
+    plain = pd.DataFrame({"city": CITIES, "price": PRICES})
+    text = MODALITIES["text"].make(max_epochs=1)
+    np.testing.assert_array_equal(
+        text.fit(X["city"], y).transform(X["city"]),
+        text.fit(plain["city"], y).transform(plain["city"]),
+    )
+    both = [("city", text, "city"), ("price", StandardScaler(), ["price"])]
+    for model in [
+        FusionTransformer(both, random_state=0),
+        JointFusionClassifier(both, **{**SMALL_JOINT, "max_epochs": 1}),
+        LateFusionClassifier([both[0], ("price", LogisticRegression(), ["price"])], random_state=0),
+    ]:
+        method = "transform" if isinstance(model, FusionTransformer) else "predict_proba"
+        expected = getattr(model.fit(plain, y), method)(plain)
+        np.testing.assert_array_equal(getattr(model.fit(X, y), method)(X), expected)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_categories_of_any_container_reach_an_encoder_of_tables(container):
+    X = CONTAINERS[container]()
+    fusion = FusionTransformer([("city", OneHotEncoder(sparse_output=False), ["city"])])
+    if container == "arrow":  # pandas' NA, which scikit-learn itself does not sort
+        with pytest.raises(TypeError, match="uniformly strings or numbers"):
+            OneHotEncoder().fit(X[["city"]])
+        with pytest.raises(TypeError, match="uniformly strings or numbers"):
+            fusion.fit(X)
+        X = X.fillna({"city": "none"})
+    one_hot = fusion.fit_transform(X)
+    groups = [np.flatnonzero(row) for row in one_hot]
+    assert len(set(map(tuple, groups))) == 3 and groups == groups[:3] * 8
+
+
+NUMERIC = {name: MODALITIES[name] for name in ("image", "audio", "point_cloud")}
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+def test_the_byte_order_of_cells_and_labels_does_not_matter(name):
+    cells, y = [np.asarray(cell) for cell in NUMERIC[name].cells()], classes()
+    swapped = [cell.astype(cell.dtype.newbyteorder(">")) for cell in cells]
+    expected = NUMERIC[name].make().fit(cells, y).transform(cells)
+    found = NUMERIC[name].make().fit(swapped, y.astype(">i4")).transform(swapped)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("net", [NeuralClassifier, NeuralRegressor])
+def test_the_byte_order_of_features_targets_and_weights_does_not_matter(net):
+    X, y, weight = table(), numbers() if net is NeuralRegressor else classes(), np.arange(24.0)
+    groups = np.arange(24) % 6
+    expected = net(**SMALL_NET).fit(X, y, weight, groups).predict(X)
+    swapped = [values.astype(values.dtype.newbyteorder(">")) for values in (X, y, weight, groups)]
+    np.testing.assert_array_equal(net(**SMALL_NET).fit(*swapped).predict(swapped[0]), expected)

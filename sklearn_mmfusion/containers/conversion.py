@@ -67,7 +67,7 @@ def as_column(values, *, name=None, sample_rate=None, copy=True):
             values = values.to_numpy()
         if isinstance(values, ExtensionArray):
             column = _from_arrow(values, sample_rate)
-        elif _is_polars(values):
+        elif is_polars(values):
             column = _from_polars(values, sample_rate, copy)
         elif isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
             raise TypeError(f"got {type(values).__name__}; {_ACCEPTED}")
@@ -113,12 +113,12 @@ def _from_arrow(values, sample_rate):
     return values
 
 
-def _is_polars(values):
+def is_polars(values):
     return type(values).__module__.split(".")[0] == "polars"
 
 
 def is_polars_frame(X):
-    return _is_polars(X) and (hasattr(X, "get_columns") or hasattr(X, "collect"))
+    return is_polars(X) and (hasattr(X, "get_columns") or hasattr(X, "collect"))
 
 
 def _from_polars(values, sample_rate, copy):

@@ -391,7 +391,13 @@ def as_table(X):
     if not X.columns.is_unique:
         repeated = X.columns[X.columns.duplicated()].tolist()
         raise ValueError(f"X has more than one column called {repeated}; names must be unique.")
-    return X
+    # scikit-learn hands frames in another byte order to compiled code, which fails.
+    native = {
+        name: dtype.newbyteorder("=")
+        for name, dtype in X.dtypes.items()
+        if isinstance(dtype, np.dtype) and not dtype.isnative
+    }
+    return X.astype(native) if native else X
 
 
 def polars_frame(X, convert):

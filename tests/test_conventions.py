@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -19,7 +20,9 @@ from sklearn.ensemble import (
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import (
+    GridSearchCV,
     HalvingGridSearchCV,
     StratifiedGroupKFold,
     TimeSeriesSplit,
@@ -479,3 +482,59 @@ def test_the_byte_order_of_features_targets_and_weights_does_not_matter(net):
     expected = net(**SMALL_NET).fit(X, y, weight, groups).predict(X)
     swapped = [values.astype(values.dtype.newbyteorder(">")) for values in (X, y, weight, groups)]
     np.testing.assert_array_equal(net(**SMALL_NET).fit(*swapped).predict(swapped[0]), expected)
+
+
+# ------------------------------------------------------------------------------ routing
+
+WEIGHT = np.random.default_rng(0).integers(1, 9, 24).astype(float)
+
+
+def weighted(level, score):
+    """A model whose parts request weights, and whose score does so too or not."""
+    model = CLASSIFIERS[level]()
+    last = model[-1] if level == "feature" else model
+    for _, encoder, _ in last.get_params().get("estimators", []):
+        encoder.set_fit_request(sample_weight=True)
+    if level == "feature":
+        for _, encoder, _ in model[0].transformers:
+            encoder.set_fit_request(sample_weight=True)
+    last.set_fit_request(sample_weight=True).set_score_request(sample_weight=score)
+    return model
+
+
+# A Pipeline passes weights to `score` only where a step requests them, else raises TypeError.
+@pytest.mark.parametrize(
+    ("level", "score"),
+    [("feature", True), ("late", True), ("late", False), ("joint", True), ("joint", False)],
+)
+def test_weights_reach_fit_and_score_by_request(level, score):
+    X, y = frame(), classes()
+    expected = []
+    for train, test in FOLDS:
+        model = CLASSIFIERS[level]()
+        if level == "feature":  # a Pipeline takes no bare weights without routing
+            features = model[0].fit_transform(X.iloc[train], y[train], sample_weight=WEIGHT[train])
+            model[1].fit(features, y[train], sample_weight=WEIGHT[train])
+        else:
+            model.fit(X.iloc[train], y[train], sample_weight=WEIGHT[train])
+        weight = WEIGHT[test] if score else None
+        expected.append(accuracy_score(y[test], model.predict(X.iloc[test]), sample_weight=weight))
+    with sklearn.config_context(enable_metadata_routing=True):
+        options = {"cv": FOLDS, "error_score": "raise"}
+        model = weighted(level, score)
+        scores = cross_validate(model, X, y, params={"sample_weight": WEIGHT}, **options)
+        search = GridSearchCV(model, {}, **options).fit(X, y, sample_weight=WEIGHT)
+    np.testing.assert_allclose(scores["test_score"], expected)
+    np.testing.assert_allclose(search.best_score_, np.mean(expected))
+
+
+@pytest.mark.parametrize("late", [LateFusionClassifier, LateFusionRegressor])
+def test_weights_that_no_request_decides_are_an_error_of_late_fusion_too(late):
+    make = CLASSIFIERS["late"] if late is LateFusionClassifier else REGRESSORS["late"]
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = make()
+        for _, encoder, _ in model.estimators:
+            encoder.set_fit_request(sample_weight=True)
+        options = {"params": {"sample_weight": WEIGHT}, "cv": 2, "error_score": "raise"}
+        with pytest.raises(ValueError, match=r"sample_weight\] are passed.*score"):
+            cross_validate(model, frame(), classes(), **options)

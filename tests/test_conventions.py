@@ -1,9 +1,13 @@
 """What other libraries and other threads expect of a model: copies, tools, containers, routing."""
 
 import copy
+import multiprocessing
 import pickle
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -538,3 +542,79 @@ def test_weights_that_no_request_decides_are_an_error_of_late_fusion_too(late):
         options = {"params": {"sample_weight": WEIGHT}, "cv": 2, "error_score": "raise"}
         with pytest.raises(ValueError, match=r"sample_weight\] are passed.*score"):
             cross_validate(model, frame(), classes(), **options)
+
+
+# ------------------------------------------------------------------------------ processes
+
+
+def output(model, X):
+    method = next(m for m in ("predict_proba", "predict", "transform") if hasattr(model, m))
+    return getattr(model, method)(X)
+
+
+COMPUTED = having("random")  # encoders, networks and compositions
+
+
+@pytest.mark.parametrize("level", CLASSIFIERS)
+def test_predictions_do_not_change_while_another_thread_trains(level):
+    X, y = frame(), classes()
+    model = CLASSIFIERS[level]().fit(X, y)
+    expected, during = model.predict_proba(X), DuringTraining(lambda: model.predict_proba(X))
+    NeuralClassifier(**SMALL_NET, callbacks=[during]).fit(table(), y)
+    np.testing.assert_array_equal(during.result, expected)
+
+
+@pytest.mark.slow
+def test_predictions_of_other_processes_are_equal():
+    pairs = [(entry.fitted(), entry.X()) for entry in COMPUTED]
+    expected = [output(*pair) for pair in pairs]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        spawned = list(pool.map(output, *zip(*pairs, strict=True)))
+    with joblib.parallel_config("loky", n_jobs=2):
+        loky = joblib.Parallel()(joblib.delayed(output)(*pair) for pair in pairs)
+    for entry, here, *elsewhere in zip(COMPUTED, expected, spawned, loky, strict=True):
+        for there in elsewhere:
+            np.testing.assert_array_equal(there, here, err_msg=str(entry))
+
+
+SCRIPT = """
+import pickle, sys
+import torch
+from tests._registry import having
+from tests.test_conventions import output
+
+folder, n_threads = sys.argv[1], int(sys.argv[2])
+torch.set_num_threads(n_threads)
+with open(f"{folder}/models", "rb") as file:
+    loaded = [output(model, X) for model, X in pickle.load(file)]
+fits = []
+if n_threads == 1:
+    fits = [output(e.make().fit(e.X(), e.y()), e.X()) for e in having("random")]
+with open(f"{folder}/outputs", "wb") as file:
+    pickle.dump((loaded, fits), file)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n_threads", "environment"),
+    [
+        (1, {"PYTHONHASHSEED": "0"}),
+        (1, {"PYTHONHASHSEED": "1"}),
+        (1, {"LC_ALL": "C"}),
+        (2, {"OMP_NUM_THREADS": "2"}),
+    ],
+    ids=str,
+)
+def test_a_new_process_fits_and_predicts_the_same(
+    n_threads, environment, script_environment, tmp_path
+):
+    pairs = [(entry.fitted(), entry.X()) for entry in COMPUTED]
+    (tmp_path / "models").write_bytes(pickle.dumps(pairs))
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path), str(n_threads)]
+    subprocess.run(command, env=script_environment | environment, check=True, cwd=tmp_path)
+    loaded, fits = pickle.loads((tmp_path / "outputs").read_bytes())
+    for entry, pair, there in zip(COMPUTED, pairs, loaded, strict=True):
+        np.testing.assert_allclose(there, output(*pair), atol=1e-6, err_msg=str(entry))
+    for entry, pair, there in zip(COMPUTED, pairs, fits, strict=bool(fits)):
+        np.testing.assert_array_equal(there, output(*pair), err_msg=str(entry))

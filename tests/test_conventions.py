@@ -1,11 +1,15 @@
 """What other libraries and other threads expect of a model: copies, tools, containers, routing."""
 
 import copy
+import gc
+import mmap
 import multiprocessing
 import pickle
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -42,6 +46,7 @@ from sklearn.multioutput import (
 )
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.validation import has_fit_parameter
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 from torch import nn
@@ -618,3 +623,56 @@ def test_a_new_process_fits_and_predicts_the_same(
         np.testing.assert_allclose(there, output(*pair), atol=1e-6, err_msg=str(entry))
     for entry, pair, there in zip(COMPUTED, pairs, fits, strict=bool(fits)):
         np.testing.assert_array_equal(there, output(*pair), err_msg=str(entry))
+
+
+# ------------------------------------------------------------------------------ purity and leaks
+
+METHODS = (
+    "transform",
+    "predict",
+    "predict_proba",
+    "predict_log_proba",
+    "predict_head",
+    "predict_modalities",
+    "modality_weights",
+    "decision_function",
+    "prepare",
+    "fit_prepare",
+    "fit_transform",
+    "score",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ENTRIES, ids=str)
+def test_no_public_call_changes_its_inputs(entry):
+    X, y, weight, groups = entry.X(), entry.y(), np.ones(24), np.arange(24) % 6
+    model, before = entry.make(), joblib.hash((X, y, weight, groups))
+    params = {"sample_weight": weight, "groups": groups}
+    model.fit(X, y, **{k: v for k, v in params.items() if has_fit_parameter(model, k)})
+    for name in filter(partial(hasattr, model), METHODS):
+        takes_y = name in ("score", "fit_transform", "fit_prepare")
+        if name in ("prepare", "fit_prepare"):  # present cells only
+            getattr(model, name)(*[v[X.notna()] for v in ((X, y) if takes_y else (X,))])
+        else:
+            getattr(model, name)(*((X, y) if takes_y else (X,)))
+        assert joblib.hash((X, y, weight, groups)) == before, name
+
+
+def resident_megabytes():
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE / 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's statistics")
+@pytest.mark.parametrize("entry", ENTRIES, ids=str)
+def test_many_calls_do_not_keep_memory(entry):
+    X, y, model = entry.X(), entry.y(), entry.fitted()
+    for call, n in [(lambda: output(model, X), 200), (lambda: entry.make().fit(X, y), 30)]:
+        for _ in range(10):
+            call()
+        before = resident_megabytes()
+        for _ in range(n - 10):
+            call()
+        assert resident_megabytes() - before < 5

@@ -1,6 +1,7 @@
 """joblib's backends change where work is done, not what comes out."""
 
 import os
+import warnings
 
 import joblib
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from joblib import Parallel, delayed
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 
@@ -18,6 +20,7 @@ from sklearn_mmfusion import (
     NeuralClassifier,
     multimodal_frame,
 )
+from tests._cache_data import Counted, counts
 from tests._registry import (
     SMALL_CNN,
     SMALL_JOINT,
@@ -28,6 +31,7 @@ from tests._registry import (
     table,
     waveforms,
 )
+from tests.conftest import ROOT
 
 GRID = {"fusiontransformer__image__n_components": [4, 8], "neuralclassifier__lr": [0.01, 0.05]}
 
@@ -49,11 +53,27 @@ def dask(tmp_path_factory):
         yield {"backend": "dask"}
 
 
-@pytest.fixture(params=["dask", "loky", "threading"])
+@pytest.fixture(scope="module")
+def ray():
+    """A local cluster of Ray of two processes, as joblib's backend."""
+    cluster = pytest.importorskip("ray")
+    from ray.util.joblib import register_ray
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own deprecations
+        environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+        cluster.init(num_cpus=2, runtime_env={"env_vars": environment}, **options)
+    register_ray()
+    yield {"backend": "ray", "n_jobs": 2}
+    cluster.shutdown()
+
+
+@pytest.fixture(params=["dask", "ray", "loky", "threading"])
 def backend(request):
     """Arguments of `joblib.parallel_config`."""
-    if request.param == "dask":
-        return request.getfixturevalue("dask")
+    if request.param in ("dask", "ray"):
+        return request.getfixturevalue(request.param)
     return {"backend": request.param, "n_jobs": 2}
 
 
@@ -88,6 +108,32 @@ def test_backends_give_what_a_single_process_gives(backend, serial):
     assert elsewhere == (backend["backend"] != "threading")
     for name, expected in serial.items():
         np.testing.assert_array_equal(parallel[name], expected, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["dask", "ray"])
+def test_a_search_with_memory_on_a_cluster_fits_each_encoder_once_a_fold(name, request, tmp_path):
+    X, y = modalities(), classes()
+    grid = {"fusiontransformer__image__scale": [1.0, 2.0], "logisticregression__C": [0.1, 1, 10]}
+
+    def search(log, memory):
+        fusion = FusionTransformer(
+            [(m, Counted(str(log), m, sleep=0.2), m) for m in ("image", "audio")],
+            memory=memory,
+            random_state=0,
+        )
+        model = make_pipeline(fusion, LogisticRegression())
+        found = GridSearchCV(model, grid, cv=3, refit=False, error_score="raise").fit(X, y)
+        return found.cv_results_["mean_test_score"]
+
+    expected = search(tmp_path / "serial", None)
+    assert counts(tmp_path / "serial")["fit image"] == 2 * 3 * 3
+    with joblib.parallel_config(**request.getfixturevalue(name)):
+        scores = search(tmp_path / "parallel", str(tmp_path / "shared"))
+    np.testing.assert_array_equal(scores, expected)
+    assert counts(tmp_path / "parallel")["fit image"] == 2 * 3  # settings of the encoder x folds
+    assert counts(tmp_path / "parallel")["fit audio"] == 3
 
 
 @pytest.fixture

@@ -1,11 +1,21 @@
 """What other libraries and other threads expect of a model: copies, tools, containers, routing."""
 
 import copy
+import gc
+import mmap
+import multiprocessing
 import pickle
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
+import joblib
 import numpy as np
+import pandas as pd
 import pytest
+import sklearn
 import torch
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -18,7 +28,9 @@ from sklearn.ensemble import (
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import (
+    GridSearchCV,
     HalvingGridSearchCV,
     StratifiedGroupKFold,
     TimeSeriesSplit,
@@ -33,7 +45,9 @@ from sklearn.multioutput import (
     RegressorChain,
 )
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.validation import has_fit_parameter
+from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -48,6 +62,7 @@ from sklearn_mmfusion import (
     multimodal_frame,
 )
 from tests._registry import (
+    ENTRIES,
     MODALITIES,
     SMALL_JOINT,
     SMALL_NET,
@@ -140,7 +155,7 @@ COPIES = {"pickle": lambda model: pickle.loads(pickle.dumps(model)), "deepcopy":
 
 
 @pytest.mark.parametrize("how", COPIES)
-@pytest.mark.parametrize("entry", having("net"), ids=str)
+@pytest.mark.parametrize("entry", having("net", "predictor"), ids=str)
 def test_a_copy_does_not_wait_for_training_in_another_thread(entry, how):
     model, X = entry.fitted(), table()
     during = DuringTraining(lambda: COPIES[how](model))
@@ -258,6 +273,7 @@ def test_tools_for_classifiers_take_multimodal_frames(tool, level):
     tool(CLASSIFIERS[level], frame(), classes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["feature", "joint"])
 def test_a_halving_search_grows_max_epochs(level):
     model = CLASSIFIERS[level]()
@@ -306,6 +322,7 @@ def test_tools_for_regressors_take_multimodal_frames(tool, level):
     tool(REGRESSORS[level], frame(), numbers())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", CLASSIFIERS)
 @pytest.mark.parametrize("kind", ["classes", "numbers"])
 def test_bagging_needs_positions_and_the_message_names_them(level, kind):
@@ -354,3 +371,308 @@ def test_tensor_cells_reach_a_foreign_transformer_through_a_fusion_transformer()
     np.testing.assert_allclose(fused, StandardScaler().fit_transform(table()), rtol=1e-5)
     with pytest.raises(ValueError, match="setting an array element with a sequence"):
         ColumnTransformer([("a", StandardScaler(), ["vector"])]).fit(X)  # numpy's own message
+
+
+class Softmax(nn.Module):
+    """A plain classifier as skorch expects it."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layer = nn.Linear(width, 2)
+
+    def forward(self, X):
+        return self.layer(X).softmax(1)
+
+
+def test_a_plain_net_of_skorch_is_a_last_step():
+    X, y = frame().assign(price=np.arange(24.0)), classes()
+    fusion = FusionTransformer([*triples(), ("price", StandardScaler(), ["price"])], random_state=0)
+    options = {"max_epochs": 2, "verbose": 0, "module__width": 17, "train_split": None}
+    model = make_pipeline(fusion, NeuralNetClassifier(Softmax, **options))
+    torch.manual_seed(0)
+    probability = model.fit(X, y).predict_proba(X)
+    features = fusion.fit_transform(X, y)
+    assert features.dtype == np.float32  # what the net's weights are
+    torch.manual_seed(0)
+    alone = NeuralNetClassifier(Softmax, **options).fit(features, y)
+    np.testing.assert_array_equal(probability, alone.predict_proba(features))
+    scores = cross_validate(model, X, y, cv=FOLDS, error_score="raise")["test_score"]
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ENTRIES, ids=str)
+def test_an_attribute_of_another_package_survives_fit(entry):
+    model = entry.fitted()
+    model.note_ = "kept"
+    assert model.fit(entry.X(), entry.y()).note_ == "kept"
+
+
+# ------------------------------------------------------------------------------ containers
+
+CITIES = ["rome", "oslo", None] * 8
+
+
+def polars_cities(kind):
+    polars = pytest.importorskip("polars")
+    kinds = {"Enum": polars.Enum(["oslo", "rome"]), "Categorical": polars.Categorical}
+    return polars.DataFrame(
+        {"city": polars.Series(CITIES, dtype=kinds.get(kind, polars.String)), "price": PRICES}
+    )
+
+
+def arrow_cities():
+    pytest.importorskip("pyarrow")
+    city = pd.array(CITIES, dtype="string[pyarrow]")
+    return pd.DataFrame({"city": city, "price": pd.array(PRICES, dtype="double[pyarrow]")})
+
+
+PRICES = np.arange(24.0)
+CONTAINERS = {
+    "polars strings": lambda: polars_cities("String"),
+    "polars categories": lambda: polars_cities("Categorical"),
+    "polars enums": lambda: polars_cities("Enum"),
+    "arrow": arrow_cities,
+    "big-endian": lambda: pd.DataFrame({"city": CITIES, "price": PRICES.astype(">f8")}),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_results_do_not_depend_on_the_container(container):
+    X, y = CONTAINERS[container](), classes()
+    plain = pd.DataFrame({"city": CITIES, "price": PRICES})
+    text = MODALITIES["text"].make(max_epochs=1)
+    np.testing.assert_array_equal(
+        text.fit(X["city"], y).transform(X["city"]),
+        text.fit(plain["city"], y).transform(plain["city"]),
+    )
+    both = [("city", text, "city"), ("price", StandardScaler(), ["price"])]
+    for model in [
+        FusionTransformer(both, random_state=0),
+        JointFusionClassifier(both, **{**SMALL_JOINT, "max_epochs": 1}),
+        LateFusionClassifier([both[0], ("price", LogisticRegression(), ["price"])], random_state=0),
+    ]:
+        method = "transform" if isinstance(model, FusionTransformer) else "predict_proba"
+        expected = getattr(model.fit(plain, y), method)(plain)
+        np.testing.assert_array_equal(getattr(model.fit(X, y), method)(X), expected)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_categories_of_any_container_reach_an_encoder_of_tables(container):
+    X = CONTAINERS[container]()
+    fusion = FusionTransformer([("city", OneHotEncoder(sparse_output=False), ["city"])])
+    if container == "arrow":  # pandas' NA, which scikit-learn itself does not sort
+        with pytest.raises(TypeError, match="uniformly strings or numbers"):
+            OneHotEncoder().fit(X[["city"]])
+        with pytest.raises(TypeError, match="uniformly strings or numbers"):
+            fusion.fit(X)
+        X = X.fillna({"city": "none"})
+    one_hot = fusion.fit_transform(X)
+    groups = [np.flatnonzero(row) for row in one_hot]
+    assert len(set(map(tuple, groups))) == 3 and groups == groups[:3] * 8
+
+
+NUMERIC = {name: MODALITIES[name] for name in ("image", "audio", "point_cloud")}
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+def test_the_byte_order_of_cells_and_labels_does_not_matter(name):
+    cells, y = [np.asarray(cell) for cell in NUMERIC[name].cells()], classes()
+    swapped = [cell.astype(cell.dtype.newbyteorder(">")) for cell in cells]
+    expected = NUMERIC[name].make().fit(cells, y).transform(cells)
+    found = NUMERIC[name].make().fit(swapped, y.astype(">i4")).transform(swapped)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("net", [NeuralClassifier, NeuralRegressor])
+def test_the_byte_order_of_features_targets_and_weights_does_not_matter(net):
+    X, y, weight = table(), numbers() if net is NeuralRegressor else classes(), np.arange(24.0)
+    groups = np.arange(24) % 6
+    expected = net(**SMALL_NET).fit(X, y, weight, groups).predict(X)
+    swapped = [values.astype(values.dtype.newbyteorder(">")) for values in (X, y, weight, groups)]
+    np.testing.assert_array_equal(net(**SMALL_NET).fit(*swapped).predict(swapped[0]), expected)
+
+
+# ------------------------------------------------------------------------------ routing
+
+WEIGHT = np.random.default_rng(0).integers(1, 9, 24).astype(float)
+
+
+def weighted(level, score):
+    """A model whose parts request weights, and whose score does so too or not."""
+    model = CLASSIFIERS[level]()
+    last = model[-1] if level == "feature" else model
+    for _, encoder, _ in last.get_params().get("estimators", []):
+        encoder.set_fit_request(sample_weight=True)
+    if level == "feature":
+        for _, encoder, _ in model[0].transformers:
+            encoder.set_fit_request(sample_weight=True)
+    last.set_fit_request(sample_weight=True).set_score_request(sample_weight=score)
+    return model
+
+
+# A Pipeline passes weights to `score` only where a step requests them, else raises TypeError.
+@pytest.mark.parametrize(
+    ("level", "score"),
+    [("feature", True), ("late", True), ("late", False), ("joint", True), ("joint", False)],
+)
+def test_weights_reach_fit_and_score_by_request(level, score):
+    X, y = frame(), classes()
+    expected = []
+    for train, test in FOLDS:
+        model = CLASSIFIERS[level]()
+        if level == "feature":  # a Pipeline takes no bare weights without routing
+            features = model[0].fit_transform(X.iloc[train], y[train], sample_weight=WEIGHT[train])
+            model[1].fit(features, y[train], sample_weight=WEIGHT[train])
+        else:
+            model.fit(X.iloc[train], y[train], sample_weight=WEIGHT[train])
+        weight = WEIGHT[test] if score else None
+        expected.append(accuracy_score(y[test], model.predict(X.iloc[test]), sample_weight=weight))
+    with sklearn.config_context(enable_metadata_routing=True):
+        options = {"cv": FOLDS, "error_score": "raise"}
+        model = weighted(level, score)
+        scores = cross_validate(model, X, y, params={"sample_weight": WEIGHT}, **options)
+        search = GridSearchCV(model, {}, **options).fit(X, y, sample_weight=WEIGHT)
+    np.testing.assert_allclose(scores["test_score"], expected)
+    np.testing.assert_allclose(search.best_score_, np.mean(expected))
+
+
+@pytest.mark.parametrize("late", [LateFusionClassifier, LateFusionRegressor])
+def test_weights_that_no_request_decides_are_an_error_of_late_fusion_too(late):
+    make = CLASSIFIERS["late"] if late is LateFusionClassifier else REGRESSORS["late"]
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = make()
+        for _, encoder, _ in model.estimators:
+            encoder.set_fit_request(sample_weight=True)
+        options = {"params": {"sample_weight": WEIGHT}, "cv": 2, "error_score": "raise"}
+        with pytest.raises(ValueError, match=r"sample_weight\] are passed.*score"):
+            cross_validate(model, frame(), classes(), **options)
+
+
+# ------------------------------------------------------------------------------ processes
+
+
+def output(model, X):
+    method = next(m for m in ("predict_proba", "predict", "transform") if hasattr(model, m))
+    return getattr(model, method)(X)
+
+
+COMPUTED = having("random")  # encoders, networks and compositions
+
+
+@pytest.mark.parametrize("level", CLASSIFIERS)
+def test_predictions_do_not_change_while_another_thread_trains(level):
+    X, y = frame(), classes()
+    model = CLASSIFIERS[level]().fit(X, y)
+    expected, during = model.predict_proba(X), DuringTraining(lambda: model.predict_proba(X))
+    NeuralClassifier(**SMALL_NET, callbacks=[during]).fit(table(), y)
+    np.testing.assert_array_equal(during.result, expected)
+
+
+@pytest.mark.slow
+def test_predictions_of_other_processes_are_equal():
+    pairs = [(entry.fitted(), entry.X()) for entry in COMPUTED]
+    expected = [output(*pair) for pair in pairs]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        spawned = list(pool.map(output, *zip(*pairs, strict=True)))
+    with joblib.parallel_config("loky", n_jobs=2):
+        loky = joblib.Parallel()(joblib.delayed(output)(*pair) for pair in pairs)
+    for entry, here, *elsewhere in zip(COMPUTED, expected, spawned, loky, strict=True):
+        for there in elsewhere:
+            np.testing.assert_array_equal(there, here, err_msg=str(entry))
+
+
+SCRIPT = """
+import pickle, sys
+import torch
+from tests._registry import having
+from tests.test_conventions import output
+
+folder, n_threads = sys.argv[1], int(sys.argv[2])
+torch.set_num_threads(n_threads)
+with open(f"{folder}/models", "rb") as file:
+    loaded = [output(model, X) for model, X in pickle.load(file)]
+fits = []
+if n_threads == 1:
+    fits = [output(e.make().fit(e.X(), e.y()), e.X()) for e in having("random")]
+with open(f"{folder}/outputs", "wb") as file:
+    pickle.dump((loaded, fits), file)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n_threads", "environment"),
+    [
+        (1, {"PYTHONHASHSEED": "0"}),
+        (1, {"PYTHONHASHSEED": "1"}),
+        (1, {"LC_ALL": "C"}),
+        (2, {"OMP_NUM_THREADS": "2"}),
+    ],
+    ids=str,
+)
+def test_a_new_process_fits_and_predicts_the_same(
+    n_threads, environment, script_environment, tmp_path
+):
+    pairs = [(entry.fitted(), entry.X()) for entry in COMPUTED]
+    (tmp_path / "models").write_bytes(pickle.dumps(pairs))
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path), str(n_threads)]
+    subprocess.run(command, env=script_environment | environment, check=True, cwd=tmp_path)
+    loaded, fits = pickle.loads((tmp_path / "outputs").read_bytes())
+    for entry, pair, there in zip(COMPUTED, pairs, loaded, strict=True):
+        np.testing.assert_allclose(there, output(*pair), atol=1e-6, err_msg=str(entry))
+    for entry, pair, there in zip(COMPUTED, pairs, fits, strict=bool(fits)):
+        np.testing.assert_array_equal(there, output(*pair), err_msg=str(entry))
+
+
+# ------------------------------------------------------------------------------ purity and leaks
+
+METHODS = (
+    "transform",
+    "predict",
+    "predict_proba",
+    "predict_log_proba",
+    "predict_head",
+    "predict_modalities",
+    "modality_weights",
+    "decision_function",
+    "prepare",
+    "fit_prepare",
+    "fit_transform",
+    "score",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ENTRIES, ids=str)
+def test_no_public_call_changes_its_inputs(entry):
+    X, y, weight, groups = entry.X(), entry.y(), np.ones(24), np.arange(24) % 6
+    model, before = entry.make(), joblib.hash((X, y, weight, groups))
+    params = {"sample_weight": weight, "groups": groups}
+    model.fit(X, y, **{k: v for k, v in params.items() if has_fit_parameter(model, k)})
+    for name in filter(partial(hasattr, model), METHODS):
+        takes_y = name in ("score", "fit_transform", "fit_prepare")
+        if name in ("prepare", "fit_prepare"):  # present cells only
+            getattr(model, name)(*[v[X.notna()] for v in ((X, y) if takes_y else (X,))])
+        else:
+            getattr(model, name)(*((X, y) if takes_y else (X,)))
+        assert joblib.hash((X, y, weight, groups)) == before, name
+
+
+def resident_megabytes():
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE / 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's statistics")
+@pytest.mark.parametrize("entry", ENTRIES, ids=str)
+def test_many_calls_do_not_keep_memory(entry):
+    X, y, model = entry.X(), entry.y(), entry.fitted()
+    for call, n in [(lambda: output(model, X), 200), (lambda: entry.make().fit(X, y), 30)]:
+        for _ in range(10):
+            call()
+        before = resident_megabytes()
+        for _ in range(n - 10):
+            call()
+        assert resident_megabytes() - before < 5

@@ -15,6 +15,7 @@ from sklearn_mmfusion._validation import as_numpy, check_real
 from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
     as_column,
+    is_polars,
     is_polars_frame,
     is_polars_series,
     polars_frame,
@@ -390,6 +391,8 @@ def _as_cells(X):
         return _as_cells(pd.Series(any_polars_column(X, X.name), copy=False))
     if is_polars_frame(X):
         return _as_cells(polars_frame(X, any_polars_column))
+    if is_polars(X):
+        return _as_cells(pd.Series(any_polars_column(X, X.name), name=X.name))
     X = as_numpy(X)
     if isinstance(X, np.ndarray):
         return _array_cells(X)

@@ -68,7 +68,7 @@ def as_column(values, *, name=None, sample_rate=None, copy=True):
             values = values.to_numpy()
         if isinstance(values, ExtensionArray):
             column = _from_arrow(values, sample_rate)
-        elif _is_polars(values):
+        elif is_polars(values):
             column = _from_polars(values, sample_rate, copy)
         elif isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
             raise TypeError(f"got {type(values).__name__}; {_ACCEPTED}")
@@ -134,7 +134,7 @@ def _nested_cell(cell, numbers_as):
         return cell
 
 
-def _is_polars(values):
+def is_polars(values):
     return type(values).__module__.split(".")[0] == "polars"
 
 
@@ -143,7 +143,7 @@ def is_polars_series(X):
 
 
 def is_polars_frame(X):
-    return _is_polars(X) and (hasattr(X, "get_columns") or hasattr(X, "collect"))
+    return is_polars(X) and (hasattr(X, "get_columns") or hasattr(X, "collect"))
 
 
 def _from_polars(values, sample_rate, copy):
@@ -418,7 +418,13 @@ def as_table(X):
     if not X.columns.is_unique:
         repeated = X.columns[X.columns.duplicated()].tolist()
         raise ValueError(f"X has more than one column called {repeated}; names must be unique.")
-    return X
+    # scikit-learn hands frames in another byte order to compiled code, which fails.
+    native = {
+        name: dtype.newbyteorder("=")
+        for name, dtype in X.dtypes.items()
+        if isinstance(dtype, np.dtype) and not dtype.isnative
+    }
+    return X.astype(native) if native else X
 
 
 def _check_table(X):

@@ -205,9 +205,10 @@ def test_weights_that_would_be_ignored_are_refused(member, final):
 
 
 @pytest.mark.parametrize("late", [LateFusionClassifier, LateFusionRegressor])
-def test_fit_names_weights_and_groups_but_requests_are_those_of_the_members(late):
+def test_fit_names_weights_and_groups_and_requests_them(late):
     assert has_fit_parameter(late, "sample_weight") and has_fit_parameter(late, "groups")
-    assert not hasattr(late, "set_fit_request")
+    request = late([("a", "drop", "a")])._get_metadata_request().fit.requests
+    assert request == {"sample_weight": True, "groups": True}
 
 
 def test_metadata_is_routed_to_members_folds_and_final_estimator():
@@ -220,7 +221,7 @@ def test_metadata_is_routed_to_members_folds_and_final_estimator():
         ]
         final = LogisticRegression().set_fit_request(sample_weight=True)
         late = LateFusionClassifier(parts, fusion="stacking", final_estimator=final)
-        late.set_params(cv=GroupKFold(3))
+        late.set_params(cv=GroupKFold(3)).set_score_request(sample_weight=True)
         routed = late.fit(X, y, sample_weight=weight, groups=groups)
         cross_validate(
             late,

@@ -12,7 +12,6 @@ from sklearn.model_selection import (
     check_cv,
 )
 from sklearn.utils import Bunch, get_tags
-from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
@@ -63,8 +62,9 @@ class _LateFusion(TransformerMixin, TripleComposition):
     """
 
     _triples_parameter = "estimators"
-    # the requests of the children apply; without this, there would be a set_fit_request
-    __metadata_request__fit = {"sample_weight": UNUSED, "groups": UNUSED}
+    # Requested by default: rules, calibration and the default folds use them if they are passed.
+    # Children get them by their own requests.
+    __metadata_request__fit = {"sample_weight": True, "groups": True}
 
     _parameter_constraints: dict = {
         "estimators": [list, tuple],
@@ -322,9 +322,9 @@ class _LateFusion(TransformerMixin, TripleComposition):
         Returns
         -------
         routing : MetadataRouter
-            Requests of each estimator, the splitter and the final estimator.
+            Requests of this estimator, each member, the splitter and the final estimator.
         """
-        router = MetadataRouter(owner=self)
+        router = MetadataRouter(owner=self).add_self_request(self)
         for name, member, _ in self._members():
             mapping = MethodMapping().add(caller="fit", callee="fit")
             router.add(method_mapping=mapping, **{name: member})

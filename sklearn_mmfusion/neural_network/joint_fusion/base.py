@@ -152,7 +152,14 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             self._module_spec = self._describe_module()
             pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain else None
             self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
-                self._build_module, FusionInputs(inputs), target, weight, groups, weights, pretrain
+                self._build_module,
+                FusionInputs(inputs),
+                target,
+                weight,
+                groups,
+                weights,
+                pretrain,
+                self._calibrator(),
             )
             self._keep_classes(target)
         return self
@@ -163,6 +170,9 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         weight = check_weight(sample_weight, n_rows, estimator_name=estimator_name)
         groups = check_groups(groups, n_rows, estimator_name=estimator_name)
         return y, several, weight, groups
+
+    def _calibrator(self):
+        """Return the function that calibrates on the validation rows, or None."""
 
     def _keep_classes(self, target):
         vars(self).pop("classes_", None)

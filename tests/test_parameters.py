@@ -28,6 +28,7 @@ ONLY_CLASSES = {
     "class_weight": "numbers have no classes",
     "label_smoothing": "it smooths classes; a joint regressor may have some among its targets",
     "calibration": "it calibrates probabilities",
+    "temperature": "it calibrates probabilities",
 }
 OTHER_DEFAULT = {
     "fusion": "LateFusionClassifier multiplies probabilities, LateFusionRegressor takes the mean"

@@ -207,7 +207,15 @@ class Trainer:
             self.device = str(self.accelerator.device)
 
     def train(
-        self, build_module, inputs, target, weight=None, groups=None, weights=None, pretrain=None
+        self,
+        build_module,
+        inputs,
+        target,
+        weight=None,
+        groups=None,
+        weights=None,
+        pretrain=None,
+        calibrate=None,
     ):
         """Train a network. With early stopping, find the number of epochs, then refit on all rows.
 
@@ -227,6 +235,10 @@ class Trainer:
             ``pretrain(module, parts, trainer)`` improves the weights of a fresh network in place
             before training. ``parts`` holds a `RowDataset` of training rows and, with early
             stopping, one of validation rows. Not called if `weights` are given.
+        calibrate : callable, default=None
+            ``calibrate(module, part, device)`` is called with the trained network and the
+            `RowDataset` of the validation rows, before the refit. Not called without early
+            stopping.
 
         Returns
         -------
@@ -260,6 +272,8 @@ class Trainer:
             if result is None:
                 history = [{k: v for k, v in e.items() if k != "batches"} for e in net.history]
                 result = TrainingResult(module, history, net.best_epoch or len(history))
+                if calibrate is not None and len(parts) == 2:
+                    calibrate(module, parts[1], self.device)
         return result._replace(module=module)
 
     def _initial_module(self, build_module, weights):

@@ -6,15 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from skorch.callbacks import EpochScoring
+from skorch.callbacks import Callback, EpochScoring
 from torch import nn
 
 from sklearn_mmfusion import JointFusionClassifier, TextEncoder
+from sklearn_mmfusion._torch import RowDataset
+from sklearn_mmfusion.neural_network.joint_fusion.training import fit_temperature
 from tests._registry import SMALL_TEXT, texts
 
 N = 60
@@ -154,3 +157,117 @@ def test_prepared_encoder_is_not_fitted_any_more():
     encoder.fit_prepare(["quite other words"])
     with pytest.raises(NotFittedError, match="not fitted"):
         encoder.transform(["quite other words"])
+
+
+# ------------------------------------------------------------------------------ temperature
+
+
+class Logits:
+    """Inputs that are the outputs of the network."""
+
+    def __init__(self, values):
+        self.values = torch.from_numpy(values)
+
+    def __len__(self):
+        return len(self.values)
+
+    def lengths(self):
+        return None
+
+    nbytes = 0
+
+    def batch(self, rows, device):
+        return {"input": self.values[rows]}
+
+
+def smoothed_log_loss(logits, codes, weight, temperature):
+    """Written out row by row; one more row counts for all classes alike."""
+    n_rows, n_classes = logits.shape
+    losses = []
+    for row, code in zip(logits / temperature, codes, strict=True):
+        log_proba = row - np.log(np.exp(row).sum())
+        losses.append(-(n_rows * log_proba[code] + log_proba.mean()) / (n_rows + 1))
+    return np.dot(weight, losses) / weight.sum()
+
+
+def draw(rng, n_rows, temperature):
+    """Draw logits, and classes with the probabilities that a temperature makes of them."""
+    logits = rng.normal(size=(n_rows, 3)) * 3
+    odds = np.exp(logits / temperature)
+    shares = odds.cumsum(axis=1) / odds.sum(axis=1, keepdims=True)
+    return logits, (rng.random((n_rows, 1)) > shares[:, :2]).sum(axis=1)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_temperature_has_the_lowest_log_loss(weighted):
+    rng = np.random.default_rng(0)
+    logits, codes = draw(rng, 200, 2.0)
+    weight = rng.random(200) + 0.5 if weighted else None
+    rows = rng.permutation(200)[:100]
+    found = fit_temperature(nn.Identity(), RowDataset(Logits(logits), codes, weight, rows), "cpu")
+    weight = np.ones(100) if weight is None else weight[rows]
+    grid = found * np.array([0.5, 0.9, 0.99, 1, 1.01, 1.1, 2])
+    losses = [smoothed_log_loss(logits[rows], codes[rows], weight, each) for each in grid]
+    assert np.argmin(losses) == 3
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_temperature_is_recovered(temperature):
+    logits, codes = draw(np.random.default_rng(1), 10_000, temperature)
+    part = RowDataset(Logits(logits), codes, None, np.arange(10_000))
+    found = fit_temperature(nn.Identity(), part, "cpu")
+    assert found == pytest.approx(temperature, rel=0.05)
+
+
+def test_temperature_of_rows_that_are_all_right_is_moderate():
+    logits = np.eye(3)[np.arange(30) % 3] * 4
+    part = RowDataset(Logits(logits), np.arange(30) % 3, None, np.arange(30))
+    temperature = fit_temperature(nn.Identity(), part, "cpu")
+    confidence = 1 / (1 + 2 * np.exp(-4 / temperature))
+    assert confidence == pytest.approx((30 + 1 / 3) / 31, abs=1e-4)
+
+
+class ValidationRows(Callback):
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        valid = net.get_split_datasets(X, y)[1]
+        ValidationRows.seen = ValidationRows.seen if valid is None else valid.rows
+
+
+def test_temperature_is_that_of_the_validation_rows_and_keeps_labels():
+    y = np.digitize(X["a"] + X["c"], [-0.5, 0.5])
+    params = {"max_epochs": 20, "callbacks": [ValidationRows()], "refit": False}
+    tempered = joint(**params).fit(X, y)
+    plain = joint(**params, temperature=None).fit(X, y)
+    rows = ValidationRows.seen
+    assert len(rows) == N / 5
+    logits = plain.predict_log_proba(X)
+    assert plain.temperature_ == 1 != pytest.approx(tempered.temperature_)
+    proba = np.exp(logits / tempered.temperature_)
+    proba /= proba.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(tempered.predict_proba(X), proba, rtol=1e-6)
+    np.testing.assert_array_equal(tempered.predict(X), plain.predict(X))
+    np.testing.assert_allclose(
+        tempered.predict_proba_one(X.iloc[0].to_dict()), tempered.predict_proba(X)[0], rtol=1e-5
+    )
+    grid = tempered.temperature_ * np.array([0.5, 0.98, 1, 1.02, 2])
+    losses = [smoothed_log_loss(logits[rows], y[rows], np.ones(len(rows)), each) for each in grid]
+    assert np.argmin(losses) == 2
+    refitted = joint(**{**params, "refit": True}).fit(X, y)
+    assert refitted.temperature_ == tempered.temperature_
+
+
+@pytest.mark.parametrize(
+    ("params", "y"),
+    [
+        ({"early_stopping": False}, Y),
+        ({"temperature": None}, Y),
+        ({}, np.eye(3, dtype=int)[Y]),
+        ({}, pd.DataFrame({"kind": Y, "size": X["a"]})),
+    ],
+    ids=["no validation", "None", "multilabel", "several targets"],
+)
+def test_temperature_is_one_where_there_is_none(params, y):
+    model = joint(max_epochs=1)
+    model.fit(X, Y)
+    assert model.temperature_ != 1
+    assert model.set_params(**params).fit(X, y).temperature_ == 1

@@ -160,7 +160,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             with number_rows(rows):
                 self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
                     *(self._build_module, FusionInputs(inputs), target),
-                    *(weight, groups, weights, pretrain),
+                    *(weight, groups, weights, pretrain, self._calibrator()),
                 )
             self._keep_classes(target)
         return self
@@ -171,6 +171,9 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         weight = check_weight(sample_weight, n_rows, estimator_name=estimator_name)
         groups = check_groups(groups, n_rows, estimator_name=estimator_name)
         return y, several, weight, groups
+
+    def _calibrator(self):
+        """Return the function that calibrates on the validation rows, or None."""
 
     def _keep_classes(self, target):
         vars(self).pop("classes_", None)

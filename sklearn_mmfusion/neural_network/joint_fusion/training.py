@@ -1,13 +1,17 @@
-"""Training of a joint network: loss, learning rates and pretraining of the encoders."""
+"""Training of a joint network: loss, learning rates, pretraining of the encoders, temperature."""
 
 from pickle import PicklingError
 
 import joblib
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from sklearn_mmfusion._losses import MultiTaskLoss, criterion_for
 from sklearn_mmfusion._skorch import TRAINING_CONSTRAINTS
 from sklearn_mmfusion._targets import each_target, loss_of
-from sklearn_mmfusion._torch import RowDataset
+from sklearn_mmfusion._torch import RowDataset, n_batches, rows_per_batch
 from sklearn_mmfusion._triples import is_encoder
 from sklearn_mmfusion._validation import CLASSIFICATION, MULTITASK
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
@@ -139,3 +143,40 @@ def rows_with(name, m, part):
     rows = part.rows[present[part.rows]]
     weight = None if part.weight is None else part.weight[present]
     return RowDataset(part.inputs.parts[name], part.target[present], weight, positions[rows])
+
+
+def fit_temperature(module, part, device):
+    """Fit the temperature of a network to rows it was not trained on.
+
+    The temperature divides the logits and minimizes the log loss of the rows (Guo et al. 2017,
+    arXiv:1706.04599).
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Its outputs are the logits of classes.
+    part : RowDataset
+        The rows, with codes of classes as targets.
+    device : str
+
+    Returns
+    -------
+    temperature : float
+    """
+    n_rows, module = len(part), module.eval()
+    n_parts = n_batches(n_rows, rows_per_batch(part.inputs, device))
+    with torch.inference_mode():
+        batches = [part.batch(p, device) for p in np.array_split(np.arange(n_rows), n_parts)]
+        logits = np.concatenate([module(**inputs).cpu().double().numpy() for inputs, _ in batches])
+    codes = part.target[part.rows]
+    weight = None if part.weight is None else part.weight[part.rows]
+    # As if one more row were of no class in particular (as Platt 1999 does): with rows that are
+    # all predicted correctly, the temperature would be zero.
+    shares = np.full(logits.shape, 1 / (n_rows + 1) / logits.shape[1])
+    shares[np.arange(n_rows), codes] += n_rows / (n_rows + 1)
+
+    def loss(log_temperature):
+        log_proba = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return np.average(-(shares * log_proba).sum(axis=1), weights=weight)
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))

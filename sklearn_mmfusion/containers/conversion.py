@@ -139,7 +139,7 @@ def is_polars(values):
 
 
 def is_polars_series(X):
-    return _is_polars(X) and hasattr(X, "to_list")
+    return is_polars(X) and hasattr(X, "to_list")
 
 
 def is_polars_frame(X):

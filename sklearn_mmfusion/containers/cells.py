@@ -17,7 +17,6 @@ from sklearn_mmfusion.containers.conversion import (
     as_column,
     is_polars,
     is_polars_frame,
-    is_polars_series,
     polars_frame,
 )
 from sklearn_mmfusion.containers.dtypes import TensorDtype
@@ -387,12 +386,10 @@ def _as_cells(X):
         return None if pd.api.types.is_numeric_dtype(X.dtype) else X
     if isinstance(X, pd.api.extensions.ExtensionArray):
         return X
-    if is_polars_series(X):
-        return _as_cells(pd.Series(any_polars_column(X, X.name), copy=False))
     if is_polars_frame(X):
         return _as_cells(polars_frame(X, any_polars_column))
     if is_polars(X):
-        return _as_cells(pd.Series(any_polars_column(X, X.name), name=X.name))
+        return _as_cells(pd.Series(any_polars_column(X, X.name), name=X.name, copy=False))
     X = as_numpy(X)
     if isinstance(X, np.ndarray):
         return _array_cells(X)

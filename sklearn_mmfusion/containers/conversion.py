@@ -138,10 +138,6 @@ def is_polars(values):
     return type(values).__module__.split(".")[0] == "polars"
 
 
-def is_polars_series(X):
-    return is_polars(X) and hasattr(X, "to_list")
-
-
 def is_polars_frame(X):
     return is_polars(X) and (hasattr(X, "get_columns") or hasattr(X, "collect"))
 

@@ -262,7 +262,7 @@ def test_temperature_is_that_of_the_validation_rows_and_keeps_labels():
         ({"early_stopping": False}, Y),
         ({"temperature": None}, Y),
         ({}, np.eye(3, dtype=int)[Y]),
-        ({}, pd.DataFrame({"kind": Y, "size": X["a"]})),
+        ({"target_type": {}}, pd.DataFrame({"kind": Y, "size": X["a"]})),
     ],
     ids=["no validation", "None", "multilabel", "several targets"],
 )

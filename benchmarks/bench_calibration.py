@@ -1,17 +1,18 @@
 """Are the probabilities of a joint network calibrated, and what does label smoothing do to them?
 
-Cross-validation that reads no test row: each fold of digits3 leaves out one speaker and trains on
-900 rows of the other three, leaf99 has four stratified folds. It prints accuracy / calibration
-error / log loss by fold and over all out-of-fold rows. The calibration error is the root of the
-debiased squared error, both means over the seeds. Each network is shown with and without its
-temperature. "difference" compares accuracy with the first row of the table: one difference per
-out-of-fold row, the mean over seeds; mean and lower 95 % bound (mean - 1.96 standard errors).
+Cross-validation on training rows only: each fold of digits3 leaves out one speaker and trains on
+900 rows of the other three; leaf99 has four stratified folds. The script prints accuracy /
+calibration error / log loss by fold and over all out-of-fold rows, for each network with and
+without its temperature. The calibration error is the square root of the debiased squared error,
+averaged over seeds. "difference" compares accuracy with the first row of the table: the difference
+of each out-of-fold row, averaged over seeds; shown are its mean and lower 95 % bound (mean - 1.96
+standard errors).
 
     OMP_NUM_THREADS=1 python benchmarks/bench_calibration.py digits3 ../shared/data/digits3
     OMP_NUM_THREADS=1 python benchmarks/bench_calibration.py leaf99 ../shared/data/leaf99
 
-`--smoothing 0.1` and `--seeds 0` choose the cells; `--cache FOLDER` keeps predictions, so that a
-run that was interrupted continues.
+`--smoothing 0.1` and `--seeds 0` limit the runs. With `--cache FOLDER`, an interrupted run resumes
+from saved predictions.
 """
 
 import argparse
@@ -63,7 +64,7 @@ def measures(y, proba):
 
 
 def cell(y, probas):
-    """Format the means over seeds; the calibration error is the root of its mean."""
+    """Format the means over seeds; the calibration error is the root of the mean squared error."""
     accuracy, squared, loss = np.mean([measures(y, proba) for proba in probas], axis=0)
     return f"{accuracy:.3f} / {np.sqrt(max(squared, 0)):.3f} / {loss:.3f}"
 

@@ -19,8 +19,8 @@ def read_image(path):
     Returns
     -------
     image : ndarray of shape (height, width) or (height, width, channels)
-        uint8 (uint16 for grey images of 16 bits, int32 or float32 for deeper ones). Palette and
-        CMYK images come as RGB, black-and-white ones as 0 and 255.
+        uint8; uint16 for 16-bit grey images, int32 or float32 for deeper ones. Palette and CMYK
+        images are converted to RGB, black-and-white ones to 0 and 255.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def read_image(path):
         raise ImportError("reading image files needs Pillow: pip install pillow") from error
     with Image.open(path) as opened:
         pixels = pil_pixels(ImageOps.exif_transpose(opened))
-        # Pillow reads 16 bits of these formats as mode "I", PNG only before 11.3.
+        # Pillow opens 16-bit images of these formats in mode "I" (PNG only before 11.3).
         is_widened = opened.mode == "I" and opened.format in ("PNG", "PPM")
         return pixels.astype(np.uint16) if is_widened else pixels
 
@@ -77,7 +77,7 @@ def read_audio(path):
     Raises
     ------
     ValueError
-        If the file is not a recording in a known format, or contains less than its header states.
+        If the file is not a recording in a known format, or is shorter than its header states.
     """
     if os.path.splitext(os.fspath(path))[1].lower() not in (".wav", ".wave"):
         return _read_with_soundfile(path)
@@ -92,7 +92,7 @@ def read_audio(path):
     return np.ascontiguousarray(samples, dtype=np.float32), int(sample_rate)
 
 
-_STREAMED = 0xFFFFFFFF  # size of a recording that was written to a pipe
+_STREAMED = 0xFFFFFFFF  # size in the header of a recording that was written to a pipe
 
 
 def _check_wav(file, size):
@@ -107,7 +107,7 @@ def _check_wav(file, size):
                 if not (channels and rate and frame_size):
                     raise ValueError(
                         f"the header states {channels} channels at {rate} Hz in frames of "
-                        f"{frame_size} bytes; expected at least 1 of each"
+                        f"{frame_size} bytes; expected numbers above 0"
                     )
             if name == b"data":
                 _check_wav_data(length, size - start, frame_size)
@@ -121,8 +121,8 @@ def _check_wav_data(length, available, frame_size):
         length = available
     if length > available:
         raise ValueError(
-            f"the file is cut off: the header states {length} bytes of samples, the file holds "
-            f"{available}"
+            f"the file is cut off: the header states {length} bytes of samples, but the file "
+            f"holds {available}"
         )
     if frame_size is not None and length % frame_size:
         raise ValueError(
@@ -147,10 +147,10 @@ def read_array(path):
         names = array.files
         array.close()
         raise ValueError(
-            f"it is an archive of the arrays {names} (.npz); expected one array, written by np.save"
+            f"the file is an .npz archive of the arrays {names}; expected one array, from np.save"
         )
     if array.dtype.kind not in "biufc":
-        raise TypeError(f"it holds values of type {array.dtype}; expected numbers")
+        raise TypeError(f"the file holds values of type {array.dtype}; expected numbers")
     return array
 
 
@@ -184,7 +184,7 @@ def read_file(path, *, sample_rate=None):
     array : ndarray
         As `read_image`, `read_audio` or `read_array` gives it.
     sample_rate : float or None
-        Rate of a recording in Hz; of an array, which states none, the given one.
+        Rate of a recording in Hz; the argument for an array, None for an image.
 
     Raises
     ------

@@ -25,7 +25,7 @@ from sklearn_mmfusion._validation import (
 )
 
 UNKNOWN_TYPE_REMEDIES = (
-    "Give all labels one type, such as with y.astype(str) or y.astype(int).",
+    "Convert all labels to one type, e.g. with y.astype(str) or y.astype(int).",
     "Encode several labels per row with MultiLabelBinarizer. For several targets of mixed kinds, "
     "use a joint model with target_type={column: kind}.",
 )
@@ -86,7 +86,7 @@ def encode_target(
     is_encoder : bool, default=False
         Whether the estimator has the parameter `target_type`, and a regression may follow.
     is_float : bool, default=False
-        Whether y is of a float type. Whole numbers are then treated as classes with a warning.
+        Whether y has a float dtype. Whole numbers are then treated as classes, with a warning.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def encode_target(
 
 
 def type_of_y(y):
-    """Return scikit-learn's `type_of_target`, "unknown" where it cannot sort mixed objects."""
+    """Return scikit-learn's `type_of_target`, or "unknown" if `y` cannot be sorted."""
     try:
         return type_of_target(y, input_name="y")
     except TypeError:
@@ -121,7 +121,7 @@ def type_of_y(y):
 
 
 def is_float_type(y):
-    """Whether y is of a float type. `check_y` makes floats of nullable integers and booleans."""
+    """Whether y has a float dtype. Call it before `check_y`, which widens nullable integers."""
     dtype = getattr(y, "dtype", None)
     is_whole = pd.api.types.is_integer_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
     return dtype is None or not is_whole
@@ -143,10 +143,10 @@ def _encode_labels(y, kind, estimator_name, is_encoder, is_float):
     if is_many or is_float and classes.dtype.kind == "f" and len(classes) > 2:
         remedy = "use a regressor"
         if is_encoder:
-            remedy = "set target_type='continuous', of the encoder or of its FusionTransformer"
+            remedy = "set target_type='continuous' on the encoder or its FusionTransformer"
         warn(
-            f"{estimator_name}: y holds {len(classes)} different whole numbers in {len(y)} rows "
-            f"and each is treated as a class. For a regression, {remedy}."
+            f"{estimator_name}: y holds {len(classes)} different whole numbers in {len(y)} rows; "
+            f"each is treated as a class. For regression, {remedy}."
         )
     return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
 
@@ -245,7 +245,7 @@ def label(single, decoded):
 
 
 def as_targets(y):
-    """Return the columns of `y` as a frame of named targets, or None if it has one axis only.
+    """Return the columns of `y` as a frame of named targets, or None if `y` is 1-D.
 
     The columns of an array or a list of rows are named y0, y1, ...
     """

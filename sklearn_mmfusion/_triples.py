@@ -114,7 +114,7 @@ class TripleComposition(_BaseComposition):
         return self
 
     def _warn_of_replaced(self, params):
-        """Warn about new parameters of children that this estimator replaces by its own."""
+        """Warn about new parameters of children that this estimator overrides."""
 
     def _fitted_children(self):
         """The fitted estimators by name, which may be elsewhere than those of the triples."""
@@ -167,7 +167,7 @@ def check_triples(
 
 
 def _check_order(triple, label):
-    """Raise if the estimator of a triple is in the place of its name or its column."""
+    """Raise if the estimator of a triple comes first or last."""
     name, child, column = triple
     if hasattr(name, "fit") or isinstance(child, str) and hasattr(column, "fit"):
         raise ValueError(
@@ -182,7 +182,7 @@ def _check_names(names, reserved, estimator_name, parameter):
             raise ValueError(
                 f"{estimator_name}: {parameter} has the name {name!r}; a name must be an "
                 "identifier (letters, digits, single underscores), because it is a keyword of "
-                "set_params. The column may be called anything."
+                "set_params. The column may have any name."
             )
         if name in NO_KEYWORDS:
             raise ValueError(
@@ -263,7 +263,7 @@ def as_transformer(transformer):
 
 
 def columns_hint(estimator, selection):
-    """Remind of the list of columns that an estimator of tables needs, for a note on an error."""
+    """Return a reminder, for an error note, that an estimator of tables needs several columns."""
     if not selection.single or wants_column(estimator):
         return ""
     return f" An estimator of tables takes a list of columns: {list(selection.labels)}."
@@ -371,7 +371,7 @@ def seeded_clone(estimator, seed, name, auto_params=None):
     seed : int or None
     name : str
     auto_params : dict of {str: value}, default=None
-        Parameters to set wherever the user left "auto", `target_type` only on encoders.
+        Values of parameters that the user left at "auto"; `target_type` is set only on encoders.
     """
     child = clone(estimator)
     if not hasattr(child, "get_params"):

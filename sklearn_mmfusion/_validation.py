@@ -46,7 +46,7 @@ def remember_params(estimator):
 
 
 def as_fitted(estimator):
-    """Return the estimator as it was fitted: parameters set since then wait for the next fit."""
+    """Return the estimator with the parameters of its last fit; later ones wait for the next."""
     if all(getattr(estimator, name) is value for name, value in estimator._fit_params.items()):
         return estimator
     fitted = copy(estimator)
@@ -69,12 +69,12 @@ ROW_NUMBERS = re.compile(r"(?<=\brow )\d+|(?<=\(first \[)[\d, ]+(?=\])")
 
 @contextmanager
 def number_rows(rows):
-    """Replace row numbers in the message of an error, which count some rows, by those of X.
+    """Renumber rows in error messages: a position among `rows` becomes the row of X.
 
     Parameters
     ----------
     rows : ndarray of int
-        The rows of X that the block has got.
+        The rows of X that the block of code processes.
     """
 
     def of_X(match):
@@ -141,8 +141,8 @@ def check_real(dtype, label):
     dtype = getattr(dtype, "numpy_dtype", dtype)  # of a pandas dtype
     if dtype.kind == "c":
         raise TypeError(
-            f"{label}: Complex data not supported; got {dtype}, expected real numbers. Take their "
-            "real part or their absolute value."
+            f"{label}: Complex data not supported; got {dtype}, expected real numbers. Take the "
+            "real part or the absolute value."
         )
 
 
@@ -197,14 +197,14 @@ def _as_labels(y, estimator_name):
     """Convert y to an array; raise if its values cannot be compared with each other."""
     try:
         values = np.asarray(y)
-    except ValueError:  # lists of several lengths
+    except ValueError:  # lists of different lengths
         values = np.empty(len(y), dtype=object)
         values[:] = y
     if np.iscomplexobj(values):
         raise ValueError(
             f"{estimator_name}: Complex data not supported: y has dtype {values.dtype}."
         )
-    if values.dtype.kind == "U" and isinstance(y, (list, tuple)):  # numpy makes text of numbers
+    if values.dtype.kind == "U" and isinstance(y, (list, tuple)):  # numpy turned numbers into text
         values = np.asarray(y, dtype=object)
     if values.dtype != object:
         return values
@@ -227,7 +227,7 @@ def _as_labels(y, estimator_name):
 
 
 def as_numbers_of(y, estimator_name):
-    """Convert y, as `check_y` returns it, to finite numbers of float64."""
+    """Convert y, as returned by `check_y`, to finite float64 numbers."""
     try:
         return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     except (TypeError, ValueError) as error:

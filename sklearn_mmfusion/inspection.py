@@ -1,4 +1,4 @@
-"""Evidence about fitted models: whether their probabilities can be trusted."""
+"""Diagnostics of fitted models: calibration of their probabilities."""
 
 import numpy as np
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
@@ -10,9 +10,9 @@ def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
     """Estimate the squared calibration error of the predicted class without bias.
 
     Rows are sorted by the probability of their predicted class and cut into bins of equal size. A
-    bin's error is the squared difference between its mean probability and its accuracy; from it,
-    the variance that the accuracy has by chance is subtracted, so that the estimate of a perfectly
-    calibrated classifier is zero on average at any number of rows. The plain expected calibration
+    bin's error is the squared difference between its mean probability and its accuracy, minus the
+    variance that the accuracy has by chance. The estimate for a perfectly calibrated classifier is
+    therefore zero on average, for any number of rows. In contrast, the plain expected calibration
     error is positive for every classifier and grows with the number of bins.
 
     Parameters
@@ -31,13 +31,13 @@ def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
     Returns
     -------
     error : float
-        Mean over the rows of the squared error of their bin. Chance makes it negative at times.
+        Mean over the rows of the squared error of their bin. By chance, it can be negative.
 
     Raises
     ------
     ValueError
-        If the number of labels differs from that of columns, or a bin would hold fewer than two
-        rows.
+        If the number of labels differs from the number of columns, or a bin would hold fewer than
+        two rows.
 
     Notes
     -----
@@ -46,10 +46,10 @@ def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
 
     .. math:: \\bar r^2 - \\frac{1}{n (n - 1)} \\sum_i (r_i - \\bar r)^2,
 
-    the mean of :math:`r_i r_j` over all pairs of different rows. Where the rows of a bin have one
-    probability, this is the debiased estimator of [1]_; elsewhere the spread of probabilities
-    inside a bin does not count as chance. The square root of a positive error is comparable with
-    differences of probabilities. Differences that cancel inside a bin remain unseen.
+    the mean of :math:`r_i r_j` over all pairs of different rows. If all rows of a bin have the same
+    probability, this is the debiased estimator of [1]_; otherwise, the spread of probabilities
+    within the bin is not counted as chance. The square root of a positive error is on the scale of
+    probabilities. Errors that cancel within a bin are not detected.
 
     References
     ----------

@@ -31,7 +31,7 @@ from sklearn_mmfusion._skorch import early_stopping
 from tests._registry import N_ROWS, having, rows
 
 CHECKS = []
-# Other values of parameters that say how new rows are read, computed or fused.
+# Other values of parameters that affect how new rows are read, computed or fused.
 LATER = {
     "analyzer": "char",
     "channel_axis": "last",

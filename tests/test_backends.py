@@ -55,7 +55,7 @@ def dask(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ray():
-    """A local cluster of Ray of two processes, as joblib's backend."""
+    """A local Ray cluster of two processes as the joblib backend."""
     cluster = pytest.importorskip("ray")
     from ray.util.joblib import register_ray
 
@@ -113,7 +113,7 @@ def test_backends_give_what_a_single_process_gives(backend, serial):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", ["dask", "ray"])
-def test_a_search_with_memory_on_a_cluster_fits_each_encoder_once_a_fold(name, request, tmp_path):
+def test_search_with_memory_on_a_cluster_fits_each_encoder_once_per_fold(name, request, tmp_path):
     X, y = modalities(), classes()
     grid = {"fusiontransformer__image__scale": [1.0, 2.0], "logisticregression__C": [0.1, 1, 10]}
 

@@ -232,19 +232,19 @@ def test_flat_images_among_cells():
         (
             image_encoder,
             waveforms(),
-            r"row 1 has shape \(.*Set image_shape if it is a flat",
+            r"row 1 has shape \(.*Set image_shape if it is flat",
         ),
         (lambda: image_encoder(image_size=(8, 8)), waveforms(), "image in row 1 has shape"),
         (
             PointCloudEncoder,
             waveforms(),
-            r"row 1 has shape .*\(n_points, 3\)\. Recordings",
+            r"row 1 has shape .*\(n_points, 3\)\. Encode recordings",
         ),
     ],
 )
-def test_flat_cells_of_several_lengths_are_refused(tmp_path, make, cells, match):
+def test_flat_cells_of_different_lengths_are_refused(tmp_path, make, cells, match):
     cells = [None, *cells[1:]]
-    with pytest.raises(ValueError, match=match + ".* go to an AudioEncoder"):
+    with pytest.raises(ValueError, match=match + ".* with an AudioEncoder"):
         make().fit(cells, classes())
     for i, cell in enumerate(cells[1:3]):
         np.save(tmp_path / f"{i}.npy", cell[:60])
@@ -261,14 +261,16 @@ def test_flat_images_in_files_need_a_shape(tmp_path):
     np.testing.assert_allclose(X_t, features(image_encoder(), images()), rtol=1e-5)
 
 
-def test_numbers_as_texts_are_not_read():
+def test_numbers_as_texts_are_refused():
     with pytest.raises(TypeError, match=r"ImageEncoder: X is an array of shape \(24, 8, 8\) .*<U"):
         image_encoder().fit(images().astype(str), classes())
     with pytest.raises(TypeError, match="row 0: expected a numeric array; got ndarray of dtype <U"):
         image_encoder().fit(list(images().astype(str)), classes())
     for X in (list(range(24)), np.arange(24), [1.5] * 24):
         for estimator in (text_encoder(), Tokenizer()):
-            with pytest.raises(ValueError, match=r"X holds numbers such as .*with map\(str, X\)"):
+            with pytest.raises(
+                ValueError, match=r"X holds numbers such as .*list\(map\(str, X\)\)"
+            ):
                 estimator.fit(X, classes())
     with pytest.raises(TypeError, match=r"cells of type tensor\[float32, \?\]; expected texts"):
         text_encoder().fit(waveforms(), classes())
@@ -335,7 +337,7 @@ def test_missing_wav_file(tmp_path):
         audio_encoder(root=str(tmp_path)).fit(["none.wav"] * 4, [0, 1, 0, 1])
 
 
-# What an encoder got, and what its message contains besides its own name and what it expects.
+# Encoder, its input, and the message after the row (without what is expected).
 SWAPPED = {
     "image-audio": (image_encoder, ["a.wav"] * 4, "'a.wav', a recording; .*AudioEncoder"),
     "image-text": (image_encoder, texts(), "'(red|blue).*no known .*use a TextEncoder"),
@@ -349,7 +351,7 @@ SWAPPED = {
 
 @pytest.mark.parametrize("case", SWAPPED)
 def test_swapped_columns(monkeypatch, case):
-    for module in ("PIL", "soundfile"):  # neither is needed to see that a column is a wrong one
+    for module in ("PIL", "soundfile"):  # neither is needed to detect a wrong column
         monkeypatch.setitem(sys.modules, module, None)
     make, X, match = SWAPPED[case]
     name = type(make()).__name__
@@ -360,8 +362,8 @@ def test_swapped_columns(monkeypatch, case):
         assert "install" not in str(caught.value)
 
 
-def test_audio_encoder_of_pictures():
-    match = r"row 0 has shape \(8, 8\); expected \(n_samples,\).*images go to an ImageEncoder"
+def test_audio_encoder_refuses_images():
+    match = r"row 0 has shape \(8, 8\); expected \(n_samples,\).*images with an ImageEncoder"
     with pytest.raises(ValueError, match=match):
         audio_encoder().fit(images(), classes())
     with pytest.raises(ValueError, match=match):
@@ -369,7 +371,7 @@ def test_audio_encoder_of_pictures():
 
 
 @pytest.mark.parametrize("estimator", [text_encoder(), Tokenizer()], ids=["net", "table"])
-def test_paths_among_texts(estimator):
+def test_texts_that_are_all_paths_warn(estimator):
     paths = [f"photos/{word}.jpg" for word in texts()]
     match = "all 24 texts are paths of files, such as 'photos/.*ImageEncoder or an AudioEncoder"
     with pytest.warns(UserWarning, match=match) as seen:

@@ -315,7 +315,7 @@ def test_forms_of_x_and_triples_that_are_refused(cls):
         model.fit([images(), texts(), waveforms()], y)
     with pytest.raises(ValueError, match=r"X is of shape \(24, 8, 8\) .*multimodal_frame\(image"):
         model.fit(images(), y)
-    with pytest.raises(TypeError, match="Sparse data was passed, .*toarray.*ColumnTransformer"):
+    with pytest.raises(TypeError, match="Sparse data was passed; .*toarray.*ColumnTransformer"):
         model.fit(csr_matrix(table()), y)
     for triple in [(ImageEncoder(), "image", "image"), ("image", "image", ImageEncoder())]:
         with pytest.raises(ValueError, match=r"has the triple .*expected \(name, estimator, colu"):
@@ -390,7 +390,7 @@ def test_a_module_of_texts_may_have_a_scale():
 
 
 class Greedy(nn.Module):
-    """A network that needs more memory than any host has, in training or in a prediction."""
+    """A network that needs more memory than any host has, in training or prediction."""
 
     def __init__(self, in_features, n_outputs, in_training):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Targets that are wrong, or odd but right, at every level."""
+"""Wrong targets, and unusual but valid ones, at every level."""
 
 import numpy as np
 import pandas as pd
@@ -50,7 +50,7 @@ def test_whole_numbers_of_a_float_type_are_classes_with_a_warning():
 def test_target_type_of_a_fusion_transformer_reaches_its_encoders():
     X, y = modalities(), (np.arange(24) % 4).astype(float)
     fusion = fusion_transformer(random_state=0)
-    with pytest.warns(UserWarning, match="set target_type='continuous', of .* FusionTransformer"):
+    with pytest.warns(UserWarning, match="set target_type='continuous' on .* FusionTransformer"):
         fusion.fit(X, y)
     fusion.set_params(target_type="continuous", text__target_type="multiclass").fit(X, y)
     kinds = {name: hasattr(each, "classes_") for name, each in fusion.named_transformers_.items()}
@@ -67,7 +67,7 @@ def test_advice_names_parameters_that_exist():
     joint = JointFusionClassifier([("a", "passthrough", [0, 1])], **SMALL_JOINT)
     for model in (NeuralClassifier(**SMALL_NET), late, joint):
         with pytest.warns(
-            UserWarning, match="y holds 30 .* For a regression, use a regressor"
+            UserWarning, match="y holds 30 .* For regression, use a regressor"
         ) as seen:
             model.fit(X, y)
         assert "target_type" not in str(seen[0].message)
@@ -196,7 +196,7 @@ def test_labels_that_cannot_be_compared_are_refused(level, form):
     ],
     ids=["head", "joint", "late"],
 )
-def test_labels_are_no_numbers(model):
+def test_regressors_refuse_labels(model):
     with pytest.raises(ValueError, match="y holds 'a' in row 0; expected numbers .*classifier"):
         model.fit(table(), ["a", "b"] * 12)
 

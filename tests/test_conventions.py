@@ -131,7 +131,7 @@ class DuringTraining(Callback):
 
 
 class Drawing(nn.Module):
-    """Draws random numbers of every kind when it is made, also into what no state holds."""
+    """Draws random numbers of every kind when built, also into non-persistent buffers."""
 
     def __init__(self, in_features, n_outputs):
         super().__init__()
@@ -146,7 +146,7 @@ class Drawing(nn.Module):
         self.register_buffer("late", None, persistent=False)
 
     def forward(self, features):
-        if self.late is None:  # made at the first batch, as positional encodings are
+        if self.late is None:  # built at the first batch, like positional encodings
             self.register_buffer("late", torch.rand(features.shape[1]), persistent=False)
         return self.layer(features * self.mixed + self.late)
 
@@ -168,7 +168,7 @@ def test_a_copy_does_not_wait_for_training_in_another_thread(entry, how):
     np.testing.assert_array_equal(*outputs)
 
 
-def test_a_copy_keeps_what_its_module_drew_and_no_generator_notices():
+def test_copies_keep_random_buffers_and_leave_generators_alone():
     X, y = table(), classes()
     model = NeuralClassifier(module=Drawing, **SMALL_NET).fit(X, y)
     expected, state = model.predict_proba(X), torch.get_rng_state()
@@ -384,7 +384,7 @@ class Softmax(nn.Module):
         return self.layer(X).softmax(1)
 
 
-def test_a_plain_net_of_skorch_is_a_last_step():
+def test_skorch_net_works_as_last_step():
     X, y = frame().assign(price=np.arange(24.0)), classes()
     fusion = FusionTransformer([*triples(), ("price", StandardScaler(), ["price"])], random_state=0)
     options = {"max_epochs": 2, "verbose": 0, "module__width": 17, "train_split": None}
@@ -392,7 +392,7 @@ def test_a_plain_net_of_skorch_is_a_last_step():
     torch.manual_seed(0)
     probability = model.fit(X, y).predict_proba(X)
     features = fusion.fit_transform(X, y)
-    assert features.dtype == np.float32  # what the net's weights are
+    assert features.dtype == np.float32  # as the weights of the net
     torch.manual_seed(0)
     alone = NeuralNetClassifier(Softmax, **options).fit(features, y)
     np.testing.assert_array_equal(probability, alone.predict_proba(features))
@@ -499,7 +499,7 @@ WEIGHT = np.random.default_rng(0).integers(1, 9, 24).astype(float)
 
 
 def weighted(level, score):
-    """A model whose parts request weights, and whose score does so too or not."""
+    """A model whose parts request weights; with `score`, its score does too."""
     model = CLASSIFIERS[level]()
     last = model[-1] if level == "feature" else model
     for _, encoder, _ in last.get_params().get("estimators", []):
@@ -511,7 +511,7 @@ def weighted(level, score):
     return model
 
 
-# A Pipeline passes weights to `score` only where a step requests them, else raises TypeError.
+# A Pipeline passes weights to `score` only if a step requests them; otherwise it raises TypeError.
 @pytest.mark.parametrize(
     ("level", "score"),
     [("feature", True), ("late", True), ("late", False), ("joint", True), ("joint", False)],
@@ -521,7 +521,7 @@ def test_weights_reach_fit_and_score_by_request(level, score):
     expected = []
     for train, test in FOLDS:
         model = CLASSIFIERS[level]()
-        if level == "feature":  # a Pipeline takes no bare weights without routing
+        if level == "feature":  # without routing, a Pipeline accepts no weights
             features = model[0].fit_transform(X.iloc[train], y[train], sample_weight=WEIGHT[train])
             model[1].fit(features, y[train], sample_weight=WEIGHT[train])
         else:
@@ -538,7 +538,7 @@ def test_weights_reach_fit_and_score_by_request(level, score):
 
 
 @pytest.mark.parametrize("late", [LateFusionClassifier, LateFusionRegressor])
-def test_weights_that_no_request_decides_are_an_error_of_late_fusion_too(late):
+def test_late_fusion_refuses_unrequested_weights(late):
     make = CLASSIFIERS["late"] if late is LateFusionClassifier else REGRESSORS["late"]
     with sklearn.config_context(enable_metadata_routing=True):
         model = make()

@@ -88,7 +88,7 @@ def test_read_array_refuses_pickles(tmp_path):
 
 
 def wav_bytes(channels=1, rate=8000, frame=2, data=bytes(200), stated=None):
-    """A wav file of 16-bit samples, whose header states what is given."""
+    """A wav file of 16-bit samples whose header states the given values."""
     stated = len(data) if stated is None else stated
     form = struct.pack("<HHIIHH", 1, channels, rate, rate * frame % 2**32, frame, 16)
     form = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", stated)
@@ -98,7 +98,7 @@ def wav_bytes(channels=1, rate=8000, frame=2, data=bytes(200), stated=None):
 BROKEN_WAVS = {
     "cut off": (
         wav_bytes(stated=2_000_000),
-        "cut off: the header states 2000000 bytes of samples, the file holds 200",
+        "cut off: the header states 2000000 bytes of samples, but the file holds 200",
     ),
     "odd": (
         wav_bytes(data=bytes(201)),
@@ -137,7 +137,7 @@ def test_streamed_recordings_are_read(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 @pytest.mark.parametrize("kept", [0, 20, 0.5])
-def test_broken_pictures_are_refused_with_path_and_row(tmp_path, suffix, kept):
+def test_broken_images_are_refused_with_path_and_row(tmp_path, suffix, kept):
     Image = pytest.importorskip("PIL.Image", reason="needs Pillow (the extra io)")
     path = tmp_path / f"a.{suffix}"
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
@@ -172,7 +172,7 @@ def test_array_files_of_other_contents_are_refused(tmp_path):
         FileArray(["archive.npy"], root=tmp_path).decode()
     for name, dtype in (("records", r"\[\('x'"), ("times", "datetime64"), ("words", "<U1")):
         with pytest.raises(
-            TypeError, match=rf"row 0: .*{name}\.npy': it holds values of .*{dtype}"
+            TypeError, match=rf"row 0: .*{name}\.npy': the file holds values of .*{dtype}"
         ):
             FileArray([f"{name}.npy"], root=tmp_path).decode()
     with pytest.raises(ValueError, match=r"row 0: cannot read '.*empty\.npy'"):

@@ -11,7 +11,7 @@ LABELS = ["a", "b", "c"]
 
 
 def draw(rng, n_rows, power=1.0):
-    """Draw labels from known probabilities; return them with those raised to a power."""
+    """Draw labels from known probabilities; return them, distorted and true probabilities."""
     true = rng.dirichlet([0.4, 0.4, 0.4], size=n_rows)
     y = (rng.random((n_rows, 1)) > true.cumsum(axis=1)[:, :2]).sum(axis=1)
     predicted = true**power
@@ -41,7 +41,7 @@ def test_known_miscalibration_is_recovered(power):
     draws = [draw(rng, 1000, power) for _ in range(200)]
     errors = np.array([squared_calibration_error(*each[:2]) for each in draws])
     standard_error = errors.std(ddof=1) / np.sqrt(len(errors))
-    truth = []  # the same bins, with the true probability in place of whether a row is right
+    truth = []  # the same bins, with true probabilities instead of hits
     for _, proba, true in draws:
         order = np.argsort(proba.max(axis=1), kind="stable")
         own = true[np.arange(len(true)), proba.argmax(axis=1)]
@@ -63,7 +63,7 @@ def test_error_is_the_mean_over_pairs_of_rows():
     assert found == pytest.approx(expected, rel=1e-12)
 
 
-def test_error_is_that_of_kumar_where_each_bin_has_one_probability():
+def test_error_equals_kumar_if_each_bin_has_one_probability():
     proba = np.array([[0.6, 0.4]] * 10 + [[0.9, 0.1]] * 10)
     y = np.array([0] * 8 + [1] * 2 + [0] * 7 + [1] * 3)
     low = (0.6 - 0.8) ** 2 - 0.8 * 0.2 / 9  # arXiv:1909.10155, definition 5.2
@@ -71,7 +71,7 @@ def test_error_is_that_of_kumar_where_each_bin_has_one_probability():
     assert squared_calibration_error(y, proba, n_bins=2) == pytest.approx((low + high) / 2)
 
 
-def test_labels_must_fit_the_columns():
+def test_labels_must_match_the_columns():
     proba = np.full((30, 3), 1 / 3)
     message = "y_proba has 3 columns, but there are 2 labels. Pass labels="
     with pytest.raises(ValueError, match=message):

@@ -130,7 +130,7 @@ class FittedNetworkMixin:
     def __setstate__(self, state):
         super().__setstate__(state)
         if isinstance(state.get("module_"), list):
-            # copied: mapped arrays are read-only
+            # copied, because memory-mapped arrays are read-only
             arrays = [
                 {name: torch.from_numpy(np.array(value)) for name, value in part.items()}
                 for part in state["module_"]

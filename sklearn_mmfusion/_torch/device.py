@@ -98,7 +98,7 @@ def side_stream(device, work):
 
 @contextmanager
 def note_out_of_memory(note):
-    """Add a note to out-of-memory errors of a device, or of the host."""
+    """Add a note to out-of-memory errors of a device or the host."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
@@ -132,7 +132,7 @@ def isolated_rng(seed, device):
 
 
 class _PrivateGenerator(TorchDispatchMode):
-    """Use a generator of its own for the random numbers that a block draws in this thread."""
+    """Draw the random numbers of a block, in this thread, from a private generator."""
 
     overloads = {
         "default": "generator",
@@ -157,7 +157,7 @@ class _PrivateGenerator(TorchDispatchMode):
 def module_state(module):
     """Return the weights of a module and its other buffers, as two dicts of tensors."""
     weights = module.state_dict()
-    # Not in the state, but a module may draw them when it is made, or change them in training.
+    # A module may draw non-persistent buffers at random when built, or change them in training.
     buffers = {name: value for name, value in module.named_buffers() if name not in weights}
     return weights, buffers
 
@@ -181,8 +181,8 @@ def load_module_state(module, state):
 def rebuild_module(build_module, state):
     """Build a module on the CPU and load its state, without torch's global generator.
 
-    That generator and its lock belong to a training that may run in another thread; neither waits
-    for the other.
+    Another thread may be training with that generator and hold its lock. Neither thread waits for
+    the other.
     """
     with _default_cpu(), _PrivateGenerator():
         module = build_module()

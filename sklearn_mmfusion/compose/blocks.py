@@ -37,7 +37,7 @@ FEATURE_FUSIONS = {
     "gcca": (GCCA, {}),
 }
 
-COMPARED = 200_000  # numbers per block whose distinct values are counted before and after a cast
+COMPARED = 200_000  # numbers per block in which distinct values are counted, before and after
 
 # ------------------------------------------------------------------------------ children
 
@@ -121,7 +121,7 @@ def mean_features(block, sample_weight=None):
 
 
 def concatenate(blocks, fills, dtype, *, as_sparse):
-    """Concatenate blocks in a dtype, with `fills` in absent rows."""
+    """Concatenate blocks as `dtype`, with `fills` in absent rows."""
     cast_blocks = [
         replace(block, values=cast(block.values, dtype, f"modality {block.name!r}", block.present))
         for block in blocks
@@ -172,15 +172,15 @@ def lossy_features(values, dtype):
     Returns
     -------
     lossy : dict of {int: str}
-        What is left, by feature, such as "1 of 60" values. Only the first rows are compared, at
-        most `COMPARED` numbers.
+        Distinct values that remain, by feature, such as "1 of 60". Only the first rows are
+        compared, at most `COMPARED` numbers.
     """
     if values.dtype == dtype:
         return {}
     rows = values[: max(2, COMPARED // max(1, values.shape[1]))]
     before = np.sort(rows.toarray() if sparse.issparse(rows) else rows, axis=0)
     with np.errstate(over="ignore", invalid="ignore"):  # `cast` refuses infinity
-        # of the 16 digits of float64, the last ones are noise
+        # the last of the 16 digits of float64 are noise
         rounding = 1e-13 * np.nanmax(np.abs(before), axis=0, initial=0)
         n_before = 1 + (np.diff(before, axis=0) > rounding).sum(axis=0)
         n_after = 1 + (np.diff(before.astype(dtype), axis=0) > 0).sum(axis=0)

@@ -108,11 +108,11 @@ transformer, default="concat"
     add_indicator : bool, default=False
         Whether to append one column per modality, 1.0 where it is absent.
     dtype : dtype, default=np.float32
-        Dtype of the output, float32 or float64. Numbers such as time stamps need float64: in
-        float32, a number has seven digits.
+        Dtype of the output, float32 or float64. Large numbers such as time stamps need float64:
+        float32 has seven digits.
     target_type : str, default="auto"
-        Value of the parameter `target_type` of all encoders that have "auto": "continuous" if a
-        regression on whole numbers follows. "auto" leaves the choice to each encoder.
+        Set on every encoder whose own `target_type` is "auto". Use "continuous" for regression on
+        whole numbers; "auto" leaves the choice to each encoder.
     remainder : {"drop", "passthrough"} or transformer, default="drop"
         How to treat columns that no triple selects; a transformer gets them as one table.
     n_jobs : int or None, default=None
@@ -162,9 +162,9 @@ transformer, default="concat"
     Warns
     -----
     UserWarning
-        If rows have no modality at all (they get fill values only), or a column seen in `fit` is
-        absent from X (all its rows count as absent). If a feature has fewer distinct values in
-        `dtype` than before.
+        If rows have no modality at all (they get fill values only), a column seen in `fit` is
+        absent from X (all its rows count as absent), or features lose distinct values in the
+        conversion to `dtype`.
 
     See Also
     --------
@@ -431,7 +431,7 @@ transformer, default="concat"
         return append_indicators(fused, blocks) if settings.add_indicator else fused
 
     def _warn_of_lossy_features(self, blocks, fused):
-        """Warn about features that lose distinct values in `dtype`."""
+        """Warn about features that lose distinct values in the conversion to `dtype`."""
         dtype = self._settings.dtype
         if self.fusion_ is not None:
             lossy = lossy_features(fused, dtype)
@@ -631,7 +631,7 @@ transformer, default="concat"
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []  # the parameter decides
+        tags.transformer_tags.preserves_dtype = []  # `dtype` decides
         try:
             children = [get_tags(t) for _, t in self._pairs if not isinstance(t, str)]
         except (TypeError, ValueError):  # malformed triples: `fit` raises
@@ -676,7 +676,7 @@ def make_fusion_transformer(
     dtype : dtype, default=np.float32
         Dtype of the output, float32 or float64.
     target_type : str, default="auto"
-        How encoders read `y`, such as "continuous" for a regression on whole numbers.
+        How encoders treat `y`; "continuous" for regression on whole numbers.
     remainder : {"drop", "passthrough"} or transformer, default="drop"
         How to treat columns that no pair selects.
     n_jobs : int or None, default=None

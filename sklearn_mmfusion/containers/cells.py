@@ -23,7 +23,7 @@ from sklearn_mmfusion.containers.dtypes import TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
-# Kind of a file: what a cell with its path holds, and what to do where another kind is expected.
+# By kind of file: what the cell holds, and the remedy if another kind is expected.
 SWAPPED = {
     "image": ("an image", "Encode images with an ImageEncoder."),
     "audio": ("a recording", "Encode recordings with an AudioEncoder."),
@@ -51,10 +51,10 @@ class CellKind:
     flat : callable or None, default=None
         ``flat(estimator, values)`` gives the cells (n, ...) of flat rows (n, width); see `rows_of`.
     flat_parameter : str or None, default=None
-        Parameter that gives the shape of flat rows. Without it, files and 1-D cells of different
-        lengths are not taken as flat rows.
+        Name of the parameter with the shape of flat rows. If it is not set, files and 1-D cells of
+        different lengths are not treated as flat rows.
     divisors : dict of str to float, default={}
-        Numbers by which values are divided, by kind and size of their type: ``{"u2": 257}``.
+        Divisors of values, by kind and size of their dtype: ``{"u2": 257}``.
     """
 
     name: str
@@ -67,7 +67,7 @@ class CellKind:
     divisors: dict = field(default_factory=dict)
 
     def divisor(self, dtype):
-        """The number by which values of a type are divided."""
+        """The divisor of values of a dtype."""
         return self.divisors.get(f"{dtype.kind}{dtype.itemsize}", 1)
 
     def takes(self, shape):
@@ -236,11 +236,11 @@ class Cells:
         """Raise if a 1-D cell, which may have any length, would be read as a flat row."""
         parameter = self.kind.flat_parameter
         if parameter is None or getattr(self.estimator, parameter) is None:
-            remedy = "" if parameter is None else f" Set {parameter} if it is a flat one."
+            remedy = "" if parameter is None else f" Set {parameter} if it is flat."
             raise self.error(
                 row,
-                f"has shape {shape}; expected {self.kind.expected}.{remedy} Recordings go to an "
-                "AudioEncoder.",
+                f"has shape {shape}; expected {self.kind.expected}.{remedy} Encode recordings with "
+                "an AudioEncoder.",
             )
 
     def check_shape(self, shape, row):
@@ -298,9 +298,9 @@ def check_column(estimator, X, *, reset):
     """
     _check_kind(estimator, X)
     if reset and not estimator._reads.shapes and _is_numbers(X):
-        raise ValueError(  # scikit-learn's type for a 1-D array of numbers
+        raise ValueError(  # of the type that scikit-learn raises for 1-D numbers
             f"{type(estimator).__name__}: X holds numbers such as {X[0]!r}; expected texts. "
-            "Convert them with map(str, X)."
+            "Convert them with list(map(str, X))."
         )
     cells = _as_cells(X)
     if cells is None:

@@ -121,13 +121,13 @@ def _from_arrow(values, sample_rate):
         return _from_cells(values.astype(object).tolist(), sample_rate)
     while hasattr(inner, "value_type"):
         inner = inner.value_type
-    numbers_as = inner.to_pandas_dtype()  # lists of Python numbers would widen them
+    numbers_as = inner.to_pandas_dtype()  # Python numbers would be widened
     cells = values.__arrow_array__().to_pylist()
     return _from_cells([_nested_cell(cell, numbers_as) for cell in cells], sample_rate)
 
 
 def _nested_cell(cell, numbers_as):
-    """Convert nested lists to an array; lists of several lengths are left to `as_cell`."""
+    """Convert nested lists to an array; ragged lists are left to `as_cell`."""
     try:
         return None if cell is None else np.asarray(cell, numbers_as)
     except (TypeError, ValueError):
@@ -244,7 +244,7 @@ def multimodal_frame(*unnamed, index=None, copy=True, **columns):
     Parameters
     ----------
     *unnamed : array-like
-        Refused with an explanation: every column needs a name.
+        Not allowed: pass each column by name.
     index : array-like of shape (n,) or pandas.Index, default=None
         Row labels; by default those of the first Series, else 0, 1, ....
     copy : bool, default=True
@@ -414,7 +414,7 @@ def as_table(X):
     if not X.columns.is_unique:
         repeated = X.columns[X.columns.duplicated()].tolist()
         raise ValueError(f"X has more than one column called {repeated}; names must be unique.")
-    # scikit-learn hands frames in another byte order to compiled code, which fails.
+    # scikit-learn passes columns in another byte order to compiled code, which fails.
     native = {
         name: dtype.newbyteorder("=")
         for name, dtype in X.dtypes.items()
@@ -424,12 +424,12 @@ def as_table(X):
 
 
 def _check_table(X):
-    """Apply `check_array`; explain how rows of several modalities are passed."""
+    """Apply `check_array`; errors explain how to pass rows of several modalities."""
     build = "multimodal_frame(image=..., text=...)"
     if issparse(X):
         raise TypeError(
-            "Sparse data was passed, but rows of several modalities are a frame, whose cells may "
-            f"be absent. Make the frame with {build}, pass X.toarray(), or use a ColumnTransformer."
+            "Sparse data was passed; expected a DataFrame with one column per modality. Build it "
+            f"with {build}, pass X.toarray(), or use a ColumnTransformer."
         )
     try:
         return check_array(X, dtype=None, ensure_all_finite=False)

@@ -35,7 +35,7 @@ def check_sample_rate(sample_rate):
 
 
 def check_same_rate(stated, sample_rate):
-    """Raise if a column that states a rate is to get another one."""
+    """Raise if `sample_rate` contradicts the rate that a column states."""
     if stated not in (None, sample_rate):
         raise ValueError(
             f"cannot relabel sample rate {stated} as {sample_rate} (Hz): resample the cells "

@@ -159,7 +159,7 @@ class FileArray(RowViewArray):
         self._rows, self._compacted = self.take(order)._rows, None
 
     def astype(self, dtype, copy=True):
-        """Cast to object or str (paths), or to a FileDtype that states the unknown sample rate."""
+        """Cast to object or str (paths), or to a FileDtype, if the sample rate is unknown."""
         dtype = pandas_dtype(dtype)
         if isinstance(dtype, ConflictDtype):
             raise dtype.error(dtype.message)
@@ -207,7 +207,7 @@ class FileArray(RowViewArray):
         array : ndarray
             See `decode`.
         sample_rate : float or None
-            Rate of a recording in Hz; of an array file, that of the column.
+            Rate of the recording, or that of the column for an array file, in Hz.
 
         Raises
         ------

@@ -221,8 +221,8 @@ class RowViewArray(ExtensionArray):
             raise ValueError(
                 f"{self._dtype} cannot become an array of {np.dtype(dtype)}: its cells are not "
                 "scalars. Pass the column to an encoder, use the transformer in a "
-                "FusionTransformer, which makes a table of cells with one axis, or take the "
-                "numbers with `.gather()`."
+                "FusionTransformer, which converts 1-D cells to a table, or get the numbers with "
+                "`.gather()`."
             )
         if copy is False:
             raise ValueError("an array of cells is always a new array: copy=False is impossible")
@@ -329,8 +329,8 @@ class RowViewArray(ExtensionArray):
     def argsort(self, *, ascending=True, kind=None, na_position="last", **kwargs):
         """Return the positions that sort the array; see `pandas.api.extensions.ExtensionArray`.
 
-        pandas passes no `kind` only where it sorts the distinct keys of `groupby` and `factorize`:
-        those of cells without an order then keep that of their first appearance.
+        pandas omits `kind` only when it sorts the distinct keys of `groupby` and `factorize`. Cells
+        without an order then stay in order of first appearance.
         """
         if kind is None and not self._has_order:
             return np.arange(len(self))

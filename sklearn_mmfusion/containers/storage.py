@@ -366,8 +366,8 @@ def as_cell(value):
         and np.isscalar(value[0]) > np.isscalar(value[1])
     ):
         raise TypeError(
-            "got what may be a pair of a sample rate and samples. Pass the samples alone and "
-            "state the rate with TensorArray(samples, sample_rate=)"
+            "got what may be a pair of a sample rate and samples. Pass only the samples, and set "
+            "the rate with TensorArray(samples, sample_rate=rate)"
         )
     value = as_numpy(value)
     if hasattr(value, "getbands"):  # a PIL image

@@ -73,7 +73,7 @@ def is_prefit(member):
 
 
 def may_have(estimator, method):
-    """Whether an estimator has a method, or may get it from an estimator inside it, once fitted."""
+    """Whether an estimator has a method or, once fitted, may get it from a nested estimator."""
     if hasattr(estimator, method):
         return True
     inside = estimator.get_params() if hasattr(estimator, "get_params") else {}
@@ -137,7 +137,7 @@ def fit_member(task):
 def member_output(output, member, data, rows, note):
     """Return the output of a fitted `CachedChild` on `data`, None if there are no rows.
 
-    `rows` are their numbers in X and `note` is added to errors.
+    `rows` holds the row numbers of `data` in X; `note` is added to errors.
     """
     if data is None:
         return None

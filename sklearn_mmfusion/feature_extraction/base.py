@@ -184,12 +184,12 @@ class BaseModalityEncoder(
         Parameters
         ----------
         input_features : array-like of str or None, default=None
-            Ignored, except that their number is checked. A single name is that of the column.
+            Only their number is checked. A single name is taken as that of the column.
 
         Returns
         -------
         feature_names_out : ndarray of str objects
-            The name of the class in lower case, and a number.
+            The class name in lower case, followed by a number.
         """
         if np.size(input_features) == 1:  # as a ColumnTransformer passes it
             input_features = None

@@ -20,9 +20,9 @@ __all__ = ["ImageEncoder"]
 
 
 def _channels_first(shape, cells):
-    """Whether the first axis of images holds the channels; their shape is None where they differ.
+    """Whether the first axis of images holds the channels.
 
-    Of files, the shape is that of the first image.
+    Their `shape` is None where they differ; for files, it is that of the first image.
     """
     if cells.is_file and file_kind(cells.column[cells.rows[0]]) == "image":
         return False
@@ -64,8 +64,8 @@ class ImageEncoder(BaseModalityEncoder):
 
     channel_axis : {"auto", "first", "last"}, default="auto"
         Position of the channels in images with three axes, the same for all images. "auto" decides
-        in `fit`: the last axis if its length is 3 or 4 in all images or the images are read by
-        Pillow, else the shorter of the first and the last axis, the last if they are equal.
+        in `fit`: the last axis if its length is 3 or 4 in all images, or if Pillow reads them;
+        otherwise the shorter of the first and the last axis, or the last if they are equal.
 
     channels : tuple of int, default=(32, 64, 128)
         Channels of the convolution blocks.
@@ -104,8 +104,8 @@ class ImageEncoder(BaseModalityEncoder):
     Notes
     -----
     uint8 images stay uint8 until a batch is on the device. Pixels of type uint16, in arrays and in
-    files, are divided by 257, so that 8-bit and 16-bit images share the scale from 0 to 255; all
-    other types are taken as they are. Training costs about 7 million
+    files, are divided by 257, so that 8-bit and 16-bit images share the scale from 0 to 255;
+    pixels of other types are used unchanged. Training costs about 7 million
     multiply-adds per 28 x 28 image and pass. Results are reproducible bit for bit on a CPU with
     the same seed and number of threads.
 
@@ -228,16 +228,16 @@ class ImageEncoder(BaseModalityEncoder):
         return inputs
 
     def _check_depth(self, cells):
-        """Warn if a column of uint16 holds images of 8 bits, as one that was widened does."""
+        """Warn if a uint16 column holds 8-bit images, which were probably widened."""
         if cells.is_file or self._reads.divisor(cells.column.dtype.value_dtype) == 1:
             return
         low = [row for row in cells.rows if 0 < np.max(cells.column[row], initial=0) < 256]
         if low:
             warn(
-                f"{type(self).__name__}: pixels are of type uint16, from 0 to 65535, but "
+                f"{type(self).__name__}: pixels have type uint16, from 0 to 65535, but "
                 f"{len(low)} of {len(cells)} images have none above 255 (first in row {low[0]}). "
-                "Convert 8-bit images with astype(np.uint8); mixed in one list with 16-bit ones "
-                "(multiply them by 257), they are widened."
+                "If all images have 8 bits, convert them with astype(np.uint8). If only some have, "
+                "multiply those by 257: a list that mixes them with 16-bit images is widened."
             )
 
     def _check_range(self, cells):

@@ -3,7 +3,7 @@
 Every part has:
 
 - ``alone``: the transformer that is fitted separately, before the network, or None;
-- ``fitted``: the estimator of the triple as it was fitted;
+- ``fitted``: the fitted estimator of the triple;
 - ``fit_inputs(X, y, params, memory, label)``: fit the preparation and return the prepared inputs;
 - ``prepare(X, memory)``: prepare new rows;
 - ``build_module()``: make the untrained module.
@@ -49,7 +49,7 @@ def as_part(estimator, width, dropout):
 
 @contextmanager
 def preparing(name, part, selection, rows, estimator_name):
-    """Add a note and the numbers of the rows of X to errors raised by a part of the network."""
+    """Add a note to errors raised by a part of the network, and number their rows as in X."""
     hint = "" if isinstance(part, EncoderPart) else columns_hint(part.alone, selection)
     note = f"Raised while preparing modality {name!r} of {estimator_name}.{hint}"
     with number_rows(rows), add_error_note(note):

@@ -103,7 +103,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             y = check_y(y, X.shape[0], estimator_name=estimator_name)
             groups = check_groups(groups, X.shape[0], estimator_name=estimator_name)
             weight = check_weight(sample_weight, X.shape[0], estimator_name=estimator_name)
-            if weight is not None and not weight.all():  # as if they were not there
+            if weight is not None and not weight.all():  # rows of weight zero are removed
                 kept = np.flatnonzero(weight)
                 X, y, weight = X[kept], y[kept], weight[kept]
                 groups = None if groups is None else groups[kept]

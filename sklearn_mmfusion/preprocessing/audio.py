@@ -18,7 +18,7 @@ BLOCK = 1 << 18  # samples that go through one FFT
 RECORDING = CellKind(
     "recording",
     shapes=((None,),),
-    expected="(n_samples,). Average the channels of a recording; images go to an ImageEncoder",
+    expected="(n_samples,). Average the channels, or encode images with an ImageEncoder",
     value="sample",
     files="audio",
 )
@@ -45,7 +45,7 @@ def to_float(samples):
 
 
 def check_peak(cells):
-    """Warn if samples of 32 bits use 16 of them only."""
+    """Warn if 32-bit samples use only 16 bits."""
     dtype = None if cells.is_file else cells.column.dtype.value_dtype
     if dtype != np.int32:
         return
@@ -57,7 +57,7 @@ def check_peak(cells):
             return
     if peak:
         warn(
-            f"{type(cells.estimator).__name__}: samples are of type int32, whose full scale is "
+            f"{type(cells.estimator).__name__}: samples have type int32, whose full scale is "
             f"2^31, but their peak is {peak}, below 2^16: near silence. Convert 16-bit samples "
             "with astype(np.int16)."
         )
@@ -341,10 +341,10 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             )
         ratio = Fraction(float(self.sample_rate_)) / Fraction(float(rate))
         if rate != int(rate) or self.sample_rate_ != int(self.sample_rate_):
-            ratio = ratio.limit_denominator(1 << 12)  # bounds the filter; 1e-7 beside the rate
+            ratio = ratio.limit_denominator(1 << 12)  # bounds the filter; 1e-7 off
         return signal.resample_poly(cell, ratio.numerator, ratio.denominator)
 
-    @np.errstate(over="ignore", invalid="ignore")  # infinite power is an error of its own
+    @np.errstate(over="ignore", invalid="ignore")  # `_check_power` raises
     def _log_mel(self, cells, rows, waveforms):
         """Frames of a few recordings through one FFT: (total, n_mels) and the count of each."""
         n_fft, hop = self.n_fft_, self.hop_length_

@@ -7,8 +7,8 @@ from scipy import sparse
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 CHUNK = 1 << 18  # numbers turned into float64 at a time
-# Deviations between zero and the mean of a far feature: at 2**12, a number of float32, which has
-# 24 bits, has 12 left for the place within a deviation.
+# A feature is far if its mean is this many standard deviations from zero: 12 of float32's 24 bits
+# then remain for differences within a deviation.
 FAR = 2.0**12
 RANGE = 1e-30, 1e30  # standard deviations of near features
 
@@ -64,11 +64,11 @@ def float_dtype(X):
 
 @dataclass(frozen=True)
 class FeatureScale:
-    """Mean and standard deviation of features, and their way to float32.
+    """Mean and standard deviation of features, and the conversion to float32.
 
     A network standardizes its features batch by batch, in float32. That is too late for *far*
-    features: in float32, few time stamps (1.7e9 + 1, + 2, ...) differ, 1e-50 is 0 and 1e50 is
-    infinite. These features are standardized in float64, before they become float32.
+    features: in float32, neighboring time stamps (1.7e9 + 1, + 2, ...) are equal, 1e-50 is 0 and
+    1e50 is infinite. These features are standardized in float64 before the cast to float32.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class FeatureScale:
         with np.errstate(over="ignore", invalid="ignore"):
             mean, scale = _moments(X.astype(np.float32, copy=False))
         far = np.flatnonzero(_is_far(mean, scale)) if X.dtype == np.float64 else []
-        scale[scale <= 1e-7 * np.abs(mean)] = 1.0  # constant, but for rounding
+        scale[scale <= 1e-7 * np.abs(mean)] = 1.0  # constant except for rounding
         mean, scale = (values.astype(np.float32).astype(np.float64) for values in (mean, scale))
         if len(far):
             far_mean, far_scale = _far_moments(X[:, far])
@@ -110,7 +110,7 @@ class FeatureScale:
 
     @property
     def of_network(self):
-        """The mean and scale with which the network standardizes: 0 and 1 for far features."""
+        """The mean and scale that the network standardizes with: 0 and 1 for far features."""
         mean, scale = self.mean.copy(), self.scale.copy()
         mean[self.far], scale[self.far] = 0.0, 1.0
         return mean, scale
@@ -137,9 +137,9 @@ class FeatureScale:
 
 
 def _far_moments(X):
-    """Mean and deviation of features that may be far from zero; 1 for that of constant ones."""
+    """Mean and deviation of features that may be far from zero; constant ones get deviation 1."""
     first = 0.0
-    if not sparse.issparse(X):  # of small numbers, the mean is exact
+    if not sparse.issparse(X):  # the mean of small numbers is more accurate
         first = X[0].copy()
         X = X - first
     with np.errstate(over="ignore", invalid="ignore"):
@@ -159,8 +159,8 @@ def _check_finite(near, X):
     near = near.toarray() if sparse.issparse(near) else near
     row, feature = (int(found[0]) for found in np.nonzero(~np.isfinite(near)))
     raise ValueError(
-        f"X has {X[row, feature]:g} in row {row}, feature {feature}, which is beyond the range of "
-        "float32 (3.4e38), in which networks compute, and far beyond the training rows. Scale the "
+        f"X has {X[row, feature]:g} in row {row}, feature {feature}, beyond the range of float32 "
+        "(3.4e38) and far beyond the training rows. Networks compute in float32: scale the "
         "feature, or correct this number."
     )
 

@@ -330,7 +330,7 @@ def warn_if_paths(texts, estimator_name):
     if texts and all(map(file_kind, texts)):
         warn(
             f"{estimator_name}: all {len(texts)} texts are paths of files, such as {texts[0]!r}; "
-            "the paths themselves are read as texts. The contents of files are read by an "
+            "the paths are encoded as texts. To encode the contents of the files, use an "
             "ImageEncoder or an AudioEncoder."
         )
 

@@ -138,7 +138,7 @@ def test_zero_stands_for_absent_rows_and_indicators_tell():
         np.testing.assert_array_equal(flags, ~mask[name])
 
 
-def test_rows_of_weight_zero_are_in_no_fill_value():
+def test_fill_values_ignore_rows_of_weight_zero():
     X, kept = hide(two_vectors(), b=[2, 5]), np.arange(20) % 4 > 0
     fused = pass_both().fit(X, sample_weight=kept)
     without = pass_both().fit(X[kept])

@@ -268,7 +268,7 @@ def test_as_frame_takes_polars():
 
 
 def arrow_and_polars():
-    """The same lists in list columns of pyarrow and of polars."""
+    """List columns of pyarrow and polars hold the same cells as lists."""
     pa, pl = pytest.importorskip("pyarrow"), pytest.importorskip("polars")
     audio, image = [[0.5, 1.0], None, [2.0]], PIXELS[:3].tolist()
     lists = {

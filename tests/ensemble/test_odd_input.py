@@ -50,7 +50,7 @@ def test_members_that_get_probabilities_in_fit_are_trained():
 
 
 class NotFitted(GaussianNB):
-    """A member whose fit must not be reached."""
+    """A member that must not be fitted."""
 
     def fit(self, X, y, sample_weight=None):
         raise AssertionError

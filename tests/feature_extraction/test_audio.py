@@ -143,7 +143,7 @@ def test_rates_are_checked_and_resampled_if_asked(tmp_path):
 
 
 def columns_of_rate(waves, rate, folder):
-    """Recordings whose rate is stated in each way that a column can state it."""
+    """Recordings in every container that can state their rate."""
     for i, wave in enumerate(waves):
         np.save(folder / f"{i}.npy", wave)
         wavfile.write(folder / f"{i}.wav", int(rate), wave)
@@ -163,7 +163,7 @@ def columns_of_rate(waves, rate, folder):
 
 
 @pytest.mark.parametrize("rate", [16000, 11025.5])
-def test_a_stated_rate_counts_wherever_it_is_stated(tmp_path, rate):
+def test_sample_rate_is_checked_wherever_it_is_stated(tmp_path, rate):
     waves, y = make_tones(4)
     refused, known = f"has sample_rate={rate} Hz; expected 8000 Hz. Set sample_rate={rate}", tiny()
     known.fit(waves, y)
@@ -206,7 +206,7 @@ def test_pairs_of_rate_and_samples_are_refused():
         tiny().fit(waves, y).transform(pairs)
 
 
-def test_a_file_whose_rate_contradicts_its_column(tmp_path):
+def test_file_with_another_rate_than_its_column(tmp_path):
     waves, y = make_tones(4)
     columns_of_rate(waves, 16000, tmp_path)
     column = FileArray([tmp_path / "0.npy", *(tmp_path / f"{i}.wav" for i in (1, 2))])

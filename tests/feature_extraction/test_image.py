@@ -133,7 +133,7 @@ def test_the_position_of_channels_is_decided_in_fit():
     assert first.transform(narrow).shape == (2, 4)
 
 
-def test_pictures_in_files_have_their_channels_last(tmp_path):
+def test_image_files_have_channels_last(tmp_path):
     pillow = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
     strip = strips(4, channels=2)  # grey and alpha, one pixel high
     paths = [str(tmp_path / f"{i}.png") for i in range(4)]
@@ -143,7 +143,7 @@ def test_pictures_in_files_have_their_channels_last(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_pictures_of_8_and_16_bits_have_one_scale(tmp_path, suffix):
+def test_8_and_16_bit_images_share_one_scale(tmp_path, suffix):
     pillow = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
     images, y = make_images()
     deep = images.astype(np.uint16) * 257
@@ -161,12 +161,12 @@ def test_pictures_of_8_and_16_bits_have_one_scale(tmp_path, suffix):
     assert not np.allclose(encoder.transform(deep // 2), expected, atol=1e-2)
 
 
-def test_8_bit_pixels_of_type_uint16_are_noticed():
+def test_8_bit_pixels_of_type_uint16_warn():
     images, y = make_images()
     deep = images.astype(np.uint16)
     mixed = [image * 257 if i % 2 else images[i] for i, image in enumerate(deep)]
     for X, count in ((deep, 40), (list(deep), 40), (mixed, 20)):
-        match = f"uint16, from 0 to 65535, but {count} of 40 images have none above 255"
+        match = f"have type uint16, from 0 to 65535, but {count} of 40 images have none above 255"
         with pytest.warns(UserWarning, match=match):
             ImageEncoder(**TINY).fit(X, y)
     fitted = ImageEncoder(**TINY).fit(images, y)

@@ -28,7 +28,7 @@ OTHERS = (
 
 @st.composite
 def odd_arrays(draw):
-    """Arrays of any type, shape, layout and magnitude, or the same as a tensor or as lists."""
+    """Arrays of any type, shape, layout and magnitude, also as tensors or lists."""
     shape = draw(st.lists(st.sampled_from([0, 1, 2, 3, 8, 60]), max_size=4))
     shape = tuple(shape) if np.prod(shape) < 1e5 else tuple(shape[:2])
     dtype, value = draw(st.sampled_from(NUMBERS)), draw(st.sampled_from(VALUES))
@@ -62,7 +62,7 @@ def make(name):
 
 
 def check(encode, cells, odd):
-    """The invariant for cells, those of the rows in `odd` being odd."""
+    """Check the invariant for cells that are odd in the rows `odd`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -179,7 +179,7 @@ def test_text_encoder_refuses_images():
         TextEncoder(max_epochs=1).fit(np.zeros((4, 3, 3), np.uint8), [0, 1, 0, 1])
 
 
-def test_case_of_new_texts_is_that_of_fit():
+def test_new_texts_are_lowercased_as_in_fit():
     encoder = TextEncoder(**SMALL_TEXT).fit(texts(), classes())
     upper = [text.upper() for text in texts()]
     expected = encoder.transform(upper)

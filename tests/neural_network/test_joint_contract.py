@@ -181,7 +181,7 @@ class Logits:
 
 
 def smoothed_log_loss(logits, codes, weight, temperature):
-    """Written out row by row; one more row counts for all classes alike."""
+    """The loss row by row; one extra row counts equally for all classes."""
     n_rows, n_classes = logits.shape
     losses = []
     for row, code in zip(logits / temperature, codes, strict=True):
@@ -191,7 +191,7 @@ def smoothed_log_loss(logits, codes, weight, temperature):
 
 
 def draw(rng, n_rows, temperature):
-    """Draw logits, and classes with the probabilities that a temperature makes of them."""
+    """Draw logits, and classes with the probabilities of the logits at a temperature."""
     logits = rng.normal(size=(n_rows, 3)) * 3
     odds = np.exp(logits / temperature)
     shares = odds.cumsum(axis=1) / odds.sum(axis=1, keepdims=True)
@@ -219,7 +219,7 @@ def test_temperature_is_recovered(temperature):
     assert found == pytest.approx(temperature, rel=0.05)
 
 
-def test_temperature_of_rows_that_are_all_right_is_moderate():
+def test_temperature_is_moderate_if_all_rows_are_correct():
     logits = np.eye(3)[np.arange(30) % 3] * 4
     part = RowDataset(Logits(logits), np.arange(30) % 3, None, np.arange(30))
     temperature = fit_temperature(nn.Identity(), part, "cpu")
@@ -266,7 +266,7 @@ def test_temperature_is_that_of_the_validation_rows_and_keeps_labels():
     ],
     ids=["no validation", "None", "multilabel", "several targets"],
 )
-def test_temperature_is_one_where_there_is_none(params, y):
+def test_temperature_is_one_if_not_fitted(params, y):
     model = joint(max_epochs=1)
     model.fit(X, Y)
     assert model.temperature_ != 1

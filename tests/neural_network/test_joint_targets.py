@@ -284,7 +284,7 @@ def test_numbers_are_outputs_of_a_regressor_in_any_container(container):
         np.testing.assert_allclose(told, expected, rtol=1e-9)
 
 
-def test_a_dict_as_target_type_makes_several_targets():
+def test_dict_as_target_type_makes_several_targets():
     X = make_X()
     Y = (X[["a", "c"]] > 0).astype(float)
     frame = several(target_type={"c": "continuous"}).fit(X, Y)
@@ -584,7 +584,7 @@ def test_targets_that_do_not_fit_say_so(params, y, match):
 
 
 @pytest.mark.parametrize("weights", ["uncertainty", {"sign": 2.0}])
-def test_weights_of_targets_need_several(weights):
+def test_target_weights_need_several_targets(weights):
     with pytest.raises(ValueError, match=r"target_weights=.* needs several targets\. Set t"):
         joint(target_weights=weights).fit(make_X(), _y()["sign"])
 

@@ -413,7 +413,7 @@ def test_ngram_range_is_checked():
     assert not hasattr(tokenizer, "n_features_in_")
 
 
-def test_samples_of_16_bits_in_32_are_noticed():
+def test_16_bit_samples_of_type_int32_warn():
     wave = np.round(2**14 * np.sin(np.arange(400) / 3))
     mel = LogMelSpectrogram(8000).fit([wave.astype(np.int16)])
     match = r"int32, whose full scale is 2\^31, but their peak is 16384, .* astype\(np.int16\)"
@@ -422,7 +422,7 @@ def test_samples_of_16_bits_in_32_are_noticed():
             mel.transform(X)
     deep = mel.transform([(wave * 2**16).astype(np.int32), np.zeros(400, np.int32)])
     np.testing.assert_allclose(deep[0], mel.transform([wave.astype(np.int16)])[0], atol=1e-4)
-    mel.transform([np.zeros(400, np.int32)])  # silence is no sign of another scale
+    mel.transform([np.zeros(400, np.int32)])  # silence does not warn
 
 
 def test_samples_whose_power_is_infinite_are_refused():

@@ -63,7 +63,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
 
     _triples_parameter = "estimators"
     # Requested by default: rules, calibration and the default folds use them if they are passed.
-    # Children get them by their own requests.
+    # Members get them by their own requests.
     __metadata_request__fit = {"sample_weight": True, "groups": True}
 
     _parameter_constraints: dict = {

@@ -413,7 +413,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         last = last_step(member)
         has = hasattr if fitted else may_have
         if self.fusion == "evidence":
-            # before fit, loss="auto" hides the method of an instance
+            # before fit, an instance with loss="auto" hides the method
             may_get = not fitted and hasattr(type(last), "predict_evidence")
             if not (may_get or hasattr(last, "predict_evidence")):
                 raise TypeError(
@@ -431,9 +431,9 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             self._check_classes(label, member)
 
     def _check_classes(self, label, member):
-        """Raise if a fitted member knows other classes than those of y.
+        """Raise if a fitted member knows classes that do not match those of y.
 
-        It may know more classes or fewer, since rows of a fold or of a modality may lack some.
+        It may know more or fewer: the rows of a fold or a modality may lack some classes.
         """
         known = getattr(last_step(member), "classes_", None)
         if self._multilabel:

@@ -225,7 +225,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         if changed:
             raise ValueError(
                 f"{type(self).__name__}: warm_start=True, but {', '.join(changed[:5])} changed "
-                "since the last fit, whose encoders the network keeps. Set warm_start=False."
+                "since the last fit, and the network keeps its encoders. Set warm_start=False."
             )
         if warm:
             return self._parts
@@ -245,7 +245,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         return parts
 
     def _warn_of_replaced(self, params):
-        """Warn about parameters of training, such as those of a search, that have no effect."""
+        """Warn about training parameters of encoders, e.g. from a search, that have no effect."""
         replaced = replaced_params(self.get_params()).intersection(params)
         # meta-estimators set every random_state
         replaced = sorted(key for key in replaced if not key.endswith("__random_state"))
@@ -253,8 +253,8 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             own = sorted({key.rpartition("__")[2] for key in replaced})
             rate = ", or encoder_lr={name: rate} for one encoder" if "lr" in own else ""
             warn(
-                f"{type(self).__name__}: {', '.join(replaced)} has no effect, since encoders are "
-                f"trained with the parameters of the joint model. Set its {', '.join(own)}{rate}."
+                f"{type(self).__name__}: {', '.join(replaced)} has no effect: the joint model "
+                f"trains encoders with its own parameters. Set its {', '.join(own)}{rate}."
             )
 
     def _learnable_rows(self, present, weight):

@@ -27,16 +27,16 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         Loss; "auto" takes binary cross-entropy for multilabel targets, else cross-entropy.
 
     target_type : dict of {str: str} or "auto", default="auto"
-        With a dict, the columns of `y` are several named targets, of the given types
-        ("multiclass" or "continuous"). Types of columns that are not in the dict are inferred:
-        strings, booleans and whole numbers are classes, other numbers are continuous. "auto" means
-        a single target, whose type scikit-learn's `type_of_target` infers from the values.
+        With a dict, the columns of `y` are several named targets of the given types ("multiclass"
+        or "continuous"). Types of columns that are not in the dict are inferred: strings, booleans
+        and whole numbers are classes, other numbers are continuous. "auto" means a single target,
+        whose type is inferred from the values by scikit-learn's `type_of_target`.
 
     temperature : "auto" or None, default="auto"
         Divisor of the logits in `predict_proba`. "auto" minimizes the log loss of the validation
-        rows [10]_, which undoes the underconfidence that label smoothing causes. Without
-        `early_stopping`, with multilabel or several targets, and for None, it is 1. Predicted
-        labels do not depend on it.
+        rows [10]_, which undoes the underconfidence that label smoothing causes. The divisor is 1
+        if None, without `early_stopping`, and for multilabel or several targets. Predicted labels
+        do not depend on it.
 
     Attributes
     ----------
@@ -294,7 +294,7 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         return self._predict(X)
 
     def _decode(self, inputs, outputs):
-        # in double precision, so that rounding makes no two classes equal
+        # in double precision, so that rounding creates no ties
         return super()._decode(inputs, np.asarray(outputs, dtype=np.float64) / self.temperature_)
 
     def _calibrator(self):
@@ -314,8 +314,8 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
     def _check_kind(self, target):
         if target.kind not in CLASSIFICATION:
             raise ValueError(
-                f"Unknown label type: {target.kind}. JointFusionClassifier expects classes, a "
-                "multilabel indicator; use JointFusionRegressor for numbers, or "
+                f"Unknown label type: {target.kind}. JointFusionClassifier expects classes or a "
+                "multilabel indicator. Use JointFusionRegressor for numbers, or "
                 "target_type={column: kind} for several targets of mixed kinds."
             )
 

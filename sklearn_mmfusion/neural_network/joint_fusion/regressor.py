@@ -23,10 +23,10 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         Loss on standardized targets; "auto" is the squared error.
 
     target_type : dict of {str: str} or "auto", default="auto"
-        With a dict, the columns of `y` are several named targets, of the given types
-        ("multiclass" or "continuous"). Types of columns that are not in the dict are inferred:
-        strings and booleans are classes, numbers are continuous. "auto" means
-        a single target, whose type scikit-learn's `type_of_target` infers from the values.
+        With a dict, the columns of `y` are several named targets of the given types ("multiclass"
+        or "continuous"). Types of columns that are not in the dict are inferred: strings and
+        booleans are classes, numbers are continuous. "auto" means a single target, whose type is
+        inferred from the values by scikit-learn's `type_of_target`.
 
     Attributes
     ----------

@@ -18,14 +18,14 @@ from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 from sklearn_mmfusion.modules.objectives import JointLoss
 
 PRETRAINING_STEPS = 300  # minimum number of steps per modality with max_epochs="auto"
-# parameters of encoders that a joint model replaces by its own
+# parameters of encoders that a joint model overrides
 REPLACED = {*TRAINING_CONSTRAINTS, "loss", "target_type", "class_weight"} - {
     *("module", "module_params", "dropout"),
 }
 
 
 def replaced_params(params):
-    """Find parameters of encoders that a joint model, whose `get_params` these are, replaces."""
+    """Find the encoder parameters that a joint model overrides, among its `get_params`."""
     pairs = [(key, *key.rpartition("__")[::2]) for key in params if "__" in key]
     return {key for key, owner, own in pairs if own in REPLACED and is_encoder(params[owner])}
 
@@ -41,7 +41,7 @@ def encoder_settings(triples, params):
 
 
 def changed_settings(settings, before):
-    """Names of the settings whose value differs from that before."""
+    """Return the names of the settings whose values have changed."""
 
     def equal(one, other):
         if one is other:
@@ -154,9 +154,9 @@ def fit_temperature(module, part, device):
     Parameters
     ----------
     module : torch.nn.Module
-        Its outputs are the logits of classes.
+        Network whose outputs are class logits.
     part : RowDataset
-        The rows, with codes of classes as targets.
+        The rows, with class codes as targets.
     device : str
 
     Returns
@@ -170,8 +170,8 @@ def fit_temperature(module, part, device):
         logits = np.concatenate([module(**inputs).cpu().double().numpy() for inputs, _ in batches])
     codes = part.target[part.rows]
     weight = None if part.weight is None else part.weight[part.rows]
-    # As if one more row were of no class in particular (as Platt 1999 does): with rows that are
-    # all predicted correctly, the temperature would be zero.
+    # One extra row counts equally for all classes (cf. Platt 1999). Without it, the temperature
+    # would be zero if all rows were predicted correctly.
     shares = np.full(logits.shape, 1 / (n_rows + 1) / logits.shape[1])
     shares[np.arange(n_rows), codes] += n_rows / (n_rows + 1)
 

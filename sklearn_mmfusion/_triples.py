@@ -263,7 +263,7 @@ def as_transformer(transformer):
 
 
 def columns_hint(estimator, selection):
-    """Return a reminder, for an error note, that an estimator of tables needs several columns."""
+    """Return a reminder, for an error note, that an estimator of tables needs a column list."""
     if not selection.single or wants_column(estimator):
         return ""
     return f" An estimator of tables takes a list of columns: {list(selection.labels)}."

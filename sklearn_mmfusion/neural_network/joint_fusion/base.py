@@ -252,8 +252,9 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         if replaced:
             own = sorted({key.rpartition("__")[2] for key in replaced})
             rate = ", or encoder_lr={name: rate} for one encoder" if "lr" in own else ""
+            have = "has" if len(replaced) == 1 else "have"
             warn(
-                f"{type(self).__name__}: {', '.join(replaced)} has no effect: the joint model "
+                f"{type(self).__name__}: {', '.join(replaced)} {have} no effect: the joint model "
                 f"trains encoders with its own parameters. Set its {', '.join(own)}{rate}."
             )
 

@@ -485,7 +485,7 @@ DROPPED = [(name, "drop", name) for name in ("image", "text")]
 WIDE = [("one", "passthrough", "a"), ("two", "passthrough", "b")]
 ALONE = parts(text=None, table=None)
 ERRORS = [
-    ({}, "Unknown label type: continuous.*use JointFusionRegressor"),
+    ({}, "Unknown label type: continuous.*Use JointFusionRegressor"),
     ({"fusion": "sumup"}, "'fusion' parameter .* must be a str among"),
     ({"objectives": {"clip": 1.0}}, r"objectives names \['clip'\]; expected some of"),
     ({"objectives": {"auxiliary": -1}}, "objectives of 'auxiliary' is -1"),

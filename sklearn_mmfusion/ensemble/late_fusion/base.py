@@ -47,7 +47,9 @@ from sklearn_mmfusion.ensemble.members import (
     Task,
     as_member,
     fit_member,
+    is_prefit,
     kind_of,
+    last_step,
     member_output,
 )
 
@@ -99,8 +101,7 @@ class _LateFusion(TransformerMixin, TripleComposition):
         self._learn_prior(target, weight)
         names = remember_columns(self, table)
         self._check_parameters()
-        for name, member, _ in members:
-            self._check_member(name, member)
+        self._check_members(members)
         splits = self._splits(members, y, groups, routed)
         self._selections = resolve_triples(members, table, names, estimator_name)
         selected = select_for_fit(table, self._selections, estimator_name)
@@ -131,6 +132,16 @@ class _LateFusion(TransformerMixin, TripleComposition):
         if not members:
             raise ValueError(f"{type(self).__name__}: every estimator is 'drop'.")
         return members
+
+    def _check_members(self, members):
+        for name, member, _ in members:
+            if is_prefit(member):
+                message = (
+                    f"{type(self).__name__}: modality {name!r} has {member!r}, which is not "
+                    "fitted. Fit an estimator before it is frozen."
+                )
+                check_is_fitted(last_step(member), msg=message.replace("%", "%%"))
+            self._check_member(name, member)
 
     def _routed_children(self, members):
         """Return {name: estimator} of all children that may get fit parameters."""

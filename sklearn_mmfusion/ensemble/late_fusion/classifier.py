@@ -19,6 +19,7 @@ from sklearn_mmfusion.ensemble.members import (
     align,
     has_head,
     is_prefit,
+    knows_labels,
     label_distributions,
     last_step,
     may_have,
@@ -431,11 +432,17 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             self._check_classes(label, member)
 
     def _check_classes(self, label, member):
-        """Raise if a fitted member knows other classes than those of y.
+        """Raise if a fitted member knows another kind of target or other classes than those of y.
 
         It may know more classes or fewer, since rows of a fold or of a modality may lack some.
         """
         known = getattr(last_step(member), "classes_", None)
+        remedy = " Set target_type='auto'." if has_head(member) else ""
+        remedy = " Fit it on the same classes." if is_prefit(member) else remedy
+        if known is not None and knows_labels(member) == (not self._multilabel):
+            kinds = ["one class per row", "several labels per row (a multilabel indicator)"]
+            fitted, given = kinds[not self._multilabel], kinds[self._multilabel]
+            raise ValueError(f"{label}, which was fitted to {fitted}; y has {given}.{remedy}")
         if self._multilabel:
             unknown = known is None and not has_head(member)
             agree = unknown or known is not None and len(known) == len(self.classes_)
@@ -445,8 +452,6 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             agree = not of_labels and (known_set <= of_y or known_set >= of_y)
         if agree:
             return
-        remedy = " Set target_type='auto'." if has_head(member) else ""
-        remedy = " Fit it on the same classes." if is_prefit(member) else remedy
         raise ValueError(
             f"{label}, which knows the classes {known}; y has {self.classes_}.{remedy}"
         )

@@ -171,13 +171,15 @@ def test_weights_reach_members_that_hand_them_on():
     np.testing.assert_allclose(proba, expected.predict_proba(scaler.transform(rows)), rtol=1e-6)
 
 
-def test_final_estimator_of_labels_uses_weights():
+@pytest.mark.parametrize("routing", [False, True])
+def test_final_estimator_of_labels_uses_weights(routing):
     X, y = iris()
     Y = np.column_stack([y == "setosa", np.stack(X["petal"])[:, 0] > 5]).astype(int)
     weight = np.random.default_rng(0).uniform(0.1, 3, 150)
     forest = FrozenEstimator(RandomForestClassifier(5, random_state=0).fit(np.stack(X["petal"]), Y))
     late = LateFusionClassifier([("petal", forest, "petal")], fusion="stacking", cv=KFold(3))
-    final = late.fit(X, Y, sample_weight=weight).final_estimator_
+    with sklearn.config_context(enable_metadata_routing=routing):
+        final = late.fit(X, Y, sample_weight=weight).final_estimator_
     columns = late.transform(X)
     for one, labels in zip(final.estimators_, Y.T, strict=True):
         alone = LogisticRegression().fit(columns, labels, sample_weight=weight)
@@ -243,6 +245,19 @@ def test_metadata_is_routed_to_members_folds_and_final_estimator():
     order = np.concatenate([test for _, test in folds])
     expected = LogisticRegression().fit(columns[order], y[order], weight[order])
     np.testing.assert_allclose(routed.final_estimator_.coef_, expected.coef_, rtol=1e-6)
+
+
+def test_weights_under_another_name_reach_prior_and_members():
+    X, y = iris()
+    weight = np.random.default_rng(0).uniform(0.1, 3, 150)
+    with sklearn.config_context(enable_metadata_routing=True):
+        member = GaussianNB().set_fit_request(sample_weight="trust")
+        late = LateFusionClassifier([("petal", member, "petal")])
+        late.set_fit_request(sample_weight="trust").set_score_request(sample_weight=False)
+        search = GridSearchCV(late, {}, cv=2).fit(X, y, trust=weight).best_estimator_
+    expected = GaussianNB().fit(np.stack(X["petal"]), y, weight)
+    np.testing.assert_allclose(search.class_prior_, expected.class_prior_)
+    np.testing.assert_allclose(search.estimators_[0].var_, expected.var_)
 
 
 # ------------------------------------------------------------------------------ errors

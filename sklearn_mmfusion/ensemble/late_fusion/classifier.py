@@ -398,7 +398,9 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
 
     def _default_final(self):
         final = with_requests(LogisticRegression(), "sample_weight")
-        return _OnePerLabel(final) if getattr(self, "_multilabel", False) else final
+        if not getattr(self, "_multilabel", False):
+            return final
+        return with_requests(_OnePerLabel(final), "sample_weight")
 
     def _auto_params(self, y):
         return {"loss": "evidential"} if self.fusion == "evidence" else {}

@@ -18,7 +18,7 @@ from sklearn.model_selection import (
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.validation import has_fit_parameter
 
@@ -157,6 +157,57 @@ def test_sample_weight_reaches_members_weights_and_final_estimator():
     codes = np.unique(y, return_inverse=True)[1][:, None]
     weights = fit_weights(product, outputs, np.ones((2, 150), bool), codes, counts, 2)
     np.testing.assert_allclose(list(late.weights_.values()), weights, rtol=1e-3)
+
+
+WITHOUT_WEIGHT = [*range(0, 150, 7), 1, 2]  # rows
+FOLDS = {
+    "integer": 3,
+    "splitter": GroupKFold(3),
+    "positions": list(KFold(3).split(range(150))),
+    "masks": [(np.arange(150) % 2 == k, np.arange(150) % 2 != k) for k in range(2)],
+}
+
+
+@pytest.mark.parametrize("folds", FOLDS)
+@pytest.mark.parametrize("params", [{"fusion": "stacking"}, {"weights": "auto"}], ids=str)
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_rows_of_weight_zero_equal_removed_rows(kind, params, folds):
+    X, y = iris()
+    y[WITHOUT_WEIGHT] = "a class that only rows without weight have"
+    X = hide(X, sepal=range(20, 30))
+    late, parts = LateFusionClassifier, members()
+    if kind == "numbers":
+        late, y = LateFusionRegressor, np.stack(X["petal"])[:, 1] ** 2
+        parts = [(c, Ridge(), c) for c in X]
+    kept = np.setdiff1d(np.arange(150), WITHOUT_WEIGHT)
+    weight = np.random.default_rng(0).uniform(0.1, 3, 150)
+    weight[WITHOUT_WEIGHT] = 0
+    groups, cv, fewer = np.arange(150) % 5, FOLDS[folds], FOLDS[folds]
+    if isinstance(cv, list):
+        rows = np.arange(150)
+        fewer = [[np.searchsorted(kept, np.intersect1d(rows[f], kept)) for f in s] for s in cv]
+    removed = late(parts, cv=fewer, **params)
+    removed.fit(X.iloc[kept], y[kept], sample_weight=weight[kept], groups=groups[kept])
+    model = late(parts, cv=iter(cv) if isinstance(cv, list) else cv, **params)
+    model.fit(X, y, sample_weight=weight, groups=groups)
+    np.testing.assert_array_equal(model.transform(X), removed.transform(X))
+    np.testing.assert_array_equal(model.predict(X), removed.predict(X))
+    assert model.weights_ == removed.weights_
+
+
+def test_error_in_a_weighted_row_names_the_row_of_x():
+    X, y = iris()
+    X = X.assign(length=np.arange(150.0))
+    weight = np.ones(150)
+    weight[:10] = 0
+
+    def fail(column):
+        row = int(np.flatnonzero(column == 17)[0])
+        raise ValueError(f"row {row} is odd")
+
+    member = make_pipeline(FunctionTransformer(fail), GaussianNB())
+    with pytest.raises(ValueError, match="row 17 is odd"):
+        LateFusionClassifier([("length", member, "length")]).fit(X, y, sample_weight=weight)
 
 
 def test_weights_reach_members_that_hand_them_on():

@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions, _fit_context
 from sklearn_mmfusion._targets import encode_target
-from sklearn_mmfusion._validation import CLASSIFICATION, all_or_nothing, check_y
+from sklearn_mmfusion._validation import CLASSIFICATION, all_or_nothing
 from sklearn_mmfusion.ensemble import rules
 from sklearn_mmfusion.ensemble.late_fusion.base import _LateFusion
 from sklearn_mmfusion.ensemble.members import (
@@ -250,7 +250,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Classes, or a multilabel indicator.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, also in learned weights and calibration.
+            Weight of each row, also in learned weights and calibration. Rows of weight zero are
+            left out.
         groups : array-like of shape (n_samples,), default=None
             Rows of one group (speaker, patient) stay on one side of a split.
         **params : dict
@@ -360,7 +361,6 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
 
     def _read_target(self, y, n_samples):
         estimator_name = type(self).__name__
-        y = check_y(y, n_samples, estimator_name=estimator_name)
         if y.ndim == 1 and len(np.unique(y)) == 1:
             raise ValueError(
                 f"{estimator_name}: y has 1 class, {y[0]}; at least two classes are needed."

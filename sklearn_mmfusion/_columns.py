@@ -217,6 +217,34 @@ def check_absent_columns(selections, where, unknown, estimator_name):
     unknown : list of str
         Columns of X that fit has not seen.
     estimator_name : str
+    """
+    pairs = [pair for s in selections for pair in zip(s.labels, s.positions, strict=True)]
+    found = {label for label, position in pairs if where[position] >= 0}
+    absent = refuse_absent_columns(selections, found, unknown, f"{estimator_name}: X")
+    if absent:
+        warn(
+            f"{estimator_name}: X lacks columns seen in fit (modality: columns): {absent}. These "
+            "modalities count as absent in all rows."
+        )
+
+
+def refuse_absent_columns(selections, found, unknown, label):
+    """Find the columns seen in fit that X, or a row, lacks; raise if that may be a mistake.
+
+    Parameters
+    ----------
+    selections : list of Selection
+    found : container of str or int
+        Columns of X that fit has seen.
+    unknown : list of str or int
+        Columns of X that fit has not seen.
+    label : str
+        Estimator and input, for messages.
+
+    Returns
+    -------
+    absent : dict of {str: list}
+        The columns that X lacks, by modality.
 
     Raises
     ------
@@ -226,27 +254,22 @@ def check_absent_columns(selections, where, unknown, estimator_name):
     """
     absent = {}
     for selection in selections:
-        pairs = zip(selection.labels, selection.positions, strict=True)
-        own = [label for label, position in pairs if where[position] < 0]
+        own = [column for column in selection.labels if column not in found]
         if own:
             absent[selection.name] = own
         if 0 < len(own) < len(selection.labels) and not unknown:
             raise ValueError(
-                f"{estimator_name}: X lacks columns {own} of modality {selection.name!r}; expected "
-                f"all of {list(selection.labels)}, or none if the modality is absent. Add them, "
-                "with NaN where a value is not known."
+                f"{label} lacks columns {own} of modality {selection.name!r}; expected all of "
+                f"{list(selection.labels)}, or none if the modality is absent. Add them, with NaN "
+                "where a value is not known."
             )
     if absent and unknown:
         raise ValueError(
-            f"{estimator_name}: X lacks columns seen in fit (modality: columns): {absent}, and has "
-            f"columns that fit has not seen: {unknown}{alike(sum(absent.values(), []), unknown)}. "
-            "Rename them, or drop them if the modality is absent."
+            f"{label} lacks columns seen in fit (modality: columns): {absent}, and has columns "
+            f"that fit has not seen: {unknown}{alike(sum(absent.values(), []), unknown)}. Rename "
+            "them, or drop them if the modality is absent."
         )
-    if absent:
-        warn(
-            f"{estimator_name}: X lacks columns seen in fit (modality: columns): {absent}. These "
-            "modalities count as absent in all rows."
-        )
+    return absent
 
 
 def alike(absent, unknown):

@@ -8,11 +8,17 @@ import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.utils import get_tags
 
 from sklearn_mmfusion._caching import CachedChild
-from sklearn_mmfusion._sklearn import _check_method_params, _routing_enabled, _safe_indexing
+from sklearn_mmfusion._sklearn import (
+    BaseSearchCV,
+    _check_method_params,
+    _routing_enabled,
+    _safe_indexing,
+)
 from sklearn_mmfusion._triples import TripleComposition, as_transformer
-from sklearn_mmfusion._validation import add_error_note, log_elapsed, number_rows
+from sklearn_mmfusion._validation import MULTILABEL, add_error_note, log_elapsed, number_rows
 
 # ------------------------------------------------------------------------------ making
 
@@ -70,6 +76,34 @@ def has_head(estimator):
 def is_prefit(member):
     """Whether the last step of an estimator is frozen, so that it is fitted before `fit`."""
     return isinstance(last_step(member), FrozenEstimator)
+
+
+def innermost(member):
+    """Return the fitted predictor inside pipelines, searches and frozen estimators."""
+    if isinstance(member, Pipeline):
+        return innermost(member.steps[-1][1])
+    if isinstance(member, FrozenEstimator):
+        return innermost(member.estimator)
+    return innermost(member.best_estimator_) if isinstance(member, BaseSearchCV) else member
+
+
+def knows_labels(member):
+    """Whether a fitted classifier was fitted to a multilabel target; None if it does not show.
+
+    Its `classes_` are not enough: many number the labels of a row from 0, like classes.
+    """
+    last = innermost(member)
+    if hasattr(last, "_target"):
+        return last._target.kind == MULTILABEL
+    if isinstance(last.classes_, list):
+        return True
+    for attribute in ("_label_binarizer", "label_binarizer_"):  # MLPClassifier, OneVsRest
+        if hasattr(last, attribute):
+            return getattr(last, attribute).y_type_.startswith("multilabel")
+    if hasattr(last, "_multilabel"):  # late fusion
+        return last._multilabel
+    of_sklearn = type(last).__module__.startswith("sklearn.")
+    return False if of_sklearn or not get_tags(last).classifier_tags.multi_label else None
 
 
 def may_have(estimator, method):

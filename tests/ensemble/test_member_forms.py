@@ -18,7 +18,7 @@ from sklearn.model_selection import (
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.validation import has_fit_parameter
 
@@ -159,6 +159,57 @@ def test_sample_weight_reaches_members_weights_and_final_estimator():
     np.testing.assert_allclose(list(late.weights_.values()), weights, rtol=1e-3)
 
 
+WITHOUT_WEIGHT = [*range(0, 150, 7), 1, 2]  # rows
+FOLDS = {
+    "integer": 3,
+    "splitter": GroupKFold(3),
+    "positions": list(KFold(3).split(range(150))),
+    "masks": [(np.arange(150) % 2 == k, np.arange(150) % 2 != k) for k in range(2)],
+}
+
+
+@pytest.mark.parametrize("folds", FOLDS)
+@pytest.mark.parametrize("params", [{"fusion": "stacking"}, {"weights": "auto"}], ids=str)
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_rows_of_weight_zero_equal_removed_rows(kind, params, folds):
+    X, y = iris()
+    y[WITHOUT_WEIGHT] = "a class that only rows without weight have"
+    X = hide(X, sepal=range(20, 30))
+    late, parts = LateFusionClassifier, members()
+    if kind == "numbers":
+        late, y = LateFusionRegressor, np.stack(X["petal"])[:, 1] ** 2
+        parts = [(c, Ridge(), c) for c in X]
+    kept = np.setdiff1d(np.arange(150), WITHOUT_WEIGHT)
+    weight = np.random.default_rng(0).uniform(0.1, 3, 150)
+    weight[WITHOUT_WEIGHT] = 0
+    groups, cv, fewer = np.arange(150) % 5, FOLDS[folds], FOLDS[folds]
+    if isinstance(cv, list):
+        rows = np.arange(150)
+        fewer = [[np.searchsorted(kept, np.intersect1d(rows[f], kept)) for f in s] for s in cv]
+    removed = late(parts, cv=fewer, **params)
+    removed.fit(X.iloc[kept], y[kept], sample_weight=weight[kept], groups=groups[kept])
+    model = late(parts, cv=iter(cv) if isinstance(cv, list) else cv, **params)
+    model.fit(X, y, sample_weight=weight, groups=groups)
+    np.testing.assert_array_equal(model.transform(X), removed.transform(X))
+    np.testing.assert_array_equal(model.predict(X), removed.predict(X))
+    assert model.weights_ == removed.weights_
+
+
+def test_error_in_a_weighted_row_names_the_row_of_x():
+    X, y = iris()
+    X = X.assign(length=np.arange(150.0))
+    weight = np.ones(150)
+    weight[:10] = 0
+
+    def fail(column):
+        row = int(np.flatnonzero(column == 17)[0])
+        raise ValueError(f"row {row} is odd")
+
+    member = make_pipeline(FunctionTransformer(fail), GaussianNB())
+    with pytest.raises(ValueError, match="row 17 is odd"):
+        LateFusionClassifier([("length", member, "length")]).fit(X, y, sample_weight=weight)
+
+
 def test_weights_reach_members_that_hand_them_on():
     X, y = iris()
     counts = np.random.default_rng(0).integers(0, 3, 150)
@@ -171,13 +222,15 @@ def test_weights_reach_members_that_hand_them_on():
     np.testing.assert_allclose(proba, expected.predict_proba(scaler.transform(rows)), rtol=1e-6)
 
 
-def test_final_estimator_of_labels_uses_weights():
+@pytest.mark.parametrize("routing", [False, True])
+def test_final_estimator_of_labels_uses_weights(routing):
     X, y = iris()
     Y = np.column_stack([y == "setosa", np.stack(X["petal"])[:, 0] > 5]).astype(int)
     weight = np.random.default_rng(0).uniform(0.1, 3, 150)
     forest = FrozenEstimator(RandomForestClassifier(5, random_state=0).fit(np.stack(X["petal"]), Y))
     late = LateFusionClassifier([("petal", forest, "petal")], fusion="stacking", cv=KFold(3))
-    final = late.fit(X, Y, sample_weight=weight).final_estimator_
+    with sklearn.config_context(enable_metadata_routing=routing):
+        final = late.fit(X, Y, sample_weight=weight).final_estimator_
     columns = late.transform(X)
     for one, labels in zip(final.estimators_, Y.T, strict=True):
         alone = LogisticRegression().fit(columns, labels, sample_weight=weight)
@@ -243,6 +296,19 @@ def test_metadata_is_routed_to_members_folds_and_final_estimator():
     order = np.concatenate([test for _, test in folds])
     expected = LogisticRegression().fit(columns[order], y[order], weight[order])
     np.testing.assert_allclose(routed.final_estimator_.coef_, expected.coef_, rtol=1e-6)
+
+
+def test_weights_under_another_name_reach_prior_and_members():
+    X, y = iris()
+    weight = np.random.default_rng(0).uniform(0.1, 3, 150)
+    with sklearn.config_context(enable_metadata_routing=True):
+        member = GaussianNB().set_fit_request(sample_weight="trust")
+        late = LateFusionClassifier([("petal", member, "petal")])
+        late.set_fit_request(sample_weight="trust").set_score_request(sample_weight=False)
+        search = GridSearchCV(late, {}, cv=2).fit(X, y, trust=weight).best_estimator_
+    expected = GaussianNB().fit(np.stack(X["petal"]), y, weight)
+    np.testing.assert_allclose(search.class_prior_, expected.class_prior_)
+    np.testing.assert_allclose(search.estimators_[0].var_, expected.var_)
 
 
 # ------------------------------------------------------------------------------ errors

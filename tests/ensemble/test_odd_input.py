@@ -7,6 +7,7 @@ from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import BayesianRidge, LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import (
@@ -14,8 +15,10 @@ from sklearn.model_selection import (
     GroupKFold,
     StratifiedKFold,
 )
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
@@ -61,9 +64,8 @@ class NotFitted(GaussianNB):
     [
         np.arange(100) % 2,
         ["virginica", "x-large"] * 50,
-        np.arange(200).reshape(100, 2) % 2,
     ],
-    ids=["none", "some", "multilabel"],
+    ids=["none", "some"],
 )
 def test_frozen_member_that_knows_other_classes(labels):
     X, y = iris()
@@ -96,6 +98,55 @@ def test_frozen_member_of_other_labels():
     assert LateFusionClassifier(parts).fit(X, Y).score(X, Y) > 0.9
     with pytest.raises(ValueError, match=r"(?s)modality 'petal'.*knows the classes .*Fit it on"):
         LateFusionClassifier(parts).fit(X, Y[:, [0, 1, 1]])
+
+
+FIT_ON_ONE_KIND = {
+    "sklearn": KNeighborsClassifier(),
+    "binarizer": MLPClassifier((3,), max_iter=1),
+    "per label": OneVsRestClassifier(LogisticRegression()),
+    "net": NeuralClassifier(**SMALL_NET),
+    "pipeline": make_pipeline(StandardScaler(), KNeighborsClassifier()),
+    "search": GridSearchCV(KNeighborsClassifier(), {"n_neighbors": [3]}, cv=2),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("kind", FIT_ON_ONE_KIND)
+def test_frozen_member_of_another_kind_of_target(kind, multilabel):
+    X, y = iris()
+    Y = np.column_stack([y == "setosa", y == "virginica"]).astype(int)
+    one = Y[:, 0]  # its classes are 0 and 1, like the numbers of the labels
+    member, vectors = FIT_ON_ONE_KIND[kind], np.stack(X["petal"])
+    frozen = FrozenEstimator(clone(member).fit(vectors, one if multilabel else Y))
+    parts = [("sepal", NotFitted(), "sepal"), ("petal", frozen, "petal")]
+    match = "(?s)modality 'petal'.*was fitted to (one|several).*y has (one|several).*Fit it on the"
+    with pytest.raises(ValueError, match=match):
+        LateFusionClassifier(parts).fit(X, Y if multilabel else one)
+    frozen = FrozenEstimator(clone(member).fit(vectors, Y if multilabel else one))
+    LateFusionClassifier([("petal", frozen, "petal")]).fit(X, Y if multilabel else one)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_frozen_encoder_of_another_kind_of_target(multilabel):
+    texts, y = modalities()[["text"]].dropna(), classes()
+    y = y[texts.index]
+    one = (y == y[0]).astype(int)
+    Y = np.column_stack([one, 1 - one])
+    frozen = FrozenEstimator(TextEncoder(**SMALL_TEXT).fit(texts["text"], one if multilabel else Y))
+    match = "(?s)modality 'text'.*was fitted to (one|several).*y has (one|several).*Fit it on the"
+    with pytest.raises(ValueError, match=match):
+        LateFusionClassifier([("text", frozen, "text")]).fit(texts, Y if multilabel else one)
+
+
+@pytest.mark.parametrize(
+    ("late", "member"), [(LateFusionClassifier, GaussianNB()), (LateFusionRegressor, Ridge())]
+)
+def test_frozen_member_that_is_not_fitted(late, member):
+    X, y = iris()
+    parts = [("petal", FrozenEstimator(member), "petal")]
+    with pytest.raises(NotFittedError, match="(?s)modality 'petal' has .*Fit an estimator before"):
+        late(parts).fit(X, np.arange(150) % 2)
 
 
 def test_label_that_never_varies_is_told_by_every_rule():

@@ -31,6 +31,7 @@ from sklearn_mmfusion._sklearn import (
     _check_feature_names_in,
     _check_method_params,
     _routing_enabled,
+    _safe_indexing,
 )
 from sklearn_mmfusion._triples import (
     TripleComposition,
@@ -41,13 +42,22 @@ from sklearn_mmfusion._triples import (
     root_seed,
     seeded_clone,
 )
-from sklearn_mmfusion._validation import check_groups, check_named_numbers, check_weight, warn
+from sklearn_mmfusion._validation import (
+    check_groups,
+    check_named_numbers,
+    check_weight,
+    check_y,
+    number_rows,
+    warn,
+)
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.ensemble.members import (
     Task,
     as_member,
     fit_member,
+    is_prefit,
     kind_of,
+    last_step,
     member_output,
 )
 
@@ -85,23 +95,43 @@ class _LateFusion(TransformerMixin, TripleComposition):
         check_triples(self.estimators, self, methods=("fit",), parameter="estimators")
         self._check_kinds()
         table = as_table(X)
+        n_rows = len(table)
+        y = check_y(y, n_rows, estimator_name=estimator_name)
+        weight = check_weight(params.get("sample_weight"), n_rows, estimator_name=estimator_name)
+        groups = check_groups(params.get("groups"), n_rows, estimator_name=estimator_name)
+        # rows of weight zero are left out
+        kept = np.arange(n_rows) if weight is None else np.flatnonzero(weight)
+        if len(kept) < n_rows:
+            params = _check_method_params(table, params, indices=kept)
+            table, y = _safe_indexing(table, kept), _safe_indexing(y, kept)
+            groups = None if groups is None else groups[kept]
+        weight = np.ones(n_rows) if weight is None else weight[kept]
+        with number_rows(kept):
+            return self._fit_rows(table, y, weight, groups, params, self._folds(n_rows, kept))
+
+    def _folds(self, n_rows, kept):
+        """Return `cv`; an iterable of folds of all rows as folds of the rows that are kept."""
+        cv = self.cv
+        if len(kept) == n_rows or cv is None or isinstance(cv, Integral) or hasattr(cv, "split"):
+            return cv
+        places = np.full(n_rows, -1)
+        places[kept] = np.arange(len(kept))
+        folds = ([places[rows] for rows in fold] for fold in cv)
+        return (tuple(rows[rows >= 0] for rows in fold) for fold in folds)
+
+    def _fit_rows(self, table, y, weight, groups, params, cv):
+        estimator_name = type(self).__name__
         y, target = self._read_target(y, len(table))
         members = self._members()
         children = self._routed_children(members)
         routed = route_params(self, children, params)
         check_weights_are_taken(children, params, estimator_name)
-        weight = check_weight(
-            params.get("sample_weight"), len(table), estimator_name=estimator_name
-        )
-        weight = np.ones(len(table)) if weight is None else weight
-        groups = check_groups(params.get("groups"), len(table), estimator_name=estimator_name)
         self._rule = self.fusion
         self._learn_prior(target, weight)
         names = remember_columns(self, table)
         self._check_parameters()
-        for name, member, _ in members:
-            self._check_member(name, member)
-        splits = self._splits(members, y, groups, routed)
+        self._check_members(members)
+        splits = self._splits(members, y, groups, routed, cv)
         self._selections = resolve_triples(members, table, names, estimator_name)
         selected = select_for_fit(table, self._selections, estimator_name)
         tasks = self._tasks(members, selected, y, routed, splits)
@@ -131,6 +161,16 @@ class _LateFusion(TransformerMixin, TripleComposition):
         if not members:
             raise ValueError(f"{type(self).__name__}: every estimator is 'drop'.")
         return members
+
+    def _check_members(self, members):
+        for name, member, _ in members:
+            if is_prefit(member):
+                message = (
+                    f"{type(self).__name__}: modality {name!r} has {member!r}, which is not "
+                    "fitted. Fit an estimator before it is frozen."
+                )
+                check_is_fitted(last_step(member), msg=message.replace("%", "%%"))
+            self._check_member(name, member)
 
     def _routed_children(self, members):
         """Return {name: estimator} of all children that may get fit parameters."""
@@ -171,11 +211,11 @@ class _LateFusion(TransformerMixin, TripleComposition):
             tasks.append(row)
         return tasks
 
-    def _splits(self, members, y, groups, routed):
+    def _splits(self, members, y, groups, routed, cv):
         """Return pairs of row positions (train, test), none if the rule learns nothing."""
         if not self._needs_folds([member for _, member, _ in members]):
             return []
-        cv, metadata = self.cv, {"groups": groups}
+        metadata = {"groups": groups}
         if cv is None or isinstance(cv, Integral):
             cv, metadata["groups"] = self._default_cv(y, groups)
         elif _routing_enabled():

@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions, _fit_context
 from sklearn_mmfusion._targets import encode_target
-from sklearn_mmfusion._validation import CLASSIFICATION, all_or_nothing, check_y
+from sklearn_mmfusion._validation import CLASSIFICATION, all_or_nothing
 from sklearn_mmfusion.ensemble import rules
 from sklearn_mmfusion.ensemble.late_fusion.base import _LateFusion
 from sklearn_mmfusion.ensemble.members import (
@@ -19,6 +19,7 @@ from sklearn_mmfusion.ensemble.members import (
     align,
     has_head,
     is_prefit,
+    knows_labels,
     label_distributions,
     last_step,
     may_have,
@@ -249,7 +250,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Classes, or a multilabel indicator.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, also in learned weights and calibration.
+            Weight of each row, also in learned weights and calibration. Rows of weight zero are
+            left out.
         groups : array-like of shape (n_samples,), default=None
             Rows of one group (speaker, patient) stay on one side of a split.
         **params : dict
@@ -359,7 +361,6 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
 
     def _read_target(self, y, n_samples):
         estimator_name = type(self).__name__
-        y = check_y(y, n_samples, estimator_name=estimator_name)
         if y.ndim == 1 and len(np.unique(y)) == 1:
             raise ValueError(
                 f"{estimator_name}: y has 1 class, {y[0]}; at least two classes are needed."
@@ -397,7 +398,9 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
 
     def _default_final(self):
         final = with_requests(LogisticRegression(), "sample_weight")
-        return _OnePerLabel(final) if getattr(self, "_multilabel", False) else final
+        if not getattr(self, "_multilabel", False):
+            return final
+        return with_requests(_OnePerLabel(final), "sample_weight")
 
     def _auto_params(self, y):
         return {"loss": "evidential"} if self.fusion == "evidence" else {}
@@ -431,11 +434,17 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             self._check_classes(label, member)
 
     def _check_classes(self, label, member):
-        """Raise if a fitted member knows classes that do not match those of y.
+        """Raise if a fitted member knows another kind of target or other classes than those of y.
 
         It may know more or fewer: the rows of a fold or a modality may lack some classes.
         """
         known = getattr(last_step(member), "classes_", None)
+        remedy = " Set target_type='auto'." if has_head(member) else ""
+        remedy = " Fit it on the same classes." if is_prefit(member) else remedy
+        if known is not None and knows_labels(member) == (not self._multilabel):
+            kinds = ["one class per row", "several labels per row (a multilabel indicator)"]
+            fitted, given = kinds[not self._multilabel], kinds[self._multilabel]
+            raise ValueError(f"{label}, which was fitted to {fitted}; y has {given}.{remedy}")
         if self._multilabel:
             unknown = known is None and not has_head(member)
             agree = unknown or known is not None and len(known) == len(self.classes_)
@@ -445,8 +454,6 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             agree = not of_labels and (known_set <= of_y or known_set >= of_y)
         if agree:
             return
-        remedy = " Set target_type='auto'." if has_head(member) else ""
-        remedy = " Fit it on the same classes." if is_prefit(member) else remedy
         raise ValueError(
             f"{label}, which knows the classes {known}; y has {self.classes_}.{remedy}"
         )

@@ -6,7 +6,7 @@ from sklearn.linear_model import RidgeCV
 
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions, _fit_context
-from sklearn_mmfusion._validation import all_or_nothing, as_numbers_of, check_y
+from sklearn_mmfusion._validation import all_or_nothing, as_numbers_of
 from sklearn_mmfusion.ensemble import rules
 from sklearn_mmfusion.ensemble.late_fusion.base import _LateFusion
 from sklearn_mmfusion.ensemble.members import (
@@ -192,7 +192,8 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Numbers.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, also in learned weights and calibration.
+            Weight of each row, also in learned weights and calibration. Rows of weight zero are
+            left out.
         groups : array-like of shape (n_samples,), default=None
             Rows of one group (speaker, patient) stay on one side of a split.
         **params : dict
@@ -246,7 +247,6 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
     # ------------------------------------------------------------------------------ target
 
     def _read_target(self, y, n_samples):
-        y = check_y(y, n_samples, estimator_name=type(self).__name__)
         y = as_numbers_of(y, type(self).__name__)
         self._flat = y.ndim == 1
         return y, y.reshape(len(y), -1)

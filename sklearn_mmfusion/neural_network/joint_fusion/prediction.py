@@ -9,7 +9,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._caching import open_memory
-from sklearn_mmfusion._columns import alike, select_for_predict, warn_empty_rows
+from sklearn_mmfusion._columns import refuse_absent_columns, select_for_predict, warn_empty_rows
 from sklearn_mmfusion._targets import decode, each_target, label, score_targets
 from sklearn_mmfusion._torch import FusionInputs
 from sklearn_mmfusion._validation import MULTITASK
@@ -103,8 +103,9 @@ class PredictionMixin:
         row : dict of {str or int: cell}
             Cells (arrays, texts, numbers, paths) by column name of `fit`, or by position if the
             columns had no names. A modality of one column is absent if its cell is left out, None
-            or NA; a table is absent if all its cells are left out. Waveforms must have the sample
-            rate of the column in `fit`. Paths are used as given, without that column's root.
+            or NA; a table is absent if all its cells are left out, and only some of them is a
+            ValueError: None or NA marks an unknown value. Waveforms must have the sample rate of
+            the column in `fit`. Paths are used as given, without that column's root.
 
         Returns
         -------
@@ -228,7 +229,8 @@ def read_row(row, columns, selections, parts, estimator_name):
             f"{sorted(known)}."
         )
     if row.keys() != known:
-        _refuse_unknown(row, columns, known, estimator_name)
+        unknown = [key for key in row if key not in columns]
+        refuse_absent_columns(selections, row, unknown, f"{estimator_name}: the row")
     inputs = {}
     for selection, (name, part) in zip(selections, parts.items(), strict=True):
         data = _cell(row, selection, part)
@@ -238,23 +240,12 @@ def read_row(row, columns, selections, parts, estimator_name):
     return FusionInputs(inputs)
 
 
-def _refuse_unknown(row, columns, known, estimator_name):
-    """Raise for unknown keys if a column is missing: a key may be a misspelling of it."""
-    unknown = [key for key in row if key not in columns]
-    lost = sorted(known - row.keys(), key=str)
-    if unknown and lost:
-        raise ValueError(
-            f"{estimator_name}: the row has keys {unknown}, which were not columns in fit, and "
-            f"lacks {lost}{alike(lost, unknown)}. Remove unused keys and correct misspelled ones."
-        )
-
-
 def _cell(row, selection, part):
     """Data of this row as `select_rows` would return it for a frame; None if absent."""
     if not selection.single:
         if not any(label in row for label in selection.labels):
             return None
-        cells = [row.get(label) for label in selection.labels]
+        cells = [row[label] for label in selection.labels]
         cells = [np.nan if _is_absent(cell) else cell for cell in cells]
         of_array = not isinstance(selection.labels[0], str)
         if of_array or part.takes_arrays:

@@ -44,20 +44,19 @@ def to_float(samples):
     return ((samples.astype(np.float64) - silence) / half).astype(np.float32)
 
 
-def check_peak(cells):
-    """Warn if samples of 32 bits use 16 of them only."""
-    dtype = None if cells.is_file else cells.column.dtype.value_dtype
-    if dtype != np.int32:
-        return
-    peak = 0
-    for row in cells.rows:
-        cell = cells.column[row]
-        peak = max(peak, int(cell.max(initial=0)), -int(cell.min(initial=0)))
-        if peak >= 1 << 16:
-            return
-    if peak:
+def check_peaks(peaks, estimator):
+    """Warn if samples of 32 bits use 16 of them only.
+
+    Parameters
+    ----------
+    peaks : list of int
+        The largest absolute sample of each recording of type int32.
+    estimator : estimator
+    """
+    peak = max(peaks, default=0)
+    if 0 < peak < 1 << 16:
         warn(
-            f"{type(cells.estimator).__name__}: samples are of type int32, whose full scale is "
+            f"{type(estimator).__name__}: samples are of type int32, whose full scale is "
             f"2^31, but their peak is {peak}, below 2^16: near silence. Convert 16-bit samples "
             "with astype(np.int16)."
         )
@@ -304,19 +303,22 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         counts : ndarray of shape (n,), dtype=int64
             Number of frames of each recording.
         """
-        frames, counts = [np.empty((0, self.n_mels), np.float32)], []
-        check_peak(cells)
-        for rows, waveforms in self._blocks(cells):
+        frames, counts, peaks = [np.empty((0, self.n_mels), np.float32)], [], []
+        for rows, waveforms in self._blocks(cells, peaks):
             block, own_counts = self._log_mel(cells, rows, waveforms)
             frames.append(block)
             counts.extend(own_counts)
+        check_peaks(peaks, cells.estimator)
         return np.concatenate(frames), np.array(counts, dtype=np.int64)
 
-    def _blocks(self, cells):
-        """Cut rows into runs of about `BLOCK` samples: lists of rows and of their waveforms."""
+    def _blocks(self, cells, peaks):
+        """Cut rows into runs of about `BLOCK` samples: lists of rows and of their waveforms.
+
+        Adds the peaks of samples of type int32 to a list.
+        """
         block, size = ([], []), 0
         for row in cells.rows:
-            waveform = self._waveform(cells, row)
+            waveform = self._waveform(cells, row, peaks)
             block[0].append(row)
             block[1].append(waveform)
             size += len(waveform)
@@ -326,10 +328,12 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         if size:
             yield block
 
-    def _waveform(self, cells, row):
+    def _waveform(self, cells, row, peaks):
         cell, rate = cells.read_one(row)
         if cell.ndim != 1 or not len(cell):  # the check itself costs a tenth of a short recording
             cells.check_shape(cell.shape, row)
+        if cell.dtype.kind == "i" and cell.dtype.itemsize == 4:
+            peaks.append(max(int(cell.max(initial=0)), -int(cell.min(initial=0))))
         cell = to_float(cell)
         if rate in (None, self.sample_rate_):
             return cell

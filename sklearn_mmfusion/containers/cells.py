@@ -108,6 +108,8 @@ class Cells:
     ----------
     each : bool
         Whether cells are read one at a time: files, and arrays of different sizes.
+    value_kinds : set of str
+        Kinds of the types of numbers, such as "u", in the files read so far.
     """
 
     def __init__(self, estimator, column, rows=None):
@@ -116,6 +118,7 @@ class Cells:
         self.rows = np.flatnonzero(~np.asarray(column.isna())) if rows is None else rows
         self.is_file = isinstance(column, FileArray)
         self.each = self.is_file or getattr(column, "is_ragged", False)
+        self.value_kinds = set()
         self._base_rows = None  # of cells that all have one shape, and need no other
         if isinstance(column, TensorArray) and not self.each and len(self.rows):
             shape = column.dtype.cell_shape
@@ -181,6 +184,7 @@ class Cells:
         self._check_suffix(row)
         cell, rate = self.column.decode_one(row)
         path = self.column[row]
+        self.value_kinds.add(cell.dtype.kind)
         check_real(cell.dtype, f"{type(self.estimator).__name__}: row {row}, file {path!r}")
         return cell, rate
 

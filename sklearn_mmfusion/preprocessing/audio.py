@@ -107,6 +107,17 @@ def mel_filters(sample_rate, n_fft, n_mels, fmin, fmax):
     return (np.maximum(triangles, 0) / areas).astype(np.float32)
 
 
+def _resampling_ratio(rate, new_rate):
+    """Ratio of two rates; of fractional ones to 1e-4, as small numbers keep the filter short."""
+    ratio = Fraction(float(new_rate)) / Fraction(float(rate))
+    if rate == int(rate) and new_rate == int(new_rate):
+        return ratio
+    limit = 1 << 12
+    while abs(ratio.limit_denominator(limit) / ratio - 1) > 1e-4:
+        limit *= 4
+    return ratio.limit_denominator(limit)
+
+
 class LogMelSpectrogram(TransformerMixin, BaseEstimator):
     """Turn waveforms into log-mel frames.
 
@@ -343,9 +354,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
                 f"has sample_rate={rate} Hz; expected {self.sample_rate_} Hz. Set "
                 f"sample_rate={rate}, or resample=True.",
             )
-        ratio = Fraction(float(self.sample_rate_)) / Fraction(float(rate))
-        if rate != int(rate) or self.sample_rate_ != int(self.sample_rate_):
-            ratio = ratio.limit_denominator(1 << 12)  # bounds the filter; 1e-7 beside the rate
+        ratio = _resampling_ratio(rate, self.sample_rate_)
         return signal.resample_poly(cell, ratio.numerator, ratio.denominator)
 
     @np.errstate(over="ignore", invalid="ignore")  # infinite power is an error of its own

@@ -193,6 +193,16 @@ def test_resampled_tones_keep_their_pitch(rate):
     np.testing.assert_allclose(found[500:-500], expected[500:-500], atol=0.01)
 
 
+@pytest.mark.parametrize(("rate", "new_rate"), [(48000, 10.5), (48000.5, 10.5), (10.5, 8000)])
+def test_resampling_to_far_rates_keeps_the_pitch(rate, new_rate):
+    tone = np.sin(2 * np.pi * np.arange(int(30 * rate)) / rate).astype(np.float32)
+    mel = LogMelSpectrogram(new_rate, n_fft=16, n_mels=1, resample=True).fit([tone])
+    found = mel._waveform(Cells(mel, TensorArray([tone], sample_rate=rate)), 0, peaks=[])
+    seconds = np.arange(len(found)) / new_rate
+    inner = slice(len(found) // 6, -len(found) // 6)
+    np.testing.assert_allclose(found[inner], np.sin(2 * np.pi * seconds)[inner], atol=0.02)
+
+
 def test_pairs_of_rate_and_samples_are_refused():
     waves, y = make_tones(8)
     pairs = [(RATE, wave) for wave in waves]

@@ -203,9 +203,10 @@ def test_resampling_to_far_rates_keeps_the_pitch(rate, new_rate):
     np.testing.assert_allclose(found[inner], np.sin(2 * np.pi * seconds)[inner], atol=0.02)
 
 
-def test_pairs_of_rate_and_samples_are_refused():
+@pytest.mark.parametrize("order", [1, -1])
+def test_pairs_of_rate_and_samples_are_refused(order):
     waves, y = make_tones(8)
-    pairs = [(RATE, wave) for wave in waves]
+    pairs = [(RATE, wave)[::order] for wave in waves]
     match = r"row 0: .*a pair of a sample rate and samples\. .*TensorArray\(samples, sample_rate="
     for X in (pairs, pd.Series(pairs), [None, *pairs[1:]]):
         with pytest.raises(TypeError, match=match.replace("row 0", "row [01]")):

@@ -15,6 +15,7 @@ from sklearn_mmfusion._validation import as_numpy, check_real
 from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
     as_column,
+    from_pyarrow,
     is_polars,
     is_polars_frame,
     polars_frame,
@@ -300,6 +301,7 @@ def check_column(estimator, X, *, reset):
     -------
     column : TensorArray, FileArray, or pandas ExtensionArray of str
     """
+    X = from_pyarrow(X)
     _check_kind(estimator, X)
     if reset and not estimator._reads.shapes and _is_numbers(X):
         raise ValueError(  # scikit-learn's type for a 1-D array of numbers
@@ -377,7 +379,7 @@ def _is_numbers(X):
 
 def is_table(X):
     """Whether `check_column` reads X as a table of numbers, each row a 1-D cell."""
-    return _as_cells(X) is None
+    return _as_cells(from_pyarrow(X)) is None
 
 
 def _as_cells(X):

@@ -215,9 +215,9 @@ def test_bands_that_stay_empty_are_counted():
 @pytest.mark.parametrize(
     ("fitted", "new", "match"),
     [
-        (1, 1 / 255, r"pixels from 0.* to .*, in fit from 0 to 227\. Scale both in the same way"),
-        (1 / 255, 1, r"pixels from 0 to 224, in fit from 0 to 0\.89"),
-        (1, -1 / 255, "pixels from -0.* to -?0, in fit from 0 to 227"),
+        (1, 1 / 255, r"pixels from 0.* to .*, in fit from 0 to 227\. Scale all in the same way"),
+        (1 / 255, 1, r"pixels from 0 to 227 in .*, in fit from 0 to 0\.89"),
+        (1, -1 / 255, "pixels from -0.* to -?0 in .*, in fit from 0 to 227"),
         (1, 1, None),
         (1 / 255, 1 / 255, None),
     ],

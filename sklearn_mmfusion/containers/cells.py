@@ -15,6 +15,7 @@ from sklearn_mmfusion._validation import as_numpy, check_real
 from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
     as_column,
+    from_pyarrow,
     is_polars,
     is_polars_frame,
     polars_frame,
@@ -108,6 +109,8 @@ class Cells:
     ----------
     each : bool
         Whether cells are read one at a time: files, and arrays of different sizes.
+    value_kinds : set of str
+        Kinds of the types of numbers, such as "u", in the files read so far.
     """
 
     def __init__(self, estimator, column, rows=None):
@@ -116,6 +119,7 @@ class Cells:
         self.rows = np.flatnonzero(~np.asarray(column.isna())) if rows is None else rows
         self.is_file = isinstance(column, FileArray)
         self.each = self.is_file or getattr(column, "is_ragged", False)
+        self.value_kinds = set()
         self._base_rows = None  # of cells that all have one shape, and need no other
         if isinstance(column, TensorArray) and not self.each and len(self.rows):
             shape = column.dtype.cell_shape
@@ -181,6 +185,7 @@ class Cells:
         self._check_suffix(row)
         cell, rate = self.column.decode_one(row)
         path = self.column[row]
+        self.value_kinds.add(cell.dtype.kind)
         check_real(cell.dtype, f"{type(self.estimator).__name__}: row {row}, file {path!r}")
         return cell, rate
 
@@ -296,6 +301,7 @@ def check_column(estimator, X, *, reset):
     -------
     column : TensorArray, FileArray, or pandas ExtensionArray of str
     """
+    X = from_pyarrow(X)
     _check_kind(estimator, X)
     if reset and not estimator._reads.shapes and _is_numbers(X):
         raise ValueError(  # of the type that scikit-learn raises for 1-D numbers
@@ -373,7 +379,7 @@ def _is_numbers(X):
 
 def is_table(X):
     """Whether `check_column` reads X as a table of numbers, each row a 1-D cell."""
-    return _as_cells(X) is None
+    return _as_cells(from_pyarrow(X)) is None
 
 
 def _as_cells(X):

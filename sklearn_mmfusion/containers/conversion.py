@@ -62,6 +62,7 @@ def as_column(values, *, name=None, sample_rate=None, copy=True):
     file
     """
     try:
+        values = from_pyarrow(values)
         if isinstance(values, pd.Series | pd.Index):
             values = values.array
         if isinstance(values, pd.arrays.NumpyExtensionArray):
@@ -140,6 +141,12 @@ def is_polars(values):
 
 def is_polars_frame(X):
     return is_polars(X) and (hasattr(X, "get_columns") or hasattr(X, "collect"))
+
+
+def from_pyarrow(X):
+    """Convert a table, record batch or array of pyarrow to pandas; return other input unchanged."""
+    is_pyarrow = type(X).__module__.split(".")[0] == "pyarrow" and hasattr(X, "to_pandas")
+    return X.to_pandas(types_mapper=pd.ArrowDtype) if is_pyarrow else X
 
 
 def _from_polars(values, sample_rate, copy):
@@ -324,7 +331,7 @@ def as_frame(X):
 
     Parameters
     ----------
-    X : pandas.DataFrame, polars.DataFrame, or object ndarray of shape (n, m)
+    X : pandas.DataFrame, polars.DataFrame, pyarrow.Table, or object ndarray of shape (n, m)
         pandas frames pass through; only their object columns are converted. Columns of an
         ndarray are named x0, x1, ....
 
@@ -352,6 +359,7 @@ def as_frame(X):
             "X is a dict, whose length is its number of columns, not rows, so it cannot be "
             "split. Build a frame with multimodal_frame(**X)."
         )
+    X = from_pyarrow(X)
     if isinstance(X, pd.DataFrame):
         return _convert_objects(X)
     if is_polars_frame(X):
@@ -374,9 +382,9 @@ def as_table(X):
 
     Parameters
     ----------
-    X : pandas.DataFrame, polars.DataFrame, polars.LazyFrame or array-like of shape (n, m)
-        A polars frame is converted to pandas column by column; other input than frames is passed
-        to scikit-learn's `check_array`.
+    X : pandas.DataFrame, polars.DataFrame, polars.LazyFrame, pyarrow.Table or array-like
+        Frames of polars and tables of pyarrow are converted to pandas; other input than frames is
+        passed to scikit-learn's `check_array`.
 
     Returns
     -------
@@ -390,6 +398,7 @@ def as_table(X):
     ValueError
         If X has no row or no column, is not 2-D, or two columns have the same name.
     """
+    X = from_pyarrow(X)
     first = X[0] if isinstance(X, list) and X else X
     if isinstance(first, dict) and not hasattr(first, "toarray"):  # scipy's dok_array is a dict
         kind = "dict" if isinstance(X, dict) else "list of dicts"

@@ -360,11 +360,8 @@ def as_cell(value):
     """
     if isinstance(value, str | bytes | dict | set):
         raise TypeError(f"got {type(value).__name__}")
-    if (
-        isinstance(value, tuple)
-        and len(value) == 2
-        and np.isscalar(value[0]) > np.isscalar(value[1])
-    ):
+    # (rate, samples) as scipy reads it, (samples, rate) as librosa does
+    if isinstance(value, tuple) and len(value) == 2 and len(set(map(np.isscalar, value))) == 2:
         raise TypeError(
             "got what may be a pair of a sample rate and samples. Pass only the samples, and set "
             "the rate with TensorArray(samples, sample_rate=rate)"

@@ -14,7 +14,10 @@ from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.image import ImageCNN
 from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 
-N_CHECKED = 16  # images of which the range of pixels is compared with that in fit
+# The range of pixels is compared with that in fit, of this many images, or of small ones with
+# this many pixels.
+N_CHECKED, PIXELS_CHECKED = 16, 1 << 22
+DARK_SHARE = 0.1  # of images in another scale: single images may be nearly black
 
 __all__ = ["ImageEncoder"]
 
@@ -27,6 +30,18 @@ def _channels_first(shape, cells):
     if cells.is_file and file_kind(cells.column[cells.rows[0]]) == "image":
         return False
     return shape[-1] not in (3, 4) and (shape[0] or 1e9) < (shape[-1] or 1e9)
+
+
+def _ends(images):
+    """Lowest and highest pixel of each image of an array: (n, ...) -> (n, 2)."""
+    axes = tuple(range(1, images.ndim))
+    return np.stack([images.min(axes), images.max(axes)], axis=1).astype(np.float64)
+
+
+def _is_dark(ends):
+    """Whether images reach 1 at most, as in a scale from 0 to 1, and are not black."""
+    peaks = np.abs(ends).max(axis=1)
+    return (peaks > 0) & (peaks <= 1)
 
 
 def unflatten(encoder, pixels):
@@ -216,11 +231,11 @@ class ImageEncoder(BaseModalityEncoder):
 
         def pixels(part):
             values = source.convert(source.read(part), part)
-            ends.extend((values.min(), values.max()))
+            ends.append(_ends(values))
             return np.moveaxis(values, 1, -1).reshape(-1, channels)
 
         mean, variance = mean_and_variance(map(pixels, slices))
-        self._pixel_range = float(min(ends)), float(max(ends))
+        self._learn_range(cells, np.concatenate(ends))
         scale = np.sqrt(variance)
         # Constant channels have no spread: dividing by one leaves zeros.
         scale[scale <= 1e-6 * np.abs(mean)] = 1.0
@@ -232,7 +247,7 @@ class ImageEncoder(BaseModalityEncoder):
         if cells.is_file or self._reads.divisor(cells.column.dtype.value_dtype) == 1:
             return
         low = [row for row in cells.rows if 0 < np.max(cells.column[row], initial=0) < 256]
-        if low:
+        if len(low) >= DARK_SHARE * len(cells):
             warn(
                 f"{type(self).__name__}: pixels have type uint16, from 0 to 65535, but "
                 f"{len(low)} of {len(cells)} images have none above 255 (first in row {low[0]}). "
@@ -240,20 +255,44 @@ class ImageEncoder(BaseModalityEncoder):
                 "multiply those by 257: a list that mixes them with 16-bit images is widened."
             )
 
-    def _check_range(self, cells):
-        """Warn if the first pixels have another range than those in fit."""
-        raw = [np.asarray(cell) for cell in cells.read(slice(0, N_CHECKED))]
-        divisors = [self._reads.divisor(cell.dtype) for cell in raw]
-        low = min(cell.min() / divisor for cell, divisor in zip(raw, divisors, strict=True))
-        high = max(cell.max() / divisor for cell, divisor in zip(raw, divisors, strict=True))
-        least, most = self._pixel_range
-        room = 10 * float(self.scale_.max())
-        may_shrink = raw[0].dtype.kind == "f" or divisors[0] > 1  # 8-bit pixels of type uint16
-        shrunk = may_shrink and max(abs(low), abs(high)) <= 1 and most > 10
-        if shrunk or low < least - room or high > most + room:
+    def _learn_range(self, cells, ends):
+        """Keep the range of pixels; warn if files of integers and of floats have two scales."""
+        dark, most = _is_dark(ends), float(ends.max())
+        self._pixel_range = float(ends.min()), most, float(dark.mean())
+        is_mixed = "f" in cells.value_kinds and len(cells.value_kinds) > 1
+        if is_mixed and most > 10 and dark.any():
             warn(
-                f"{type(self).__name__}: pixels from {low:g} to {high:g}, in fit from {least:g} to "
-                f"{most:g}. Scale both in the same way, such as from 0 to 255."
+                f"{type(self).__name__}: some files hold integers and others floats, which are not "
+                f"rescaled: {dark.sum()} of {len(cells)} images have no pixel above 1 (first in "
+                f"row {cells.rows[np.argmax(dark)]}), others reach {most:g}. Save all files in "
+                "the same scale, such as from 0 to 255."
+            )
+
+    def _check_range(self, cells):
+        """Warn if pixels, those of evenly spaced images, have another range than those in fit."""
+        n_checked = N_CHECKED
+        if not cells.is_file:
+            n_checked = max(n_checked, PIXELS_CHECKED // cells.read(slice(0, 1))[0].size)
+        batch = np.linspace(0, len(cells) - 1, min(n_checked, len(cells))).astype(np.intp)
+        raw = cells.read(batch)
+        parts = [image[None] for image in raw] if cells.each else [raw]
+        divisors = [self._reads.divisor(part.dtype) for part in parts]
+        ends = np.concatenate([_ends(p) / d for p, d in zip(parts, divisors, strict=True)])
+        least, most, dark_share = self._pixel_range
+        room = 10 * float(self.scale_.max())
+        odd = (ends[:, 0] < least - room) | (ends[:, 1] > most + room)
+        if most > 10 and dark_share < DARK_SHARE / 10:
+            types = zip(parts, divisors, strict=True)
+            # 8-bit pixels may be stored as uint16; images of type uint8 may be nearly black.
+            rescaled = [len(p) * [p.dtype.kind in "fb" or d > 1] for p, d in types]
+            dark = _is_dark(ends) & np.concatenate(rescaled)
+            odd |= dark & (dark.mean() >= DARK_SHARE)
+        if odd.any():
+            low, high = ends[odd, 0].min(), ends[odd, 1].max()
+            warn(
+                f"{type(self).__name__}: pixels from {low:g} to {high:g} in {odd.sum()} of "
+                f"{len(odd)} images (first in row {cells.rows[batch[np.argmax(odd)]]}), in fit "
+                f"from {least:g} to {most:g}. Scale all in the same way, such as from 0 to 255."
             )
 
     def _find_layout(self, cells):

@@ -44,20 +44,19 @@ def to_float(samples):
     return ((samples.astype(np.float64) - silence) / half).astype(np.float32)
 
 
-def check_peak(cells):
-    """Warn if 32-bit samples use only 16 bits."""
-    dtype = None if cells.is_file else cells.column.dtype.value_dtype
-    if dtype != np.int32:
-        return
-    peak = 0
-    for row in cells.rows:
-        cell = cells.column[row]
-        peak = max(peak, int(cell.max(initial=0)), -int(cell.min(initial=0)))
-        if peak >= 1 << 16:
-            return
-    if peak:
+def check_peaks(peaks, estimator):
+    """Warn if 32-bit samples use only 16 bits.
+
+    Parameters
+    ----------
+    peaks : list of int
+        The largest absolute sample of each recording of type int32.
+    estimator : estimator
+    """
+    peak = max(peaks, default=0)
+    if 0 < peak < 1 << 16:
         warn(
-            f"{type(cells.estimator).__name__}: samples have type int32, whose full scale is "
+            f"{type(estimator).__name__}: samples have type int32, whose full scale is "
             f"2^31, but their peak is {peak}, below 2^16: near silence. Convert 16-bit samples "
             "with astype(np.int16)."
         )
@@ -106,6 +105,17 @@ def mel_filters(sample_rate, n_fft, n_mels, fmin, fmax):
     triangles = np.minimum(slopes[:, :-2] / widths[:-1], -slopes[:, 2:] / widths[1:])
     areas = (edges[2:] - edges[:-2]) / 2
     return (np.maximum(triangles, 0) / areas).astype(np.float32)
+
+
+def _resampling_ratio(rate, new_rate):
+    """Ratio of two rates; of fractional ones to 1e-4, as small numbers keep the filter short."""
+    ratio = Fraction(float(new_rate)) / Fraction(float(rate))
+    if rate == int(rate) and new_rate == int(new_rate):
+        return ratio
+    limit = 1 << 12
+    while abs(ratio.limit_denominator(limit) / ratio - 1) > 1e-4:
+        limit *= 4
+    return ratio.limit_denominator(limit)
 
 
 class LogMelSpectrogram(TransformerMixin, BaseEstimator):
@@ -304,19 +314,22 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         counts : ndarray of shape (n,), dtype=int64
             Number of frames of each recording.
         """
-        frames, counts = [np.empty((0, self.n_mels), np.float32)], []
-        check_peak(cells)
-        for rows, waveforms in self._blocks(cells):
+        frames, counts, peaks = [np.empty((0, self.n_mels), np.float32)], [], []
+        for rows, waveforms in self._blocks(cells, peaks):
             block, own_counts = self._log_mel(cells, rows, waveforms)
             frames.append(block)
             counts.extend(own_counts)
+        check_peaks(peaks, cells.estimator)
         return np.concatenate(frames), np.array(counts, dtype=np.int64)
 
-    def _blocks(self, cells):
-        """Cut rows into runs of about `BLOCK` samples: lists of rows and of their waveforms."""
+    def _blocks(self, cells, peaks):
+        """Cut rows into runs of about `BLOCK` samples: lists of rows and of their waveforms.
+
+        Adds the peaks of samples of type int32 to a list.
+        """
         block, size = ([], []), 0
         for row in cells.rows:
-            waveform = self._waveform(cells, row)
+            waveform = self._waveform(cells, row, peaks)
             block[0].append(row)
             block[1].append(waveform)
             size += len(waveform)
@@ -326,10 +339,12 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         if size:
             yield block
 
-    def _waveform(self, cells, row):
+    def _waveform(self, cells, row, peaks):
         cell, rate = cells.read_one(row)
         if cell.ndim != 1 or not len(cell):  # the check itself costs a tenth of a short recording
             cells.check_shape(cell.shape, row)
+        if cell.dtype.kind == "i" and cell.dtype.itemsize == 4:
+            peaks.append(max(int(cell.max(initial=0)), -int(cell.min(initial=0))))
         cell = to_float(cell)
         if rate in (None, self.sample_rate_):
             return cell
@@ -339,9 +354,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
                 f"has sample_rate={rate} Hz; expected {self.sample_rate_} Hz. Set "
                 f"sample_rate={rate}, or resample=True.",
             )
-        ratio = Fraction(float(self.sample_rate_)) / Fraction(float(rate))
-        if rate != int(rate) or self.sample_rate_ != int(self.sample_rate_):
-            ratio = ratio.limit_denominator(1 << 12)  # bounds the filter; 1e-7 off
+        ratio = _resampling_ratio(rate, self.sample_rate_)
         return signal.resample_poly(cell, ratio.numerator, ratio.denominator)
 
     @np.errstate(over="ignore", invalid="ignore")  # `_check_power` raises

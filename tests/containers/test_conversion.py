@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 
-from sklearn_mmfusion import FusionTransformer, LogMelSpectrogram
+from sklearn_mmfusion import FusionTransformer, LogMelSpectrogram, TextEncoder
 from sklearn_mmfusion.containers import (
     FileArray,
     TensorArray,
@@ -265,6 +266,28 @@ def test_as_frame_takes_polars():
     assert [str(dtype) for dtype in made.dtypes] == names
     np.testing.assert_array_equal(made.image.array.gather(), PIXELS)
     assert made.isna().sum().tolist() == [0, 1, 3, 1, 1]
+
+
+def test_tables_and_arrays_of_pyarrow_equal_frames():
+    pa = pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"text": ["red", None, "dry"] * 4, "price": np.arange(12.0)})
+    table, y = pa.table(frame), np.arange(12) % 2
+    text = TextEncoder(n_components=2, max_epochs=1, random_state=0)
+    fusion = FusionTransformer([("text", text, "text"), ("price", "passthrough", ["price"])])
+    expected = clone(fusion).fit_transform(frame, y)
+    for X in (table, table.to_batches()[0]):
+        fitted = clone(fusion).fit(X, y)
+        np.testing.assert_array_equal(fitted.transform(X), expected)
+        assert fitted.feature_names_in_.tolist() == ["text", "price"]
+    encoded = clone(text).fit_transform(frame["text"], y)
+    for X in (table.column("text"), table.column("text").combine_chunks(), table.select(["text"])):
+        np.testing.assert_array_equal(clone(text).fit(X, y).transform(X), encoded)
+        if hasattr(X, "type"):
+            assert as_column(X).isna().tolist() == frame["text"].isna().tolist()
+    lists = pa.array([[0.5, 1.0], None, [2.0]])
+    assert multimodal_frame(audio=lists)["audio"].dtype == "tensor[float64, ?]"
+    assert as_frame(pa.table({"audio": lists}))["audio"].dtype == "tensor[float64, ?]"
+    assert LogMelSpectrogram(8000, n_mels=2).fit_transform(lists).isna().tolist() == [0, 1, 0]
 
 
 def arrow_and_polars():

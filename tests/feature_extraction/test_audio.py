@@ -188,14 +188,25 @@ def test_resampled_tones_keep_their_pitch(rate):
     tone = np.sin(2 * np.pi * 440 * time).astype(np.float32)
     mel = LogMelSpectrogram(RATE, resample=True).fit(TensorArray([tone], sample_rate=rate))
     cells = Cells(mel, TensorArray([tone], sample_rate=rate))
-    found = mel._waveform(cells, 0)
+    found = mel._waveform(cells, 0, peaks=[])
     expected = np.sin(2 * np.pi * 440 * np.arange(len(found)) / RATE)
     np.testing.assert_allclose(found[500:-500], expected[500:-500], atol=0.01)
 
 
-def test_pairs_of_rate_and_samples_are_refused():
+@pytest.mark.parametrize(("rate", "new_rate"), [(48000, 10.5), (48000.5, 10.5), (10.5, 8000)])
+def test_resampling_to_far_rates_keeps_the_pitch(rate, new_rate):
+    tone = np.sin(2 * np.pi * np.arange(int(30 * rate)) / rate).astype(np.float32)
+    mel = LogMelSpectrogram(new_rate, n_fft=16, n_mels=1, resample=True).fit([tone])
+    found = mel._waveform(Cells(mel, TensorArray([tone], sample_rate=rate)), 0, peaks=[])
+    seconds = np.arange(len(found)) / new_rate
+    inner = slice(len(found) // 6, -len(found) // 6)
+    np.testing.assert_allclose(found[inner], np.sin(2 * np.pi * seconds)[inner], atol=0.02)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_pairs_of_rate_and_samples_are_refused(order):
     waves, y = make_tones(8)
-    pairs = [(RATE, wave) for wave in waves]
+    pairs = [(RATE, wave)[::order] for wave in waves]
     match = r"row 0: .*a pair of a sample rate and samples\. .*TensorArray\(samples, sample_rate="
     for X in (pairs, pd.Series(pairs), [None, *pairs[1:]]):
         with pytest.raises(TypeError, match=match.replace("row 0", "row [01]")):

@@ -172,6 +172,43 @@ def test_8_bit_pixels_of_type_uint16_warn():
     fitted = ImageEncoder(**TINY).fit(images, y)
     with pytest.warns(UserWarning, match="pixels from 0 to 0.8.*, in fit from 0 to 209"):
         fitted.transform(deep)
+    full = images.astype(np.uint16) * 257
+    full[7] //= 300  # one image that is nearly black is no sign of another depth
+    ImageEncoder(**TINY).fit(full, y)
+
+
+def test_pixels_in_another_scale_than_in_fit_are_noticed(tmp_path):
+    images, y = make_images()
+    floats = images.astype(np.float32)
+    fitted = ImageEncoder(**TINY, image_size=images.shape[1:]).fit(images, y)
+    late = np.concatenate([floats[:36], floats[36:] / 255])
+    match = r"pixels from 0 to 0\.8.* in 4 of 40 images \(first in row 36\), in fit from 0 to 209"
+    for X in (late, [image[:9] if k == 2 else image for k, image in enumerate(late)]):
+        with pytest.warns(UserWarning, match=match):
+            fitted.transform(X)
+    with pytest.warns(UserWarning, match="pixels from 0 to 1 in 40 of 40 images"):
+        fitted.transform(images > 127)
+    paths = [f"{tmp_path}/{row}.npy" for row in range(40)]
+    for path, image in zip(paths, late, strict=True):
+        np.save(path, image)
+    with pytest.warns(UserWarning, match=r"in 2 of 16 images \(first in row 36\)"):
+        fitted.transform(paths)
+    dim = floats.copy()
+    dim[[3, 20]] /= 255  # a few dark images, and black ones, are no other scale
+    dim[5:25] = 0
+    fitted.transform(dim)
+
+
+def test_files_of_integers_and_floats_in_two_scales_are_noticed(tmp_path):
+    images, y = make_images()
+    paths = [f"{tmp_path}/{row}.npy" for row in range(40)]
+    for path, image in zip(paths, images, strict=True):
+        np.save(path, image)
+    np.save(paths[9], images[9].astype(np.float32))
+    ImageEncoder(**TINY).fit(paths, y)
+    np.save(paths[9], images[9].astype(np.float32) / 255)
+    with pytest.warns(UserWarning, match=r"1 of 40 images have no pixel above 1 \(first in row 9"):
+        ImageEncoder(**TINY).fit(paths, y)
 
 
 @pytest.mark.parametrize("as_paths", [list, FileArray, pd.Series])

@@ -365,6 +365,17 @@ def test_a_waveform_has_the_sample_rate_of_the_column():
         np.testing.assert_allclose(told, fit.predict_proba(X[:1])[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("rate", [None, 1000])
+def test_a_pair_of_rate_and_samples_is_refused(rate):
+    rng = np.random.default_rng(0)
+    waves = TensorArray(rng.normal(size=(24, 400)).astype(np.float32), sample_rate=rate)
+    fit = fitted(pd.DataFrame({"audio": waves}), [(*encoders()[2][:2], "audio")])
+    for cell in ((8000, waves[0]), (waves[0], 8000), (waves[0].tolist(), 8000)):
+        with pytest.raises(TypeError, match="a pair of a sample rate and samples") as raised:
+            fit.predict_one({"audio": cell})
+        assert "modality 'audio'" in " ".join(getattr(raised.value, "__notes__", []))
+
+
 def test_a_key_that_may_be_a_misspelling_is_refused(model):
     row = row_of(modalities(), 0)
     text = row.pop("text")

@@ -413,13 +413,18 @@ def test_ngram_range_is_checked():
     assert not hasattr(tokenizer, "n_features_in_")
 
 
-def test_16_bit_samples_of_type_int32_warn():
+def test_samples_of_16_bits_in_32_are_noticed(tmp_path):
     wave = np.round(2**14 * np.sin(np.arange(400) / 3))
     mel = LogMelSpectrogram(8000).fit([wave.astype(np.int16)])
     match = r"int32, whose full scale is 2\^31, but their peak is 16384, .* astype\(np.int16\)"
-    for X in ([wave.astype(np.int32), None], wave.astype(np.int32)[None]):
+    for name, dtype in [("wide", np.int32), ("big_endian", ">i4"), ("narrow", np.int16)]:
+        np.save(tmp_path / name, wave.astype(dtype))
+    wide, big_endian, narrow = (f"{tmp_path / n}.npy" for n in ("wide", "big_endian", "narrow"))
+    wave32 = wave.astype(np.int32)
+    for X in ([wave32, None], wave32[None], [wide], [narrow, None, big_endian]):
         with pytest.warns(UserWarning, match=match):
             mel.transform(X)
+    mel.transform([narrow])
     deep = mel.transform([(wave * 2**16).astype(np.int32), np.zeros(400, np.int32)])
     np.testing.assert_allclose(deep[0], mel.transform([wave.astype(np.int16)])[0], atol=1e-4)
     mel.transform([np.zeros(400, np.int32)])  # silence does not warn

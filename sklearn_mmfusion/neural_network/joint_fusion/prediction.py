@@ -14,6 +14,7 @@ from sklearn_mmfusion._targets import decode, each_target, label, score_targets
 from sklearn_mmfusion._torch import FusionInputs
 from sklearn_mmfusion._validation import MULTITASK
 from sklearn_mmfusion.containers import TensorArray
+from sklearn_mmfusion.containers.storage import as_cell
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.neural_network.modality_parts import preparing
 
@@ -233,8 +234,8 @@ def read_row(row, columns, selections, parts, estimator_name):
         refuse_absent_columns(selections, row, unknown, f"{estimator_name}: the row")
     inputs = {}
     for selection, (name, part) in zip(selections, parts.items(), strict=True):
-        data = _cell(row, selection, part)
         with preparing(name, part, selection, np.zeros(1, dtype=int), estimator_name):
+            data = _cell(row, selection, part)
             prepared = None if data is None else part.prepare(data)
         inputs[name] = prepared, np.array([data is not None])
     return FusionInputs(inputs)
@@ -262,6 +263,8 @@ def _cell(row, selection, part):
             f"column {selection.labels[0]!r} of the row is the number {cell!r}; expected a cell as "
             "in fit: an array, a text or the path of a file."
         )
+    if part.wants_column and isinstance(cell, (list, tuple)):
+        as_cell(cell)  # raises unless it is an array
     if part.wants_column and part.sample_rate is not None:
         return TensorArray([cell], sample_rate=part.sample_rate)
     if isinstance(cell, (str, Real)):
@@ -272,4 +275,6 @@ def _cell(row, selection, part):
 
 
 def _is_absent(cell):
-    return cell is None or (np.ndim(cell) == 0 and pd.isna(cell))
+    # numpy has no number of axes for lists of several lengths.
+    is_list = isinstance(cell, (list, tuple))
+    return cell is None or (not is_list and np.ndim(cell) == 0 and pd.isna(cell))

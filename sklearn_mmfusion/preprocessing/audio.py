@@ -337,7 +337,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             raise cells.error(
                 row,
                 f"has sample_rate={rate} Hz; expected {self.sample_rate_} Hz. Set "
-                f"sample_rate={rate}, or resample=True.",
+                f"sample_rate={rate} or resample=True, and fit again.",
             )
         ratio = Fraction(float(self.sample_rate_)) / Fraction(float(rate))
         if rate != int(rate) or self.sample_rate_ != int(self.sample_rate_):

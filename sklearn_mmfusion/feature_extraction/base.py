@@ -296,9 +296,8 @@ class BaseModalityEncoder(
         network, arguments = self._module_spec
         module = network(**arguments)
         if hasattr(module, "set_scale") and hasattr(self, "mean_"):
-            module.set_scale(
-                torch.tensor(self.mean_, device="cpu"), torch.tensor(self.scale_, device="cpu")
-            )
+            learned = self.mean_, self.scale_
+            module.set_scale(*(torch.tensor(m, dtype=torch.float32, device="cpu") for m in learned))
         if not hasattr(module, "out_features"):
             raise TypeError(
                 f"{type(self).__name__}: module {network.__name__} has no attribute out_features; "

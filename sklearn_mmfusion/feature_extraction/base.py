@@ -20,7 +20,12 @@ from sklearn_mmfusion._skorch import (
     settings_of,
     training_config,
 )
-from sklearn_mmfusion._targets import encode_target, is_float_type
+from sklearn_mmfusion._targets import (
+    encode_target,
+    is_float_type,
+    type_of_y,
+    warn_of_whole_numbers,
+)
 from sklearn_mmfusion._validation import (
     TARGET_TYPES,
     all_or_nothing,
@@ -128,14 +133,7 @@ class BaseModalityEncoder(
                     "present and have a weight; a minimum of 2 such rows is required."
                 )
             y, weight, groups = (None if v is None else v[rows] for v in (y, weight, groups))
-            target = encode_target(
-                y,
-                len(rows),
-                estimator_name=estimator_name,
-                target_type=self.target_type,
-                is_encoder=True,
-                is_float=is_float,
-            )
+            target = self._encode_target(y, is_float)
             weight = combine_weights(
                 weight, self.class_weight, y, estimator_name=estimator_name, kind=target.kind
             )
@@ -304,6 +302,15 @@ class BaseModalityEncoder(
                 "expected the number of features that its forward returns."
             )
         return module
+
+    def _encode_target(self, y, is_float):
+        kind = type_of_y(y) if self.target_type == "auto" else self.target_type
+        label = type(self).__name__
+        target = encode_target(y, y.shape[0], estimator_name=label, target_type=kind)
+        if self.target_type == "auto":  # a regression may follow: also warn about few floats
+            remedy = "set target_type='continuous', of the encoder or of its FusionTransformer"
+            warn_of_whole_numbers(target, y.shape[0], label, remedy, few_floats=is_float)
+        return target
 
     def _compute(self, X, module, width):
         """Outputs of a module for all rows; NaN for absent cells."""

@@ -314,7 +314,7 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
     def _check_kind(self, target):
         if target.kind not in CLASSIFICATION:
             raise ValueError(
-                f"Unknown label type: {target.kind}. JointFusionClassifier expects classes, a "
+                f"Unknown label type: {target.kind}. JointFusionClassifier expects classes or a "
                 "multilabel indicator; use JointFusionRegressor for numbers, or "
                 "target_type={column: kind} for several targets of mixed kinds."
             )

@@ -106,8 +106,9 @@ SHARED = {
             "type",
             "Class of a network to use in place of the default one. It is called with "
             "``in_features``, ``n_outputs`` and `module_params`; its ``forward`` takes "
-            "``features``, not standardized. If it defines ``set_scale(mean, std)``, that is "
-            "called with the training statistics.",
+            "``features`` in float32, of which only features that float32 cannot hold, such as "
+            "time stamps, are standardized. If it defines ``set_scale(mean, std)``, that is called "
+            "with the training statistics (0 and 1 for standardized features).",
         ),
         "dropout": ("float", "Dropout before each layer of the perceptron."),
         "early_stopping": (

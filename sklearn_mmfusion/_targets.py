@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import type_of_target
 
 from sklearn_mmfusion._losses import LOSSES, losses_for
 from sklearn_mmfusion._validation import (
+    BINARY,
     CLASSIFICATION,
     COLUMN_TYPES,
     CONTINUOUS,
@@ -24,6 +25,13 @@ from sklearn_mmfusion._validation import (
     warn,
 )
 
+# kind of classes -> scikit-learn's types of the targets that may be read as that kind
+TYPES_READ_AS = {
+    BINARY: (BINARY,),
+    MULTICLASS: (BINARY, MULTICLASS),
+    MULTILABEL: (MULTILABEL,),
+}
+SMALLEST_SCALE = 1e-150  # deviations whose squares float64 still holds
 UNKNOWN_TYPE_REMEDIES = (
     "Convert all labels to one type, e.g. with y.astype(str) or y.astype(int).",
     "Encode several labels per row with MultiLabelBinarizer. For several targets of mixed kinds, "
@@ -69,8 +77,6 @@ def encode_target(
     *,
     estimator_name,
     target_type="auto",
-    is_encoder=False,
-    is_float=False,
 ):
     """Check ``y`` and encode it for the training of a network.
 
@@ -82,11 +88,8 @@ def encode_target(
     estimator_name : str
         For messages.
     target_type : str, default="auto"
-        One of ``TARGET_TYPES``, or "auto" to use scikit-learn's ``type_of_target``.
-    is_encoder : bool, default=False
-        Whether the estimator has the parameter `target_type`, and a regression may follow.
-    is_float : bool, default=False
-        Whether y has a float dtype. Whole numbers are then treated as classes, with a warning.
+        One of ``TARGET_TYPES``, or "auto" to use scikit-learn's ``type_of_target``, with a warning
+        about many whole numbers.
 
     Returns
     -------
@@ -105,11 +108,17 @@ def encode_target(
             f"{estimator_name}: Unknown label type: {kind!r}. Expected one of {TARGET_TYPES}. "
             f"{remedy}"
         )
-    return (
-        _encode_numbers(y, kind, estimator_name)
-        if kind in REGRESSION
-        else _encode_labels(y, kind, estimator_name, is_encoder, is_float and target_type == "auto")
-    )
+    if kind in REGRESSION:
+        return _encode_numbers(y, kind, estimator_name)
+    if target_type != "auto" and (found := type_of_y(y)) not in TYPES_READ_AS[target_type]:
+        raise ValueError(
+            f"{estimator_name}: target_type={target_type!r}, but y is {found!r}; expected "
+            f"{' or '.join(map(repr, TYPES_READ_AS[target_type]))}. Set target_type='auto'."
+        )
+    target = _encode_labels(y, kind, estimator_name)
+    if target_type == "auto":
+        warn_of_whole_numbers(target, len(target.values), estimator_name)
+    return target
 
 
 def type_of_y(y):
@@ -127,11 +136,15 @@ def is_float_type(y):
     return dtype is None or not is_whole
 
 
-def _encode_labels(y, kind, estimator_name, is_encoder, is_float):
+def _encode_labels(y, kind, estimator_name):
     if kind == MULTILABEL:
         values = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float32)
+        if not np.isin(values, (0, 1)).all():
+            raise ValueError(
+                f"{estimator_name}: y is a multilabel indicator that holds {np.unique(values)}; "
+                "expected 0 and 1. Encode labels with MultiLabelBinarizer."
+            )
         return Target(kind, values, values.shape[1], classes=np.arange(values.shape[1]))
-    check_classification_targets(y)
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
@@ -139,16 +152,22 @@ def _encode_labels(y, kind, estimator_name, is_encoder, is_float):
             "present and have a sample_weight; at least two classes are needed to learn from. Set "
             "the modality to 'drop' if it occurs with one class only."
         )
-    is_many = classes.dtype.kind in "iuf" and len(classes) > max(20, len(y) / 5)
-    if is_many or is_float and classes.dtype.kind == "f" and len(classes) > 2:
-        remedy = "use a regressor"
-        if is_encoder:
-            remedy = "set target_type='continuous' on the encoder or its FusionTransformer"
+    return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
+
+
+def warn_of_whole_numbers(
+    target, n_samples, estimator_name, remedy="use a regressor", *, few_floats=False
+):
+    """Warn if classes are many different numbers or, with `few_floats`, three or more floats."""
+    if target.kind != MULTICLASS or target.classes.dtype.kind not in "iuf":
+        return
+    n_classes = len(target.classes)
+    is_many = n_classes > max(20, n_samples / 5)
+    if is_many or (few_floats and target.classes.dtype.kind == "f" and n_classes > 2):
         warn(
-            f"{estimator_name}: y holds {len(classes)} different whole numbers in {len(y)} rows; "
+            f"{estimator_name}: y holds {n_classes} different whole numbers in {n_samples} rows; "
             f"each is treated as a class. For regression, {remedy}."
         )
-    return Target(kind, codes.astype(np.int64), len(classes), classes=classes)
 
 
 def _encode_numbers(y, kind, estimator_name):
@@ -158,8 +177,13 @@ def _encode_numbers(y, kind, estimator_name):
         mean, scale = values.mean(0), values.std(0)
     if not np.isfinite(mean).all() or not np.isfinite(scale).all():
         raise ValueError(
-            f"y has numbers as large as {np.abs(values).max():g}, whose squares are infinite. "
-            "Divide y by a power of ten."
+            f"{estimator_name}: y has numbers as large as {np.abs(values).max():g}, whose squares "
+            "are infinite. Divide y by a power of ten."
+        )
+    if ((scale < SMALLEST_SCALE) & (values != values[0]).any(axis=0)).any():
+        raise ValueError(
+            f"{estimator_name}: y has numbers as small as {np.abs(values).max():g}, whose squares "
+            "are zero. Multiply y by a power of ten."
         )
     scale[scale == 0] = 1.0
     standardized = ((values - mean) / scale).astype(np.float32)
@@ -296,11 +320,18 @@ def encode_targets(frame, kinds, *, estimator_name, whole_numbers_are_classes):
     for name in frame.columns:
         known = frame[name].notna().to_numpy()
         with add_error_note(f"Raised for target {name!r}, which is known in {known.sum()} rows."):
+            if not known.any():
+                raise ValueError(
+                    f"{estimator_name}: target {name!r} is unknown in all {len(frame)} rows; "
+                    "expected a known value in some of them. Drop this column of y."
+                )
             kind = kinds.get(name) or kind_of_column(frame[name], whole_numbers_are_classes)
             values = known_values(frame[name])
             target = encode_target(
                 values, len(values), estimator_name=estimator_name, target_type=kind
             )
+            if name not in kinds:
+                warn_of_whole_numbers(target, len(values), estimator_name)
         column = np.full(len(frame), np.nan, dtype=np.float32)
         column[known] = target.values.reshape(len(values), -1)[:, 0]
         columns.append(column)

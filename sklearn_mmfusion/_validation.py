@@ -4,7 +4,6 @@ import re
 import sys
 import warnings
 from contextlib import contextmanager
-from copy import copy
 from numbers import Integral, Real
 from timeit import default_timer
 
@@ -42,15 +41,14 @@ def all_or_nothing(estimator):
 
 def remember_params(estimator):
     """Store the parameters at `fit`, for `as_fitted`."""
-    estimator._fit_params = estimator.get_params(deep=False)
+    estimator._fit_params = estimator.get_params()
 
 
 def as_fitted(estimator):
-    """Return the estimator with the parameters of its last fit; later ones wait for the next."""
-    if all(getattr(estimator, name) is value for name, value in estimator._fit_params.items()):
-        return estimator
-    fitted = copy(estimator)
-    vars(fitted).update(estimator._fit_params)
+    """Return the estimator as it was fitted: parameters set since then wait for the next fit."""
+    own = {name: value for name, value in estimator._fit_params.items() if "__" not in name}
+    fitted = object.__new__(type(estimator))  # `copy` would rebuild a network, as unpickling does
+    vars(fitted).update({**vars(estimator), **own})
     return fitted
 
 

@@ -1,5 +1,7 @@
 """Wrong targets, and unusual but valid ones, at every level."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from sklearn_mmfusion import (
     NeuralRegressor,
 )
 from tests._registry import (
+    MODALITIES,
     N_ROWS,
     SMALL_IMAGE,
     SMALL_JOINT,
@@ -28,6 +31,7 @@ from tests._registry import (
     table,
 )
 
+PAIR = [("a", "passthrough", [0, 1]), ("b", "passthrough", [2, 3])]
 ENCODERS = having("encoder")
 NETS = having("net")
 
@@ -73,6 +77,84 @@ def test_advice_names_parameters_that_exist():
         assert "target_type" not in str(seen[0].message)
 
 
+@pytest.mark.parametrize("form", ["float64", "Int64"])
+def test_late_classifier_does_not_advise_a_regression(form):
+    X, y = modalities(), pd.Series(np.arange(24) % 3).astype(form)
+    late = LateFusionClassifier([("text", MODALITIES["text"].make(), "text")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        late.fit(X, y)
+    assert late.estimators_[0].target_type == "multiclass"
+    many = LateFusionClassifier([("image", ImageEncoder(**SMALL_IMAGE), "image")])
+    with pytest.warns(UserWarning, match="use a regressor") as seen:
+        many.fit(modalities(60), np.arange(60) // 2)
+    assert sum("whole numbers" in str(each.message) for each in seen) == 1
+
+
+PAIRS = np.column_stack([classes(), 1 - classes()])
+WRONG_TYPES = [
+    ("multilabel-indicator", numbers()[:, None] * [1, 2], "'continuous-multioutput'"),
+    ("multilabel-indicator", classes(), "'binary'"),
+    ("multilabel-indicator", np.arange(24) % 3, "'multiclass'"),
+    ("binary", PAIRS, "'multilabel-indicator'"),
+    ("binary", np.arange(24) % 3, "'multiclass'; expected 'binary'. Set target_type='auto'"),
+    ("multiclass", PAIRS, "'multilabel-indicator'; expected 'binary' or 'multiclass'"),
+    ("multiclass", numbers(), "'continuous'"),
+]
+
+
+@pytest.mark.parametrize(("target_type", "y", "found"), WRONG_TYPES)
+def test_target_type_is_compared_with_y(target_type, y, found):
+    encoder = ImageEncoder(**SMALL_IMAGE, target_type=target_type)
+    with pytest.raises(ValueError, match=f"target_type='{target_type}', but y is {found}"):
+        encoder.fit(images(), y)
+
+
+@pytest.mark.parametrize(
+    ("target_type", "y"),
+    [
+        ("binary", classes()),
+        ("multiclass", classes()),
+        ("multiclass", np.array(["a", "b", "c"])[np.arange(24) % 3]),
+        ("multilabel-indicator", PAIRS),
+        ("continuous", classes()),
+        ("continuous-multioutput", PAIRS),
+    ],
+)
+def test_target_type_may_be_stated(target_type, y):
+    encoder = ImageEncoder(**SMALL_IMAGE, target_type=target_type).fit(images(), y)
+    assert encoder.predict_head(images()).shape[0] == N_ROWS
+
+
+def test_target_type_of_a_column_is_compared_with_it():
+    y = pd.DataFrame({"a": np.arange(24) % 3, "b": numbers()})
+    joint = JointFusionClassifier(PAIR, **SMALL_JOINT, target_type={"a": "binary"})
+    with pytest.raises(ValueError, match="target_type='binary', but y is 'multiclass'") as caught:
+        joint.fit(table(), y)
+    assert "target 'a'" in caught.value.__notes__[0]
+
+
+def test_target_that_is_never_known():
+    y = pd.DataFrame({"a": classes(), "b": np.full(N_ROWS, np.nan)})
+    joint = JointFusionClassifier(PAIR, **SMALL_JOINT, target_type={})
+    with pytest.raises(ValueError, match="target 'b' is unknown in all 24 rows; .* Drop this"):
+        joint.fit(table(), y)
+
+
+def test_indicators_of_other_numbers_than_0_and_1():
+    with pytest.raises(ValueError, match=r"indicator that holds \[1. 2.\]; expected 0 and 1"):
+        NeuralClassifier(**SMALL_NET).fit(table(), PAIRS + 1)
+
+
+def test_numbers_whose_squares_are_zero():
+    model = NeuralRegressor(**SMALL_NET)
+    with pytest.raises(ValueError, match="NeuralRegressor: y has numbers as small as .*Multiply"):
+        model.fit(table(), numbers() * 1e-300)
+    scaled = numbers() * 2.0**-400  # exact
+    expected = model.fit(table(), numbers()).predict(table()) * 2.0**-400
+    np.testing.assert_allclose(model.fit(table(), scaled).predict(table()), expected, rtol=1e-6)
+
+
 CODES = classes()
 
 
@@ -106,9 +188,6 @@ LABEL_FORMS = {
     "polars categories": lambda: polars_labels(WORDS.tolist(), "categories"),
     "polars enum": lambda: polars_labels(WORDS.tolist(), "enum"),
 }
-
-
-PAIR = [("a", "passthrough", [0, 1]), ("b", "passthrough", [2, 3])]
 
 
 LABELLED = {

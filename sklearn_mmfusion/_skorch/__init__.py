@@ -1,7 +1,13 @@
 """Training of all networks. Only this package imports skorch."""
 
 from sklearn_mmfusion._skorch.early_stopping import KeepBest, validation_rows
-from sklearn_mmfusion._skorch.fitted_network import FittedNetworkMixin, check_module, has_evidence
+from sklearn_mmfusion._skorch.fitted_network import (
+    FittedNetworkMixin,
+    check_module,
+    check_same_settings,
+    has_evidence,
+    settings_of,
+)
 from sklearn_mmfusion._skorch.schedule import schedule
 from sklearn_mmfusion._skorch.trainer import (
     TRAINING_CONSTRAINTS,
@@ -21,8 +27,10 @@ __all__ = [
     "TrainingConfig",
     "TrainingResult",
     "check_module",
+    "check_same_settings",
     "has_evidence",
     "schedule",
+    "settings_of",
     "training_config",
     "validation_rows",
 ]

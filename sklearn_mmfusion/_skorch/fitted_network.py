@@ -1,6 +1,7 @@
 """Mixin of estimators with a trained network: warm starts, outputs, pickling."""
 
 from dataclasses import replace
+from pickle import PicklingError
 
 import joblib
 import numpy as np
@@ -43,6 +44,35 @@ def check_finite(outputs, rows, estimator_name):
         f"{len(outputs)} rows (first {first}). The values of X there may be much larger than in "
         "training, or `module` returns NaN."
     )
+
+
+def settings_of(params, ignored):
+    """Return the parameters that are not ignored, with the types of estimators among them."""
+    return {
+        key: type(value) if hasattr(value, "get_params") else value
+        for key, value in params.items()
+        if key not in ignored
+    }
+
+
+def check_same_settings(settings, before, estimator_name):
+    """Raise if settings that a warm start keeps differ from those of the last fit."""
+
+    def equal(one, other):
+        if one is other:
+            return True
+        try:
+            return joblib.hash(one) == joblib.hash(other)
+        except (PicklingError, TypeError, AttributeError):
+            return False
+
+    names = dict.fromkeys([*settings, *before])
+    changed = [key for key in names if not equal(settings.get(key), before.get(key))]
+    if changed:
+        raise ValueError(
+            f"{estimator_name}: warm_start=True, but {', '.join(changed[:5])} changed since the "
+            "last fit, whose preparation of cells and sizes are kept. Set warm_start=False."
+        )
 
 
 def has_evidence(estimator):

@@ -161,7 +161,7 @@ def cast(values, dtype, label, present):
         raise ValueError(
             f"FusionTransformer: {label}: feature {feature} is {values[row, feature]:g} in row "
             f"{np.flatnonzero(present)[row]}, beyond the range of {np.dtype(dtype)}. Scale it, or "
-            "set dtype=np.float64."
+            "set dtype=np.float64 and fit again."
         )
     return near
 
@@ -218,7 +218,7 @@ def check_absent(blocks, missing):
             raise ValueError(
                 f"FusionTransformer(missing='error'): modality {block.name!r} is absent in "
                 f"{len(rows)} of {len(block.present)} rows (first {rows[:5].tolist()}). Drop these "
-                "rows, or set missing='mean'."
+                "rows, or set missing='mean' and fit again."
             )
     warn_empty_rows(
         [block.present for block in blocks],

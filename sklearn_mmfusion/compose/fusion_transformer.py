@@ -413,7 +413,7 @@ transformer, default="concat"
     def _read_settings(self):
         """Return the parameters that `transform` uses; later changes wait for the next fit."""
         try:
-            dtype = np.dtype(self.dtype)
+            dtype = None if self.dtype is None else np.dtype(self.dtype)  # of None: float64
         except TypeError:
             dtype = None
         if dtype not in (np.float32, np.float64):

@@ -15,10 +15,17 @@ from sklearn_mmfusion._skorch import (
     FittedNetworkMixin,
     Trainer,
     check_module,
+    check_same_settings,
     has_evidence,
+    settings_of,
     training_config,
 )
-from sklearn_mmfusion._targets import encode_target, is_float_type
+from sklearn_mmfusion._targets import (
+    encode_target,
+    is_float_type,
+    type_of_y,
+    warn_of_whole_numbers,
+)
 from sklearn_mmfusion._validation import (
     TARGET_TYPES,
     all_or_nothing,
@@ -31,6 +38,11 @@ from sklearn_mmfusion._validation import (
 )
 from sklearn_mmfusion.containers.cells import Cells, check_column
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
+
+# Parameters that may change between warm starts. `root` is where the cells of a fit lie.
+TRAINING = {*TRAINING_CONSTRAINTS, "loss", "target_type", "class_weight", "root"} - {
+    *("module", "module_params"),
+}
 
 
 class BaseModalityEncoder(
@@ -121,21 +133,14 @@ class BaseModalityEncoder(
                     "present and have a weight; a minimum of 2 such rows is required."
                 )
             y, weight, groups = (None if v is None else v[rows] for v in (y, weight, groups))
-            target = encode_target(
-                y,
-                len(rows),
-                estimator_name=estimator_name,
-                target_type=self.target_type,
-                is_encoder=True,
-                is_float=is_float,
-            )
+            target = self._encode_target(y, is_float)
             weight = combine_weights(
                 weight, self.class_weight, y, estimator_name=estimator_name, kind=target.kind
             )
             self._n_features_out = self.n_components
             warm = self.warm_start and hasattr(self, "module_")  # keeps its vocabulary and scales
             cells = Cells(self, column, rows)
-            inputs = as_fitted(self)._prepare(cells) if warm else self._learn_inputs(cells)
+            inputs = self._prepare_again(cells) if warm else self._learn_inputs(cells)
             weights = self._remember_target(target)
             self._module_spec = self._describe_module()
             trainer = Trainer(training_config(self, target, self._fitted_loss))
@@ -273,10 +278,10 @@ class BaseModalityEncoder(
             tensors, the keywords of the network's ``forward``. A custom encoder may return a dict
             of arrays instead.
         """
-        column = check_column(self, X, reset=False)
-        cells = Cells(self, column, np.arange(len(column)))
+        column, fitted = check_column(self, X, reset=False), as_fitted(self)
+        cells = Cells(fitted, column, np.arange(len(column)))
         self._check_range(cells)
-        return as_fitted(self)._prepare(cells)
+        return fitted._prepare(cells)
 
     def build_module(self):
         """Build an untrained network for the cells that `fit_prepare` or `fit` has seen.
@@ -289,9 +294,8 @@ class BaseModalityEncoder(
         network, arguments = self._module_spec
         module = network(**arguments)
         if hasattr(module, "set_scale") and hasattr(self, "mean_"):
-            module.set_scale(
-                torch.tensor(self.mean_, device="cpu"), torch.tensor(self.scale_, device="cpu")
-            )
+            learned = self.mean_, self.scale_
+            module.set_scale(*(torch.tensor(m, dtype=torch.float32, device="cpu") for m in learned))
         if not hasattr(module, "out_features"):
             raise TypeError(
                 f"{type(self).__name__}: module {network.__name__} has no attribute out_features; "
@@ -299,19 +303,34 @@ class BaseModalityEncoder(
             )
         return module
 
+    def _encode_target(self, y, is_float):
+        kind = type_of_y(y) if self.target_type == "auto" else self.target_type
+        label = type(self).__name__
+        target = encode_target(y, y.shape[0], estimator_name=label, target_type=kind)
+        if self.target_type == "auto":  # a regression may follow: also warn about few floats
+            remedy = "set target_type='continuous', of the encoder or of its FusionTransformer"
+            warn_of_whole_numbers(target, y.shape[0], label, remedy, few_floats=is_float)
+        return target
+
     def _compute(self, X, module, width):
         """Outputs of a module for all rows; NaN for absent cells."""
-        column = check_column(self, X, reset=False)
-        cells = Cells(self, column)
+        column, fitted = check_column(self, X, reset=False), as_fitted(self)
+        cells = Cells(fitted, column)
         outputs = np.full((len(column), width), np.nan, dtype=np.float32)
         if len(cells):
             self._check_range(cells)
-            inputs = as_fitted(self)._prepare(cells)
+            inputs = fitted._prepare(cells)
             outputs[cells.rows] = self._outputs(module, inputs, rows=cells.rows)
         return outputs
 
     def _check_range(self, cells):
         """Warn if new cells have another range of numbers than those in fit."""
+
+    def _prepare_again(self, cells):
+        """Prepare the rows of a warm start, which keeps vocabulary, scales and sizes."""
+        settings, before = (settings_of(p, TRAINING) for p in (self.get_params(), self._fit_params))
+        check_same_settings(settings, before, type(self).__name__)
+        return self._prepare(cells)
 
     def _learn_inputs(self, cells):
         remember_params(self)

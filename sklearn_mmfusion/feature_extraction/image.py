@@ -349,7 +349,8 @@ class ImageEncoder(BaseModalityEncoder):
             raise cells.error(
                 row,
                 f"has (channels, height, width) = {pixels.shape[1:]}; expected "
-                f"{(channels, *size)}. Set image_size=(height, width) to resize images.",
+                f"{(channels, *size)}. To resize images, set image_size=(height, width) and fit "
+                "again.",
             )
         return pixels
 

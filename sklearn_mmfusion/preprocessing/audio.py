@@ -352,7 +352,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             raise cells.error(
                 row,
                 f"has sample_rate={rate} Hz; expected {self.sample_rate_} Hz. Set "
-                f"sample_rate={rate}, or resample=True.",
+                f"sample_rate={rate} or resample=True, and fit again.",
             )
         ratio = _resampling_ratio(rate, self.sample_rate_)
         return signal.resample_poly(cell, ratio.numerator, ratio.denominator)

@@ -110,8 +110,9 @@ class FeatureScale:
 
     @property
     def of_network(self):
-        """The mean and scale that the network standardizes with: 0 and 1 for far features."""
-        mean, scale = self.mean.copy(), self.scale.copy()
+        """The float32 mean and scale that the network standardizes with, 0 and 1 if far."""
+        with np.errstate(over="ignore", invalid="ignore"):  # of far features
+            mean, scale = (values.astype(np.float32) for values in (self.mean, self.scale))
         mean[self.far], scale[self.far] = 0.0, 1.0
         return mean, scale
 

@@ -22,6 +22,7 @@ from sklearn_mmfusion import (
 )
 from sklearn_mmfusion._skorch import fitted_network
 from sklearn_mmfusion._torch import place_fitted
+from tests._registry import MODALITIES, SMALL_IMAGE, classes, images
 
 N = 40
 WORDS = [" ".join(["ash", "elm"][i % 2] for _ in range(3)) for i in range(N)]
@@ -197,3 +198,53 @@ def test_out_of_memory_in_predict_names_the_batch_size():
         model.predict(features())
     (note,) = caught.value.__notes__
     assert "batch_size=256 on cpu" in note
+
+
+# ------------------------------------------------------------------------------ parameters of fit
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_unpickled_encoder_builds_no_network_to_encode(name, monkeypatch):
+    modality = MODALITIES[name]
+    encoder = modality.make().fit(modality.cells(), classes())
+    expected = encoder.transform(modality.cells())
+    encoder = pickle.loads(pickle.dumps(encoder))
+    monkeypatch.setattr(type(encoder), "build_module", None)
+    np.testing.assert_array_equal(encoder.transform(modality.cells()), expected)
+
+
+CHANGES = [
+    ("text", {"lowercase": False}),
+    ("text", {"max_features": 2}),
+    ("image", {"image_size": (5, 5)}),
+    ("image", {"channels": (4, 4)}),
+    ("audio", {"sample_rate": 4000}),
+    ("audio", {"front_end__n_mels": 7}),
+    ("point_cloud", {"n_components": 4}),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), CHANGES, ids=str)
+def test_warm_start_refuses_another_preparation(name, change):
+    modality = MODALITIES[name]
+    encoder = modality.make().set_params(warm_start=True).fit(modality.cells(), classes())
+    expected = encoder.transform(modality.cells())
+    encoder = pickle.loads(pickle.dumps(encoder)).set_params(**change)
+    with pytest.raises(ValueError, match=f"warm_start=True, but {next(iter(change))} changed"):
+        encoder.fit(modality.cells(), classes())
+    np.testing.assert_array_equal(encoder.transform(modality.cells()), expected)
+    encoder.set_params(warm_start=False).fit(modality.cells(), classes())
+
+
+def test_warm_start_takes_other_parameters_of_training():
+    encoder = MODALITIES["text"].make().set_params(warm_start=True, class_weight="balanced")
+    encoder.fit(MODALITIES["text"].cells(), classes())
+    encoder.set_params(lr=0.1, dropout=0.1, max_epochs=1, random_state=3, class_weight=None)
+    encoder.fit(MODALITIES["text"].cells(), classes())
+
+
+def test_image_shape_of_new_rows_is_that_of_fit():
+    rows = images().reshape(len(images()), -1)
+    encoder = ImageEncoder(**SMALL_IMAGE, image_shape=(8, 8)).fit(rows, classes())
+    expected = encoder.transform(rows)
+    np.testing.assert_array_equal(encoder.set_params(image_shape=None).transform(rows), expected)

@@ -372,6 +372,7 @@ def test_numbers_beyond_the_dtype_are_refused(fusion):
     fused = FusionTransformer([("t", "passthrough", ["size"])], fusion=fusion, **params).fit(X)
     X.iloc[7] = 1e39
     match = r"(modality 't'|fusion='weighted'): feature 0 is 1e\+39 in row 7, beyond the range of f"
+    match += ".*set dtype=np.float64 and fit again"
     with pytest.raises(ValueError, match=match):
         fused.transform(X)
     assert fused.set_params(dtype=np.float64).fit(X).transform(X)[7] == 1e39
@@ -387,4 +388,7 @@ def test_transform_uses_the_parameters_of_fit():
     np.testing.assert_array_equal(fused.get_feature_names_out(), names)
     with pytest.raises(ValueError, match="missing='error'"):
         fused.fit(X)
+    strict = pass_both(missing="error").fit(two_vectors())
+    with pytest.raises(ValueError, match="set missing='mean' and fit again"):
+        strict.transform(X)
     np.testing.assert_array_equal(fused.transform(X), expected)

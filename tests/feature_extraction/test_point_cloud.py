@@ -90,11 +90,16 @@ def test_a_custom_network_gets_points():
             self.out_features = out_features
             self.layer = nn.Linear(in_features, out_features)
 
+        def set_scale(self, mean, std):
+            self.mean, self.std = mean, std
+
         def forward(self, points, points_lengths):
-            return self.layer(points[points_lengths.cumsum(0) - points_lengths])
+            first = points[points_lengths.cumsum(0) - points_lengths]
+            return self.layer((first - self.mean) / self.std)
 
     encoder = make(module=First).fit(clouds(), classes())
     layer = encoder.module_.encoder.layer
     first = np.stack([cloud[0] for cloud in clouds()])
+    first = (first - encoder.mean_) / encoder.scale_
     by_hand = first @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
     np.testing.assert_allclose(encoder.transform(clouds()), by_hand, rtol=1e-4, atol=1e-5)

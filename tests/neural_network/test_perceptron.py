@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.testing import assert_allclose
 from scipy import sparse
 from sklearn.datasets import make_classification, make_regression
@@ -13,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from sklearn_mmfusion.neural_network import (
     JointFusionClassifier,
@@ -380,3 +382,30 @@ def test_the_names_of_one_row_count():
     assert_allclose(model.predict_proba_one(row), model.predict_proba(X)[4], rtol=1e-5, atol=1e-7)
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict_one(row[::-1])
+
+
+class Scaled(nn.Module):
+    """A linear layer on features that it standardizes with the tensors it is given."""
+
+    def __init__(self, in_features, n_outputs):
+        super().__init__()
+        self.linear = nn.Linear(in_features, n_outputs)
+
+    def set_scale(self, mean, std):
+        self.mean, self.std = mean, std
+
+    def forward(self, features):
+        return self.linear((features - self.mean) / self.std)
+
+
+def test_a_custom_network_gets_its_scale_in_float32():
+    X = np.random.default_rng(0).normal(5, 2, (60, 3))
+    X[:, 2] += 1.7e9  # standardized before it becomes float32
+    model = NeuralRegressor(module=Scaled, max_epochs=2, random_state=0).fit(X, X[:, 0])
+    network = model.module_
+    assert network.mean.dtype == network.std.dtype == torch.float32
+    mean, std = X.mean(0), X.std(0)
+    mean[2], std[2] = 0, 1
+    np.testing.assert_allclose(network.mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(network.std, std, rtol=1e-6)
+    assert np.isfinite(model.predict(X)).all()

@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions, _fit_context
 from sklearn_mmfusion._targets import encode_target
-from sklearn_mmfusion._validation import CLASSIFICATION, all_or_nothing
+from sklearn_mmfusion._validation import CLASSIFICATION, MULTILABEL, all_or_nothing
 from sklearn_mmfusion.ensemble import rules
 from sklearn_mmfusion.ensemble.late_fusion.base import _LateFusion
 from sklearn_mmfusion.ensemble.members import (
@@ -371,7 +371,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
                 f"Unknown label type: {target.kind}. {estimator_name} expects classes or a "
                 "multilabel indicator; use LateFusionRegressor for numbers."
             )
-        self._multilabel, self.classes_ = target.values.ndim == 2, target.classes
+        self._target_kind, self.classes_ = target.kind, target.classes
+        self._multilabel = target.kind == MULTILABEL
         codes = target.values.astype(np.int64)
         return (codes, codes) if self._multilabel else (y, codes[:, None])
 
@@ -403,7 +404,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         return with_requests(_OnePerLabel(final), "sample_weight")
 
     def _auto_params(self, y):
-        return {"loss": "evidential"} if self.fusion == "evidence" else {}
+        loss = {"loss": "evidential"} if self.fusion == "evidence" else {}
+        return {"target_type": self._target_kind, **loss}
 
     def _output(self):
         if self._rule == "evidence":

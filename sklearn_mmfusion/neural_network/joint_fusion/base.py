@@ -28,6 +28,7 @@ from sklearn_mmfusion._skorch import (
     TRAINING_CONSTRAINTS,
     FittedNetworkMixin,
     Trainer,
+    check_same_settings,
     training_config,
 )
 from sklearn_mmfusion._targets import (
@@ -63,7 +64,6 @@ from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.modules.fusion_network import build_network
 from sklearn_mmfusion.modules.objectives import ALIGNMENTS
 from sklearn_mmfusion.neural_network.joint_fusion.training import (
-    changed_settings,
     encoder_rates,
     encoder_settings,
     joint_criterion,
@@ -221,13 +221,8 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 f"those of the fitted network are {list(self._parts)}. Set warm_start=False."
             )
         settings = encoder_settings(triples, self.get_params())
-        changed = changed_settings(settings, self._encoder_settings) if warm else []
-        if changed:
-            raise ValueError(
-                f"{type(self).__name__}: warm_start=True, but {', '.join(changed[:5])} changed "
-                "since the last fit, and the network keeps its encoders. Set warm_start=False."
-            )
         if warm:
+            check_same_settings(settings, self._encoder_settings, type(self).__name__)
             return self._parts
         self._encoder_settings = settings
         seed, parts = root_seed(self.random_state), {}

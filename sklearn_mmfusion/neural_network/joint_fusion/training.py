@@ -1,15 +1,12 @@
 """Training of a joint network: loss, learning rates, pretraining of the encoders, temperature."""
 
-from pickle import PicklingError
-
-import joblib
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from sklearn_mmfusion._losses import MultiTaskLoss, criterion_for
-from sklearn_mmfusion._skorch import TRAINING_CONSTRAINTS
+from sklearn_mmfusion._skorch import TRAINING_CONSTRAINTS, settings_of
 from sklearn_mmfusion._targets import each_target, loss_of
 from sklearn_mmfusion._torch import RowDataset, n_batches, rows_per_batch
 from sklearn_mmfusion._triples import is_encoder
@@ -32,27 +29,10 @@ def replaced_params(params):
 
 def encoder_settings(triples, params):
     """Return the parameters and columns, by name, on which the encoders of a network depend."""
-    names, replaced = {name for name, _, _ in triples}, replaced_params(params)
-    settings = {f"column of {name}": column for name, _, column in triples}
-    for key, value in params.items():
-        if key.partition("__")[0] in names and key not in replaced:
-            settings[key] = type(value) if hasattr(value, "get_params") else value
-    return settings
-
-
-def changed_settings(settings, before):
-    """Return the names of the settings whose values have changed."""
-
-    def equal(one, other):
-        if one is other:
-            return True
-        try:
-            return joblib.hash(one) == joblib.hash(other)
-        except (PicklingError, TypeError, AttributeError):
-            return False
-
-    names = dict.fromkeys([*settings, *before])
-    return [key for key in names if not equal(settings.get(key), before.get(key))]
+    names = {name for name, _, _ in triples}
+    of_encoders = {k: value for k, value in params.items() if k.partition("__")[0] in names}
+    columns = {f"column of {name}": column for name, _, column in triples}
+    return {**columns, **settings_of(of_encoders, replaced_params(params))}
 
 
 def joint_criterion(target, loss, *, auxiliary, target_weights, label_smoothing):

@@ -382,6 +382,7 @@ def seeded_clone(estimator, seed, name, auto_params=None):
     for key, value in params.items():
         prefix, _, own = key.rpartition("__")
         if own in auto_params and isinstance(value, str) and value == "auto":
-            if own != "target_type" or is_encoder(params[prefix] if prefix else child):
-                child.set_params(**{key: auto_params[own]})
+            owner = params[prefix] if prefix else child
+            if own != "target_type" or is_encoder(owner):
+                owner.set_params(**{own: auto_params[own]})  # a joint model's own would warn
     return child

@@ -85,6 +85,15 @@ def test_late_classifier_does_not_advise_a_regression(form):
         warnings.simplefilter("error")
         late.fit(X, y)
     assert late.estimators_[0].target_type == "multiclass"
+    joint = JointFusionClassifier(
+        [("image", ImageEncoder(**SMALL_IMAGE), ["image"])], **SMALL_JOINT
+    )
+    late = LateFusionClassifier(
+        [("text", late.estimators_[0], "text"), ("joint", joint, ["image"])]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        late.fit(X.dropna(), y[X.notna().all(axis=1)])
     many = LateFusionClassifier([("image", ImageEncoder(**SMALL_IMAGE), "image")])
     with pytest.warns(UserWarning, match="use a regressor") as seen:
         many.fit(modalities(60), np.arange(60) // 2)

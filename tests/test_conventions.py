@@ -437,7 +437,12 @@ CONTAINERS = {
 }
 
 
-@pytest.mark.parametrize("container", CONTAINERS)
+FAST = {"polars strings": (), "arrow": ()}
+
+
+@pytest.mark.parametrize(
+    "container", [pytest.param(n, marks=FAST.get(n, pytest.mark.slow)) for n in CONTAINERS]
+)
 def test_results_do_not_depend_on_the_container(container):
     X, y = CONTAINERS[container](), classes()
     plain = pd.DataFrame({"city": CITIES, "price": PRICES})

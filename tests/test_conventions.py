@@ -437,7 +437,12 @@ CONTAINERS = {
 }
 
 
-@pytest.mark.parametrize("container", CONTAINERS)
+FAST = {"polars strings": (), "arrow": ()}
+
+
+@pytest.mark.parametrize(
+    "container", [pytest.param(n, marks=FAST.get(n, pytest.mark.slow)) for n in CONTAINERS]
+)
 def test_results_do_not_depend_on_the_container(container):
     X, y = CONTAINERS[container](), classes()
     plain = pd.DataFrame({"city": CITIES, "price": PRICES})
@@ -514,7 +519,13 @@ def weighted(level, score):
 # A Pipeline passes weights to `score` only if a step requests them; otherwise it raises TypeError.
 @pytest.mark.parametrize(
     ("level", "score"),
-    [("feature", True), ("late", True), ("late", False), ("joint", True), ("joint", False)],
+    [
+        ("feature", True),
+        ("late", True),
+        pytest.param("late", False, marks=pytest.mark.slow),
+        pytest.param("joint", True, marks=pytest.mark.slow),
+        ("joint", False),
+    ],
 )
 def test_weights_reach_fit_and_score_by_request(level, score):
     X, y = frame(), classes()
@@ -669,10 +680,10 @@ def resident_megabytes():
 @pytest.mark.parametrize("entry", ENTRIES, ids=str)
 def test_many_calls_do_not_keep_memory(entry):
     X, y, model = entry.X(), entry.y(), entry.fitted()
-    for call, n in [(lambda: output(model, X), 200), (lambda: entry.make().fit(X, y), 30)]:
-        for _ in range(10):
+    for call, n in [(lambda: output(model, X), 100), (lambda: entry.make().fit(X, y), 12)]:
+        for _ in range(4):
             call()
         before = resident_megabytes()
-        for _ in range(n - 10):
+        for _ in range(n - 4):
             call()
         assert resident_megabytes() - before < 5

@@ -200,12 +200,14 @@ class Cells:
                 f"the path of an {expected} file ({known}). {remedy}"
             )
 
-    def read_finite(self, batch=slice(None)):
+    def read_finite(self, batch=slice(None), *, exact=False):
         """Read cells as uint8 or float32; NaN and infinity raise.
 
         Parameters
         ----------
         batch : slice or ndarray of int, default=slice(None)
+        exact : bool, default=False
+            Whether to read types that float32 would round as float64.
 
         Returns
         -------
@@ -213,11 +215,12 @@ class Cells:
         """
         rows = self.rows[batch]
         if self._base_rows is not None:
-            return self._finite(self.column._storage.gather(self._base_rows[batch]), rows)
+            return self._finite(self.column._storage.gather(self._base_rows[batch]), rows, exact)
         cells = self.read(batch)
         if self.each:
-            return [self._finite(c[None], [row])[0] for c, row in zip(cells, rows, strict=True)]
-        return self._finite(cells, rows)
+            pairs = zip(cells, rows, strict=True)
+            return [self._finite(c[None], [row], exact)[0] for c, row in pairs]
+        return self._finite(cells, rows, exact)
 
     def error(self, row, problem):
         """The ValueError for a problem with the cell in a row of the column."""
@@ -259,18 +262,20 @@ class Cells:
                 f"the {self.kind.name} absent.",
             )
 
-    def _finite(self, values, rows):
+    def _finite(self, values, rows, exact):
         if values.dtype == bool:
             return values.view(np.uint8)
         if values.dtype == np.uint8:
             return values
         divisor = self.kind.divisor(values.dtype)
-        values = values.astype(np.float32, copy=False)
+        given, values = values, values.astype(np.float32, copy=False)
         if divisor != 1:
             values = values / np.float32(divisor)
         if not np.isfinite(values).all():
             finite = np.isfinite(values).all(tuple(range(1, values.ndim)))
             raise self.error(rows[int(np.argmin(finite))], self.not_finite())
+        if exact and divisor == 1 and not np.can_cast(given.dtype, np.float32):
+            return given.astype(np.float64, copy=False)
         return values
 
     def not_finite(self):

@@ -34,9 +34,9 @@ class PointCloudEncoder(BaseModalityEncoder):
     module : type, default=None
         Class of a network to use in place of the default one; it is called with the keywords
         ``in_features`` (3), ``out_features`` and `module_params`. Its ``forward`` takes ``points``
-        of shape (all points, 3), not standardized, and ``points_lengths``. If it defines
-        ``set_scale(mean, std)``, that is called with the training statistics. Its attribute
-        ``out_features`` is the width of its output.
+        of shape (all points, 3), not standardized (see `mean_`), and ``points_lengths``. If it
+        defines ``set_scale(mean, std)``, that is called with the training statistics. Its
+        attribute ``out_features`` is the width of its output.
 
     Attributes
     ----------
@@ -44,7 +44,9 @@ class PointCloudEncoder(BaseModalityEncoder):
         The trained network: ``encoder`` and ``head``.
 
     mean_, scale_ : ndarray of shape (3,), dtype=float64
-        Mean and standard deviation of each coordinate.
+        Mean and standard deviation with which the network standardizes each coordinate. 0 and 1
+        for coordinates far from zero, such as map coordinates, whose digits float32 would lose:
+        `prepare` standardizes them.
 
     classes_ : ndarray of shape (n_classes,)
         Labels of the classes, if the target has classes.
@@ -154,14 +156,22 @@ class PointCloudEncoder(BaseModalityEncoder):
         self.verbose = verbose
 
     def _learn(self, cells):
-        inputs = self._prepare(cells)
-        points = FeatureScale.fit(inputs.sources["points"].values)
-        self.mean_, self.scale_ = points.mean, points.scale
-        return inputs
+        clouds = cells.read_finite(exact=True)
+        self._coordinates = FeatureScale.fit(np.concatenate(list(clouds)))
+        self.mean_, self.scale_ = self._coordinates.of_network
+        return self._cast(clouds, cells)
 
     def _prepare(self, cells):
-        clouds = cells.read_finite()
-        points = np.concatenate(list(clouds), dtype=np.float32)
+        return self._cast(cells.read_finite(exact=True), cells)
+
+    def _cast(self, clouds, cells):
+        points = []
+        for cloud, row in zip(clouds, cells.rows, strict=True):
+            try:
+                points.append(self._coordinates.cast(cloud))
+            except ValueError as error:
+                raise cells.error(row, f"is far beyond the training clouds: {error}") from error
+        points = np.concatenate(points, dtype=np.float32)
         return Inputs(points=RaggedRows(points, [len(cloud) for cloud in clouds]))
 
     def _network(self):

@@ -39,6 +39,27 @@ def test_scale_is_that_of_all_points():
     np.testing.assert_allclose(encoder.scale_, points.std(0), rtol=1e-5)
 
 
+@pytest.mark.parametrize("as_files", [False, True])
+def test_clouds_far_from_zero_keep_their_digits(as_files, tmp_path):
+    near = [np.round(cloud.astype(float) * 2**10) / 2**20 for cloud in clouds()]
+    far = [cloud + [2.0**23, 0, -(2.0**19)] for cloud in near]  # exact in float64
+    encoder = make().fit(near, classes())
+    cells = far
+    if as_files:
+        cells = [str(tmp_path / f"{row}.npy") for row in range(N_ROWS)]
+        for path, cloud in zip(cells, far, strict=True):
+            np.save(path, cloud)
+    moved = make().fit(cells, classes())
+    np.testing.assert_allclose(moved.transform(cells), encoder.transform(near), atol=0.01)
+    prepared, points = moved.prepare(cells).sources["points"].values, np.concatenate(near)
+    expected = (points - points.mean(0)) / points.std(0)
+    np.testing.assert_allclose(prepared[:, [0, 2]], expected[:, [0, 2]], atol=1e-5)
+    np.testing.assert_array_equal(moved.mean_[[0, 2]], 0)
+    np.testing.assert_array_equal(moved.mean_[1], encoder.mean_[1])
+    with pytest.raises(ValueError, match="in row 1 is far beyond the training clouds"):
+        moved.transform([far[0], np.full((4, 3), 1e38)])
+
+
 def test_flat_rows_hold_one_point_after_another():
     cells = np.stack([cloud[:4] for cloud in clouds()])
     expected = make().fit(cells, classes()).transform(cells)

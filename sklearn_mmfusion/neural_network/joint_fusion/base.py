@@ -244,16 +244,19 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 )
         return parts
 
-    def _warn_of_replaced(self, params):
+    def _warn_of_replaced(self, params, before):
         """Warn about parameters of training, such as those of a search, that have no effect."""
         replaced = replaced_params(self.get_params()).intersection(params)
+        given, kept = ({key: values.get(key) for key in replaced} for values in (params, before))
+        replaced = changed_settings(given, kept)
         # meta-estimators set every random_state
         replaced = sorted(key for key in replaced if not key.endswith("__random_state"))
         if replaced:
             own = sorted({key.rpartition("__")[2] for key in replaced})
             rate = ", or encoder_lr={name: rate} for one encoder" if "lr" in own else ""
+            has = "has" if len(replaced) == 1 else "have"
             warn(
-                f"{type(self).__name__}: {', '.join(replaced)} has no effect, since encoders are "
+                f"{type(self).__name__}: {', '.join(replaced)} {has} no effect, since encoders are "
                 f"trained with the parameters of the joint model. Set its {', '.join(own)}{rate}."
             )
 

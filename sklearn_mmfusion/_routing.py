@@ -19,6 +19,13 @@ from sklearn_mmfusion._sklearn import (
     process_routing,
 )
 
+# scikit-learn's predictors with ``fit(X, y, **params)`` that hand weights on without routing; its
+# others raise. Names, because importing the classes takes long.
+FORWARDING = {
+    *("StackingClassifier", "StackingRegressor", "VotingClassifier", "VotingRegressor"),
+    *("TransformedTargetRegressor", "RegressorChain", "RFE"),
+}
+
 
 def route_params(composition, children, params, caller="fit"):
     """Return fit parameters by child and method, like scikit-learn's `process_routing`.
@@ -87,6 +94,9 @@ def _takes(estimator, key):
     """
     if has_fit_parameter(estimator, key):
         return True
+    cls = type(estimator)
+    if cls.__module__.startswith("sklearn.") and cls.__name__ not in FORWARDING:
+        return False
     is_predictor = is_classifier(estimator) or is_regressor(estimator)
     kinds = [parameter.kind for parameter in signature(estimator.fit).parameters.values()]
     return key == "sample_weight" and is_predictor and Parameter.VAR_KEYWORD in kinds

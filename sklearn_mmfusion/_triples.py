@@ -106,14 +106,15 @@ class TripleComposition(_BaseComposition):
         self : object
             This estimator.
         """
+        before = self.get_params()
         if self._triples_parameter in params:  # first: other names refer to the new triples
             setattr(self, self._triples_parameter, params.pop(self._triples_parameter))
         self._set_params("_pairs", **params)
         self._move_fitted(params)
-        self._warn_of_replaced(params)
+        self._warn_of_replaced(params, before)
         return self
 
-    def _warn_of_replaced(self, params):
+    def _warn_of_replaced(self, params, before):
         """Warn about new parameters of children that this estimator overrides."""
 
     def _fitted_children(self):

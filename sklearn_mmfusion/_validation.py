@@ -330,10 +330,16 @@ def check_groups(groups, n_samples, *, estimator_name):
     Raises
     ------
     ValueError
-        If groups has another length than X, or missing values.
+        If groups has another length than X, several axes, or missing values.
     """
     if groups is None:
         return None
+    groups = as_numpy(groups)
+    if _n_axes(groups) != 1:
+        raise ValueError(
+            f"{estimator_name}: groups holds {_n_axes(groups)}-D data; expected one label per row, "
+            "a 1-D array. Join several labels per row into one text."
+        )
     # by object: NA among numbers, None among strings
     rows = np.flatnonzero(pd.isna(pd.Series(groups, dtype=object)))
     if len(rows):
@@ -348,3 +354,10 @@ def check_groups(groups, n_samples, *, estimator_name):
             f"{estimator_name}: groups has {len(groups)} values, X has {n_samples} rows."
         )
     return groups
+
+
+def _n_axes(values):
+    try:
+        return np.ndim(values)
+    except ValueError:  # rows of several lengths
+        return 2

@@ -517,12 +517,34 @@ def test_class_weight_of_unknown_classes(entry):
 
 
 def test_fusion_refuses_weights_and_groups_of_another_length():
-    with pytest.raises(ValueError, match="sample_weight has 23 values; expected 24"):
+    with pytest.raises(ValueError, match=r"FusionTransformer: sample_weight.shape == \(23,\)"):
         fusion_transformer().fit(modalities(), classes(), sample_weight=np.ones(N_ROWS - 1))
     with pytest.raises(ValueError, match="groups has 23 values; expected 24"):
         fusion_transformer().fit(modalities(), classes(), groups=np.ones(N_ROWS - 1))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         fusion_transformer().fit(modalities(), classes()[:-1])
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_transform"])
+@pytest.mark.parametrize("wrong", [np.nan, -1.0])
+def test_fusion_of_unsupervised_transformers_refuses_wrong_weights(wrong, method):
+    weight = np.where(np.arange(N_ROWS) == 6, wrong, 1)
+    fusion = FusionTransformer([("table", StandardScaler(), [0, 1])])
+    with pytest.raises(
+        ValueError, match=f"FusionTransformer: sample_weight must.*row 6 has {wrong}"
+    ):
+        getattr(fusion, method)(table(), sample_weight=weight)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [[(1, "a")] * N_ROWS, np.ones((N_ROWS, 2)), pd.DataFrame({"a": range(N_ROWS)}), [[1], [1, 2]]],
+    ids=["tuples", "two axes", "frame", "ragged"],
+)
+def test_groups_of_several_labels_per_row(groups):
+    match = "NeuralClassifier: groups holds 2-D data; expected one label per row.*Join several"
+    with pytest.raises(ValueError, match=match):
+        NeuralClassifier(**SMALL_NET).fit(table(), classes(), groups=groups)
 
 
 def test_features_of_another_width():

@@ -3,6 +3,7 @@
 from sklearn_mmfusion._skorch.early_stopping import KeepBest, validation_rows
 from sklearn_mmfusion._skorch.fitted_network import (
     FittedNetworkMixin,
+    changed_settings,
     check_module,
     check_same_settings,
     has_evidence,
@@ -27,6 +28,7 @@ __all__ = [
     "TrainingConfig",
     "TrainingResult",
     "check_module",
+    "changed_settings",
     "check_same_settings",
     "has_evidence",
     "schedule",

@@ -55,8 +55,8 @@ def settings_of(params, ignored):
     }
 
 
-def check_same_settings(settings, before, estimator_name):
-    """Raise if settings that a warm start keeps differ from those of the last fit."""
+def changed_settings(settings, before):
+    """Return the names of the settings whose values have changed."""
 
     def equal(one, other):
         if one is other:
@@ -67,11 +67,16 @@ def check_same_settings(settings, before, estimator_name):
             return False
 
     names = dict.fromkeys([*settings, *before])
-    changed = [key for key in names if not equal(settings.get(key), before.get(key))]
+    return [key for key in names if not equal(settings.get(key), before.get(key))]
+
+
+def check_same_settings(settings, before, estimator_name):
+    """Raise if settings that a warm start keeps differ from those of the last fit."""
+    changed = changed_settings(settings, before)
     if changed:
         raise ValueError(
             f"{estimator_name}: warm_start=True, but {', '.join(changed[:5])} changed since the "
-            "last fit, whose preparation of cells and sizes are kept. Set warm_start=False."
+            "last fit, and a warm start keeps its encoders. Set warm_start=False."
         )
 
 

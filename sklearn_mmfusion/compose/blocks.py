@@ -113,7 +113,7 @@ def mean_features(block, sample_weight=None):
     """Return the mean of each feature over the present rows of positive weight, in float64."""
     values = block.values
     if sample_weight is not None:
-        kept = np.broadcast_to(np.asarray(sample_weight) > 0, len(block.present))[block.present]
+        kept = sample_weight[block.present] > 0
         values = values if kept.all() or not kept.any() else values[kept]
     if sparse.issparse(values):
         return np.asarray(values.mean(axis=0, dtype=np.float64)).ravel()

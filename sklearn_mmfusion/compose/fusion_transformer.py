@@ -40,7 +40,7 @@ from sklearn_mmfusion._triples import (
     seeded_clone,
     wants_column,
 )
-from sklearn_mmfusion._validation import TARGET_TYPES, all_or_nothing, warn
+from sklearn_mmfusion._validation import TARGET_TYPES, all_or_nothing, check_weight, warn
 from sklearn_mmfusion.compose.blocks import (
     FEATURE_FUSIONS,
     append_indicators,
@@ -387,6 +387,8 @@ transformer, default="concat"
                 f"{type(self).__name__}: Found input variables with inconsistent numbers of "
                 f"samples: X has {len(table)} rows, y has {_num_samples(y)}."
             )
+        weight = params.get("sample_weight")
+        weight = check_weight(weight, len(table), estimator_name=type(self).__name__)
         routed = route_params(self, self._children(), params, caller)
         resolved = self._resolve(table)
         seed = root_seed(self.random_state)
@@ -402,7 +404,7 @@ transformer, default="concat"
         blocks = self._keep_children(resolved, active, selected, results)
         check_absent(blocks, self.missing)
         zero = self.missing == "zero"
-        fills = {b.name: mean_features(b, params.get("sample_weight")) for b in blocks}
+        fills = {b.name: mean_features(b, weight) for b in blocks}
         self.fill_values_ = {k: np.zeros_like(v) if zero else v for k, v in fills.items()}
         self.imputer_ = BlockImputer() if self.missing == "impute" else None
         fused = self._fit_fusion(impute(self.imputer_, blocks, fit=True), y, seed)

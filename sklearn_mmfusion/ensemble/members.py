@@ -6,6 +6,7 @@ from inspect import signature
 
 import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier, is_regressor
+from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import get_tags
@@ -108,6 +109,9 @@ def knows_labels(member):
 
 def may_have(estimator, method):
     """Whether an estimator has a method or, once fitted, may get it from a nested estimator."""
+    if isinstance(estimator, VotingClassifier):
+        members = [member for _, member in estimator.estimators if not isinstance(member, str)]
+        return estimator.voting == "soft" and all(may_have(member, method) for member in members)
     if hasattr(estimator, method):
         return True
     inside = estimator.get_params() if hasattr(estimator, "get_params") else {}

@@ -37,6 +37,7 @@ from sklearn_mmfusion._validation import (
     all_or_nothing,
     as_numpy,
     check_groups,
+    check_real,
     check_weight,
     check_y,
     combine_weights,
@@ -162,13 +163,16 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             check_is_fitted(self)
         if isinstance(row, pd.Series):
             _check_feature_names(self, row.to_frame().T, reset=False)
+        row = as_numpy(row)
         try:
-            row = np.array(row, dtype=np.float64)
+            is_complex = np.iscomplexobj(row)
+            row = np.array(row, dtype=None if is_complex else np.float64)
         except (TypeError, ValueError) as error:
             raise type(error)(
                 f"{type(self).__name__}: the row is a {type(row).__name__}, not an array of "
                 f"{self.n_features_in_} numbers ({error}); expected one number per feature."
             ) from error
+        check_real(row.dtype, f"{type(self).__name__}: the row")
         if row.shape != (self.n_features_in_,):
             raise ValueError(
                 f"{type(self).__name__}: the row has shape {row.shape}; expected "

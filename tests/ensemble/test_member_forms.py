@@ -15,6 +15,7 @@ from sklearn.model_selection import (
     KFold,
     cross_validate,
 )
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -243,6 +244,7 @@ def test_final_estimator_of_labels_uses_weights(routing):
         (KNeighborsClassifier(), None),
         (make_pipeline(StandardScaler(), KNeighborsClassifier()), None),
         (GridSearchCV(KNeighborsClassifier(), {"n_neighbors": [1, 3]}), None),
+        (OneVsRestClassifier(LogisticRegression()), None),
         (GaussianNB(), KNeighborsClassifier()),
     ],
 )

@@ -6,7 +6,7 @@ import sklearn
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.ensemble import RandomForestClassifier, StackingClassifier
+from sklearn.ensemble import RandomForestClassifier, StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import BayesianRidge, LogisticRegression, Ridge, SGDClassifier
@@ -34,13 +34,19 @@ from tests._registry import SMALL_IMAGE, SMALL_TEXT, classes, modalities
 
 @pytest.mark.parametrize(
     "member",
-    [SVC(), make_pipeline(StandardScaler(), SVC()), SGDClassifier()],
-    ids=["alone", "last step", "loss"],
+    [
+        SVC(),
+        make_pipeline(StandardScaler(), SVC()),
+        SGDClassifier(),
+        VotingClassifier([("a", GaussianNB()), ("b", SVC()), ("c", "drop")], voting="soft"),
+        VotingClassifier([("a", GaussianNB())], voting="hard"),
+    ],
+    ids=["alone", "last step", "loss", "soft vote", "hard vote"],
 )
 def test_members_without_probabilities_are_refused_before_training(member):
     X, y = iris()
     parts = [("sepal", NotFitted(), "sepal"), ("petal", member, "petal")]
-    with pytest.raises(TypeError, match="modality 'petal' has .*no predict_proba. Wrap it in Cal"):
+    with pytest.raises(TypeError, match="(?s)modality 'petal' .*no predict_proba. Wrap it"):
         LateFusionClassifier(parts).fit(X, y)
 
 
@@ -48,7 +54,8 @@ def test_members_that_get_probabilities_in_fit_are_trained():
     X, y = iris()
     stacking = StackingClassifier([("nb", GaussianNB())])
     search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9]})
-    parts = [("sepal", stacking, "sepal"), ("petal", search, "petal")]
+    voting = VotingClassifier([("search", search), ("off", "drop")], voting="soft")
+    parts = [("sepal", stacking, "sepal"), ("petal", voting, "petal")]
     assert LateFusionClassifier(parts).fit(X, y).score(X, y) > 0.8
 
 

@@ -433,7 +433,10 @@ def test_training_parameters_of_encoders_have_no_effect_and_warn():
     grid = {"text__weight_decay": [0.0, 0.1]}
     with pytest.warns(UserWarning, match="text__weight_decay has no effect.*Set its weight_decay"):
         GridSearchCV(joint(), grid, cv=2).fit(data(), classes(N))
+    with pytest.warns(UserWarning, match="image__lr, text__lr have no effect"):
+        joint().set_params(image__lr=0.5, text__lr=0.5)
     joint().set_params(image__random_state=3, image__dropout=0.1, image=TextEncoder(lr=0.3))
+    joint().set_params(**joint().get_params())  # no value is new
 
 
 def test_grid_search_over_fusion_and_encoder_with_workers(new_workers):

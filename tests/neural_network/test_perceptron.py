@@ -369,6 +369,23 @@ def test_one_row_that_is_no_array_is_refused(row):
         model.predict_one(row)
 
 
+def test_one_row_of_complex_numbers_is_refused():
+    X, y = make_classes()
+    model = NeuralClassifier(**SHORT).fit(X, y)
+    for row in (X[0] + 5j, list(X[0] + 5j)):
+        with pytest.raises(TypeError, match="Classifier: the row: Complex data not supported; got"):
+            model.predict_proba_one(row)
+
+
+@pytest.mark.parametrize("form", ["bfloat16", "requires_grad"])
+def test_one_row_may_be_a_tensor(form):
+    X, y = make_classes()
+    model = NeuralClassifier(**SHORT).fit(X, y)
+    X = torch.tensor(X, dtype=torch.bfloat16 if form == "bfloat16" else torch.float32)
+    X.requires_grad_(form == "requires_grad")
+    assert_allclose(model.predict_proba_one(X[0]), model.predict_proba(X[:1])[0], rtol=1e-5)
+
+
 def test_one_row_needs_a_fitted_network():
     with pytest.raises(NotFittedError):
         NeuralClassifier().predict_one([1.0])

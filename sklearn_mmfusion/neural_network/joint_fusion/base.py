@@ -28,6 +28,7 @@ from sklearn_mmfusion._skorch import (
     TRAINING_CONSTRAINTS,
     FittedNetworkMixin,
     Trainer,
+    changed_settings,
     check_same_settings,
     training_config,
 )
@@ -239,9 +240,11 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 )
         return parts
 
-    def _warn_of_replaced(self, params):
+    def _warn_of_replaced(self, params, before):
         """Warn about training parameters of encoders, e.g. from a search, that have no effect."""
         replaced = replaced_params(self.get_params()).intersection(params)
+        given, kept = ({key: values.get(key) for key in replaced} for values in (params, before))
+        replaced = changed_settings(given, kept)
         # meta-estimators set every random_state
         replaced = sorted(key for key in replaced if not key.endswith("__random_state"))
         if replaced:

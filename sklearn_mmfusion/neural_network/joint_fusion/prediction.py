@@ -12,7 +12,7 @@ from sklearn_mmfusion._caching import open_memory
 from sklearn_mmfusion._columns import refuse_absent_columns, select_for_predict, warn_empty_rows
 from sklearn_mmfusion._targets import decode, each_target, label, score_targets
 from sklearn_mmfusion._torch import FusionInputs
-from sklearn_mmfusion._validation import MULTITASK
+from sklearn_mmfusion._validation import MULTITASK, as_numpy
 from sklearn_mmfusion.containers import TensorArray
 from sklearn_mmfusion.containers.storage import as_cell
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
@@ -253,7 +253,7 @@ def _cell(row, selection, part):
             numeric = all(isinstance(cell, Real) for cell in cells)
             return np.array([cells], dtype=None if numeric else object)
         return pd.DataFrame([cells], columns=list(selection.labels))
-    cell = row.get(selection.labels[0])
+    cell = as_numpy(row.get(selection.labels[0]))
     if _is_absent(cell):
         return None
     if isinstance(cell, str) and part.wants_column:

@@ -55,7 +55,7 @@ class CellKind:
         Name of the parameter with the shape of flat rows. If it is not set, files and 1-D cells of
         different lengths are not treated as flat rows.
     divisors : dict of str to float, default={}
-        Divisors of values, by kind and size of their dtype: ``{"u2": 257}``.
+        Divisors of values by the name of their dtype, e.g. ``{"uint16": 257}``.
     """
 
     name: str
@@ -66,10 +66,6 @@ class CellKind:
     flat: Callable | None = None
     flat_parameter: str | None = None
     divisors: dict = field(default_factory=dict)
-
-    def divisor(self, dtype):
-        """The divisor of values of a dtype."""
-        return self.divisors.get(f"{dtype.kind}{dtype.itemsize}", 1)
 
     def takes(self, shape):
         """Whether a cell may have this shape; a length of None fits any axis."""
@@ -267,7 +263,7 @@ class Cells:
             return values.view(np.uint8)
         if values.dtype == np.uint8:
             return values
-        divisor = self.kind.divisor(values.dtype)
+        divisor = self.kind.divisors.get(values.dtype.name, 1)
         given, values = values, values.astype(np.float32, copy=False)
         if divisor != 1:
             values = values / np.float32(divisor)

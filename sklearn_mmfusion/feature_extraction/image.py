@@ -148,7 +148,7 @@ class ImageEncoder(BaseModalityEncoder):
         files="image",
         flat=unflatten,
         flat_parameter="image_shape",
-        divisors={"u2": 257},
+        divisors={"uint16": 257},
     )
 
     _parameter_constraints = {
@@ -244,7 +244,7 @@ class ImageEncoder(BaseModalityEncoder):
 
     def _check_depth(self, cells):
         """Warn if a uint16 column holds 8-bit images, which were probably widened."""
-        if cells.is_file or self._reads.divisor(cells.column.dtype.value_dtype) == 1:
+        if cells.is_file or cells.column.dtype.value_dtype.name not in self._reads.divisors:
             return
         low = [row for row in cells.rows if 0 < np.max(cells.column[row], initial=0) < 256]
         if len(low) >= DARK_SHARE * len(cells):
@@ -276,7 +276,7 @@ class ImageEncoder(BaseModalityEncoder):
         batch = np.linspace(0, len(cells) - 1, min(n_checked, len(cells))).astype(np.intp)
         raw = cells.read(batch)
         parts = [image[None] for image in raw] if cells.each else [raw]
-        divisors = [self._reads.divisor(part.dtype) for part in parts]
+        divisors = [self._reads.divisors.get(part.dtype.name, 1) for part in parts]
         ends = np.concatenate([_ends(p) / d for p, d in zip(parts, divisors, strict=True)])
         least, most, dark_share = self._pixel_range
         room = 10 * float(self.scale_.max())

@@ -139,11 +139,18 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 None if v is None else _safe_indexing(v, rows) for v in (y, weight, checked)
             )
             target = self._encode(y, several)
-            inputs = self._fit_inputs(selected, rows, y, routed, warm)
-            class_weight = getattr(self, "class_weight", None)
-            weight = combine_weights(
-                weight, class_weight, y, estimator_name=estimator_name, kind=target.kind
-            )
+            inputs, memory = {}, open_memory(self.memory)
+            for selection, (data, present) in zip(self._selections, selected, strict=True):
+                name, part = selection.name, self._parts[selection.name]
+                kept, data = present[rows], self._learnable_data(name, data, present, rows)
+                with preparing(name, part, selection, rows[kept], estimator_name):
+                    if warm:
+                        inputs[name] = part.prepare(data, memory), kept
+                        continue
+                    args = take_rows(y, kept), self._child_params(routed, name, present, rows)
+                    label = f"{estimator_name}: modality {name!r}"
+                    inputs[name] = part.fit_inputs(data, *args, memory, label), kept
+            weight = self._with_class_weight(weight, y, target.kind)
             self._priors = priors(target, weight)
             weights = self._remember_target(target)
             self._module_spec = self._describe_module()
@@ -156,21 +163,9 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             self._keep_classes(target)
         return self
 
-    def _fit_inputs(self, selected, rows, y, routed, warm):
-        """Prepare the inputs of each modality, with the mask of its present ones among `rows`."""
-        estimator_name, memory = type(self).__name__, open_memory(self.memory)
-        inputs = {}
-        for selection, (data, present) in zip(self._selections, selected, strict=True):
-            name, part = selection.name, self._parts[selection.name]
-            kept, data = present[rows], self._learnable_data(name, data, present, rows)
-            with preparing(name, part, selection, rows[kept], estimator_name):
-                if warm:
-                    inputs[name] = part.prepare(data, memory), kept
-                    continue
-                args = take_rows(y, kept), self._child_params(routed, name, present, rows)
-                label = f"{estimator_name}: modality {name!r}"
-                inputs[name] = part.fit_inputs(data, *args, memory, label), kept
-        return inputs
+    def _with_class_weight(self, weight, y, kind):
+        class_weight, name = getattr(self, "class_weight", None), type(self).__name__
+        return combine_weights(weight, class_weight, y, estimator_name=name, kind=kind)
 
     def _check_rows(self, y, sample_weight, groups, n_rows):
         y, several = self._check_target(y, n_rows)

@@ -162,7 +162,8 @@ def _slice_positions(column, names, n_columns):
 def select_for_predict(estimator, X, selections):
     """Apply `select_rows` to each selection of X, for a fitted estimator.
 
-    A modality whose only column X lacks counts as absent in all rows, with a warning.
+    A modality whose only column X lacks, or has without a present row, counts as absent in all
+    rows, with a warning.
     """
     estimator_name = type(estimator).__name__
     names_in = getattr(estimator, "feature_names_in_", None)
@@ -171,7 +172,9 @@ def select_for_predict(estimator, X, selections):
     by_name = names_in is not None and names is not None
     unknown = [name for name in names if name not in set(names_in)] if by_name else []
     check_absent_columns(selections, where, unknown, estimator_name)
-    return [select_rows(table, selection, where) for selection in selections]
+    selected = [select_rows(table, selection, where) for selection in selections]
+    warn_empty_columns(selections, selected, where, estimator_name)
+    return selected
 
 
 def locate(X, names_in, n_features_in, estimator_name):
@@ -228,6 +231,32 @@ def check_absent_columns(selections, where, unknown, estimator_name):
         warn(
             f"{estimator_name}: X lacks columns seen in fit (modality: columns): {absent}. These "
             "modalities count as absent in all rows."
+        )
+
+
+def warn_empty_columns(selections, selected, where, estimator_name):
+    """Warn if columns of X have no present row, unless all have none (see `warn_empty_rows`).
+
+    A single row is no sign of a mistake, such as a failed merge.
+
+    Parameters
+    ----------
+    selections : list of Selection
+    selected : list of (data, present)
+        Results of `select_rows`.
+    where : ndarray
+        As `locate` returns it.
+    estimator_name : str
+    """
+    empty = {
+        selection.name: list(selection.labels)
+        for selection, (data, present) in zip(selections, selected, strict=True)
+        if data is None and len(present) > 1 and (where[list(selection.positions)] >= 0).any()
+    }
+    if empty and any(data is not None for data, _ in selected):
+        warn(
+            f"{estimator_name}: columns of X have no present row (modality: columns): {empty}. "
+            "These modalities count as absent in all rows."
         )
 
 

@@ -27,6 +27,8 @@ class Selection:
         Whether the selection is a single column, whose absent rows make the modality absent.
     as_series : bool
         Whether it stays a column of cells, as encoders need. Objects that are not cells then raise.
+    as_numbers : bool
+        Whether its estimator converts dates to numbers. NaT in a table then raises.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Selection:
     labels: tuple
     single: bool
     as_series: bool = False
+    as_numbers: bool = False
 
     def describe(self):
         """Return the names of the columns, for messages."""
@@ -65,7 +68,7 @@ def remember_columns(estimator, table):
     return names
 
 
-def resolve(triple, X, names, estimator_name, *, as_series=False):
+def resolve(triple, X, names, estimator_name, *, as_series=False, as_numbers=False):
     """Return the `Selection` of a triple in X, a table made by `as_table`."""
     name, _, column = triple
     if callable(column):
@@ -77,7 +80,7 @@ def resolve(triple, X, names, estimator_name, *, as_series=False):
     if as_series and len(positions) == 1 and not _is_numeric(X, positions[0]):
         single = True  # ["photo"], as column selectors return it, means "photo"
     labels = tuple(positions if names is None else names[positions])
-    return Selection(name, column, tuple(positions), labels, single, as_series)
+    return Selection(name, column, tuple(positions), labels, single, as_series, as_numbers)
 
 
 def select_for_fit(table, selections, estimator_name):
@@ -159,7 +162,8 @@ def _slice_positions(column, names, n_columns):
 def select_for_predict(estimator, X, selections):
     """Apply `select_rows` to each selection of X, for a fitted estimator.
 
-    A modality whose only column X lacks counts as absent in all rows, with a warning.
+    A modality whose only column X lacks, or has without a present row, counts as absent in all
+    rows, with a warning.
     """
     estimator_name = type(estimator).__name__
     names_in = getattr(estimator, "feature_names_in_", None)
@@ -168,7 +172,9 @@ def select_for_predict(estimator, X, selections):
     by_name = names_in is not None and names is not None
     unknown = [name for name in names if name not in set(names_in)] if by_name else []
     check_absent_columns(selections, where, unknown, estimator_name)
-    return [select_rows(table, selection, where) for selection in selections]
+    selected = [select_rows(table, selection, where) for selection in selections]
+    warn_empty_columns(selections, selected, where, estimator_name)
+    return selected
 
 
 def locate(X, names_in, n_features_in, estimator_name):
@@ -225,6 +231,32 @@ def check_absent_columns(selections, where, unknown, estimator_name):
         warn(
             f"{estimator_name}: X lacks columns seen in fit (modality: columns): {absent}. These "
             "modalities count as absent in all rows."
+        )
+
+
+def warn_empty_columns(selections, selected, where, estimator_name):
+    """Warn if columns of X have no present row, unless all have none (see `warn_empty_rows`).
+
+    A single row is no sign of a mistake, such as a failed merge.
+
+    Parameters
+    ----------
+    selections : list of Selection
+    selected : list of (data, present)
+        Results of `select_rows`.
+    where : ndarray
+        As `locate` returns it.
+    estimator_name : str
+    """
+    empty = {
+        selection.name: list(selection.labels)
+        for selection, (data, present) in zip(selections, selected, strict=True)
+        if data is None and len(present) > 1 and (where[list(selection.positions)] >= 0).any()
+    }
+    if empty and any(data is not None for data, _ in selected):
+        warn(
+            f"{estimator_name}: columns of X have no present row (modality: columns): {empty}. "
+            "These modalities count as absent in all rows."
         )
 
 
@@ -335,7 +367,10 @@ def select_rows(X, selection, where=None):
     if len(positions) == 0 or (positions < 0).all():
         return None, np.zeros(len(X), dtype=bool)
     if not selection.single:
-        return _take_columns(X, positions, selection.labels), np.ones(len(X), dtype=bool)
+        data = _take_columns(X, positions, selection.labels)
+        if selection.as_numbers:
+            _refuse_nat(data, selection)
+        return data, np.ones(len(X), dtype=bool)
     column = _take_column(X, positions[0], selection)
     present = ~np.asarray(column.isna(), dtype=bool)
     if not present.any():
@@ -343,6 +378,20 @@ def select_rows(X, selection, where=None):
     if not present.all():
         column = column.iloc[np.flatnonzero(present)]
     return column, present
+
+
+def _refuse_nat(data, selection):
+    """Raise if a column holds NaT: scikit-learn would convert it to the lowest integer."""
+    for j, label in enumerate(selection.labels):
+        column = data.iloc[:, j] if isinstance(data, pd.DataFrame) else data[:, j]
+        rows = np.flatnonzero(pd.isna(column)) if column.dtype.kind in "mM" else []
+        if len(rows):
+            raise ValueError(
+                f"modality {selection.name!r}: column {label!r} holds NaT in {len(rows)} of "
+                f"{len(data)} rows (first {rows[:5].tolist()}); scikit-learn would read it as "
+                "-9.2e18. Convert the column to float days with NaN first, such as "
+                "(x - x.min()) / pd.Timedelta('1D')."
+            )
 
 
 def gathered(data):

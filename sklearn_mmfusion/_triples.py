@@ -222,27 +222,49 @@ def kept_triples(triples):
 def resolve_triples(triples, table, names, estimator_name):
     """Return the `Selection` of each triple in a table made by `as_table`."""
     return [
-        resolve(triple, table, names, estimator_name, as_series=wants_column(triple[1]))
+        resolve(
+            triple,
+            table,
+            names,
+            estimator_name,
+            as_series=wants_column(triple[1]),
+            as_numbers=reads_numbers(triple[1]),
+        )
         for triple in triples
     ]
 
 
-def wants_column(estimator):
-    """Whether an estimator takes one column of cells as a Series (all modality encoders do).
-
-    This is the attribute ``wants_column`` of the estimator, of the first step of a Pipeline or of
-    the estimator inside a FrozenEstimator. The tag ``three_d_array`` is not enough:
-    transformers of other packages that set it take arrays.
-    """
+def first_step(estimator):
+    """Return the estimator that reads the data, inside Pipelines and FrozenEstimators, or None."""
     while isinstance(estimator, (Pipeline, FrozenEstimator)):
         if isinstance(estimator, FrozenEstimator):
             estimator = estimator.estimator
         else:
             steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
             if not steps:
-                return False
+                return None
             estimator = steps[0]
-    return getattr(estimator, "wants_column", False)
+    return estimator
+
+
+def wants_column(estimator):
+    """Whether an estimator takes one column of cells as a Series (all modality encoders do).
+
+    This is the attribute ``wants_column`` of the `first_step`. The tag ``three_d_array`` is not
+    enough: transformers of other packages that set it take arrays.
+    """
+    return getattr(first_step(estimator), "wants_column", False)
+
+
+def reads_numbers(estimator):
+    """Whether the first step is scikit-learn's and has neither a function nor another estimator.
+
+    Such an estimator converts dates to numbers, NaT too. Others may read dates in another way.
+    """
+    step = first_step(estimator)
+    if not type(step).__module__.startswith("sklearn.") or isinstance(step, FunctionTransformer):
+        return False
+    return not any(hasattr(value, "fit") for value in step.get_params().values())
 
 
 def is_encoder(estimator):

@@ -1,5 +1,6 @@
 """Cells that are wrong, or odd but right: what is refused, with which words, and what works."""
 
+import re
 import sys
 
 import numpy as np
@@ -337,6 +338,27 @@ def test_wrong_sample_rate_of_a_file(tmp_path):
 def test_missing_wav_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"row 0: there is no file '.*none\.wav'"):
         audio_encoder(root=str(tmp_path)).fit(["none.wav"] * 4, [0, 1, 0, 1])
+
+
+def test_paths_relative_to_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = f"row 0: there is no file 'none.npy' in {str(tmp_path)!r}; set root="
+    with pytest.raises(FileNotFoundError, match=re.escape(message)):
+        image_encoder().fit(["none.npy"] * 4, [0, 1, 0, 1])
+    with pytest.raises(FileNotFoundError, match=r"none\.npy'$"):
+        image_encoder().fit([str(tmp_path / "none.npy")] * 4, [0, 1, 0, 1])
+
+
+def test_folders_and_long_texts_for_paths(tmp_path):
+    for encoder in (image_encoder(), audio_encoder()):
+        with pytest.raises(ValueError, match="is a folder; expected .* Give one file per row"):
+            encoder.fit([str(tmp_path)] * 4, [0, 1, 0, 1])
+        with pytest.raises(
+            ValueError, match=rf"row 0 holds '{'x' * 77}\.\.\.', which has no known"
+        ):
+            encoder.fit(["x" * 81] * 4, [0, 1, 0, 1])
+        with pytest.raises(ValueError, match=rf"row 0 holds '{'x' * 80}', which has no known"):
+            encoder.fit(["x" * 80] * 4, [0, 1, 0, 1])
 
 
 # Encoder, its input, and the message after the row (without what is expected).

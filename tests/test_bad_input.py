@@ -8,6 +8,8 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
@@ -564,3 +566,33 @@ def test_features_with_absent_rows():
 def test_fusion_in_place_of_an_encoder_class():
     with pytest.raises(TypeError, match=r"the class ImageEncoder; expected an instance"):
         FusionTransformer([("image", ImageEncoder, "image")]).fit(modalities(), classes())
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        FusionTransformer([("t", StandardScaler(), ["when"])]),
+        LateFusionClassifier([("t", make_pipeline(SimpleImputer(), LogisticRegression()), [0])]),
+        JointFusionClassifier([("t", make_pipeline(SimpleImputer(), StandardScaler()), ["when"])]),
+    ],
+)
+def test_missing_dates_in_a_table_are_refused(model):
+    X, y = pd.DataFrame({"when": pd.date_range("2026-01-01", periods=24)}), classes()
+    holed = X.where(np.arange(24)[:, None] != 3)
+    match = r"modality 't': column 'when' holds NaT in 1 of 24 rows \(first \[3\]\).*Timedelta"
+    with pytest.raises(ValueError, match=match):
+        clone(model).fit(holed, y)
+    with pytest.raises(ValueError, match=match):
+        clone(model).fit(holed - X.min(), y)
+    if isinstance(model, FusionTransformer):
+        fitted = clone(model).set_params(dtype=np.float64).fit(X)
+        with pytest.raises(ValueError, match=match):
+            fitted.transform(holed)
+
+
+def test_transformers_of_dates_may_take_missing_ones():
+    X = pd.DataFrame({"when": pd.to_datetime([None, *["2026-03-01"] * 23])})
+    days = FunctionTransformer(lambda frame: frame["when"].dt.day.fillna(0).to_frame())
+    for transformer in (days, ColumnTransformer([("days", days, ["when"])])):
+        fused = FusionTransformer([("t", transformer, ["when"])]).fit_transform(X)
+        np.testing.assert_array_equal(fused[:, 0], [0, *[1] * 23])

@@ -21,6 +21,7 @@ from tests._fusion_data import hide
 from tests._registry import N_ROWS, SMALL_JOINT, classes, having, numbers, table
 
 EMPTY, ABSENT = "rows have no modality present", "X lacks columns seen in fit"
+NO_ROW = "columns of X have no present row (modality: columns): {'other': ['other']}"
 
 
 def two_modalities():
@@ -71,7 +72,15 @@ def test_compositions_warn_at_the_users_line(name):
                 lambda m=method: getattr(model, m)(X.drop(columns="other")), ABSENT
             )
             assert found == [__file__]
+            for n_rows, expected in [(9, [__file__]), (1, [])]:
+                part = hide(X.iloc[:n_rows], other=range(n_rows))
+                found = warning_files(lambda m=method, p=part: getattr(model, m)(p), NO_ROW)
+                assert found == expected
     if hasattr(model, "predict_one"):
+        assert (
+            warning_files(lambda: model.predict_one({"vector": table()[0], "other": None}), "")
+            == []
+        )
         assert warning_files(lambda: model.predict_one({"vector": None}), EMPTY) == [__file__]
 
 

@@ -163,8 +163,8 @@ transformer, default="concat"
     -----
     UserWarning
         If rows have no modality at all (they get fill values only), a column seen in `fit` is
-        absent from X (all its rows count as absent), or features lose distinct values in the
-        conversion to `dtype`.
+        absent from X or has no present row there (all its rows count as absent), or features lose
+        distinct values in the conversion to `dtype`.
 
     See Also
     --------

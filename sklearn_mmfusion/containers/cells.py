@@ -1,5 +1,6 @@
 """The cells that an encoder accepts, and the present cells of a column."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -190,9 +191,12 @@ class Cells:
         found = file_kind(path)
         if found not in (expected, "array"):
             holds, remedy = SWAPPED[found]
+            if os.path.isdir(path):
+                holds, remedy = "which is a folder", "Give one file per row."
+            shown = path if len(path) <= 80 else f"{path[:77]}..."
             known = ", ".join(dict.fromkeys(SUFFIXES[expected] + SUFFIXES["array"]))
             raise ValueError(
-                f"{type(self.estimator).__name__}: row {row} holds {path!r}, {holds}; expected "
+                f"{type(self.estimator).__name__}: row {row} holds {shown!r}, {holds}; expected "
                 f"the path of an {expected} file ({known}). {remedy}"
             )
 

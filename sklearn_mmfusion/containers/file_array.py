@@ -224,7 +224,9 @@ class FileArray(RowViewArray):
         try:
             return read_file(path, sample_rate=self._dtype.sample_rate)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"row {position}: there is no file {path!r}") from error
+            where = "" if os.path.isabs(path) else f" in {os.getcwd()!r}; set root="
+            message = f"row {position}: there is no file {path!r}{where}"
+            raise FileNotFoundError(message) from error
         except ImportError:
             raise
         except Exception as error:  # of any type; the message must name the row

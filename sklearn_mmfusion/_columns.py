@@ -29,6 +29,8 @@ class Selection:
         Whether it stays a column of cells, as encoders need. Objects that are not cells then raise.
     as_numbers : bool
         Whether its estimator converts dates to numbers. NaT in a table then raises.
+    texts : tuple
+        Names of the columns that hold texts, if `as_numbers`.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Selection:
     single: bool
     as_series: bool = False
     as_numbers: bool = False
+    texts: tuple = ()
 
     def describe(self):
         """Return the names of the columns, for messages."""
@@ -80,7 +83,9 @@ def resolve(triple, X, names, estimator_name, *, as_series=False, as_numbers=Fal
     if as_series and len(positions) == 1 and not _is_numeric(X, positions[0]):
         single = True  # ["photo"], as column selectors return it, means "photo"
     labels = tuple(positions if names is None else names[positions])
-    return Selection(name, column, tuple(positions), labels, single, as_series, as_numbers)
+    pairs = zip(labels, positions, strict=True) if as_numbers else ()
+    texts = tuple(label for label, position in pairs if _holds_texts(X, position))
+    return Selection(name, column, tuple(positions), labels, single, as_series, as_numbers, texts)
 
 
 def select_for_fit(table, selections, estimator_name):
@@ -107,6 +112,13 @@ def select_for_fit(table, selections, estimator_name):
 def _is_numeric(X, position):
     dtype = X.dtypes.iloc[position] if isinstance(X, pd.DataFrame) else X.dtype
     return pd.api.types.is_numeric_dtype(dtype)
+
+
+def _holds_texts(X, position):
+    column = X.iloc[:, position] if isinstance(X, pd.DataFrame) else X[:, position]
+    if column.dtype != object:
+        return isinstance(column.dtype, pd.StringDtype) or column.dtype.kind == "U"
+    return pd.api.types.infer_dtype(column) == "string"
 
 
 def _positions(column, names, n_columns):

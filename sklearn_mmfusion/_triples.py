@@ -10,7 +10,9 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state, get_tags
@@ -24,6 +26,7 @@ from sklearn_mmfusion._sklearn import (
 from sklearn_mmfusion._validation import check_real
 from sklearn_mmfusion.containers import TensorArray
 
+VECTORIZERS = CountVectorizer, HashingVectorizer  # TfidfVectorizer is a CountVectorizer
 KEYWORDS = ("passthrough", "drop")
 NO_KEYWORDS = ("self", "method_mapping")  # taken in set_params, Bunch and MetadataRouter
 
@@ -221,17 +224,18 @@ def kept_triples(triples):
 
 def resolve_triples(triples, table, names, estimator_name):
     """Return the `Selection` of each triple in a table made by `as_table`."""
-    return [
-        resolve(
-            triple,
-            table,
-            names,
-            estimator_name,
-            as_series=wants_column(triple[1]),
-            as_numbers=reads_numbers(triple[1]),
-        )
-        for triple in triples
-    ]
+    selections = []
+    for triple in triples:
+        child = triple[1]
+        forms = {"as_series": wants_column(child), "as_numbers": reads_numbers(child)}
+        selections.append(resolve(triple, table, names, estimator_name, **forms))
+        labels = list(selections[-1].labels)
+        if isinstance(first_step(child), VECTORIZERS) and labels and not selections[-1].single:
+            raise ValueError(
+                f"{estimator_name}: modality {triple[0]!r}: a text vectorizer takes one column: "
+                f"{labels[0]!r}, not {labels}."
+            )
+    return selections
 
 
 def first_step(estimator):
@@ -272,6 +276,12 @@ def is_encoder(estimator):
     return all(hasattr(estimator, name) for name in ("fit_prepare", "prepare", "build_module"))
 
 
+def learns_from_y(estimator):
+    """Whether an estimator is an encoder to be trained, or a Pipeline that ends in one."""
+    last = steps_of(estimator)[-1]
+    return not isinstance(last, FrozenEstimator) and is_encoder(last)
+
+
 def read(estimator, data):
     """Convert data for an estimator: cells of equal shape to an array, except for encoders."""
     return data if wants_column(estimator) else gathered(data)
@@ -286,10 +296,16 @@ def as_transformer(transformer):
 
 
 def columns_hint(estimator, selection):
-    """Return a reminder, for an error note, that an estimator of tables needs a column list."""
+    """Return a reminder, for an error note, of the columns that an estimator of tables needs."""
+    if selection.texts and not _takes_categories(first_step(estimator)):
+        return f" Column {selection.texts[0]!r} holds texts; use an encoder or a vectorizer."
     if not selection.single or wants_column(estimator):
         return ""
     return f" An estimator of tables takes a list of columns: {list(selection.labels)}."
+
+
+def _takes_categories(estimator):
+    return isinstance(estimator, SimpleImputer) or get_tags(estimator).input_tags.categorical
 
 
 def is_passthrough(child):

@@ -9,6 +9,7 @@ import torch
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -596,3 +597,34 @@ def test_transformers_of_dates_may_take_missing_ones():
     for transformer in (days, ColumnTransformer([("days", days, ["when"])])):
         fused = FusionTransformer([("t", transformer, ["when"])]).fit_transform(X)
         np.testing.assert_array_equal(fused[:, 0], [0, *[1] * 23])
+
+
+def test_y_with_na_is_counted_in_rows_of_x():
+    X, y = hide(modalities(), image=np.arange(4)), pd.Series(classes()).astype(object)
+    y[[2, 7, 9]] = None
+    encoder = ImageEncoder(**SMALL_IMAGE)
+    match = r"FusionTransformer: .* in 3 of 24 rows \(first \[2, 7, 9\]\)"
+    for child in (encoder, make_pipeline("passthrough", encoder)):
+        with pytest.raises(ValueError, match=match):
+            FusionTransformer([("image", child, "image")]).fit_transform(X, y)
+    FusionTransformer([("table", StandardScaler(), ["a"])]).fit(pd.DataFrame({"a": y.index}), y)
+
+
+@pytest.mark.parametrize("cls", [FusionTransformer, JointFusionClassifier, LateFusionClassifier])
+def test_texts_given_to_the_wrong_estimator(cls):
+    X, y = pd.DataFrame({"title": ["red", "blue"] * 12, "age": np.arange(24.0)}), classes()
+    text, numbers_ = TfidfVectorizer(), StandardScaler()
+    if cls is LateFusionClassifier:
+        text, numbers_ = (make_pipeline(t, LogisticRegression()) for t in (text, numbers_))
+    match = r"modality 't': a text vectorizer takes one column: 'title', not \['title'\]"
+    with pytest.raises(ValueError, match=match):
+        cls([("t", text, ["title"])]).fit(X, y)
+    for table_, column, label in [
+        (X, "title", "title"),
+        (X, ["age", "title"], "title"),
+        (X.to_numpy(), [1, 0], 0),
+    ]:
+        with pytest.raises(ValueError) as raised:
+            cls([("t", numbers_, column)]).fit(table_, y)
+        expected = f"Column {label!r} holds texts; use an encoder or a vectorizer."
+        assert expected in raised.value.__notes__[0]

@@ -35,12 +35,13 @@ from sklearn_mmfusion._triples import (
     as_transformer,
     check_triples,
     is_passthrough,
+    learns_from_y,
     resolve_triples,
     root_seed,
     seeded_clone,
     wants_column,
 )
-from sklearn_mmfusion._validation import TARGET_TYPES, all_or_nothing, check_weight, warn
+from sklearn_mmfusion._validation import TARGET_TYPES, all_or_nothing, check_weight, check_y, warn
 from sklearn_mmfusion.compose.blocks import (
     FEATURE_FUSIONS,
     append_indicators,
@@ -387,6 +388,8 @@ transformer, default="concat"
                 f"{type(self).__name__}: Found input variables with inconsistent numbers of "
                 f"samples: X has {len(table)} rows, y has {_num_samples(y)}."
             )
+        if y is not None and any(learns_from_y(t) for _, t, _ in self.transformers):
+            check_y(y, len(table), estimator_name=type(self).__name__)  # counts rows of X
         weight = params.get("sample_weight")
         weight = check_weight(weight, len(table), estimator_name=type(self).__name__)
         routed = route_params(self, self._children(), params, caller)

@@ -180,6 +180,8 @@ def check_y(y, n_samples, *, estimator_name):
                 f"{len(values)} rows (first {rows[:5].tolist()}). Drop these rows of X and y."
                 f"{several if values.ndim > 1 else ''}"
             )
+    if isinstance(y, pd.DataFrame) and any(map(pd.api.types.is_string_dtype, y.dtypes)):
+        y = values  # scikit-learn 1.8 would convert texts beside nullable numbers to floats
     y = check_array(y, accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y")
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)

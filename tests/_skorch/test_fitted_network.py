@@ -238,9 +238,12 @@ def test_warm_start_refuses_another_preparation(name, change):
 
 def test_warm_start_takes_other_parameters_of_training():
     encoder = MODALITIES["text"].make().set_params(warm_start=True, class_weight="balanced")
-    encoder.fit(MODALITIES["text"].cells(), classes())
-    encoder.set_params(lr=0.1, dropout=0.1, max_epochs=1, random_state=3, class_weight=None)
-    encoder.fit(MODALITIES["text"].cells(), classes())
+    cells = MODALITIES["text"].cells()
+    expected = [p.detach().clone() for p in encoder.fit(cells, classes()).module_.parameters()]
+    encoder.set_params(lr=1e-9, dropout=0.1, max_epochs=1, random_state=3, class_weight=None)
+    weights = list(encoder.fit(cells, classes()).module_.parameters())
+    torch.testing.assert_close(weights, expected, rtol=0, atol=1e-7)  # not those of a new network
+    assert encoder.n_iter_ == 1
 
 
 def test_image_shape_of_new_rows_is_that_of_fit():

@@ -47,8 +47,12 @@ def make_model(folder):
     few = {"n_components": 32, "max_epochs": 8, "random_state": 0}
     fusion = FusionTransformer(
         [
-            ("image", ImageEncoder(root=str(folder), **few), "photo"),
-            ("audio", AudioEncoder(root=str(folder), sample_rate=8000, **few), "clip"),
+            ("image", ImageEncoder(file_params={"root": str(folder)}, **few), "photo"),
+            (
+                "audio",
+                AudioEncoder(file_params={"root": str(folder)}, sample_rate=8000, **few),
+                "clip",
+            ),
             ("text", TextEncoder(**few), "title"),
         ]
     )

@@ -561,7 +561,7 @@ class _Walk:
             # processes that train together must not wait for each other's fits
             raise NoKeyError("is trained by several processes", "net_params[accelerator]")
         if getattr(getattr(obj, "_reads", None), "files", None) is not None:
-            self.roots.append(getattr(obj, "root", None))
+            self.roots.append((obj.file_params or {}).get("root"))
         self.devices.add(str(state.get("device") or "cpu").partition(":")[0])
         # a splitter that does not shuffle has no seed
         is_split = hasattr(obj, "get_n_splits") and getattr(obj, "shuffle", True) is False

@@ -79,7 +79,24 @@ SHARED = {
     },
     "encoder": {
         "n_components": ("int", "Width of the features."),
-        "root": ("str", "Folder that relative paths start from."),
+        "file_params": (
+            "dict",
+            """\
+How cells that are files are read; shared by all kinds of files:
+
+- ``"root"``: folder that relative paths start from (default None: the current folder). Paths may
+  not leave it: absolute paths and ``..`` are refused, unless ``"outside_root"`` is True (default
+  False); links inside the folder are followed.
+- ``"on_error"``: "raise" (default), or "missing": files that cannot be read count as absent, with
+  one warning. All files are then read once before training.
+- ``"mode"``: channels of images, "L" (grey), "RGB", "RGBA" or "auto" (default), the most common
+  mode of the training files, to which all images are converted.
+- ``"mono"``: one channel of recordings is the "mean" (default) or the "first" channel.
+- ``"max_pixels"``: largest number of pixels of an image (default 60 million), and ``"max_bytes"``:
+  largest size of a file and of what it is decoded or resampled to (default 2**28). Both are
+  checked before decoding.
+- ``"cache_folder"``: folder in which decoded and resized cells are kept (default None).""",
+        ),
         "dropout": ("float", "Dropout before the last linear layer."),
         "target_type": (
             "str",

@@ -228,6 +228,7 @@ def resolve_triples(triples, table, names, estimator_name):
     for triple in triples:
         child = triple[1]
         forms = {"as_series": wants_column(child), "as_numbers": reads_numbers(child)}
+        forms["reader"] = step if hasattr(step := first_step(child), "file_params") else None
         selections.append(resolve(triple, table, names, estimator_name, **forms))
         labels = list(selections[-1].labels)
         if isinstance(first_step(child), VECTORIZERS) and labels and not selections[-1].single:

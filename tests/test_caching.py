@@ -359,7 +359,7 @@ def test_key_notices_every_change_of_shared_memory():
 def test_texts_read_as_paths_are_keyed_by_their_files(tmp_path, wrap):
     (tmp_path / "a.npy").write_bytes(b"1")
     texts = pd.Series(["a.npy", "a.npy"], dtype="str")
-    reader = Key.of(wrap(ImageEncoder(root=str(tmp_path), random_state=0)))
+    reader = Key.of(wrap(ImageEncoder(file_params={"root": str(tmp_path)}, random_state=0)))
     other = Key.of(TextEncoder(random_state=0))
     assert reader.roots == (str(tmp_path),)
     assert other.roots == ()

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Number
 
@@ -10,9 +10,17 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
-from sklearn_mmfusion._decoders import SUFFIXES, file_kind
+from sklearn_mmfusion._decoders import (
+    ALLOWED,
+    SUFFIXES,
+    FileOptions,
+    content_kind,
+    file_kind,
+    image_header,
+    leaves_root,
+)
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
-from sklearn_mmfusion._validation import as_numpy, check_real
+from sklearn_mmfusion._validation import add_error_note, as_numpy, check_real, warn
 from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
     as_column,
@@ -22,13 +30,16 @@ from sklearn_mmfusion.containers.conversion import (
     polars_frame,
 )
 from sklearn_mmfusion.containers.dtypes import TensorDtype
-from sklearn_mmfusion.containers.file_array import FileArray
+from sklearn_mmfusion.containers.file_array import FileArray, in_threads
+from sklearn_mmfusion.containers.storage import is_absent
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
 # By kind of file: what the cell holds, and the remedy if another kind is expected.
 SWAPPED = {
     "image": ("an image", "Encode images with an ImageEncoder."),
     "audio": ("a recording", "Encode recordings with an AudioEncoder."),
+    "array": ("an array", "Encode arrays with the encoder of what they hold."),
+    "text": ("a text file", "Encode texts with a TextEncoder."),
     None: ("which has no known file suffix", "If these are texts, use a TextEncoder."),
 }
 
@@ -49,7 +60,7 @@ class CellKind:
         Name of a single number in messages: "pixel".
     files : str or None, default=None
         Kind of the files whose paths str cells are, "image", "audio" or "array"; None: a str cell
-        is a text.
+        is a text, and only the cells of a FileArray are paths.
     flat : callable or None, default=None
         ``flat(estimator, values)`` gives the cells (n, ...) of flat rows (n, width); see `rows_of`.
     flat_parameter : str or None, default=None
@@ -67,6 +78,11 @@ class CellKind:
     flat: Callable | None = None
     flat_parameter: str | None = None
     divisors: dict = field(default_factory=dict)
+
+    @property
+    def file_kinds(self):
+        """Kinds of files that hold such cells."""
+        return ("text",) if self.files is None else tuple(dict.fromkeys([self.files, "array"]))
 
     def takes(self, shape):
         """Whether a cell may have this shape; a length of None fits any axis."""
@@ -106,6 +122,8 @@ class Cells:
     ----------
     each : bool
         Whether cells are read one at a time: files, and arrays of different sizes.
+    options : FileOptions
+        How files are read.
     value_kinds : set of str
         Kinds of the types of numbers, such as "u", in the files read so far.
     """
@@ -114,6 +132,9 @@ class Cells:
         self.estimator, self.kind = estimator, estimator._reads
         self.column = column
         self.rows = np.flatnonzero(~np.asarray(column.isna())) if rows is None else rows
+        self.options = FileOptions.of(estimator)
+        if getattr(estimator, "image_mode_", None) is not None:  # learned
+            self.options = replace(self.options, mode=estimator.image_mode_)
         self.is_file = isinstance(column, FileArray)
         self.each = self.is_file or getattr(column, "is_ragged", False)
         self.value_kinds = set()
@@ -156,7 +177,7 @@ class Cells:
         """
         rows = self.rows[batch]
         if self.is_file:
-            cells = [self.read_one(row)[0] for row in rows]
+            cells = [cell for cell, _ in in_threads(self.read_one, rows)]
         else:
             cells = self.column.gather(rows)
         if self.each:
@@ -179,26 +200,67 @@ class Cells:
         """
         if not self.is_file:
             return self.column[row], self.column.dtype.sample_rate
-        self._check_suffix(row)
-        cell, rate = self.column.decode_one(row)
-        path = self.column[row]
-        self.value_kinds.add(cell.dtype.kind)
-        check_real(cell.dtype, f"{type(self.estimator).__name__}: row {row}, file {path!r}")
+        self._check_kind(row)
+        label = f"{type(self.estimator).__name__}: row {row}, file {self.column.name(row)!r}"
+        try:
+            cell, rate = self.column.decode_one(row, self.options)
+        except (ValueError, TypeError, OSError) as error:
+            error.add_note(
+                f"{label}. To treat files that cannot be read as absent, set "
+                "file_params={'on_error': 'missing'}; check_files(X) finds all of them."
+            )
+            raise
+        if not isinstance(cell, str):
+            self.value_kinds.add(cell.dtype.kind)
+            check_real(cell.dtype, label)
         return cell, rate
 
-    def _check_suffix(self, row):
-        path, expected = self.column[row], self.kind.files
-        found = file_kind(path)
-        if found not in (expected, "array"):
+    def image_headers(self, batch):
+        """Read mode and shape of files without decoding them; the mode of an array is None."""
+
+        def header(row):
+            if self._check_kind(row) == "array":
+                return None, self._read_shaped(row).shape
+            return self.column.apply(row, image_header, options=self.options)
+
+        return in_threads(header, self.rows[batch])
+
+    def _read_shaped(self, row):
+        cell, _ = self.read_one(row)
+        return self._shaped(cell[None], [row])[0] if self.kind.shapes else cell
+
+    def unreadable(self):
+        """Read all cells, and return the errors of those that fail: {row: message}."""
+
+        def problem(row):
+            try:
+                self._read_shaped(row)
+            except ALLOWED:
+                raise
+            except (ValueError, TypeError, OSError) as error:
+                return str(error)
+
+        problems = zip(self.rows.tolist(), in_threads(problem, self.rows), strict=True)
+        return {row: message for row, message in problems if message is not None}
+
+    def _check_kind(self, row):
+        """Return the kind of a file; raise if it is another than those expected."""
+        path, expected = self.column[row], self.kind.file_kinds
+        name = self.column.name(row)
+        found = content_kind(path) if isinstance(path, bytes) else file_kind(path)
+        if isinstance(path, bytes) and expected == ("text",):
+            return "text"  # any content may be one
+        if found not in expected:
             holds, remedy = SWAPPED[found]
-            if os.path.isdir(path):
+            if not isinstance(path, bytes) and os.path.isdir(path):
                 holds, remedy = "which is a folder", "Give one file per row."
-            shown = path if len(path) <= 80 else f"{path[:77]}..."
-            known = ", ".join(dict.fromkeys(SUFFIXES[expected] + SUFFIXES["array"]))
+            shown = name if len(name) <= 80 else f"{name[:77]}..."
+            known = ", ".join(suffix for kind in expected for suffix in SUFFIXES[kind])
             raise ValueError(
                 f"{type(self.estimator).__name__}: row {row} holds {shown!r}, {holds}; expected "
-                f"the path of an {expected} file ({known}). {remedy}"
+                f"the path of an {expected[0]} file ({known}). {remedy}"
             )
+        return found
 
     def read_finite(self, batch=slice(None), *, exact=False):
         """Read cells as uint8 or float32; NaN and infinity raise.
@@ -225,7 +287,7 @@ class Cells:
     def error(self, row, problem):
         """The ValueError for a problem with the cell in a row of the column."""
         estimator_name = type(self.estimator).__name__
-        file = f" The file is {self.column[row]!r}." if self.is_file else ""
+        file = f" The file is {self.column.name(row)!r}." if self.is_file else ""
         return ValueError(f"{estimator_name}: {self.kind.name} in row {row} {problem}{file}")
 
     def _shaped(self, values, rows):
@@ -296,8 +358,8 @@ def check_column(estimator, X, *, reset):
     Parameters
     ----------
     estimator : estimator
-        Takes ``n_features_in_``. Its class attribute ``_reads`` is a `CellKind`; its ``root``
-        parameter is where relative paths start.
+        Takes ``n_features_in_``. Its class attribute ``_reads`` is a `CellKind`; its parameter
+        ``file_params``, if it has one, states how files are read.
     X : object
     reset : bool
         True in ``fit``.
@@ -320,8 +382,13 @@ def check_column(estimator, X, *, reset):
         # Whole numbers keep their type, which determines the scale of samples and pixels.
         return TensorArray(given if given.dtype.kind in "iub" else table, copy=False)
     column = as_column(cells, name=getattr(cells, "name", None), copy=False)
+    outside = {}
     if estimator._reads.files is not None and not isinstance(column, TensorArray | FileArray):
-        column = _read_as_paths(column, estimator)
+        column, outside = _read_as_paths(column, estimator)
+    if isinstance(column, FileArray):
+        column = _without_unreadable(column, estimator, outside)
+        if estimator._reads.files is None:
+            column = _read_texts(column, estimator)
     if isinstance(column, TensorArray):
         check_real(column.dtype.value_dtype, type(estimator).__name__)
     if isinstance(column, np.ndarray):
@@ -446,7 +513,91 @@ def _read_as_paths(column, estimator):
             f"{type(estimator).__name__}: X holds cells of type {column.dtype}; expected arrays "
             f"or paths of {estimator._reads.files} files."
         )
-    return FileArray(column, root=getattr(estimator, "root", None))
+    options = FileOptions.of(estimator)
+    if options.root is None:
+        return FileArray(column), {}
+    outside, cells = {}, list(column)
+    if options.on_error == "missing" and not options.outside_root:
+        paths = enumerate(cells)
+        outside = {row: path for row, path in paths if not is_absent(path) and leaves_root(path)}
+        cells = [None if row in outside else cell for row, cell in enumerate(cells)]
+    with add_error_note(f"{type(estimator).__name__}: file_params={estimator.file_params}"):
+        files = FileArray(cells, root=options.root, outside_root=options.outside_root)
+    return files, {
+        row: f"row {row}: the path {path!r} leaves root={options.root!r}"
+        for row, path in outside.items()
+    }
+
+
+def _read_texts(column, estimator):
+    """Read a FileArray of text files as texts."""
+    cells = Cells(estimator, column)
+    texts = np.full(len(column), None, object)
+    texts[cells.rows] = [text for text, _ in in_threads(cells.read_one, cells.rows)]
+    return as_column(texts)
+
+
+def readable_cells(column, estimator):
+    """Mark unreadable files of a Series as absent if the estimator's ``file_params`` ask for it.
+
+    Parameters
+    ----------
+    column : Series
+    estimator : estimator
+        Its class attribute ``_reads`` is a `CellKind`.
+
+    Returns
+    -------
+    column : Series
+        The same if nothing is read as a file, or ``on_error`` is "raise".
+    """
+    if FileOptions.of(estimator).on_error == "raise":
+        return column
+    files, outside = column.array, {}
+    if not isinstance(files, TensorArray | FileArray):
+        if estimator._reads.files is None or not column.notna().any():
+            return column
+        files, outside = _read_as_paths(as_column(column, name=column.name), estimator)
+    if not isinstance(files, FileArray):
+        return column
+    files = _without_unreadable(files, estimator, outside)
+    return pd.Series(files, index=column.index, name=column.name, copy=False)
+
+
+_readable = set()  # (estimator, options, digest) of files that were read, to read them only once
+_MOST_READABLE = 1_000_000
+
+
+def _without_unreadable(column, estimator, outside):
+    """Mark cells of a FileArray as absent that cannot be read, with a warning.
+
+    Only with ``file_params={"on_error": "missing"}``. Each file is read; one that was read before
+    and has not changed since is not read again. `outside` are problems of cells that are absent
+    already, by row.
+    """
+    options = FileOptions.of(estimator)
+    if options.on_error == "raise":
+        return column
+    settings = type(estimator), replace(options, root=None, cache_folder=None)
+    rows = np.flatnonzero(~column.isna())
+    keys = {int(row): (*settings, column[[row]].digests().tobytes()) for row in rows}
+    unknown = [row for row in keys if keys[row] not in _readable]
+    problems = Cells(estimator, column, np.array(unknown, dtype=np.intp)).unreadable()
+    if len(_readable) > _MOST_READABLE:
+        _readable.clear()
+    _readable.update(keys[row] for row in unknown if row not in problems)
+    if problems:
+        column = column.copy()
+        column[list(problems)] = pd.NA
+    if problems | outside:
+        listed = sorted((problems | outside).items())
+        first = "; ".join(message for _, message in listed[:5])
+        warn(
+            f"{type(estimator).__name__}: {len(listed)} of {len(rows) + len(outside)} files cannot "
+            "be read and count as absent, because file_params has on_error='missing'. The first: "
+            f"{first}"
+        )
+    return column
 
 
 def _set_width(estimator, column):

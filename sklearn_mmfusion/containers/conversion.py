@@ -9,9 +9,10 @@ from pandas.api.extensions import ExtensionArray
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
+from sklearn_mmfusion._decoders import most_common_mode, pil_mode, pil_pixels
 from sklearn_mmfusion._validation import as_numpy
 from sklearn_mmfusion.containers.dtypes import FileDtype, TensorDtype
-from sklearn_mmfusion.containers.file_array import FileArray
+from sklearn_mmfusion.containers.file_array import FileArray, is_content
 from sklearn_mmfusion.containers.storage import is_absent
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
@@ -28,8 +29,10 @@ def as_column(values, *, name=None, sample_rate=None, copy=True):
     ----------
     values : array-like of n cells
         An ndarray or torch tensor of two or more axes becomes a TensorArray; so does a sequence
-        or object array of arrays, nested lists, PIL images or tensors. Text becomes a str array,
-        `pathlib` paths a FileArray; numbers stay a 1-D array. Series and Index are replaced by
+        or object array of arrays, nested lists, PIL images or tensors (PIL images of several modes
+        are converted to the most common one). Text becomes a str array, `pathlib` paths and
+        contents of files (bytes, or dicts of "bytes" and "path") a FileArray; numbers stay a 1-D
+        array. Series and Index are replaced by
         their array. polars Series of lists, arrays, text and numbers are accepted.
     name : str or None, default=None
         Name of the column, for messages.
@@ -176,7 +179,7 @@ def _kind(cell):
     """Return the kind of column that `cell` belongs to, None if it is not accepted."""
     if isinstance(cell, str):
         return "text"
-    if isinstance(cell, os.PathLike):
+    if isinstance(cell, os.PathLike) or is_content(cell):
         return "path"
     if isinstance(cell, numbers.Number | np.generic) and not isinstance(cell, np.bytes_):
         return "number"
@@ -205,7 +208,20 @@ def _from_cells(cells, sample_rate):
         return FileArray(cells, sample_rate=sample_rate)
     if kinds and kinds[0] == "number":
         return _numbers(cells)
-    return TensorArray(cells, sample_rate=sample_rate)
+    return TensorArray(_of_one_mode(cells, rows), sample_rate=sample_rate)
+
+
+def _of_one_mode(cells, rows):
+    """Convert PIL images of several modes to the most common one."""
+    if not all(hasattr(cells[row], "getbands") for row in rows):
+        return cells
+    modes = [pil_mode(cells[row]) for row in rows]
+    if len(set(modes)) < 2:
+        return cells
+    mode, made = most_common_mode(modes), list(cells)
+    for row in rows:
+        made[row] = pil_pixels(cells[row], mode)
+    return made
 
 
 def _text(cells):

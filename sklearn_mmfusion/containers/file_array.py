@@ -2,29 +2,41 @@
 
 import operator
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import pandas_dtype
 
-from sklearn_mmfusion._decoders import read_file
+from sklearn_mmfusion._decoders import ALLOWED, AS_STORED, leaves_root, read_file
 from sklearn_mmfusion.containers.dtypes import ConflictDtype, FileDtype, check_same_rate
 from sklearn_mmfusion.containers.row_view_array import RowViewArray
-from sklearn_mmfusion.containers.storage import RaggedStorage, array_digest, blake, is_absent
+from sklearn_mmfusion.containers.storage import RaggedStorage, blake, is_absent
 
 
 class FileStorage(RaggedStorage):
-    """Paths as flat bytes; a cell's digest covers its file's path, size and modification time."""
+    """Paths, or contents of files, as flat bytes.
+
+    A cell's digest covers its file's path, size and modification time, or its content. A content
+    is stored as NUL, name of the file, NUL, content: no path holds a NUL.
+    """
 
     def _stamp(self):
         return None  # files may change at any time
 
-    def path(self, row):
-        """Return path `row` as text."""
-        return os.fsdecode(self.cell(row).tobytes())
+    def file_at(self, row):
+        """Return a path as str, or a content as bytes, and a name of it for messages."""
+        cell = self.cell(row).tobytes()
+        if not cell.startswith(b"\0"):
+            return (path := os.fsdecode(cell)), path
+        _, name, content = cell.split(b"\0", 2)
+        return content, os.fsdecode(name)
 
     def _digest(self, row):
-        path = os.path.abspath(self.path(row))  # a relative one is another file in another folder
+        source, _ = self.file_at(row)
+        if isinstance(source, bytes):
+            return blake(source)
+        path = os.path.abspath(source)  # a relative one is another file in another folder
         try:
             status = os.stat(path)
             state = f"{status.st_size} {status.st_mtime_ns}"
@@ -33,32 +45,41 @@ class FileStorage(RaggedStorage):
         return blake(os.fsencode(path), b"\0", state.encode())
 
     def keys(self, rows):
-        """Return the (len(rows), 16) digests of the paths alone."""
-        keys = b"".join(array_digest(self.cell(row)) for row in rows)
+        """Return the (len(rows), 16) digests of the paths alone, and of the contents."""
+        keys = b"".join(key_of_source(self.file_at(row)[0]) for row in rows)
         return np.frombuffer(keys, np.uint8).reshape(len(rows), 16)
 
 
+def key_of_source(source):
+    return blake(source if isinstance(source, bytes) else b"\0" + os.fsencode(source))
+
+
 class FileArray(RowViewArray):
-    """Extension array whose cells are paths of image, audio or array files.
+    """Extension array whose cells are paths of image, audio, array or text files, or contents.
 
     Nothing is read until a batch is decoded. Behaves in a frame like text, sorts by path, and
     slices like a TensorArray. Assigning NA marks a cell absent; other assignments are errors.
 
     Parameters
     ----------
-    paths : sequence of str or path-like
-        None, NaN and pandas.NA are absent cells.
+    paths : sequence of str, path-like, bytes or dict
+        Paths; or contents of files, as bytes or ``{"bytes": content, "path": name}``, as image
+        data sets store them in parquet (if "bytes" is None, the path is read). None, NaN and
+        pandas.NA are absent cells.
     root : str or path-like, default=None
-        Folder of relative paths; joined to them immediately.
+        Folder of relative paths; joined to them immediately. No path may leave it; links inside
+        it are followed.
     sample_rate : float or None, default=None
         Rate that every recording must have, in Hz; None accepts any.
+    outside_root : bool, default=False
+        Whether paths may leave `root`: absolute ones, and those that contain "..".
 
     Raises
     ------
     TypeError
-        If a cell is neither text nor path-like.
+        If a cell is neither a path nor a content.
     ValueError
-        If a path is empty.
+        If a path is empty, or leaves `root`.
 
     Notes
     -----
@@ -77,11 +98,14 @@ class FileArray(RowViewArray):
     _dtype_class = FileDtype
     _has_order = True
 
-    def __init__(self, paths, *, root=None, sample_rate=None):
+    def __init__(self, paths, *, root=None, sample_rate=None, outside_root=False):
         if isinstance(paths, str | bytes | os.PathLike):
             raise TypeError(f"paths must be a sequence of paths; got the single {paths!r}")
         stated = getattr(getattr(paths, "dtype", None), "sample_rate", None)
-        made = _from_paths(list(paths), FileDtype(stated), root)
+        sources = [as_source(path, row) for row, path in enumerate(paths)]
+        if root is not None and not outside_root:
+            check_inside(sources, root)
+        made = _from_sources(sources, FileDtype(stated), root)
         if sample_rate is not None:
             made = made.astype(FileDtype(sample_rate))
         self._storage, self._rows, self._dtype = made._storage, made._rows, made._dtype
@@ -94,7 +118,8 @@ class FileArray(RowViewArray):
         array = getattr(scalars, "array", scalars)
         if isinstance(array, cls):
             return array.astype(dtype)
-        return _from_paths(list(array), dtype)
+        sources = [as_source(path, row) for row, path in enumerate(array)]
+        return _from_sources(sources, dtype)
 
     @classmethod
     def _from_sequence_of_strings(cls, strings, *, dtype, copy=False):
@@ -108,21 +133,24 @@ class FileArray(RowViewArray):
         return self._storage.compact(self._rows[self._rows >= 0]).plain()
 
     def _cell(self, row):
-        return self._storage.path(row)
+        return self._storage.file_at(row)[0]
 
     def _key_of(self, cell):
-        if not isinstance(cell, str | os.PathLike):
-            return None
-        return array_digest(np.frombuffer(os.fsencode(cell), np.uint8))
+        return key_of_source(cell) if self._is_cell(cell) else None
 
     def _is_cell(self, value):
-        return isinstance(value, str | os.PathLike)
+        return isinstance(value, str | bytes | os.PathLike)
 
     def _format(self, cell):
-        return cell
+        return f"<{len(cell)} bytes>" if isinstance(cell, bytes) else cell
 
     def _formatter(self, boxed=False):
-        return lambda cell: "NaN" if is_absent(cell) else (cell if boxed else repr(cell))
+        def text(cell):
+            if is_absent(cell):
+                return "NaN"
+            return self._format(cell) if boxed or isinstance(cell, bytes) else repr(cell)
+
+        return text
 
     def _cell_bytes(self, rows):
         return int(self._storage.shapes(rows).sum())
@@ -133,7 +161,10 @@ class FileArray(RowViewArray):
             return NotImplemented
         others = [other] * len(self) if self._is_cell(other) else list(other)
         pairs = zip(self, others, strict=True)
-        known = (not (is_absent(a) or is_absent(b)) and compare(a, b) for a, b in pairs)
+        known = (
+            not (is_absent(a) or is_absent(b)) and compare(os.fsencode(a), os.fsencode(b))
+            for a, b in pairs
+        )
         return np.fromiter(known, bool, len(self))
 
     def __lt__(self, other):
@@ -149,7 +180,8 @@ class FileArray(RowViewArray):
         return self._ordered(other, operator.ge)
 
     def _values_for_argsort(self):
-        return np.where(self.isna(), "", np.asarray(self)).astype(object)
+        cells = [b"" if is_absent(cell) else os.fsencode(cell) for cell in self]
+        return np.array([*cells, None], dtype=object)[:-1]  # bytes that end in NUL stay whole
 
     def sort(self, *, ascending=True, kind="quicksort", na_position="last"):
         """Sort in place, by path."""
@@ -178,9 +210,9 @@ class FileArray(RowViewArray):
 
         Returns
         -------
-        arrays : list of ndarray, length k
+        arrays : list of ndarray or str, length k
             Images (height, width[, channels]); recordings float32 (n_samples[, n_channels]);
-            arrays as they are.
+            arrays and texts as they are.
 
         Raises
         ------
@@ -192,19 +224,20 @@ class FileArray(RowViewArray):
         FileNotFoundError
             If a file is missing.
         """
-        return [self.decode_one(place)[0] for place in self._places(positions)]
+        return [array for array, _ in in_threads(self.decode_one, self._places(positions))]
 
-    def decode_one(self, position):
+    def decode_one(self, position, options=AS_STORED):
         """Read one file.
 
         Parameters
         ----------
         position : int
             Row, from 0.
+        options : FileOptions, default=AS_STORED
 
         Returns
         -------
-        array : ndarray
+        array : ndarray or str
             See `decode`.
         sample_rate : float or None
             Rate of the recording, or that of the column for an array file, in Hz.
@@ -214,42 +247,126 @@ class FileArray(RowViewArray):
         ValueError, TypeError or FileNotFoundError
             See `decode`.
         """
+        return self.apply(position, read_file, sample_rate=self._dtype.sample_rate, options=options)
+
+    def apply(self, position, read, **arguments):
+        """Call ``read(path or content, **arguments)`` for one row; its errors name the row."""
         row = self._rows[position]
         if row < 0:
             raise ValueError(
                 f"decode: row {position} is absent. Pass the present rows: "
                 "`array.decode(~array.isna())`."
             )
-        path = self._cell(row)
+        source, name = self._storage.file_at(row)
         try:
-            return read_file(path, sample_rate=self._dtype.sample_rate)
+            return read(source, **arguments)
         except FileNotFoundError as error:
-            where = "" if os.path.isabs(path) else f" in {os.getcwd()!r}; set root="
-            message = f"row {position}: there is no file {path!r}{where}"
+            where = "" if os.path.isabs(name) else f" in {os.getcwd()!r}; set root="
+            message = f"row {position}: there is no file {name!r}{where}"
             raise FileNotFoundError(message) from error
-        except ImportError:
+        except ALLOWED:
             raise
         except Exception as error:  # of any type; the message must name the row
             kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"row {position}: cannot read {path!r}: {error}") from error
+            label = repr(name) if name else self._format(source)
+            raise kind(f"row {position}: cannot read {label}: {error}") from error
+
+    def name(self, position):
+        """Name of the file in a row for messages: its path, or that stored with a content."""
+        source, name = self._storage.file_at(self._rows[position])
+        return name or self._format(source)
 
 
-def _from_paths(paths, dtype, root=None):
-    """Build a FileArray of a list of paths."""
-    rows = np.full(len(paths), -1, np.int64)
+def is_content(cell):
+    """Whether a cell is the content of a file, as `FileArray` takes it."""
+    if isinstance(cell, dict):
+        return bool(cell) and cell.keys() <= {"bytes", "path"}
+    return isinstance(cell, bytes | bytearray | memoryview)
+
+
+def as_source(cell, row):
+    """Convert a cell to a path as str, a pair (content, name), or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if is_absent(cell):
+        return None
+    if isinstance(cell, dict) and is_content(cell):
+        content, path = cell.get("bytes"), cell.get("path")
+        if is_absent(content):
+            return as_source(path, row)
+        return bytes(content), "" if is_absent(path) else os.path.basename(path)
+    if is_content(cell):
+        return bytes(cell), ""
+    if not isinstance(cell, str | os.PathLike):
+        raise TypeError(f"row {row}: expected a path; got {type(cell).__name__}")
+    path = os.fsdecode(cell)
+    if path == "":
+        raise ValueError(f"row {row}: the path is empty; mark an absent file with None")
+    if "\0" in path:
+        raise ValueError(f"row {row}: the path {path!r} holds a NUL character")
+    return path
+
+
+def check_inside(sources, root):
+    """Raise if a path leaves the root folder."""
+    for row, source in enumerate(sources):
+        if isinstance(source, str) and leaves_root(source):
+            raise ValueError(
+                f"row {row}: the path {source!r} leaves root={os.fspath(root)!r}; expected a "
+                'relative path without "..". Set outside_root=True if you trust the paths.'
+            )
+
+
+def _from_sources(sources, dtype, root=None):
+    """Build a FileArray of the outputs of `as_source`."""
+    rows = np.full(len(sources), -1, np.int64)
     encoded = []
-    for row, path in enumerate(paths):
-        if is_absent(path):
+    for row, source in enumerate(sources):
+        if source is None:
             continue
-        if not isinstance(path, str | os.PathLike):
-            raise TypeError(f"row {row}: expected a path; got {type(path).__name__}")
-        if os.fspath(path) == "":
-            raise ValueError(f"row {row}: the path is empty; mark an absent file with None")
         rows[row] = len(encoded)
-        encoded.append(os.fsencode(path if root is None else os.path.join(root, path)))
+        if isinstance(source, tuple):
+            content, name = source
+            encoded.append(b"\0" + os.fsencode(name).replace(b"\0", b"") + b"\0" + content)
+        else:
+            encoded.append(os.fsencode(source if root is None else os.path.join(root, source)))
     lengths = np.array([len(path) for path in encoded], np.int64).reshape(-1, 1)
     storage = FileStorage(np.frombuffer(b"".join(encoded), np.uint8), lengths)
     return FileArray._view(storage, rows, dtype)
+
+
+# -- threads --------------------------------------------------------------------------------------
+
+_MOST_THREADS = 8
+_pools = {}  # of this process; a fork copies the dict but no threads
+
+
+def n_threads():
+    """Number of threads that decode: one per core, or as many as the user grants to OpenMP."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    n_cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    granted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(n_cores, _MOST_THREADS, int(granted) if granted.isdecimal() else n_cores) or 1
+
+
+def in_threads(function, items):
+    """Apply a function to items, in threads: decoders release Python's lock.
+
+    Returns
+    -------
+    results : list
+        In the order of the items. The first error in that order is raised.
+    """
+    n = n_threads()
+    if n == 1 or len(items) < 2:
+        return [function(item) for item in items]
+    key = os.getpid(), n
+    if key not in _pools:
+        _pools[key] = ThreadPoolExecutor(n, thread_name_prefix="sklearn_mmfusion-decode")
+    return list(_pools[key].map(function, items))
 
 
 # -- texts that may be paths ----------------------------------------------------------------------
@@ -262,7 +379,7 @@ def file_states(data, roots):
         columns = [data.iloc[:, j] for j in range(data.shape[1])]
     texts = [column for column in columns if not isinstance(column.array, RowViewArray)]
     paths = [[c if type(c) is str and c else None for c in t] for t in texts if roots]
-    return [FileArray(cells, root=root) for root in roots for cells in paths]
+    return [FileArray(cells, root=root, outside_root=True) for root in roots for cells in paths]
 
 
 def has_digests(data):
@@ -275,6 +392,6 @@ def cell_digests(column, roots):
     """Digests (n, 16) of a Series of present cells, texts with the files they may be paths of."""
     if isinstance(column.array, RowViewArray):
         return column.array.digests()
-    files = [FileArray(list(column), root=root).digests() for root in roots]
+    files = [FileArray(list(column), root=root, outside_root=True).digests() for root in roots]
     rows = [blake("text", *row) for row in zip(column, *files, strict=True)]
     return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 16)

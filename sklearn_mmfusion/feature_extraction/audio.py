@@ -114,7 +114,6 @@ class AudioEncoder(BaseModalityEncoder):
         "front_end": [HasMethods(["fit", "compute"]), None],
         "resample": ["boolean"],
         "architecture": [StrOptions(set(ARCHITECTURES))],
-        "root": [str, None],
     }
 
     def __init__(
@@ -125,7 +124,7 @@ class AudioEncoder(BaseModalityEncoder):
         front_end=None,
         resample=False,
         architecture="cnn",
-        root=None,
+        file_params=None,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -154,7 +153,7 @@ class AudioEncoder(BaseModalityEncoder):
         self.front_end = front_end
         self.resample = resample
         self.architecture = architecture
-        self.root = root
+        self.file_params = file_params
         self.module = module
         self.module_params = module_params
         self.dropout = dropout
@@ -195,6 +194,11 @@ class AudioEncoder(BaseModalityEncoder):
                 f"AudioEncoder: front_end has sample_rate={front_end.sample_rate}, but the "
                 f"encoder has sample_rate={self.sample_rate}; expected equal rates. Omit "
                 "sample_rate in the front end."
+            )
+        if getattr(front_end, "file_params", None) is not None:
+            raise ValueError(
+                f"AudioEncoder: front_end has file_params={front_end.file_params}, which the "
+                "encoder does not use. Set file_params on the encoder."
             )
         resample = self.resample or front_end.resample
         return front_end.set_params(sample_rate=self.sample_rate, resample=resample)

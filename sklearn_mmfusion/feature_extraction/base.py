@@ -39,8 +39,8 @@ from sklearn_mmfusion._validation import (
 from sklearn_mmfusion.containers.cells import Cells, check_column
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 
-# Parameters that may change between warm starts. `root` is where the cells of a fit lie.
-TRAINING = {*TRAINING_CONSTRAINTS, "loss", "target_type", "class_weight", "root"} - {
+# Parameters that may change between warm starts. `file_params` says where the cells of a fit lie.
+TRAINING = {*TRAINING_CONSTRAINTS, "loss", "target_type", "class_weight", "file_params"} - {
     *("module", "module_params"),
 }
 
@@ -93,6 +93,7 @@ class BaseModalityEncoder(
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "target_type": [StrOptions({"auto", *TARGET_TYPES})],
         "loss": [StrOptions({"auto", *LOSSES})],
+        "file_params": [dict, None],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 

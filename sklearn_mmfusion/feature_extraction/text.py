@@ -121,6 +121,7 @@ class TextEncoder(BaseModalityEncoder):
         min_df=1,
         max_features=50000,
         embedding_dim=64,
+        file_params=None,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -151,6 +152,7 @@ class TextEncoder(BaseModalityEncoder):
         self.min_df = min_df
         self.max_features = max_features
         self.embedding_dim = embedding_dim
+        self.file_params = file_params
         self.module = module
         self.module_params = module_params
         self.dropout = dropout

@@ -157,6 +157,9 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
     resample : bool, default=False
         Whether to resample recordings of another rate (polyphase filter).
 
+    file_params : dict, default=None
+        How files are read, as in `AudioEncoder`.
+
     Attributes
     ----------
     sample_rate_ : float
@@ -203,6 +206,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         "top_db": [Interval(Real, 0, None, closed="neither"), None],
         "remove_mean": ["boolean"],
         "resample": ["boolean"],
+        "file_params": [dict, None],
     }
 
     def __init__(
@@ -217,6 +221,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         top_db=40.0,
         remove_mean=True,
         resample=False,
+        file_params=None,
     ):
         self.sample_rate = sample_rate
         self.n_fft = n_fft
@@ -227,6 +232,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         self.top_db = top_db
         self.remove_mean = remove_mean
         self.resample = resample
+        self.file_params = file_params
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):

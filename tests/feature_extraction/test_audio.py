@@ -117,7 +117,7 @@ def test_wav_files_equal_arrays(tmp_path, dtype):
     paths = [str(tmp_path / name) for name in names]
     np.testing.assert_array_equal(features(paths), expected)
     np.testing.assert_array_equal(features(FileArray(paths)), expected)
-    np.testing.assert_array_equal(features(names, root=str(tmp_path)), expected)
+    np.testing.assert_array_equal(features(names, file_params={"root": str(tmp_path)}), expected)
 
 
 def test_loudness_does_not_matter():

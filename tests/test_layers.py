@@ -47,7 +47,7 @@ FILES = {
         {"storage"},
         {"row_view_array"},
         {"tensor_array", "file_array"},
-        {"conversion"},
+        {"conversion", "decoded_cache"},
         {"cells", "accessor"},
     ],
     "cross_decomposition": [

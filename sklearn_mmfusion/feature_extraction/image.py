@@ -1,6 +1,7 @@
 """Features of images."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -244,12 +245,12 @@ class ImageEncoder(BaseModalityEncoder):
         self._check_depth(cells)
         self._layout = self._find_layout(cells)
         inputs = self._prepare(cells)
-        source, channels = inputs.sources["pixels"], self._layout["channels"]
+        read, channels = inputs.sources["pixels"].read, self._layout["channels"]
         slices = row_slices(len(cells), channels * np.prod(self.image_size_))
         ends = []
 
         def pixels(part):
-            values = source.convert(source.read(part), part)
+            values = read(part)
             ends.append(_ends(values))
             return np.moveaxis(values, 1, -1).reshape(-1, channels)
 
@@ -293,7 +294,7 @@ class ImageEncoder(BaseModalityEncoder):
         if not cells.is_file:
             n_checked = max(n_checked, PIXELS_CHECKED // cells.read(slice(0, 1))[0].size)
         batch = np.linspace(0, len(cells) - 1, min(n_checked, len(cells))).astype(np.intp)
-        raw = cells.read(batch)
+        raw = cells.estimator._reader(cells)(batch) if cells.is_file else cells.read(batch)
         parts = [image[None] for image in raw] if cells.each else [raw]
         divisors = [self._reads.divisors.get(part.dtype.name, 1) for part in parts]
         ends = np.concatenate([_ends(p) / d for p, d in zip(parts, divisors, strict=True)])
@@ -365,16 +366,21 @@ class ImageEncoder(BaseModalityEncoder):
         return [(*shape[:2], *own) for mode, shape in headers if mode is not None]
 
     def _prepare(self, cells):
-        def arrange(pixels, batch):
-            rows = cells.rows[batch]
-            if not cells.each:
-                return self._arrange(pixels, cells, rows[0])
-            pairs = zip(pixels, rows, strict=True)
-            return np.concatenate([self._arrange(each[None], cells, row) for each, row in pairs])
+        def read_equal(batch):
+            return self._arrange(cells, cells.read_finite(batch), cells.rows[batch][0])
 
-        return Inputs(pixels=LazyRows(len(cells), cells.read_finite, arrange))
+        def read_each(batch):
+            return np.stack(reader(batch))
 
-    def _arrange(self, pixels, cells, row):
+        reader = self._reader(cells) if cells.each else None
+        return Inputs(pixels=LazyRows(len(cells), read_each if cells.each else read_equal))
+
+    def _reader(self, cells):
+        """The function that reads and resizes images one at a time."""
+        settings = type(self), self._layout, self.image_size_, self.image_shape
+        return cells.arranged(partial(self._arrange, cells), *settings)
+
+    def _arrange(self, cells, pixels, row):
         """Images of equal size, the first one in `row` -> (n, channels, height, width)."""
         channels, first, resizes = (self._layout[k] for k in ("channels", "first", "resizes"))
         size = self.image_size_

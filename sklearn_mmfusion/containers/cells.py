@@ -241,7 +241,8 @@ class Cells:
         Parameters
         ----------
         arrange : callable
-            ``arrange(cells, row)`` converts an array of one cell as `read_finite` returns it.
+            ``arrange(cells, row)`` makes one cell of an array of one cell, as `read_finite` returns
+            it.
         *settings : object
             Their ``repr`` determines, with the options, what `arrange` makes of a file. Arranged
             files are kept in the ``cache_folder``.
@@ -256,7 +257,7 @@ class Cells:
         def decode(row):
             cell, rate = self.read_one(row)
             values = self._finite(self._shaped(cell[None], [row]), [row], exact=False)
-            return arrange(values, row)[0], rate, cell.dtype
+            return arrange(values, row), rate, cell.dtype
 
         def read(batch):
             rows = self.rows[batch]

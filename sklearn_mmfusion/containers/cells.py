@@ -211,20 +211,23 @@ class Cells:
 
     def _decode(self, row):
         """Decode a file: a cell, its sample rate and its dtype."""
-        label = f"{type(self.estimator).__name__}: row {row}, file {self.column.name(row)!r}"
         try:
             cell, rate = self.column.decode_one(row, self.options)
         except (ValueError, TypeError, OSError) as error:
             error.add_note(
-                f"{label}. To treat files that cannot be read as absent, set "
+                f"{self._label(row)}. To treat files that cannot be read as absent, set "
                 "file_params={'on_error': 'missing'}; check_files(X) finds all of them."
             )
             raise
         if isinstance(cell, str):
             return cell, rate, None
         self.value_kinds.add(cell.dtype.kind)
-        check_real(cell.dtype, label)
+        if cell.dtype.kind not in "buif":
+            check_real(cell.dtype, self._label(row))
         return cell, rate, cell.dtype
+
+    def _label(self, row):
+        return f"{type(self.estimator).__name__}: row {row}, file {self.column.name(row)!r}"
 
     def _cached(self, *settings):
         """The files of the column, read through the `cache_folder`; None without one."""
@@ -300,7 +303,6 @@ class Cells:
     def _check_kind(self, row):
         """Return the kind of a file; raise if it is another than those expected."""
         path, expected = self.column[row], self.kind.file_kinds
-        name = self.column.name(row)
         found = content_kind(path) if isinstance(path, bytes) else file_kind(path)
         if isinstance(path, bytes) and expected == ("text",):
             return "text"  # any content may be one
@@ -308,6 +310,7 @@ class Cells:
             holds, remedy = SWAPPED[found]
             if not isinstance(path, bytes) and os.path.isdir(path):
                 holds, remedy = "which is a folder", "Give one file per row."
+            name = self.column.name(row)
             shown = name if len(name) <= 80 else f"{name[:77]}..."
             known = ", ".join(suffix for kind in expected for suffix in SUFFIXES[kind])
             raise ValueError(

@@ -14,6 +14,7 @@ from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_par
 from sklearn_mmfusion.containers.cells import CellKind, Cells, check_column, is_table, join_cells
 
 BLOCK = 1 << 18  # samples that go through one FFT
+LONG = 1 << 20  # samples; a longer recording goes through in pieces of this size
 
 RECORDING = CellKind(
     "recording",
@@ -41,7 +42,11 @@ def to_float(samples):
     # Nobody records 64 bits: such numbers are 16-bit samples that passed through a list.
     half = 2.0 ** (8 * min(samples.dtype.itemsize, 4) - 1 if samples.dtype.itemsize < 8 else 15)
     silence = half if kind == "u" else 0.0  # unsigned samples swing about the middle
-    return ((samples.astype(np.float64) - silence) / half).astype(np.float32)
+    scaled = np.empty(samples.shape, dtype=np.float32)
+    for start in range(0, len(samples), LONG):  # in pieces: float64 takes twice the memory
+        piece = samples[start : start + LONG].astype(np.float64)
+        scaled[start : start + LONG] = (piece - silence) / half
+    return scaled
 
 
 def check_peaks(peaks, estimator):
@@ -325,11 +330,18 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
     def _blocks(self, cells, peaks):
         """Cut rows into runs of about `BLOCK` samples: lists of rows and of their waveforms.
 
-        Adds the peaks of samples of type int32 to a list.
+        A recording of more than `LONG` samples is a run by itself. Adds the peaks of samples of
+        type int32 to a list.
         """
         block, size = ([], []), 0
         for row in cells.rows:
             waveform = self._waveform(cells, row, peaks)
+            if len(waveform) > LONG:
+                if size:
+                    yield block
+                yield [row], [waveform]
+                block, size = ([], []), 0
+                continue
             block[0].append(row)
             block[1].append(waveform)
             size += len(waveform)
@@ -359,36 +371,67 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
 
     @np.errstate(over="ignore", invalid="ignore")  # `_check_power` raises
     def _log_mel(self, cells, rows, waveforms):
-        """Frames of a few recordings through one FFT: (total, n_mels) and the count of each."""
-        n_fft, hop = self.n_fft_, self.hop_length_
+        """Frames of a run of recordings: (total, n_mels) and the count of each."""
         lengths = np.array([len(w) for w in waveforms])
-        counts = 1 + lengths // hop
-        # Recordings are laid end to end, each starting at a multiple of the step with silence on
-        # both sides, so that one strided view holds all windows, and a few that straddle two
-        # recordings.
-        steps = -(-np.maximum((counts - 1) * hop + n_fft, n_fft // 2 + lengths) // hop)
-        starts = np.cumsum(steps) - steps
-        samples = np.zeros(int(steps.sum()) * hop + n_fft, dtype=np.float32)
-        for waveform, start in zip(waveforms, starts * hop + n_fft // 2, strict=True):
-            samples[start : start + len(waveform)] = waveform
-        if not np.isfinite(samples).all():
-            row = next(r for r, w in zip(rows, waveforms, strict=True) if not np.isfinite(w).all())
-            raise cells.error(row, cells.not_finite())
-        windows = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[:-1:hop]
-        spectrum = fft.rfft(windows * taper(n_fft), axis=1)
-        power = spectrum.real**2 + spectrum.imag**2
+        counts = 1 + lengths // self.hop_length_
         levels = np.empty((counts.sum(), self.n_mels), dtype=np.float32)
         own = np.split(levels, np.cumsum(counts)[:-1])
-        filters = self._filters()
-        for level, start in zip(own, starts, strict=True):
-            # One product per recording: a larger one adds in another order, and a recording's
-            # frames would depend on its batch in the last bit.
-            np.matmul(power[start : start + len(level)], filters, out=level)
+        if lengths[0] > LONG:
+            finite = self._fill_long(waveforms[0], levels)
+        else:
+            finite = self._fill(waveforms, lengths, own)
+        if not finite:
+            row = next(r for r, w in zip(rows, waveforms, strict=True) if not np.isfinite(w).all())
+            raise cells.error(row, cells.not_finite())
         self._check_power(cells, rows, waveforms, own)
         np.log(np.maximum(levels, 1e-10, out=levels), out=levels)
         for level in own:
             self._center(level)
         return levels, counts
+
+    def _fill(self, waveforms, lengths, levels):
+        """Compute the band powers of a few recordings through one FFT.
+
+        Returns
+        -------
+        finite : bool
+            Whether all samples are.
+        """
+        n_fft, hop = self.n_fft_, self.hop_length_
+        # Recordings are laid end to end, each starting at a multiple of the step with silence on
+        # both sides, so that one strided view holds all windows, and a few that straddle two
+        # recordings.
+        steps = -(-np.maximum((lengths // hop) * hop + n_fft, n_fft // 2 + lengths) // hop)
+        starts = np.cumsum(steps) - steps
+        samples = np.zeros(int(steps.sum()) * hop + n_fft, dtype=np.float32)
+        for waveform, start in zip(waveforms, starts * hop + n_fft // 2, strict=True):
+            samples[start : start + len(waveform)] = waveform
+        power, filters = self._power(samples[:-1]), self._filters()
+        for level, start in zip(levels, starts, strict=True):
+            # One product per recording: a larger one adds in another order, and a recording's
+            # frames would depend on its batch in the last bit.
+            np.matmul(power[start : start + len(level)], filters, out=level)
+        return np.isfinite(samples).all()
+
+    def _fill_long(self, waveform, levels):
+        """Compute the band powers of one recording in pieces: windows take 3 times its memory."""
+        n_fft, hop, filters = self.n_fft_, self.hop_length_, self._filters()
+        n_frames, finite = max(1, LONG // hop), True
+        for first in range(0, len(levels), n_frames):
+            level = levels[first : first + n_frames]
+            start = first * hop - n_fft // 2  # silence comes before and after the recording
+            samples = np.zeros((len(level) - 1) * hop + n_fft, dtype=np.float32)
+            inside = waveform[max(0, start) : start + len(samples)]
+            samples[max(0, -start) :][: len(inside)] = inside
+            np.matmul(self._power(samples), filters, out=level)
+            finite = finite and np.isfinite(samples).all()
+        return finite
+
+    def _power(self, samples):
+        """Power spectrum of all windows: (n_windows, n_fft // 2 + 1)."""
+        windows = np.lib.stride_tricks.sliding_window_view(samples, self.n_fft_)
+        spectrum = fft.rfft(windows[:: self.hop_length_] * taper(self.n_fft_), axis=1)
+        return spectrum.real**2 + spectrum.imag**2
 
     def _check_power(self, cells, rows, waveforms, levels):
         """Raise if the power of a recording is infinite."""

@@ -123,6 +123,20 @@ def test_recordings_of_several_blocks_equal_one_block(monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(None, None), (100, 160), (255, 7)])
+def test_long_recordings_are_computed_in_pieces(monkeypatch, n_fft, hop_length):
+    front_end = LogMelSpectrogram(RATE, n_fft=n_fft, hop_length=hop_length, n_mels=20)
+    X = [np.int16(10_000 * wave) for wave in waves([300, 5000, 1200, 4999, 20])]
+    whole = cells(front_end.fit_transform(X))
+    monkeypatch.setattr("sklearn_mmfusion.preprocessing.audio.LONG", 1000)
+    for found, expected in zip(cells(front_end.transform(X)), whole, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    broken = [x.astype(np.float32) for x in X]
+    broken[1][4321] = np.nan
+    with pytest.raises(ValueError, match=r"recording in row 1 contains NaN"):
+        front_end.transform(broken)
+
+
 def test_a_rate_that_is_not_given_is_that_of_the_recordings(tmp_path):
     recordings = waves([850, 890])
     expected = LogMelSpectrogram(RATE).fit_transform(recordings)

@@ -10,6 +10,8 @@ from sklearn_mmfusion._torch.batches import (
     prefetched,
     resident,
     rows_per_batch,
+    split_long,
+    steps_per_batch,
 )
 from sklearn_mmfusion._torch.device import (
     isolated_rng,
@@ -56,4 +58,6 @@ __all__ = [
     "resolve_device",
     "rows_per_batch",
     "side_stream",
+    "split_long",
+    "steps_per_batch",
 ]

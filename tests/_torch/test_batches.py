@@ -25,6 +25,7 @@ from sklearn_mmfusion._torch import (
     prefetched,
     resident,
     row_dataset,
+    split_long,
 )
 
 # ------------------------------------------------------------------------------ batches
@@ -85,6 +86,57 @@ def test_a_part_of_the_rows_is_batched_by_its_own_lengths():
     np.testing.assert_array_equal(seen, rows)
 
 
+def of_lengths(lengths):
+    lengths = np.asarray(lengths)
+    source = RaggedRows(np.zeros(lengths.sum(), np.int8), lengths)
+    return RowDataset(Inputs(x=source), lengths, None, np.arange(len(lengths)))
+
+
+@given(
+    st.lists(st.integers(0, 400) | st.sampled_from([0, 3, 5000]), min_size=1, max_size=90),
+    st.integers(1, 20),
+    st.sampled_from([50, 400, 3000]),
+)
+def test_batches_of_long_rows_hold_fewer_of_them(lengths, batch_size, max_steps):
+    data, lengths = of_lengths(lengths), np.array(lengths)
+    free = BatchIterator(data, batch_size, "cpu", shuffle=True, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn_mmfusion._torch.batches.TRAIN_STEPS", max_steps)
+        bound = BatchIterator(data, batch_size, "cpu", shuffle=True, seed=1)
+    least = 1 if batch_size == 1 else 2
+    for _ in range(3):
+        usual, epoch = free.positions(), bound.positions()
+        assert sorted(np.concatenate(epoch)) == list(range(len(lengths)))
+        assert len(epoch) == len(bound)
+        assert min(map(len, epoch)) == bound.min_rows >= min(least, len(lengths))
+        for rows in epoch:
+            fits = len(rows) * lengths[rows].max() <= max_steps
+            assert fits or len(rows) <= least + 1 or len(lengths) <= least + 2
+        if max(map(len, usual)) * lengths.max() <= max_steps:
+            assert all(map(np.array_equal, usual, epoch))
+
+
+def test_a_long_row_leaves_the_batches_of_the_others_large(monkeypatch):
+    monkeypatch.setattr("sklearn_mmfusion._torch.batches.TRAIN_STEPS", 6400)
+    lengths = np.full(641, 100)
+    lengths[300] = 100_000
+    sizes = [len(rows) for rows in BatchIterator(of_lengths(lengths), 64, "cpu").positions()]
+    assert sizes == [64] * 9 + [63, 2]
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 200))
+def test_batches_of_a_prediction_are_split_if_they_are_long(lengths, max_steps):
+    lengths, parts = np.array(lengths), np.array_split(np.arange(len(lengths)), 3)
+    split = split_long(parts, lengths, max_steps)
+    assert sorted(np.concatenate(split)) == list(range(len(lengths)))
+    assert all(
+        len(rows) * lengths[rows].max(initial=0) <= max_steps or len(rows) == 1 for rows in split
+    )
+    kept = [p for p in parts if len(p) * lengths[p].max(initial=0) <= max_steps]
+    assert all(any(p is rows for rows in split) for p in kept)
+    assert split_long(parts, None, max_steps) is parts
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 256])
 def test_prediction_keeps_the_order_of_rows(batch_size):
     class Sums(nn.Module):
@@ -94,8 +146,11 @@ def test_prediction_keeps_the_order_of_rows(batch_size):
     cells = [np.arange(n, dtype=np.float32) for n in (5, 0, 9, 2, 7, 2)]
     inputs = Inputs(x=RaggedRows(np.concatenate(cells), [len(c) for c in cells]))
     module = Sums().train()
-    out = predict_batches(module, inputs, batch_size=batch_size, device="cpu")
-    np.testing.assert_array_equal(out[:, 0], [c.sum() for c in cells])
+    for max_steps in (None, 12, 1):
+        out = predict_batches(
+            module, inputs, batch_size=batch_size, max_steps=max_steps, device="cpu"
+        )
+        np.testing.assert_array_equal(out[:, 0], [c.sum() for c in cells])
     assert module.training and out.dtype == np.float32
 
 

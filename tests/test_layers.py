@@ -47,6 +47,7 @@ FILES = {
         {"storage"},
         {"row_view_array"},
         {"tensor_array", "file_array"},
+        {"arrow"},
         {"conversion"},
         {"cells", "accessor"},
     ],

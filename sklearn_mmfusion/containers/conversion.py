@@ -11,6 +11,7 @@ from sklearn.utils import check_array
 
 from sklearn_mmfusion._decoders import most_common_mode, pil_mode, pil_pixels
 from sklearn_mmfusion._validation import as_numpy
+from sklearn_mmfusion.containers.arrow import from_arrow, holds_arrow_cells, import_pyarrow
 from sklearn_mmfusion.containers.dtypes import FileDtype, TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray, is_content
 from sklearn_mmfusion.containers.storage import is_absent
@@ -71,7 +72,8 @@ def as_column(values, *, name=None, sample_rate=None, copy=True):
         if isinstance(values, pd.arrays.NumpyExtensionArray):
             values = values.to_numpy()
         if isinstance(values, ExtensionArray):
-            column = _from_arrow(values, sample_rate)
+            is_arrow = holds_arrow_cells(values.dtype)
+            column = from_arrow(values.__arrow_array__()) if is_arrow else values
         elif is_polars(values):
             column = _from_polars(values, sample_rate, copy)
         elif isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
@@ -110,26 +112,6 @@ def _from_ndarray(values, sample_rate, copy):
     return values
 
 
-def holds_arrow_lists(dtype):
-    """Whether a dtype is that of a list column of pyarrow, nested or not."""
-    name = str(dtype)
-    return name.endswith("[pyarrow]") and "list" in name.split("<")[0]
-
-
-def _from_arrow(values, sample_rate):
-    """Convert list columns of pyarrow to cells; return other extension arrays unchanged."""
-    if not holds_arrow_lists(values.dtype):
-        return values
-    inner = values.dtype.pyarrow_dtype.value_type
-    if not hasattr(inner, "value_type"):
-        return _from_cells(values.astype(object).tolist(), sample_rate)
-    while hasattr(inner, "value_type"):
-        inner = inner.value_type
-    numbers_as = inner.to_pandas_dtype()  # Python numbers would be widened
-    cells = values.__arrow_array__().to_pylist()
-    return _from_cells([_nested_cell(cell, numbers_as) for cell in cells], sample_rate)
-
-
 def _nested_cell(cell, numbers_as):
     """Convert nested lists to an array; ragged lists are left to `as_cell`."""
     try:
@@ -148,11 +130,17 @@ def is_polars_frame(X):
 
 def from_pyarrow(X):
     """Convert a table, record batch or array of pyarrow to pandas; return other input unchanged."""
-    is_pyarrow = type(X).__module__.split(".")[0] == "pyarrow" and hasattr(X, "to_pandas")
-    return X.to_pandas(types_mapper=pd.ArrowDtype) if is_pyarrow else X
+    if type(X).__module__.split(".")[0] != "pyarrow" or not hasattr(X, "to_pandas"):
+        return X
+    if hasattr(X, "schema"):  # extension types registered since X was read are found by name
+        X = import_pyarrow().RecordBatchReader.from_stream(X).read_all()
+    return X.to_pandas(types_mapper=pd.ArrowDtype)
 
 
 def _from_polars(values, sample_rate, copy):
+    if hasattr(values.dtype, "ext_name"):
+        import_pyarrow()  # polars converts through it
+        return from_arrow(values.to_arrow())
     if str(values.dtype) in ("String", "Object"):
         return _from_cells(values.to_list(), sample_rate)
     if not values.dtype.is_nested():
@@ -495,7 +483,7 @@ def _convert_objects(X):
     objects = [
         name
         for name, dtype in X.dtypes.items()
-        if dtype.kind == "O" and isinstance(dtype, np.dtype) or holds_arrow_lists(dtype)
+        if dtype.kind == "O" and isinstance(dtype, np.dtype) or holds_arrow_cells(dtype)
     ]
     if not objects:
         return X

@@ -14,7 +14,6 @@ from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_par
 from sklearn_mmfusion.containers.cells import CellKind, Cells, check_column, is_table, join_cells
 
 BLOCK = 1 << 18  # samples that go through one FFT; longer recordings are cut into such pieces
-MAX_BYTES = 1 << 28  # of a resampled recording, unless the encoder's options have another limit
 
 RECORDING = CellKind(
     "recording",
@@ -424,7 +423,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
 
     def _check_resampled_size(self, cells, row, n_samples, rate, ratio):
         """Raise, before anything is allocated, if resampling would take too much memory."""
-        limit = getattr(getattr(cells, "options", None), "max_bytes", MAX_BYTES)
+        limit = cells.options.max_bytes
         resampled = -(-n_samples * ratio.numerator // ratio.denominator)
         # float32 samples, and the filter of `resample_poly`, which is designed in float64
         size = 4 * resampled + 8 * (20 * max(ratio.numerator, ratio.denominator) + 1)

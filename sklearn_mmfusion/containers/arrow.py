@@ -3,7 +3,8 @@
 A cell is stored as a list along its first axis of fixed-size lists along the others. If another
 axis than the first varies or has length 0, nested lists would lose lengths; a cell is then a struct
 of its flat `data` and its `shape`. Complex numbers have one more axis, of length 2. Paths are
-strings. An extension type names the dtype; other readers see the plain lists and strings.
+strings; a column that holds contents of files is a struct of `bytes` and `path`, as in image data
+sets. An extension type names the dtype; other readers see the plain lists, strings and structs.
 """
 
 import json
@@ -126,13 +127,16 @@ def to_arrow(array, arrow_type=None):
         If a path is not UTF-8 text. pyarrow adds the name of the column.
     """
     pa = import_pyarrow()
-    make = _paths if isinstance(array, FileArray) else _tensors
-    made = pa.ExtensionArray.from_storage(cell_type()(array.dtype), make(pa, array))
+    storage = (_files if isinstance(array, FileArray) else _tensors)(pa, array)
+    made = pa.ExtensionArray.from_storage(cell_type()(array.dtype, storage.type), storage)
     return made if arrow_type is None else made.storage.cast(arrow_type)
 
 
-def _paths(pa, array):
-    paths = array.to_numpy(na_value=None).tolist()
+def _files(pa, array):
+    paths = array._files()
+    if any(isinstance(path, dict) for path in paths):
+        structs = [{"path": path} if isinstance(path, str) else path for path in paths]
+        return pa.array(structs, pa.struct({"bytes": pa.large_binary(), "path": pa.large_string()}))
     try:
         return pa.array(paths, pa.large_string())
     except UnicodeEncodeError as error:
@@ -187,7 +191,16 @@ def holds_arrow_cells(dtype):
     if not isinstance(dtype, pd.ArrowDtype):
         return False
     kind = dtype.pyarrow_dtype
-    return _is_list(kind) or isinstance(kind, (import_pyarrow().FixedShapeTensorType, cell_type()))
+    tensors = import_pyarrow().FixedShapeTensorType
+    return _is_list(kind) or _is_content(kind) or isinstance(kind, (tensors, cell_type()))
+
+
+def _is_content(kind):
+    """Whether a type is that of contents of files: binary, or structs of `bytes` and `path`."""
+    types = import_pyarrow().types
+    if types.is_struct(kind):
+        return {field.name for field in kind} == {"bytes", "path"}
+    return types.is_binary(kind) or types.is_large_binary(kind)
 
 
 def _is_list(kind):
@@ -196,7 +209,7 @@ def _is_list(kind):
 
 
 def from_arrow(array, dtype=None):
-    """Convert an Arrow array of lists, fixed-shape tensors or cells to a column.
+    """Convert an Arrow array of lists, fixed-shape tensors, contents or cells to a column.
 
     Parameters
     ----------
@@ -243,6 +256,8 @@ def _declared_dtype(pa, kind):
     if isinstance(kind, pa.FixedShapeTensorType):
         shape = np.array(kind.shape, np.int64)[kind.permutation or slice(None)]
         return TensorDtype(kind.value_type.to_pandas_dtype(), tuple(shape))
+    if _is_content(kind):
+        return FileDtype()
     return kind.dtype if isinstance(kind, cell_type()) else None
 
 

@@ -141,7 +141,9 @@ def _from_polars(values, sample_rate, copy):
     if hasattr(values.dtype, "ext_name"):
         import_pyarrow()  # polars converts through it
         return from_arrow(values.to_arrow())
-    if str(values.dtype) in ("String", "Object"):
+    fields = getattr(values.dtype, "fields", ())
+    is_content = {field.name for field in fields} == {"bytes", "path"}
+    if is_content or str(values.dtype) in ("String", "Object", "Binary"):
         return _from_cells(values.to_list(), sample_rate)
     if not values.dtype.is_nested():
         return _from_ndarray(values.to_numpy(), sample_rate, copy)

@@ -200,6 +200,16 @@ class FileArray(RowViewArray):
             return self._view(self._storage, self._rows, dtype)
         return super().astype(dtype, copy=copy)
 
+    def _files(self):
+        """Return the cells as paths, dicts of content ("bytes") and name ("path"), or None."""
+        pairs = [None if row < 0 else self._storage.file_at(row) for row in self._rows]
+        return [
+            {"bytes": pair[0], "path": pair[1] or None}
+            if pair and isinstance(pair[0], bytes)
+            else pair and pair[0]
+            for pair in pairs
+        ]
+
     def decode(self, positions=None):
         """Read the files.
 
@@ -297,7 +307,7 @@ def as_source(cell, row):
         content, path = cell.get("bytes"), cell.get("path")
         if is_absent(content):
             return as_source(path, row)
-        return bytes(content), "" if is_absent(path) else os.path.basename(path)
+        return bytes(content), "" if is_absent(path) else os.fspath(path)
     if is_content(cell):
         return bytes(cell), ""
     if not isinstance(cell, str | os.PathLike):

@@ -21,6 +21,7 @@ from sklearn_mmfusion.containers import (
     arrow,
     as_column,
     as_frame,
+    multimodal_frame,
 )
 
 pa = pytest.importorskip("pyarrow")
@@ -279,3 +280,32 @@ def test_missing_pyarrow_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r"pip install 'sklearn-mmfusion\[parquet\]'"):
         TensorArray(PIXELS).__arrow_array__()
+
+
+CONTENTS = [b"first", None, {"bytes": b"second", "path": "b.png"}, {"bytes": None, "path": "c.png"}]
+
+
+def test_contents_of_files_come_back_equal(tmp_path):
+    frame = multimodal_frame(photo=CONTENTS)
+    frame.to_parquet(tmp_path / "contents.parquet")
+    read = pd.read_parquet(tmp_path / "contents.parquet")
+    pd.testing.assert_frame_equal(read, frame)
+    assert read["photo"].array.name(2) == "b.png"
+    assert read["photo"].tolist()[2:] == [b"second", "c.png"]
+
+
+@pytest.mark.parametrize("kind", ["struct", "binary"])
+@pytest.mark.parametrize("reader", ["pandas", "pyarrow", "polars"])
+def test_contents_of_image_data_sets_become_files(kind, reader):
+    cells = [b"first", None, b"second"]
+    column = pa.array(cells)
+    if kind == "struct":
+        cells = [None if cell is None else {"bytes": cell, "path": "a.png"} for cell in cells]
+        column = pa.array(cells, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+    table = pa.table({"photo": column})
+    if reader == "polars":
+        table = pytest.importorskip("polars").from_arrow(table)
+    frame = as_frame(table.to_pandas() if reader == "pandas" else table)
+    assert frame.dtypes["photo"] == "file"
+    assert frame["photo"].isna().tolist() == [False, True, False]
+    assert frame["photo"].dropna().tolist() == [b"first", b"second"]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import register_dataframe_accessor
 
+from sklearn_mmfusion.containers.arrow import holds_arrow_cells
 from sklearn_mmfusion.containers.conversion import as_column
 from sklearn_mmfusion.containers.file_array import FileArray
 from sklearn_mmfusion.containers.storage import format_cell
@@ -94,7 +95,8 @@ def _describe(column):
     """Return the summary row of one column."""
     absent = column.isna().to_numpy()
     array = column.array
-    if column.dtype == object and not absent.all():  # of arrays, images or texts, as fit reads it
+    # of arrays, images, texts or lists of pyarrow, as fit reads it
+    if column.dtype == object and not absent.all() or holds_arrow_cells(column.dtype):
         array = as_column(column, name=column.name)
     kind, lengths, shape = "other", np.empty(0), ""
     if isinstance(array, TensorArray):

@@ -20,6 +20,8 @@ from sklearn_mmfusion.containers.file_array import FileArray
 from sklearn_mmfusion.containers.storage import DenseStorage, RaggedStorage
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
+_NAME = "sklearn_mmfusion.cells"
+
 
 def import_pyarrow():
     """Return pyarrow; raise an ImportError that names the extra if it is not installed."""
@@ -42,7 +44,7 @@ def cell_type():
     class CellType(pa.ExtensionType):
         def __init__(self, dtype, storage_type=None):
             self.dtype = dtype
-            super().__init__(storage_type or _storage_type(pa, dtype), "sklearn_mmfusion.cells")
+            super().__init__(storage_type or _storage_type(pa, dtype), _NAME)
 
         def __arrow_ext_serialize__(self):
             return json.dumps({"dtype": self.dtype.name}).encode()
@@ -64,6 +66,8 @@ def cell_type():
 
     CellType.__qualname__ = "CellType"
     globals()["CellType"] = CellType  # where pickle finds it
+    with suppress(pa.ArrowKeyError):  # registered before this module was reloaded
+        pa.unregister_extension_type(_NAME)
     pa.register_extension_type(CellType(FileDtype()))
     return CellType
 
@@ -205,7 +209,16 @@ def _is_content(kind):
 
 def _is_list(kind):
     types = import_pyarrow().types
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return any(
+        is_kind(kind)
+        for is_kind in (
+            types.is_list,
+            types.is_large_list,
+            types.is_fixed_size_list,
+            types.is_list_view,
+            types.is_large_list_view,
+        )
+    )
 
 
 def from_arrow(array, dtype=None):

@@ -126,6 +126,9 @@ def test_frame_keeps_its_other_columns_and_index(tmp_path):
         for name in frame.columns[:3]:
             assert_equal(as_frame(X)[name].array, frame[name].array)
             assert_equal(as_column(X[name]), frame[name].array)
+    shown = ["kind", "cell_shape", "n_absent", "length_max"]
+    summary, expected = (X.modalities.summary()[shown][:3] for X in (arrow_backed, frame))
+    pd.testing.assert_frame_equal(summary, expected)
 
 
 def test_only_viewed_rows_are_written():
@@ -199,6 +202,17 @@ def test_reader_that_imports_the_package_later(tmp_path):
         pd.testing.assert_frame_equal(as_frame(X), frame)
 
 
+def test_reloaded_module_registers_its_type():
+    known = arrow.cell_type()
+    try:
+        renewed = arrow.cell_type.__wrapped__()
+        assert type(pickle.loads(pickle.dumps(renewed(FileDtype())))) is renewed is not known
+    finally:
+        pa.unregister_extension_type("sklearn_mmfusion.cells")
+        pa.register_extension_type(known(FileDtype()))
+        arrow.CellType = known
+
+
 def test_tables_of_other_rates_are_not_joined():
     one, other = (
         pa.table(pd.DataFrame({"sound": TensorArray([[0.5], [1.0]], sample_rate=rate)}))
@@ -227,6 +241,14 @@ def test_fixed_shape_tensors_of_other_tools(order):
     assert len(empty) == 0 and empty.dtype == TensorArray(pixels).dtype
     passed = FusionTransformer([("image", "passthrough", "image")]).fit_transform(table)
     np.testing.assert_array_equal(passed, pixels.reshape(2, 12))
+
+
+@pytest.mark.parametrize("kind", ["list_", "large_list", "list_view", "large_list_view"])
+def test_lists_of_every_kind_are_cells(kind):
+    lists = pa.array([[0.5], None, [1.0, 2.0]], getattr(pa, kind)(pa.float32()))
+    expected = TensorArray([np.float32([0.5]), None, np.float32([1.0, 2.0])])
+    assert_equal(as_column(lists), expected)
+    assert_equal(as_column(pa.chunked_array([lists[:1], lists[1:1], lists[1:]])), expected)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from sklearn_mmfusion._torch.allocator import keep_freed_memory
 from sklearn_mmfusion._torch.batches import (
     BatchIterator,
     FixedBatches,
+    closing_batches,
     n_batches,
     predict_batches,
     predict_row,
@@ -43,6 +44,7 @@ __all__ = [
     "LazyRows",
     "RaggedRows",
     "RowDataset",
+    "closing_batches",
     "isolated_rng",
     "keep_freed_memory",
     "load_module_state",

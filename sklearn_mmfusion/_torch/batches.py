@@ -2,7 +2,7 @@
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import pairwise, repeat
 
@@ -78,8 +78,8 @@ class BatchIterator:
     """Batches of nearly equal size, gathered by index, of rows of similar length.
 
     Nearly equal sizes avoid a last batch of a single row, which batch normalization cannot handle.
-    Only very long rows share a batch with fewer others (see `groups_by_length`). For a GPU, batches
-    are prepared ahead while it computes.
+    Only very long rows share a batch with fewer others (see `groups_by_length`). For a GPU, and
+    where rows are read from files, a thread prepares batches ahead.
     """
 
     def __init__(self, dataset, batch_size, device, shuffle=False, seed=0):
@@ -130,24 +130,45 @@ class BatchIterator:
 
     def __iter__(self):
         made = map(self.dataset.batch, self.positions(), repeat(self.device))
-        if self.stream is None:
-            return made
-        # Each thread has its own current device and stream.
-        return prefetched(made, within=partial(torch.cuda.stream, self.stream))
+        if self.stream is not None:
+            # Each thread has its own current device and stream.
+            return prefetched(made, within=partial(torch.cuda.stream, self.stream))
+        return prefetched(made) if self.dataset.inputs.is_slow else made
+
+
+@contextmanager
+def closing_batches(batches):
+    """Iterate over batches in the block; after it, no thread goes on making them.
+
+    A traceback keeps the frame of a loop, and with it a generator, which would not end by itself.
+    """
+    batches = iter(batches)
+    try:
+        yield batches
+    finally:
+        if hasattr(batches, "close"):  # iterators of other classes have no threads of ours
+            batches.close()
 
 
 def prefetched(batches, depth=2, within=nullcontext):
-    """Make batches in a thread, inside a context, `depth` batches ahead."""
+    """Make batches in a thread, inside a context, `depth` batches ahead.
+
+    Order and errors are the same. Closing the generator cancels the batches that are not begun, and
+    waits for the one that is.
+    """
 
     def make():
         with within():
             return next(batches, None)
 
-    with ThreadPoolExecutor(1) as pool:
+    pool = ThreadPoolExecutor(1, thread_name_prefix="sklearn_mmfusion-batches")
+    try:
         waiting = deque(pool.submit(make) for _ in range(depth))
         while (batch := waiting.popleft().result()) is not None:
             waiting.append(pool.submit(make))
             yield batch
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def resident(inputs, device):
@@ -225,7 +246,7 @@ def predict_batches(module, inputs, *, device, batch_size=None, max_steps=None, 
     """Run a module, or another `method` of it, over all rows without gradients.
 
     Rows are sorted by length, which keeps padding small, and very long ones get smaller batches;
-    outputs are in the original order. On a GPU the host copies the next batches while it computes.
+    outputs are in the original order. The host reads files, or copies to a GPU, ahead in a thread.
 
     Parameters
     ----------
@@ -268,8 +289,11 @@ def predict_batches(module, inputs, *, device, batch_size=None, max_steps=None, 
         batches = map(inputs.batch, parts, repeat(device))
         if torch.device(device).type == "cuda" and len(parts) > 1:
             batches = copied_ahead(batches, device)
-        for rows, batch in zip(parts, batches, strict=True):
-            collected.add(rows, call(**batch).float())
+        elif inputs.is_slow and len(parts) > 1:
+            batches = prefetched(batches)
+        with closing_batches(batches) as batches:
+            for rows, batch in zip(parts, batches, strict=True):
+                collected.add(rows, call(**batch).float())
     module.train(was_training)
     return collected.all()
 
@@ -278,12 +302,13 @@ def copied_ahead(batches, device):
     """Batches of inputs that a thread copies to a GPU while it computes."""
     usual, side = torch.cuda.current_stream(device), side_stream(device, "copies")
     side.wait_stream(usual)  # resident rows may still be on their way
-    for batch in prefetched(batches, within=partial(torch.cuda.stream, side)):
-        usual.wait_stream(side)
-        for tensor in batch.values():
-            if tensor.is_cuda:
-                tensor.record_stream(usual)
-        yield batch
+    with closing_batches(prefetched(batches, within=partial(torch.cuda.stream, side))) as batches:
+        for batch in batches:
+            usual.wait_stream(side)
+            for tensor in batch.values():
+                if tensor.is_cuda:
+                    tensor.record_stream(usual)
+            yield batch
 
 
 class Outputs:

@@ -118,10 +118,12 @@ class LazyRows:
         ``read(row indices)`` returns an array, or the input of `convert`.
     convert : callable, default=None
         ``convert(values, row indices)`` returns an array.
+    is_slow : bool, default=False
+        Whether a thread should read batches ahead: they are decoded from files.
     """
 
-    def __init__(self, n_rows, read, convert=None):
-        self.n_rows, self.read, self.convert = n_rows, read, convert
+    def __init__(self, n_rows, read, convert=None, is_slow=False):
+        self.n_rows, self.read, self.convert, self.is_slow = n_rows, read, convert, is_slow
 
     def __len__(self):
         return self.n_rows
@@ -283,6 +285,11 @@ class Inputs:
         """Bytes of all rows on a device."""
         return sum(source.nbytes for source in self.sources.values())
 
+    @property
+    def is_slow(self):
+        """Whether a thread should read batches ahead."""
+        return any(getattr(source, "is_slow", False) for source in self.sources.values())
+
     def lengths(self):
         """Longest axis of each row, or None if all rows are equally long."""
         lengths = [s.lengths() for s in self.sources.values() if s.lengths() is not None]
@@ -356,6 +363,11 @@ class FusionInputs:
     @property
     def nbytes(self):
         return sum(inputs.nbytes for inputs in self.parts.values() if inputs is not None)
+
+    @property
+    def is_slow(self):
+        """Whether a thread should read batches ahead."""
+        return any(inputs is not None and inputs.is_slow for inputs in self.parts.values())
 
     def lengths(self):
         """Longest axis of each row over all modalities, or None without sequences."""

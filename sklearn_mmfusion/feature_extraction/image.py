@@ -372,7 +372,7 @@ class ImageEncoder(BaseModalityEncoder):
             pairs = zip(pixels, rows, strict=True)
             return np.concatenate([self._arrange(each[None], cells, row) for each, row in pairs])
 
-        return Inputs(pixels=LazyRows(len(cells), cells.read_finite, arrange))
+        return Inputs(pixels=LazyRows(len(cells), cells.read_finite, arrange, cells.is_file))
 
     def _arrange(self, pixels, cells, row):
         """Images of equal size, the first one in `row` -> (n, channels, height, width)."""

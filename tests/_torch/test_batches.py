@@ -1,6 +1,7 @@
 """Batches cut from rows, rows split for validation, prediction in batches."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from sklearn_mmfusion._torch import (
     row_dataset,
     split_long,
 )
+from sklearn_mmfusion._validation import number_rows
 
 # ------------------------------------------------------------------------------ batches
 
@@ -241,6 +243,80 @@ def test_batches_made_ahead_may_be_abandoned():
     assert next(told) == 1
     told.close()
     assert len(made) <= 4
+
+
+# ------------------------------------------------------------------------------ files
+
+
+def reading(names, fails=None):
+    """A source of 40 rows, read in the threads whose names it collects."""
+
+    def read(rows):
+        rows = np.arange(40)[rows]
+        names.append(threading.current_thread().name)
+        if fails is not None and fails in rows:
+            raise ValueError(f"row {fails} cannot be read")
+        return np.float32(rows)[:, None]
+
+    return LazyRows(40, read, is_slow=True)
+
+
+class Doubles(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+def reading_threads():
+    return [t for t in threading.enumerate() if t.name.startswith("sklearn_mmfusion-batches")]
+
+
+def test_files_are_read_ahead_in_a_thread():
+    names = []
+    inputs, memory = (
+        Inputs(x=reading(names)),
+        Inputs(x=DenseRows(np.float32(np.arange(40))[:, None])),
+    )
+    for rows in (inputs, memory):
+        out = predict_batches(Doubles(), rows, batch_size=8, device="cpu")
+        np.testing.assert_array_equal(out[:, 0], 2 * np.arange(40))
+    epochs = [
+        list(BatchIterator(RowDataset(rows, np.arange(40), None, np.arange(40)), 8, "cpu", True, 5))
+        for rows in (inputs, memory)
+    ]
+    for (a, ay), (b, by) in zip(*epochs, strict=True):
+        assert torch.equal(a["x"], b["x"]) and torch.equal(ay, by)
+    assert len(names) == 10 and all(name.startswith("sklearn_mmfusion-batches") for name in names)
+    assert not reading_threads()
+
+
+def test_errors_of_a_thread_have_their_row_and_note():
+    class Masks(nn.Module):
+        def forward(self, mask, **batch):
+            return mask
+
+    mask = np.arange(80) % 2 == 1
+    inputs = FusionInputs({"photo": (Inputs(x=reading([], fails=33)), mask)})
+    dataset = RowDataset(inputs, np.arange(80), None, np.arange(80))
+    for call in (
+        lambda: predict_batches(Masks(), inputs, batch_size=8, device="cpu"),
+        lambda: list(BatchIterator(dataset, 8, "cpu", shuffle=True)),
+    ):
+        with pytest.raises(ValueError, match="^row 167 cannot be read") as raised:
+            with number_rows(np.arange(80) + 100):
+                call()
+        assert raised.value.__notes__ == ["Raised while reading a batch of modality 'photo'."]
+        assert not reading_threads()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, ZeroDivisionError])
+def test_a_loop_that_ends_early_leaves_no_thread(error):
+    class Fails(Doubles):
+        def forward(self, x):
+            raise error
+
+    with pytest.raises(error) as raised:
+        predict_batches(Fails(), Inputs(x=reading([])), batch_size=4, device="cpu")
+    assert raised.traceback and not reading_threads()  # the frames are still there
 
 
 def test_large_rows_are_predicted_in_small_batches():

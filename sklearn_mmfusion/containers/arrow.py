@@ -20,6 +20,7 @@ from sklearn_mmfusion.containers.storage import DenseStorage, RaggedStorage
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
 _NAME = "sklearn_mmfusion.cells"
+CELL_NAMES = (_NAME, "arrow.fixed_shape_tensor")  # extension types of cells
 
 
 def import_pyarrow():
@@ -191,7 +192,7 @@ def holds_arrow_cells(dtype):
     if not isinstance(dtype, pd.ArrowDtype):
         return False
     kind = dtype.pyarrow_dtype
-    return _is_list(kind) or isinstance(kind, (import_pyarrow().FixedShapeTensorType, cell_type()))
+    return _is_list(kind) or getattr(kind, "extension_name", None) in CELL_NAMES
 
 
 def _is_list(kind):
@@ -339,6 +340,8 @@ def _numbers(pa, array):
 def _storage(values, shapes, present, dtype):
     """Return the storage of cells of `dtype`; raise if one does not fit."""
     numbers, shape, _ = _stored_form(dtype)
+    if not len(shapes):  # lists may then have any depth and type
+        values, shapes = np.empty(0, numbers), np.empty((0, len(shape)), np.int64)
     fits = shapes.shape[1] == len(shape) and np.can_cast(values.dtype, numbers, "same_kind")
     misfit = np.full(len(shapes), not fits)
     if fits:

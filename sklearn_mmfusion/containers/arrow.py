@@ -21,6 +21,7 @@ from sklearn_mmfusion.containers.storage import DenseStorage, RaggedStorage
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
 _NAME = "sklearn_mmfusion.cells"
+CELL_NAMES = (_NAME, "arrow.fixed_shape_tensor")  # extension types of cells
 
 
 def import_pyarrow():
@@ -195,8 +196,8 @@ def holds_arrow_cells(dtype):
     if not isinstance(dtype, pd.ArrowDtype):
         return False
     kind = dtype.pyarrow_dtype
-    tensors = import_pyarrow().FixedShapeTensorType
-    return _is_list(kind) or _is_content(kind) or isinstance(kind, (tensors, cell_type()))
+    is_cell = getattr(kind, "extension_name", None) in CELL_NAMES
+    return is_cell or _is_list(kind) or _is_content(kind)
 
 
 def _is_content(kind):
@@ -354,6 +355,8 @@ def _numbers(pa, array):
 def _storage(values, shapes, present, dtype):
     """Return the storage of cells of `dtype`; raise if one does not fit."""
     numbers, shape, _ = _stored_form(dtype)
+    if not len(shapes):  # lists may then have any depth and type
+        values, shapes = np.empty(0, numbers), np.empty((0, len(shape)), np.int64)
     fits = shapes.shape[1] == len(shape) and np.can_cast(values.dtype, numbers, "same_kind")
     misfit = np.full(len(shapes), not fits)
     if fits:

@@ -11,7 +11,12 @@ from sklearn.utils import check_array
 
 from sklearn_mmfusion._decoders import most_common_mode, pil_mode, pil_pixels
 from sklearn_mmfusion._validation import as_numpy
-from sklearn_mmfusion.containers.arrow import from_arrow, holds_arrow_cells, import_pyarrow
+from sklearn_mmfusion.containers.arrow import (
+    CELL_NAMES,
+    from_arrow,
+    holds_arrow_cells,
+    import_pyarrow,
+)
 from sklearn_mmfusion.containers.dtypes import FileDtype, TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray, is_content
 from sklearn_mmfusion.containers.storage import is_absent
@@ -33,8 +38,8 @@ def as_column(values, *, name=None, sample_rate=None, copy=True):
         or object array of arrays, nested lists, PIL images or tensors (PIL images of several modes
         are converted to the most common one). Text becomes a str array, `pathlib` paths and
         contents of files (bytes, or dicts of "bytes" and "path") a FileArray; numbers stay a 1-D
-        array. Series and Index are replaced by
-        their array. polars Series of lists, arrays, text and numbers are accepted.
+        array. Series and Index are replaced by their array. polars Series of lists, arrays, text
+        and numbers are accepted, and so are pyarrow arrays of lists and `fixed_shape_tensor`.
     name : str or None, default=None
         Name of the column, for messages.
     sample_rate : float or None, default=None
@@ -138,7 +143,7 @@ def from_pyarrow(X):
 
 
 def _from_polars(values, sample_rate, copy):
-    if hasattr(values.dtype, "ext_name"):
+    if hasattr(values.dtype, "ext_name") and values.dtype.ext_name() in CELL_NAMES:
         import_pyarrow()  # polars converts through it
         return from_arrow(values.to_arrow())
     fields = getattr(values.dtype, "fields", ())

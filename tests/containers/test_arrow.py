@@ -68,18 +68,28 @@ def through_feather(frame):
     return pd.read_feather(file)
 
 
-def through_polars(frame):
+def pl_or_skip():
     pl = pytest.importorskip("polars")
     if not hasattr(pl, "register_extension_type"):
         pytest.skip("polars without extension types")
-    return as_frame(pl.from_pandas(frame))
+    return pl
+
+
+def through_polars(frame):
+    return pl_or_skip().from_pandas(frame)
+
+
+def through_polars_parquet(frame):
+    file = io.BytesIO()
+    through_polars(frame).write_parquet(file)
+    return pd.read_parquet(file)
 
 
 ROUTES = {
     "parquet": through_parquet,
     "feather": through_feather,
-    "polars": through_polars,
-    "table": lambda frame: as_frame(pa.table(frame)),
+    "polars": lambda frame: as_frame(through_polars(frame)),
+    "polars parquet": through_polars_parquet,
     "pickled table": lambda frame: pickle.loads(pickle.dumps(pa.table(frame))).to_pandas(),
     "pyarrow dtypes": lambda frame: as_frame(pa.table(frame).to_pandas(types_mapper=pd.ArrowDtype)),
     "chunks": lambda frame: pa.concat_tables(
@@ -237,6 +247,12 @@ def test_fixed_shape_tensors_of_other_tools(order):
     assert_equal(as_frame(table)["image"].array, TensorArray(pixels))
     assert_equal(as_column(table["image"]), TensorArray(pixels))
     assert_equal(as_frame(table.slice(1))["image"].array, TensorArray(pixels[1:]))
+    tensors = table["image"].combine_chunks()
+    kind = tensors.type
+    tensors = pa.ExtensionArray.from_storage(kind, tensors.storage.take(pa.array([1, None, 0])))
+    expected = TensorArray([pixels[1], None, pixels[0]])
+    assert_equal(as_column(tensors), expected)
+    assert_equal(as_column(pl_or_skip().from_arrow(pa.table({"x": tensors}))["x"]), expected)
     empty = as_column(table["image"].slice(2))
     assert len(empty) == 0 and empty.dtype == TensorArray(pixels).dtype
     passed = FusionTransformer([("image", "passthrough", "image")]).fit_transform(table)
@@ -262,6 +278,14 @@ def test_lists_of_every_kind_are_cells(kind):
 def test_lists_that_are_no_cells_are_refused(cells, error, message):
     with pytest.raises(error, match=message):
         as_frame(pa.table({"x": cells}))
+
+
+def test_column_without_cells_takes_the_dtype_whatever_its_lists():
+    nulls = pa.array([None, None], pa.list_(pa.float64()))
+    for name in ("tensor[int8, ?x?]", "tensor[int8, 2x0]"):
+        made = pd.api.types.pandas_dtype(name).__from_arrow__(nulls)
+        assert_equal(made, TensorArray._from_sequence([None, None], dtype=name))
+        assert made.cell_shapes().tolist() == [[0, 0], [0, 0]]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ FILES = {
         {"row_view_array"},
         {"tensor_array", "file_array"},
         {"conversion"},
-        {"cells", "accessor"},
+        {"cells", "accessor", "file_checks"},
     ],
     "cross_decomposition": [
         {"block_transformer"},

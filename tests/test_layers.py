@@ -48,7 +48,8 @@ FILES = {
         {"row_view_array"},
         {"tensor_array", "file_array"},
         {"conversion"},
-        {"cells", "accessor", "file_checks"},
+        {"cells", "file_checks"},
+        {"accessor"},
     ],
     "cross_decomposition": [
         {"block_transformer"},

@@ -142,7 +142,7 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     """
     options = FileOptions.from_dict(file_params, "check_files")
     selected, index = _select(X, columns)
-    readers = [(column.name, *_as_files(column, options)) for column in selected]
+    readers = [(column.name, *as_files(column, options)) for column in selected]
     n_files = sum(int((~files.isna()).sum()) for _, files, _ in readers)
     with _progress_bar(n_files, verbose) as bar:
         found = [
@@ -381,8 +381,21 @@ def _format_of(content):
 # -- one column -----------------------------------------------------------------------------------
 
 
-def _as_files(column, options):
-    """Return a column as a FileArray, and findings (as `_check_column`) for cells it refuses."""
+def as_files(column, options):
+    """Convert a column of paths or contents.
+
+    Parameters
+    ----------
+    column : Series
+    options : FileOptions
+
+    Returns
+    -------
+    files : FileArray
+        Cells that it does not take are absent.
+    refused : list of (row, path, reason, readable, problem)
+        Findings for those cells.
+    """
     if isinstance(column.array, FileArray):
         return column.array, []
     cells, refused = [], []

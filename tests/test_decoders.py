@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from sklearn_mmfusion._decoders import file_kind, read_audio, read_file, read_image
+from sklearn_mmfusion._decoders import audio_header, file_kind, read_audio, read_file, read_image
 from sklearn_mmfusion.containers import FileArray, TensorArray
 
 SIGNAL = np.array([0.0, 0.5, -0.5, -1.0])
@@ -40,6 +40,19 @@ def test_read_audio_of_other_formats(tmp_path):
     samples, rate = read_audio(tmp_path / "a.flac")
     assert rate == 8000
     np.testing.assert_allclose(samples, SIGNAL, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG"])
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_audio_header_is_that_of_the_recording(tmp_path, form, n_channels):
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / f"a.{form.lower()}"
+    soundfile.write(path, np.zeros((999, n_channels)), 8000, format=form)
+    samples, rate = read_audio(path)
+    assert audio_header(path) == (len(samples), n_channels, rate) == (999, n_channels, 8000)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError):
+        audio_header(path)
 
 
 @pytest.mark.parametrize(("module", "name"), [("PIL", "a.png"), ("soundfile", "a.flac")])

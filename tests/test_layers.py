@@ -49,7 +49,8 @@ FILES = {
         {"tensor_array", "file_array"},
         {"arrow"},
         {"conversion"},
-        {"cells", "accessor"},
+        {"cells", "file_checks"},
+        {"accessor"},
     ],
     "cross_decomposition": [
         {"block_transformer"},

@@ -5,6 +5,7 @@ from sklearn_mmfusion.containers.arrow import register_cell_type
 from sklearn_mmfusion.containers.conversion import as_column, as_frame, multimodal_frame
 from sklearn_mmfusion.containers.dtypes import FileDtype, TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray
+from sklearn_mmfusion.containers.file_checks import check_files
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "TensorDtype",
     "as_column",
     "as_frame",
+    "check_files",
     "multimodal_frame",
 ]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import pandas_dtype
 
-from sklearn_mmfusion._decoders import ALLOWED, AS_STORED, leaves_root, read_file
+from sklearn_mmfusion._decoders import ALLOWED, AS_STORED, file_kind, leaves_root, read_file
 from sklearn_mmfusion.containers.dtypes import ConflictDtype, FileDtype, check_same_rate
 from sklearn_mmfusion.containers.row_view_array import RowViewArray
 from sklearn_mmfusion.containers.storage import RaggedStorage, blake, is_absent
@@ -380,6 +380,27 @@ def in_threads(function, items):
 
 
 # -- texts that may be paths ----------------------------------------------------------------------
+
+
+def holds_paths(column):
+    """Whether more than half of the present cells of a Series are files.
+
+    That is paths with a known suffix, path-like objects or contents of files.
+    """
+    if isinstance(column.array, FileArray):
+        return True
+    dtype = column.dtype
+    dtype = dtype.categories.dtype if isinstance(dtype, pd.CategoricalDtype) else dtype
+    if isinstance(column.array, RowViewArray) or not pd.api.types.is_string_dtype(dtype):
+        return False  # the dtype object counts as string
+    cells = [cell for cell in column if not is_absent(cell)]
+    return 2 * sum(_may_be_file(cell) for cell in cells) > len(cells)
+
+
+def _may_be_file(cell):
+    if isinstance(cell, str):
+        return file_kind(cell) is not None and "\n" not in cell
+    return isinstance(cell, os.PathLike) or is_content(cell)
 
 
 def file_states(data, roots):

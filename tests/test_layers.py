@@ -47,7 +47,7 @@ FILES = {
         {"storage"},
         {"row_view_array"},
         {"tensor_array", "file_array"},
-        {"arrow"},
+        {"arrow", "decoded_cache"},
         {"conversion"},
         {"cells", "file_checks"},
         {"accessor"},

@@ -115,15 +115,13 @@ class LazyRows:
     ----------
     n_rows : int
     read : callable
-        ``read(row indices)`` returns an array, or the input of `convert`.
-    convert : callable, default=None
-        ``convert(values, row indices)`` returns an array.
+        ``read(row indices)`` returns an array.
     is_slow : bool, default=False
         Whether a thread should read batches ahead: they are decoded from files.
     """
 
-    def __init__(self, n_rows, read, convert=None, is_slow=False):
-        self.n_rows, self.read, self.convert, self.is_slow = n_rows, read, convert, is_slow
+    def __init__(self, n_rows, read, is_slow=False):
+        self.n_rows, self.read, self.is_slow = n_rows, read, is_slow
 
     def __len__(self):
         return self.n_rows
@@ -151,8 +149,6 @@ class LazyRows:
         if not isinstance(rows, slice) and len(rows) == 0:
             return {name: _on_device(self.first[:0], device)}
         values = self.read(rows)
-        if self.convert is not None:
-            values = self.convert(values, rows)
         if torch.device(device).type != "cuda" or min(values.strides, default=0) < 0:
             return {name: _on_device(_as_tensor(values), device)}
         return {name: _on_device(_view(values), device, pinned=not isinstance(rows, slice))}

@@ -247,6 +247,16 @@ def test_resizing_equals_pillow():
     assert resize(images[:, None].astype(np.float32), (5, 6)).dtype == np.float32
 
 
+def test_resizing_bytes_depends_on_neither_batch_nor_memory_layout():
+    images = np.random.default_rng(0).integers(0, 256, (5, 30, 41, 3)).astype(np.uint8)
+    images = np.moveaxis(images, -1, 1)
+    for size in [(9, 20), (50, 41)]:
+        expected = resize(np.ascontiguousarray(images), size)
+        np.testing.assert_array_equal(resize(images, size), expected)
+        for image, own in zip(images, expected, strict=True):
+            np.testing.assert_array_equal(resize(image[None], size)[0], own)
+
+
 def test_images_of_many_sizes_are_resized():
     images, y = make_images()
     ragged = [i if k % 3 else i[:, :11] for k, i in enumerate(images)]

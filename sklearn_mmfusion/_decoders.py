@@ -10,13 +10,16 @@ import os
 import re
 import stat
 import struct
+import tempfile
 import threading
 import warnings
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from importlib import import_module
 from numbers import Integral
+from tokenize import TokenError
 
 import numpy as np
 from scipy.io import wavfile
@@ -32,7 +35,8 @@ SUFFIXES = {
     "array": (".npy",),
     "text": (".txt", ".text", ".md", ".rst"),
 }
-ALLOWED = (MemoryError, TimeoutError, ImportError)  # errors that do not concern a single file
+PASSING = (MemoryError, TimeoutError)  # errors that no handler swallows or replaces
+ALLOWED = (*PASSING, ImportError)  # errors that do not concern a single file
 
 
 class RefusedError(ValueError):
@@ -325,7 +329,11 @@ def read_array(source, options=AS_STORED):
         version = np.lib.format.read_magic(file)
         if version not in _NPY_HEADERS:
             raise ValueError(f"the file has version {version}; expected one of {[*_NPY_HEADERS]}")
-        shape, by_column, dtype = _NPY_HEADERS[version](file)
+        try:
+            shape, by_column, dtype = _NPY_HEADERS[version](file)
+        except (MemoryError, RecursionError, SyntaxError, TokenError) as error:
+            # Python's parser runs out of its own stack, not of memory.
+            raise ValueError(f"the header cannot be parsed: {error!r}") from error
         if dtype.hasobject:
             raise ValueError("the file holds Python objects, which allow_pickle=False refuses")
         if dtype.kind not in "biufc":
@@ -347,25 +355,58 @@ def read_array(source, options=AS_STORED):
 MODES = ("L", "RGB", "RGBA")  # from poor to rich
 _TURNED = (5, 6, 7, 8)  # values of the orientation tag that exchange height and width
 _ORIENTATION = 0x0112
-_BOMB_LOCK = threading.Lock()  # the filters of warnings are those of the whole process
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+_PLUGINS = ("Png", "Jpeg", "Gif", "Bmp", "Tiff", "WebP", "Ppm")
+_DEEP = {"I": 4, "F": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes per value
+
+
+def _identified(file):
+    """Open an image with Pillow, without decoding it.
+
+    ``PIL.Image.open`` would try all formats, of which EPS starts another program, and compare the
+    number of pixels with a limit of the whole process, which is not `max_pixels`.
+    """
+    try:
+        from PIL import Image
+
+        for plugin in _PLUGINS:
+            import_module(f"PIL.{plugin}ImagePlugin")
+    except ImportError as error:
+        raise needs_extra("image files", "Pillow", error) from error
+    start = file.read(16)
+    file.seek(0)
+    for name in _FORMATS:
+        make, accepts = Image.OPEN[name]
+        if accepts(start) is True:  # or a text, if the format is not installed
+            try:
+                return make(file, "")
+            except SyntaxError as error:  # Pillow's type for a header that it cannot parse
+                raise ValueError(f"the {name} header is damaged: {error}") from error
+    raise ValueError(f"it is no image of the formats {', '.join(_FORMATS)}")
+
+
+@contextmanager
+def ignored_warnings():
+    """Ignore warnings of decoders: a file is read, or an error is raised.
+
+    Filters belong to the whole process, so that another thread than the main one must not touch
+    them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # odd metadata
+        warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional")
+        warnings.filterwarnings("ignore", module="<unknown>")  # numpy parses headers as Python
+        yield
 
 
 @contextmanager
 def _opened_image(source, options):
-    """Open an image without decoding it."""
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise needs_extra("image files", "Pillow", error) from error
+    """Open an image without decoding it, and check its size."""
     with opened(source, options.max_bytes) as (file, _):
-        with _BOMB_LOCK, warnings.catch_warnings():
-            # `max_pixels` is our limit.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            try:
-                image = Image.open(file)
-            except UnidentifiedImageError as error:  # its message names a Python object
-                raise ValueError("the file is not an image in a known format") from error
-        with image:
+        with _identified(file) as image:
             n_pixels = image.width * image.height
             if n_pixels > options.max_pixels:
                 raise RefusedError(
@@ -374,7 +415,8 @@ def _opened_image(source, options):
                     "file_params={'max_pixels': ...} if that is intended",
                     "too large",
                 )
-            check_bytes(n_pixels * len(image.getbands()), options.max_bytes)
+            depth = len(image.getbands()) * _DEEP.get(image.mode, 1)
+            check_bytes(n_pixels * depth, options.max_bytes)
             yield image
 
 
@@ -384,8 +426,8 @@ def read_image(source, options=AS_STORED):
     Parameters
     ----------
     source : str or bytes
-        Any format Pillow knows. The camera's orientation tag is applied. Of several frames, the
-        first is read.
+        PNG, JPEG, GIF, BMP, TIFF, WebP, PGM or PPM, whatever the suffix. The camera's orientation
+        tag is applied. Of several frames, the first is read.
     options : FileOptions, default=AS_STORED
 
     Returns
@@ -505,15 +547,16 @@ def read_audio(source, options=AS_STORED):
         file.seek(0)
         plain = _plain_wav(file, size) if content[:4] == b"RIFF" else None
         if plain is None:
-            file.seek(0)
             samples, sample_rate = _read_with_soundfile(file, options)
         else:
             sample_rate, samples = wavfile.read(io.BytesIO(plain))
+            check_bytes(samples.size * 4, options.max_bytes)
     if samples.dtype == np.uint8:  # the one unsigned format: silence is 128
         samples = (samples.astype(np.float32) - 128) / 128
     elif samples.dtype.kind == "i":
         samples = samples / np.float64(np.iinfo(samples.dtype).max + 1)
-    samples = np.ascontiguousarray(samples, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # encoders report infinite samples
+        samples = np.ascontiguousarray(samples, dtype=np.float32)
     return _to_mono(samples, options.mono), int(sample_rate)
 
 
@@ -547,7 +590,8 @@ def _to_mono(samples, mono):
 
 
 _STREAMED = 0xFFFFFFFF  # size in the header of a recording that was written to a pipe
-_PLAIN_FORMATS = (1, 3, 0xFFFE)  # PCM, float, and the header that has a longer tag
+_PLAIN_FORMATS = (1, 3)  # PCM and float
+_EXTENSIBLE = 0xFFFE  # the tag follows later in the header
 
 
 def _plain_wav(file, size):
@@ -579,27 +623,38 @@ def _wav_header(file, size):
     ValueError
         If the file does not hold the samples that its header states.
     """
-    form = frame_size = None
+    form = None
     file.seek(12)
     while len(head := file.read(8)) == 8:
         name, length = struct.unpack("<4sI", head)
         start = file.tell()
         if name == b"fmt " and length >= 14:
-            form = file.read(min(length, 64))
-            if len(form) < 14:
-                raise ValueError("the file is cut off within its header")
-            tag, channels, rate, _, frame_size = struct.unpack("<HHIIH", form[:14])
-            if not (channels and rate and frame_size):
-                raise ValueError(
-                    f"the header states {channels} channels at {rate} Hz in frames of "
-                    f"{frame_size} bytes; expected numbers above 0"
-                )
-            if tag not in _PLAIN_FORMATS:
-                return None
+            is_plain, frame_size, form = _wav_format(file.read(min(length, 64)))
         if name == b"data" and form is not None:
-            return form, _check_wav_data(length, size - start, frame_size)
+            length = _check_wav_data(length, size - start, frame_size)
+            return (form, length) if is_plain else None
         file.seek(start + length + length % 2)
     raise ValueError("the file holds no samples: it is cut off, or not a recording")
+
+
+def _wav_format(form):
+    """Return whether scipy knows a format, the bytes of a frame, and the format as scipy wants it.
+
+    Some programs state a wrong byte rate, which nothing needs but scipy checks.
+    """
+    if len(form) < 14:
+        raise ValueError("the file is cut off within its header")
+    tag, channels, rate, _, frame_size = struct.unpack("<HHIIH", form[:14])
+    if tag == _EXTENSIBLE and len(form) >= 26:
+        tag = int.from_bytes(form[24:26], "little")
+    is_plain = tag in _PLAIN_FORMATS
+    if not (channels and rate and frame_size) or (is_plain and frame_size % channels):
+        raise ValueError(
+            f"the header states {channels} channels at {rate} Hz in frames of {frame_size} bytes; "
+            "expected numbers above 0, and as many bytes for each channel"
+        )
+    byte_rate = struct.pack("<I", rate * frame_size & 0xFFFFFFFF)
+    return is_plain, frame_size, form[:8] + byte_rate + form[12:]
 
 
 def _check_wav_data(length, available, frame_size):
@@ -617,15 +672,30 @@ def _check_wav_data(length, available, frame_size):
     return length
 
 
+@contextmanager
 def _opened_sound(file):
     try:
         import soundfile
     except ImportError as error:
         raise needs_extra("audio files other than plain wav", "soundfile", error) from error
-    try:
-        return soundfile.SoundFile(file)
-    except soundfile.LibsndfileError as error:  # its message names a Python object
-        raise ValueError(error.error_string) from error
+    # Given a file object, soundfile would call it from C, where errors and interrupts get lost.
+    # Systems other than posix may number the files of a library differently.
+    is_named = os.name == "posix"
+    is_memory = isinstance(file, io.BytesIO)
+    with tempfile.TemporaryFile() if is_memory and is_named else nullcontext(file) as real:
+        if real is not file:
+            real.write(file.getbuffer())
+            real.flush()
+        real.seek(0)
+        if is_named:
+            os.lseek(real.fileno(), 0, os.SEEK_SET)
+        try:
+            sound = soundfile.SoundFile(real.fileno() if is_named else real, closefd=False)
+            with sound:
+                yield sound
+        except soundfile.LibsndfileError as error:  # its own message names a Python object
+            message = f"it is no recording, or is damaged: {error.error_string}"
+            raise ValueError(message) from error
 
 
 def _read_with_soundfile(file, options):

@@ -11,6 +11,7 @@ from pandas.api.extensions import register_dataframe_accessor
 
 from sklearn_mmfusion._decoders import (
     ALLOWED,
+    PASSING,
     FileOptions,
     audio_header,
     content_kind,
@@ -260,6 +261,8 @@ def _one_html(array, i):
         return cell_html(array[i])
     try:
         return cell_html(array.decode([i])[0])
+    except PASSING:
+        raise
     except (ValueError, TypeError, OSError, ImportError):
         return cell_html(array[i])
 

@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import pandas_dtype
 
-from sklearn_mmfusion._decoders import ALLOWED, AS_STORED, file_kind, leaves_root, read_file
+from sklearn_mmfusion._decoders import (
+    ALLOWED,
+    AS_STORED,
+    PASSING,
+    file_kind,
+    ignored_warnings,
+    leaves_root,
+    read_file,
+)
 from sklearn_mmfusion.containers.dtypes import ConflictDtype, FileDtype, check_same_rate
 from sklearn_mmfusion.containers.row_view_array import RowViewArray
 from sklearn_mmfusion.containers.storage import RaggedStorage, blake, is_absent
@@ -40,6 +48,8 @@ class FileStorage(RaggedStorage):
         try:
             status = os.stat(path)
             state = f"{status.st_size} {status.st_mtime_ns}"
+        except PASSING:
+            raise
         except OSError:  # reading it raises; here it only has to differ from an existing file
             state = "absent"
         return blake(os.fsencode(path), b"\0", state.encode())
@@ -320,9 +330,9 @@ def as_source(cell, row):
     return path
 
 
-def check_inside(sources, root):
-    """Raise if a path leaves the root folder."""
-    for row, source in enumerate(sources):
+def check_inside(sources, root, first=0):
+    """Raise if a path leaves the root folder; the rows count from `first`."""
+    for row, source in enumerate(sources, first):
         if isinstance(source, str) and leaves_root(source):
             raise ValueError(
                 f"row {row}: the path {source!r} leaves root={os.fspath(root)!r}; expected a "
@@ -371,12 +381,13 @@ def in_threads(function, items):
         In the order of the items. The first error in that order is raised.
     """
     n = n_threads()
-    if n == 1 or len(items) < 2:
-        return [function(item) for item in items]
-    key = os.getpid(), n
-    if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(n, thread_name_prefix="sklearn_mmfusion-decode")
-    return list(_pools[key].map(function, items))
+    with ignored_warnings():
+        if n == 1 or len(items) < 2:
+            return [function(item) for item in items]
+        key = os.getpid(), n
+        if key not in _pools:
+            _pools[key] = ThreadPoolExecutor(n, thread_name_prefix="sklearn_mmfusion-decode")
+        return list(_pools[key].map(function, items))
 
 
 # -- texts that may be paths ----------------------------------------------------------------------

@@ -270,7 +270,27 @@ class FileArray(RowViewArray):
         return self.apply(position, read_file, sample_rate=self._dtype.sample_rate, options=options)
 
     def apply(self, position, read, **arguments):
-        """Call ``read(path or content, **arguments)`` for one row; its errors name the row."""
+        """Read one file with a custom function, whose errors then name row and path.
+
+        Parameters
+        ----------
+        position : int
+            Row, from 0.
+        read : callable
+            Called as ``read(path or content, **arguments)``.
+        **arguments : dict
+            Keyword arguments of `read`.
+
+        Returns
+        -------
+        result : object
+            That of `read`.
+
+        Raises
+        ------
+        ValueError, TypeError or FileNotFoundError
+            See `decode`.
+        """
         row = self._rows[position]
         if row < 0:
             raise ValueError(
@@ -292,7 +312,18 @@ class FileArray(RowViewArray):
             raise kind(f"row {position}: cannot read {label}: {error}") from error
 
     def name(self, position):
-        """Name of the file in a row for messages: its path, or that stored with a content."""
+        """Return the name of the file in a row, for messages.
+
+        Parameters
+        ----------
+        position : int
+            Row, from 0; not absent.
+
+        Returns
+        -------
+        name : str
+            Its path, or the name stored with a content.
+        """
         source, name = self._storage.file_at(self._rows[position])
         return name or self._format(source)
 

@@ -49,9 +49,9 @@ def npz(values):
     return file.getvalue()
 
 
-def flac():
+def recording(form, rate=8000):
     file = io.BytesIO()
-    soundfile.write(file, RNG.normal(0, 0.1, 1000), 1000, format="FLAC")
+    soundfile.write(file, RNG.normal(0, 0.1, 1000), rate, format=form)
     return file.getvalue()
 
 
@@ -93,7 +93,11 @@ FAULTS = {
             {"other rate": "is 800 Hz; it is 1000 Hz in 15 of 16 files"},
             True,
         ),
-        "flac.wav": (flac(), {"wrong content": "the content is a FLAC recording"}, True),
+        "flac.wav": (
+            recording("FLAC", 1000),
+            {"wrong content": "the content is a FLAC recording"},
+            True,
+        ),
         "stereo.wav": (wav(channels=2), {"other channels": "is 2; it is 1 in 15 of 16"}, True),
         "silent.wav": (wav(signal=np.zeros(1000)), {"silent": "all samples are 0.0"}, True),
         "nan.wav": (
@@ -232,6 +236,37 @@ def test_contents_are_checked_by_their_first_bytes():
         [3, "<0 bytes>", "empty"],
         [4, f"<{len(GOOD)} bytes>", "duplicate"],
     ]
+
+
+FORMATS = {
+    **{suffix: encoded(RNG.integers(0, 256, (9, 9, 3), np.uint8), form) for suffix, form in [
+        (".png", "PNG"), (".jpeg", "JPEG"), (".bmp", "BMP"), (".gif", "GIF"), (".tif", "TIFF"),
+        (".webp", "WEBP"),
+    ]},
+    **{suffix: recording(form) for suffix, form in [
+        (".wave", "WAV"), (".flac", "FLAC"), (".oga", "OGG"), (".aif", "AIFF"), (".au", "AU"),
+        (".caf", "CAF"), (".w64", "W64"), (".mp3", "MP3"), (".rf64", "RF64"),
+    ]},
+    ".npy": npy(SIGNAL),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_formats_are_known_by_their_first_bytes(tmp_path, suffix):
+    names = ["a" + other for other in FORMATS]
+    for name in names:
+        (tmp_path / name).write_bytes(FORMATS[suffix])
+    found = check_files(names, file_params={"root": tmp_path}, verbose=False)
+    wrong = set(found.row[found.reason == "wrong content"])
+    same = {".wave", ".rf64"} if suffix in (".wave", ".rf64") else {suffix}
+    assert {names[row] for row in range(len(names)) if row not in wrong} == {"a" + s for s in same}
+    assert found.readable[found.row == names.index("a" + suffix)].all()
+
+
+def test_a_missing_package_is_an_error(folder, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+    with pytest.raises(ImportError, match="reading image files needs Pillow"):
+        check_files([folder / "photo" / "first.png"], verbose=False)
 
 
 def test_rate_that_the_column_states(folder):

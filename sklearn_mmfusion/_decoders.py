@@ -235,17 +235,19 @@ def needs_extra(what, package, error):
     )
 
 
-def read_file(path, *, sample_rate=None, options=AS_STORED):
+def read_file(path, *, sample_rate=None, options=AS_STORED, kind=None):
     """Read a file into an array, or a text file into a text.
 
     Parameters
     ----------
     path : str, path-like or bytes
-        Path, whose suffix determines the kind of the file, or the content of an image, a
-        recording or an array.
+        Path or content of an image, a recording, an array or a text.
     sample_rate : float or None, default=None
         Rate in Hz that a recording must have; None accepts any.
     options : FileOptions, default=AS_STORED
+    kind : {"image", "audio", "array", "text"}, default=None
+        Kind of the file; None determines it by the suffix, or by the first bytes of a content,
+        which do not show whether it is a text.
 
     Returns
     -------
@@ -275,7 +277,7 @@ def read_file(path, *, sample_rate=None, options=AS_STORED):
     """
     is_content = isinstance(path, bytes)
     source = path if is_content else os.fspath(path)
-    kind = content_kind(source) if is_content else file_kind(source)
+    kind = kind or (content_kind(source) if is_content else file_kind(source))
     if kind is None:
         known = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
         suffix = os.path.splitext(source)[1]

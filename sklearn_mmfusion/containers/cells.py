@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Number
@@ -201,7 +202,9 @@ class Cells:
         """
         if not self.is_file:
             return self.column[row], self.column.dtype.sample_rate
-        if self._check_kind(row) != "audio" or self.options.cache_folder is None:
+        with self._remedy(row):
+            kind = self._check_kind(row)
+        if kind != "audio" or self.options.cache_folder is None:
             return self._decode(row)[:2]
         if self._recordings is None:
             self._recordings = self._cached()
@@ -210,22 +213,30 @@ class Cells:
 
     def _decode(self, row):
         """Decode a file: a cell, its sample rate and its dtype."""
+        with self._remedy(row) as label:
+            kind = self._check_kind(row)
+            cell, rate = self.column.decode_one(row, self.options, kind)
+            if isinstance(cell, str):
+                return cell, rate, None
+            self.value_kinds.add(cell.dtype.kind)
+            check_real(cell.dtype, label)
+            return cell, rate, cell.dtype
+
+    @contextmanager
+    def _remedy(self, row):
+        """Add a note on unreadable files to the errors raised in the block; yield its label."""
         label = f"{type(self.estimator).__name__}: row {row}, file {self.column.name(row)!r}"
         try:
-            cell, rate = self.column.decode_one(row, self.options)
+            yield label
         except PASSING:
             raise
         except (ValueError, TypeError, OSError) as error:
-            error.add_note(
-                f"{label}. To treat files that cannot be read as absent, set "
-                "file_params={'on_error': 'missing'}; check_files(X) finds all of them."
-            )
+            if not hasattr(error, "__notes__"):
+                error.add_note(
+                    f"{label}. To treat files that cannot be read as absent, set "
+                    "file_params={'on_error': 'missing'}; check_files(X) finds all of them."
+                )
             raise
-        if isinstance(cell, str):
-            return cell, rate, None
-        self.value_kinds.add(cell.dtype.kind)
-        check_real(cell.dtype, label)
-        return cell, rate, cell.dtype
 
     def _cached(self, *settings):
         """The files of the column, read through the `cache_folder`; None without one."""
@@ -274,9 +285,10 @@ class Cells:
         """Read mode and shape of files without decoding them; the mode of an array is None."""
 
         def header(row):
-            if self._check_kind(row) == "array":
-                return None, self._read_shaped(row).shape
-            return self.column.apply(row, image_header, options=self.options)
+            with self._remedy(row):
+                if self._check_kind(row) == "array":
+                    return None, self._read_shaped(row).shape
+                return self.column.apply(row, image_header, options=self.options)
 
         return in_threads(header, self.rows[batch])
 
@@ -592,29 +604,34 @@ def _read_texts(column, estimator):
     return as_column(texts)
 
 
-def readable_cells(column, estimator):
-    """Mark unreadable files of a Series as absent if the estimator's ``file_params`` ask for it.
+def readable_cells(X, estimator):
+    """Mark unreadable files as absent if the estimator's ``file_params`` ask for it.
 
     Parameters
     ----------
-    column : Series
+    X : object
+        See `check_column`.
     estimator : estimator
         Its class attribute ``_reads`` is a `CellKind`.
 
     Returns
     -------
-    column : Series
-        The same if nothing is read as a file, or ``on_error`` is "raise".
+    X : object
+        The same if nothing is read as a file, or ``on_error`` is "raise"; else a Series.
     """
     if FileOptions.of(estimator).on_error == "raise":
-        return column
+        return X
+    cells = _as_cells(from_pyarrow(X))
+    if cells is None:
+        return X
+    column = cells if isinstance(cells, pd.Series) else pd.Series(as_column(cells, copy=False))
     files, refused = column.array, {}
     if not isinstance(files, TensorArray | FileArray):
         if estimator._reads.files is None or not column.notna().any():
-            return column
+            return X
         files, refused = _read_as_paths(as_column(column, name=column.name), estimator)
     if not isinstance(files, FileArray):
-        return column
+        return X
     files = _without_unreadable(files, estimator, refused)
     return pd.Series(files, index=column.index, name=column.name, copy=False)
 

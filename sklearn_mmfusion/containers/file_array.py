@@ -246,7 +246,7 @@ class FileArray(RowViewArray):
         """
         return [array for array, _ in in_threads(self.decode_one, self._places(positions))]
 
-    def decode_one(self, position, options=AS_STORED):
+    def decode_one(self, position, options=AS_STORED, kind=None):
         """Read one file.
 
         Parameters
@@ -254,6 +254,8 @@ class FileArray(RowViewArray):
         position : int
             Row, from 0.
         options : FileOptions, default=AS_STORED
+        kind : {"image", "audio", "array", "text"}, default=None
+            Kind of the file; None determines it by the suffix or, of a content, the first bytes.
 
         Returns
         -------
@@ -267,7 +269,8 @@ class FileArray(RowViewArray):
         ValueError, TypeError or FileNotFoundError
             See `decode`.
         """
-        return self.apply(position, read_file, sample_rate=self._dtype.sample_rate, options=options)
+        rate = self._dtype.sample_rate
+        return self.apply(position, read_file, sample_rate=rate, options=options, kind=kind)
 
     def apply(self, position, read, **arguments):
         """Read one file with a custom function, whose errors then name row and path.
@@ -357,7 +360,9 @@ def as_source(cell, row):
     if path == "":
         raise ValueError(f"row {row}: the path is empty; mark an absent file with None")
     if "\0" in path:
-        raise ValueError(f"row {row}: the path {path!r} holds a NUL character")
+        raise ValueError(
+            f"row {row}: the path {path!r} holds a NUL character; mark an absent file with None"
+        )
     return path
 
 

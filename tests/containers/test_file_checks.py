@@ -69,7 +69,11 @@ FAULTS = {
             {"other mode": "the mode is L; it is RGB in 27 of 28 files"},
             True,
         ),
-        "page.jpg": (b"\n<!DOCTYPE html><p>404", {"wrong content": "a web page; it is no image"}, 0),
+        "page.jpg": (
+            b"\n<!DOCTYPE html><p>404",
+            {"wrong content": "a web page; it is no image"},
+            0,
+        ),
         "png.JPG": (png(), {"wrong content": "suffix is .jpg; the content is a PNG image"}, True),
         "cut.png": (GOOD[:300], {"unreadable": "truncated"}, False),
         "noise.png": (bytes(RNG.bytes(500)), {"unreadable": "it is no image of the formats"}, 0),

@@ -41,8 +41,8 @@ class AudioEncoder(BaseModalityEncoder):
         clone, to which it gives `sample_rate` if the front end has none. Pass one to search its
         parameters: ``front_end__n_mels``.
 
-    resample : bool, default=False
-        Whether to resample recordings of another rate.
+    resample : bool or "soxr", default=False
+        Whether to resample recordings of another rate, as in `LogMelSpectrogram`.
 
     max_length : float, default=None
         Seconds of each recording that are read. The rest is cut, with a warning that counts the
@@ -116,7 +116,7 @@ class AudioEncoder(BaseModalityEncoder):
         **BaseModalityEncoder._parameter_constraints,
         "sample_rate": [Interval(Real, 1, None, closed="left")],
         "front_end": [HasMethods(["fit", "compute"]), None],
-        "resample": ["boolean"],
+        "resample": ["boolean", StrOptions({"soxr"})],
         "max_length": [Interval(Real, 0, None, closed="neither"), None],
         "architecture": [StrOptions(set(ARCHITECTURES))],
     }

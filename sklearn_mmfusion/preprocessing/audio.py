@@ -9,7 +9,7 @@ from scipy import fft, signal
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mmfusion._sklearn import Interval, _fit_context
+from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
 from sklearn_mmfusion.containers.cells import CellKind, Cells, check_column, is_table, join_cells
 
@@ -133,6 +133,17 @@ def join_blocks(blocks, n_mels):
     return frames
 
 
+def import_soxr():
+    """Return soxr; raise an ImportError that names the extra if it is not installed."""
+    try:
+        import soxr
+    except ImportError as error:
+        raise ImportError(
+            "resample='soxr' needs soxr: pip install 'sklearn-mmfusion[io]'. resample=True does not"
+        ) from error
+    return soxr
+
+
 class LogMelSpectrogram(TransformerMixin, BaseEstimator):
     """Turn waveforms into log-mel frames.
 
@@ -169,8 +180,10 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
     remove_mean : bool, default=True
         Whether to subtract each recording's mean of each band.
 
-    resample : bool, default=False
-        Whether to resample recordings of another rate (polyphase filter).
+    resample : bool or "soxr", default=False
+        Whether to resample recordings of another rate: True with scipy's polyphase filter, "soxr"
+        with that package (of the extra ``io``), whose filter is sharper: from 44 100 to 16 000 Hz
+        it removes a tone of 8 500 Hz, of which True leaves a fifth.
 
     max_length : float, default=None
         Seconds of each recording that are read. The rest is cut, with a warning that counts the
@@ -224,7 +237,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         "fmax": [Interval(Real, 0, None, closed="neither"), None],
         "top_db": [Interval(Real, 0, None, closed="neither"), None],
         "remove_mean": ["boolean"],
-        "resample": ["boolean"],
+        "resample": ["boolean", StrOptions({"soxr"})],
         "max_length": [Interval(Real, 0, None, closed="neither"), None],
         "file_params": [dict, None],
     }
@@ -419,6 +432,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             )
         ratio = _resampling_ratio(rate, self.sample_rate_)
         self._check_resampled_size(cells, row, len(cell), rate, ratio)
+        if self.resample == "soxr":
+            return import_soxr().resample(cell, rate, self.sample_rate_)
         return signal.resample_poly(cell, ratio.numerator, ratio.denominator)
 
     def _check_resampled_size(self, cells, row, n_samples, rate, ratio):

@@ -1,6 +1,7 @@
 """Front ends against librosa, scipy and scikit-learn's CountVectorizer."""
 
 import pickle
+import sys
 from collections import Counter
 
 import numpy as np
@@ -135,6 +136,32 @@ def test_long_recordings_are_computed_in_pieces(monkeypatch, n_fft, hop_length):
     broken[1][4321] = np.nan
     with pytest.raises(ValueError, match=r"recording in row 1 contains NaN"):
         front_end.transform(broken)
+
+
+def test_soxr_removes_what_the_new_rate_cannot_hold():
+    librosa = pytest.importorskip("librosa")
+    pytest.importorskip("soxr")
+    wave = np.sin(2 * np.pi * 8500 * np.arange(44100) / 44100).astype(np.float32)
+    tone = np.sin(2 * np.pi * 1000 * np.arange(44100) / 44100).astype(np.float32)
+    column = TensorArray([wave, tone], sample_rate=44100)
+    front_end = LogMelSpectrogram(16000, resample="soxr", remove_mean=False, top_db=None)
+    expected = [
+        librosa.resample(w, orig_sr=44100, target_sr=16000, res_type="soxr_hq")
+        for w in (wave, tone)
+    ]
+    found = cells(front_end.fit_transform(column))
+    alike = LogMelSpectrogram(16000, remove_mean=False, top_db=None).fit_transform(expected)
+    np.testing.assert_allclose(found, cells(alike), atol=1e-3)
+    assert found[0][10:-10].max() < -15 < found[1][10:-10].max()
+    polyphase = LogMelSpectrogram(16000, resample=True, remove_mean=False, top_db=None)
+    assert cells(polyphase.fit_transform(column))[0].max() > -10  # an alias
+
+
+def test_missing_soxr_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    column = TensorArray(waves([2000, 2000]), sample_rate=2 * RATE)
+    with pytest.raises(ImportError, match=r"pip install 'sklearn-mmfusion\[io\]'"):
+        LogMelSpectrogram(RATE, resample="soxr").fit_transform(column)
 
 
 def test_recordings_are_cut_before_they_are_resampled():

@@ -17,6 +17,7 @@ from sklearn_mmfusion._decoders import (
     FileOptions,
     file_kind,
     image_header,
+    pil_pixels,
     read_audio,
     read_file,
     read_image,
@@ -207,6 +208,23 @@ def test_images_in_memory_and_in_files_hold_the_same_pixels(tmp_path, mode):
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     image.save(path)
     np.testing.assert_array_equal(TensorArray([image])[0], read_image(path))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("transparency", [3, bytes(range(256)), None])
+def test_palette_images_are_converted_to_any_mode(mode, transparency):
+    image_module = pytest.importorskip("PIL.Image", reason="needs Pillow (the extra io)")
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    image = image_module.fromarray(pixels).convert("P")
+    if transparency is not None:
+        image.info["transparency"] = transparency
+    truth = np.asarray(image.convert("RGBA"))
+    if mode == "L":  # ITU-R BT.601
+        truth = truth[..., :3] @ [0.299, 0.587, 0.114]
+    found = pil_pixels(image, mode)
+    np.testing.assert_allclose(
+        found, truth[..., :3] if mode == "RGB" else truth, atol=0.51 * (mode == "L")
+    )
 
 
 # ------------------------------------------------------------------------------ limits

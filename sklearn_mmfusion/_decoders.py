@@ -512,7 +512,8 @@ def pil_pixels(image, mode="auto"):
             return color
         opaque = 65535 if image.mode != "F" else 255
         return np.concatenate([color, np.full_like(color[..., :1], opaque)], axis=2)
-    if image.mode == "PA" and mode != "RGBA":
+    is_palette = image.mode == "PA" or (image.mode == "P" and "transparency" in image.info)
+    if is_palette and mode != "RGBA":  # Pillow would warn, or could not convert
         image = image.convert("RGBA")
     return np.array(image if image.mode == mode else image.convert(mode))
 

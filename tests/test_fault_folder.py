@@ -1,5 +1,6 @@
 """A folder in which every kind of file is damaged, and what each estimator makes of it."""
 
+import io
 import os
 import socket
 import warnings
@@ -12,7 +13,7 @@ from scipy.io import wavfile
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_validate
+from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -30,6 +31,8 @@ from tests._registry import MODALITIES, N_ROWS, RATE, SMALL_IMAGE, SMALL_JOINT, 
 
 pytest.importorskip("PIL")
 pytest.importorskip("soundfile")
+
+from PIL import Image
 
 from tests._media import expected, media_files
 
@@ -136,8 +139,6 @@ def images_in(folder):
 
 def write(path, cell):
     """Write a cell of the registry to a file."""
-    from PIL import Image
-
     if path.suffix == ".png":
         Image.fromarray(cell).save(path)
     elif path.suffix == ".wav":
@@ -412,4 +413,129 @@ def test_error_names_modality_row_of_x_and_path(damaged):
             model.fit(frame, classes())
         notes = " ".join(caught.value.__notes__)
         assert "'image'" in notes and "{'on_error': 'missing'}" in notes
+        assert state(model) == before
+
+
+# ------------------------------------------------------------------------------ modes and sizes
+
+
+MIXED = ("color.png", "alpha.png", "palette.png", "grey.png", "turned.jpg", "print.jpg", "deep.png")
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """24 images of different modes and sizes, of which most are in color; and two classes."""
+    names = []
+    for row in range(N_ROWS):
+        name = MIXED[row % len(MIXED)]
+        names.append(f"{row}_{name}")
+        with Image.open(io.BytesIO(FILES[name])) as image:
+            size = (20 + row % 3, 16 + row % 2)
+            form, exif = image.format, image.getexif()
+            image.resize(size).save(tmp_path / names[-1], form, exif=exif)
+    return names
+
+
+def encoder_of(folder, **file_params):
+    return ImageEncoder(**SMALL_IMAGE, file_params={"root": folder, **file_params})
+
+
+@pytest.mark.parametrize("mode", ["auto", "L", "RGB", "RGBA"])
+def test_images_of_several_modes_and_sizes(tmp_path, mixed, mode):
+    encoder = encoder_of(tmp_path, mode=mode).fit(mixed, classes())
+    assert encoder.image_mode_ == ("RGB" if mode == "auto" else mode)
+    sizes = [np.shape(cell)[:2] for cell in FileArray(mixed, root=tmp_path).decode()]
+    assert encoder.image_size_ == tuple(np.rint(np.median(sizes, axis=0)).astype(int))
+    assert encoder.mean_.shape == ({"L": 1, "RGBA": 4}.get(mode, 3),)
+    features = encoder.transform(mixed)
+    assert np.isfinite(features).all()
+    # Contents are files, too; each image alone has the features that it has among others.
+    contents = [{"bytes": (tmp_path / name).read_bytes(), "path": name} for name in mixed]
+    for given in (contents, [content["bytes"] for content in contents]):
+        np.testing.assert_array_equal(encoder.transform(given), features)
+    alone = [encoder.transform([name])[0] for name in mixed[:7]]
+    np.testing.assert_allclose(alone, features[:7], rtol=1e-4, atol=1e-5)
+
+
+def test_images_in_memory_are_converted_as_files_are(tmp_path, mixed):
+    """All of one size: an array in memory is not resized."""
+    names = [name for name in mixed if "turned" not in name]
+    opened = []
+    for name in names:
+        with Image.open(tmp_path / name) as image:
+            opened.append(image.resize((12, 10)))
+    for name, image in zip(names, opened, strict=True):
+        image.save(tmp_path / f"small_{name}")
+    labels = classes(len(names))
+    lossless = [not name.endswith("jpg") for name in names]
+    files = [f"small_{name}" for name, keep in zip(names, lossless, strict=True) if keep]
+    images = [image for image, keep in zip(opened, lossless, strict=True) if keep]
+    encoder = encoder_of(tmp_path)
+    np.testing.assert_array_equal(
+        encoder.fit_transform(images, labels[lossless]),
+        clone(encoder).fit_transform(files, labels[lossless]),
+    )
+
+
+@pytest.mark.parametrize("mono", ["mean", "first", None])
+def test_stereo_files(tmp_path, mono):
+    paths = [tmp_path / f"{row}.wav" for row in range(N_ROWS)]
+    both = [np.stack([cell, 0.5 * cell**2], axis=1) for cell in MODALITIES["audio"].cells()]
+    for path, samples in zip(paths, both, strict=True):
+        wavfile.write(path, RATE, samples)
+    encoder = MODALITIES["audio"].make(file_params={"mono": mono} if mono else None)
+    single = [cell[:, 0] if mono == "first" else cell.mean(axis=1) for cell in both]
+    np.testing.assert_array_equal(
+        encoder.fit_transform(paths, classes()), clone(encoder).fit_transform(single, classes())
+    )
+
+
+def test_file_params_are_searched_cloned_and_checked(tmp_path, mixed):
+    options = [{"root": str(tmp_path), "mode": mode} for mode in ("L", "RGB")]
+    model = make_pipeline(encoder_of(tmp_path), LogisticRegression())
+    search = GridSearchCV(model, {"imageencoder__file_params": options}, cv=2)
+    search.fit(np.array(mixed, dtype=object), classes())
+    best = search.best_estimator_[0]
+    assert best.image_mode_ == best.file_params["mode"]
+    assert clone(best).file_params == best.file_params
+    assert best.set_params(file_params=None).file_params is None
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "match"),
+    [
+        (
+            {"rot": "a"},
+            ValueError,
+            r"has the key 'rot'; expected keys of \[.*\]. Did you mean 'root'",
+        ),
+        ({"onerror": "missing"}, ValueError, r"Did you mean 'on_error'\?"),
+        ({1: 2}, ValueError, r"has the key 1; expected keys of \['mode', .*\]\.(\n|$)"),
+        (
+            {"mode": "CMYK"},
+            ValueError,
+            "has mode='CMYK'; expected 'auto' or 'L' or 'RGB' or 'RGBA'",
+        ),
+        ({"mono": "left"}, ValueError, "has mono='left'; expected 'mean' or 'first'"),
+        (
+            {"on_error": "ignore"},
+            ValueError,
+            "has on_error='ignore'; expected 'raise' or 'missing'",
+        ),
+        ({"on_error": np.array(["raise"])}, ValueError, "has on_error=array"),
+        ({"max_pixels": 0}, ValueError, "has max_pixels=0; expected an integer above 0"),
+        ({"max_bytes": 1e6}, ValueError, "has max_bytes=1000000.0; expected an integer above 0"),
+        ({"max_bytes": True}, ValueError, "has max_bytes=True; expected an integer above 0"),
+        ({"root": 3}, ValueError, "has root=3; expected a path or None"),
+        ({"outside_root": 1}, ValueError, "has outside_root=1; expected True or False"),
+        ([("root", "a")], (TypeError, ValueError), "file_params"),
+        ("photos", (TypeError, ValueError), "file_params"),
+    ],
+)
+def test_bad_file_params_are_refused(params, error, match):
+    encoder = ImageEncoder(**SMALL_IMAGE, file_params=params)
+    for model in (encoder, FusionTransformer([("image", encoder, "image")])):
+        before = state(model)
+        with pytest.raises(error, match=match):
+            model.fit(pd.DataFrame({"image": ["a.png", "b.png"]}), [0, 1])
         assert state(model) == before

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sklearn_mmfusion._decoders import file_kind, image_header
 from sklearn_mmfusion.containers import FileArray
+from sklearn_mmfusion.containers.file_array import in_threads
 
 KINDS = ("flip", "header", "number", "delete", "insert", "cut")
 NUMBERS = [bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x80"]
@@ -49,7 +51,12 @@ def read_or_refused(path, content, what):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            cell = FileArray([path]).decode()[0]
+            column = FileArray([path])
+            cell = column.decode()[0]
+            if file_kind(path) == "image":
+                mode, size = in_threads(lambda row: column.apply(row, image_header), [0])[0]
+                assert cell.shape[:2] == size, what
+                assert cell.ndim == 2 or cell.shape[2] in (2, len(mode)), what  # 2: grey and alpha
         except (ValueError, TypeError) as error:
             assert f"row 0: cannot read {str(path)!r}: " in str(error), what
             cell = None

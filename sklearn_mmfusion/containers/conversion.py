@@ -207,15 +207,18 @@ def _from_cells(cells, sample_rate):
 
 
 def _of_one_mode(cells, rows):
-    """Convert PIL images of several modes to the most common one."""
+    """Convert PIL images of several modes to the most common one, and 8 bits to 16 among others."""
     if not all(hasattr(cells[row], "getbands") for row in rows):
         return cells
-    modes = [pil_mode(cells[row]) for row in rows]
-    if len(set(modes)) < 2:
+    if len({cells[row].mode for row in rows}) < 2:
         return cells
-    mode, made = most_common_mode(modes), list(cells)
+    mode, made = most_common_mode([pil_mode(cells[row]) for row in rows]), list(cells)
     for row in rows:
         made[row] = pil_pixels(cells[row], mode)
+    if {made[row].dtype.name for row in rows} == {"uint8", "uint16"}:
+        for row in rows:
+            if made[row].dtype == np.uint8:
+                made[row] = made[row] * np.uint16(257)  # 255 becomes 65535
     return made
 
 

@@ -213,27 +213,30 @@ class Cells:
 
     def _decode(self, row):
         """Decode a file: a cell, its sample rate and its dtype."""
-        with self._remedy(row) as label:
+        with self._remedy(row):
             kind = self._check_kind(row)
             cell, rate = self.column.decode_one(row, self.options, kind)
             if isinstance(cell, str):
                 return cell, rate, None
             self.value_kinds.add(cell.dtype.kind)
-            check_real(cell.dtype, label)
+            if cell.dtype.kind not in "buif":  # a label costs as much as reading a small file
+                check_real(cell.dtype, self._label(row))
             return cell, rate, cell.dtype
+
+    def _label(self, row):
+        return f"{type(self.estimator).__name__}: row {row}, file {self.column.name(row)!r}"
 
     @contextmanager
     def _remedy(self, row):
-        """Add a note on unreadable files to the errors raised in the block; yield its label."""
-        label = f"{type(self.estimator).__name__}: row {row}, file {self.column.name(row)!r}"
+        """Add a note on unreadable files to the errors raised in the block."""
         try:
-            yield label
+            yield
         except PASSING:
             raise
         except (ValueError, TypeError, OSError) as error:
             if not hasattr(error, "__notes__"):
                 error.add_note(
-                    f"{label}. To treat files that cannot be read as absent, set "
+                    f"{self._label(row)}. To treat files that cannot be read as absent, set "
                     "file_params={'on_error': 'missing'}; check_files(X) finds all of them."
                 )
             raise
@@ -313,7 +316,6 @@ class Cells:
     def _check_kind(self, row):
         """Return the kind of a file; raise if it is another than those expected."""
         path, expected = self.column[row], self.kind.file_kinds
-        name = self.column.name(row)
         found = content_kind(path) if isinstance(path, bytes) else file_kind(path)
         if isinstance(path, bytes) and expected == ("text",):
             return "text"  # any content may be one
@@ -321,6 +323,7 @@ class Cells:
             holds, remedy = SWAPPED[found]
             if not isinstance(path, bytes) and os.path.isdir(path):
                 holds, remedy = "which is a folder", "Give one file per row."
+            name = self.column.name(row)
             shown = name if len(name) <= 80 else f"{name[:77]}..."
             known = ", ".join(suffix for kind in expected for suffix in SUFFIXES[kind])
             raise ValueError(

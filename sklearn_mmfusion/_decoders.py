@@ -10,13 +10,16 @@ import os
 import re
 import stat
 import struct
+import tempfile
 import threading
 import warnings
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from importlib import import_module
 from numbers import Integral
+from tokenize import TokenError
 
 import numpy as np
 from scipy.io import wavfile
@@ -32,7 +35,16 @@ SUFFIXES = {
     "array": (".npy",),
     "text": (".txt", ".text", ".md", ".rst"),
 }
-ALLOWED = (MemoryError, TimeoutError, ImportError)  # errors that do not concern a single file
+PASSING = (MemoryError, TimeoutError)  # errors that no handler swallows or replaces
+ALLOWED = (*PASSING, ImportError)  # errors that do not concern a single file
+
+
+class RefusedError(ValueError):
+    """A file that is not read; ``reason`` is the category that `check_files` reports."""
+
+    def __init__(self, message, reason="unreadable"):
+        super().__init__(message)
+        self.reason = reason
 
 
 # ------------------------------------------------------------------------------ options
@@ -81,10 +93,14 @@ class FileOptions:
         TypeError, ValueError
             If it is not a dict of the options above, or one has another value than those.
         """
-        params = getattr(estimator, "file_params", None)
+        return cls.from_dict(getattr(estimator, "file_params", None), type(estimator).__name__)
+
+    @classmethod
+    def from_dict(cls, params, caller):
+        """Check a dict of options, or None; errors name the caller."""
         if not params:
             return DEFAULT
-        label = f"{type(estimator).__name__}: file_params"
+        label = f"{caller}: file_params"
         if not isinstance(params, dict):
             raise TypeError(f"{label} is {params!r}; expected a dict such as {{'root': 'photos'}}.")
         names = [field.name for field in fields(cls)]
@@ -192,22 +208,23 @@ def _check_status(status, max_bytes):
     if not stat.S_ISREG(status.st_mode):
         kinds = {"is a folder": stat.S_ISDIR, "is a pipe": stat.S_ISFIFO}
         kind = next((kind for kind, check in kinds.items() if check(status.st_mode)), "is a device")
-        raise ValueError(f"it {kind}; expected a regular file")
+        raise RefusedError(f"it {kind}; expected a regular file", "not a regular file")
     _check_size(status.st_size, max_bytes)
 
 
 def _check_size(size, max_bytes):
     if size == 0:
-        raise ValueError("the file is empty")
+        raise RefusedError("the file is empty", "empty")
     check_bytes(size, max_bytes, "the file has")
 
 
 def check_bytes(size, max_bytes, has="it would take"):
     """Raise if a size in bytes exceeds the option `max_bytes`."""
     if size > max_bytes:
-        raise ValueError(
+        raise RefusedError(
             f"{has} {size} bytes; expected at most max_bytes={max_bytes}. Raise "
-            "file_params={'max_bytes': ...} if that is intended"
+            "file_params={'max_bytes': ...} if that is intended",
+            "too large",
         )
 
 
@@ -218,17 +235,19 @@ def needs_extra(what, package, error):
     )
 
 
-def read_file(path, *, sample_rate=None, options=AS_STORED):
+def read_file(path, *, sample_rate=None, options=AS_STORED, kind=None):
     """Read a file into an array, or a text file into a text.
 
     Parameters
     ----------
     path : str, path-like or bytes
-        Path, whose suffix determines the kind of the file, or the content of an image, a
-        recording or an array.
+        Path or content of an image, a recording, an array or a text.
     sample_rate : float or None, default=None
         Rate in Hz that a recording must have; None accepts any.
     options : FileOptions, default=AS_STORED
+    kind : {"image", "audio", "array", "text"}, default=None
+        Kind of the file; None determines it by the suffix, or by the first bytes of a content,
+        which do not show whether it is a text.
 
     Returns
     -------
@@ -258,7 +277,7 @@ def read_file(path, *, sample_rate=None, options=AS_STORED):
     """
     is_content = isinstance(path, bytes)
     source = path if is_content else os.fspath(path)
-    kind = content_kind(source) if is_content else file_kind(source)
+    kind = kind or (content_kind(source) if is_content else file_kind(source))
     if kind is None:
         known = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
         suffix = os.path.splitext(source)[1]
@@ -312,7 +331,11 @@ def read_array(source, options=AS_STORED):
         version = np.lib.format.read_magic(file)
         if version not in _NPY_HEADERS:
             raise ValueError(f"the file has version {version}; expected one of {[*_NPY_HEADERS]}")
-        shape, by_column, dtype = _NPY_HEADERS[version](file)
+        try:
+            shape, by_column, dtype = _NPY_HEADERS[version](file)
+        except (MemoryError, RecursionError, SyntaxError, TokenError) as error:
+            # Python's parser runs out of its own stack, not of memory.
+            raise ValueError(f"the header cannot be parsed: {error!r}") from error
         if dtype.hasobject:
             raise ValueError("the file holds Python objects, which allow_pickle=False refuses")
         if dtype.kind not in "biufc":
@@ -334,30 +357,68 @@ def read_array(source, options=AS_STORED):
 MODES = ("L", "RGB", "RGBA")  # from poor to rich
 _TURNED = (5, 6, 7, 8)  # values of the orientation tag that exchange height and width
 _ORIENTATION = 0x0112
-_BOMB_LOCK = threading.Lock()  # the filters of warnings are those of the whole process
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+_PLUGINS = ("Png", "Jpeg", "Gif", "Bmp", "Tiff", "WebP", "Ppm")
+_DEEP = {"I": 4, "F": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes per value
+
+
+def _identified(file):
+    """Open an image with Pillow, without decoding it.
+
+    ``PIL.Image.open`` would try all formats, of which EPS starts another program, and compare the
+    number of pixels with a limit of the whole process, which is not `max_pixels`.
+    """
+    try:
+        from PIL import Image
+
+        for plugin in _PLUGINS:
+            import_module(f"PIL.{plugin}ImagePlugin")
+    except ImportError as error:
+        raise needs_extra("image files", "Pillow", error) from error
+    start = file.read(16)
+    file.seek(0)
+    for name in _FORMATS:
+        make, accepts = Image.OPEN[name]
+        if accepts(start) is True:  # or a text, if the format is not installed
+            try:
+                return make(file, "")
+            except SyntaxError as error:  # Pillow's type for a header that it cannot parse
+                raise ValueError(f"the {name} header is damaged: {error}") from error
+    raise ValueError(f"it is no image of the formats {', '.join(_FORMATS)}")
+
+
+@contextmanager
+def ignored_warnings():
+    """Ignore warnings of decoders: a file is read, or an error is raised.
+
+    Filters belong to the whole process, so that another thread than the main one must not touch
+    them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # odd metadata
+        warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional")
+        warnings.filterwarnings("ignore", module="<unknown>")  # numpy parses headers as Python
+        yield
 
 
 @contextmanager
 def _opened_image(source, options):
-    """Open an image without decoding it."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise needs_extra("image files", "Pillow", error) from error
+    """Open an image without decoding it, and check its size."""
     with opened(source, options.max_bytes) as (file, _):
-        with _BOMB_LOCK, warnings.catch_warnings():
-            # `max_pixels` is our limit.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file)
-        with image:
+        with _identified(file) as image:
             n_pixels = image.width * image.height
             if n_pixels > options.max_pixels:
-                raise ValueError(
+                raise RefusedError(
                     f"the image has {image.width} x {image.height} = {n_pixels} pixels; expected "
                     f"at most max_pixels={options.max_pixels}. Raise "
-                    "file_params={'max_pixels': ...} if that is intended"
+                    "file_params={'max_pixels': ...} if that is intended",
+                    "too large",
                 )
-            check_bytes(n_pixels * len(image.getbands()), options.max_bytes)
+            depth = len(image.getbands()) * _DEEP.get(image.mode, 1)
+            check_bytes(n_pixels * depth, options.max_bytes)
             yield image
 
 
@@ -367,8 +428,8 @@ def read_image(source, options=AS_STORED):
     Parameters
     ----------
     source : str or bytes
-        Any format Pillow knows. The camera's orientation tag is applied. Of several frames, the
-        first is read.
+        PNG, JPEG, GIF, BMP, TIFF, WebP, PGM or PPM, whatever the suffix. The camera's orientation
+        tag is applied. Of several frames, the first is read.
     options : FileOptions, default=AS_STORED
 
     Returns
@@ -451,7 +512,8 @@ def pil_pixels(image, mode="auto"):
             return color
         opaque = 65535 if image.mode != "F" else 255
         return np.concatenate([color, np.full_like(color[..., :1], opaque)], axis=2)
-    if image.mode == "PA" and mode != "RGBA":
+    is_palette = image.mode == "PA" or (image.mode == "P" and "transparency" in image.info)
+    if is_palette and mode != "RGBA":  # Pillow would warn, or could not convert
         image = image.convert("RGBA")
     return np.array(image if image.mode == mode else image.convert(mode))
 
@@ -488,16 +550,40 @@ def read_audio(source, options=AS_STORED):
         file.seek(0)
         plain = _plain_wav(file, size) if content[:4] == b"RIFF" else None
         if plain is None:
-            file.seek(0)
             samples, sample_rate = _read_with_soundfile(file, options)
         else:
             sample_rate, samples = wavfile.read(io.BytesIO(plain))
+            check_bytes(samples.size * 4, options.max_bytes)
     if samples.dtype == np.uint8:  # the one unsigned format: silence is 128
         samples = (samples.astype(np.float32) - 128) / 128
     elif samples.dtype.kind == "i":
         samples = samples / np.float64(np.iinfo(samples.dtype).max + 1)
-    samples = np.ascontiguousarray(samples, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # encoders report infinite samples
+        samples = np.ascontiguousarray(samples, dtype=np.float32)
     return _to_mono(samples, options.mono), int(sample_rate)
+
+
+def audio_header(source, options=AS_STORED):
+    """Read the size of a recording without decoding it.
+
+    Returns
+    -------
+    n_samples : int
+        Per channel.
+    n_channels : int
+    sample_rate : int
+        In Hz.
+    """
+    with opened(source, options.max_bytes) as (file, size):
+        is_riff = file.read(4) == b"RIFF"
+        header = _wav_header(file, size) if is_riff else None
+        if header is not None:
+            form, length = header
+            _, n_channels, sample_rate, _, frame_size = struct.unpack("<HHIIH", form[:14])
+            return length // frame_size, n_channels, sample_rate
+        file.seek(0)
+        with _opened_sound(file) as sound:
+            return sound.frames, sound.channels, sound.samplerate
 
 
 def _to_mono(samples, mono):
@@ -507,7 +593,8 @@ def _to_mono(samples, mono):
 
 
 _STREAMED = 0xFFFFFFFF  # size in the header of a recording that was written to a pipe
-_PLAIN_FORMATS = (1, 3, 0xFFFE)  # PCM, float, and the header that has a longer tag
+_PLAIN_FORMATS = (1, 3)  # PCM and float
+_EXTENSIBLE = 0xFFFE  # the tag follows later in the header
 
 
 def _plain_wav(file, size):
@@ -515,37 +602,62 @@ def _plain_wav(file, size):
 
     scipy warns about every other chunk, and only a warning filter of the whole process, which the
     threads that decode share, would silence it.
+    """
+    header = _wav_header(file, size)
+    if header is None:
+        return None
+    form, length = header
+    parts = [(b"fmt ", form), (b"data", file.read(length))]
+    parts = [struct.pack("<4sI", key, len(part)) + part for key, part in parts]
+    body = b"WAVE" + b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _wav_header(file, size):
+    """Read the header of a wav file, up to the first sample.
+
+    Returns
+    -------
+    header : (bytes, int) or None
+        The format and the number of bytes of all samples; None if scipy does not know the format.
 
     Raises
     ------
     ValueError
         If the file does not hold the samples that its header states.
     """
-    form = frame_size = None
+    form = None
     file.seek(12)
     while len(head := file.read(8)) == 8:
         name, length = struct.unpack("<4sI", head)
         start = file.tell()
         if name == b"fmt " and length >= 14:
-            form = file.read(min(length, 64))
-            if len(form) < 14:
-                raise ValueError("the file is cut off within its header")
-            tag, channels, rate, _, frame_size = struct.unpack("<HHIIH", form[:14])
-            if not (channels and rate and frame_size):
-                raise ValueError(
-                    f"the header states {channels} channels at {rate} Hz in frames of "
-                    f"{frame_size} bytes; expected numbers above 0"
-                )
-            if tag not in _PLAIN_FORMATS:
-                return None
+            is_plain, frame_size, form = _wav_format(file.read(min(length, 64)))
         if name == b"data" and form is not None:
             length = _check_wav_data(length, size - start, frame_size)
-            parts = [(b"fmt ", form), (b"data", file.read(length))]
-            parts = [struct.pack("<4sI", key, len(part)) + part for key, part in parts]
-            body = b"WAVE" + b"".join(parts)
-            return b"RIFF" + struct.pack("<I", len(body)) + body
+            return (form, length) if is_plain else None
         file.seek(start + length + length % 2)
     raise ValueError("the file holds no samples: it is cut off, or not a recording")
+
+
+def _wav_format(form):
+    """Return whether scipy knows a format, the bytes of a frame, and the format as scipy wants it.
+
+    Some programs state a wrong byte rate, which nothing needs but scipy checks.
+    """
+    if len(form) < 14:
+        raise ValueError("the file is cut off within its header")
+    tag, channels, rate, _, frame_size = struct.unpack("<HHIIH", form[:14])
+    if tag == _EXTENSIBLE and len(form) >= 26:
+        tag = int.from_bytes(form[24:26], "little")
+    is_plain = tag in _PLAIN_FORMATS
+    if not (channels and rate and frame_size) or (is_plain and frame_size % channels):
+        raise ValueError(
+            f"the header states {channels} channels at {rate} Hz in frames of {frame_size} bytes; "
+            "expected numbers above 0, and as many bytes for each channel"
+        )
+    byte_rate = struct.pack("<I", rate * frame_size & 0xFFFFFFFF)
+    return is_plain, frame_size, form[:8] + byte_rate + form[12:]
 
 
 def _check_wav_data(length, available, frame_size):
@@ -563,12 +675,34 @@ def _check_wav_data(length, available, frame_size):
     return length
 
 
-def _read_with_soundfile(file, options):
+@contextmanager
+def _opened_sound(file):
     try:
         import soundfile
     except ImportError as error:
         raise needs_extra("audio files other than plain wav", "soundfile", error) from error
-    with soundfile.SoundFile(file) as sound:
+    # Given a file object, soundfile would call it from C, where errors and interrupts get lost.
+    # Systems other than posix may number the files of a library differently.
+    is_named = os.name == "posix"
+    is_memory = isinstance(file, io.BytesIO)
+    with tempfile.TemporaryFile() if is_memory and is_named else nullcontext(file) as real:
+        if real is not file:
+            real.write(file.getbuffer())
+            real.flush()
+        real.seek(0)
+        if is_named:
+            os.lseek(real.fileno(), 0, os.SEEK_SET)
+        try:
+            sound = soundfile.SoundFile(real.fileno() if is_named else real, closefd=False)
+            with sound:
+                yield sound
+        except soundfile.LibsndfileError as error:  # its own message names a Python object
+            message = f"it is no recording, or is damaged: {error.error_string}"
+            raise ValueError(message) from error
+
+
+def _read_with_soundfile(file, options):
+    with _opened_sound(file) as sound:
         check_bytes(sound.frames * sound.channels * 4, options.max_bytes)
         samples = sound.read(dtype="float32")
         if len(samples) < sound.frames:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Number
@@ -12,12 +13,12 @@ from sklearn.utils import check_array
 
 from sklearn_mmfusion._decoders import (
     ALLOWED,
+    PASSING,
     SUFFIXES,
     FileOptions,
     content_kind,
     file_kind,
     image_header,
-    leaves_root,
 )
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
 from sklearn_mmfusion._validation import add_error_note, as_numpy, check_real, warn
@@ -31,8 +32,7 @@ from sklearn_mmfusion.containers.conversion import (
 )
 from sklearn_mmfusion.containers.decoded_cache import CachedFiles, open_cache
 from sklearn_mmfusion.containers.dtypes import TensorDtype
-from sklearn_mmfusion.containers.file_array import FileArray, in_threads
-from sklearn_mmfusion.containers.storage import is_absent
+from sklearn_mmfusion.containers.file_array import FileArray, as_source, check_inside, in_threads
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
 # By kind of file: what the cell holds, and the remedy if another kind is expected.
@@ -202,7 +202,9 @@ class Cells:
         """
         if not self.is_file:
             return self.column[row], self.column.dtype.sample_rate
-        if self._check_kind(row) != "audio" or self.options.cache_folder is None:
+        with self._remedy(row):
+            kind = self._check_kind(row)
+        if kind != "audio" or self.options.cache_folder is None:
             return self._decode(row)[:2]
         if self._recordings is None:
             self._recordings = self._cached()
@@ -211,23 +213,33 @@ class Cells:
 
     def _decode(self, row):
         """Decode a file: a cell, its sample rate and its dtype."""
-        try:
-            cell, rate = self.column.decode_one(row, self.options)
-        except (ValueError, TypeError, OSError) as error:
-            error.add_note(
-                f"{self._label(row)}. To treat files that cannot be read as absent, set "
-                "file_params={'on_error': 'missing'}; check_files(X) finds all of them."
-            )
-            raise
-        if isinstance(cell, str):
-            return cell, rate, None
-        self.value_kinds.add(cell.dtype.kind)
-        if cell.dtype.kind not in "buif":
-            check_real(cell.dtype, self._label(row))
-        return cell, rate, cell.dtype
+        with self._remedy(row):
+            kind = self._check_kind(row)
+            cell, rate = self.column.decode_one(row, self.options, kind)
+            if isinstance(cell, str):
+                return cell, rate, None
+            self.value_kinds.add(cell.dtype.kind)
+            if cell.dtype.kind not in "buif":  # a label costs as much as reading a small file
+                check_real(cell.dtype, self._label(row))
+            return cell, rate, cell.dtype
 
     def _label(self, row):
         return f"{type(self.estimator).__name__}: row {row}, file {self.column.name(row)!r}"
+
+    @contextmanager
+    def _remedy(self, row):
+        """Add a note on unreadable files to the errors raised in the block."""
+        try:
+            yield
+        except PASSING:
+            raise
+        except (ValueError, TypeError, OSError) as error:
+            if not hasattr(error, "__notes__"):
+                error.add_note(
+                    f"{self._label(row)}. To treat files that cannot be read as absent, set "
+                    "file_params={'on_error': 'missing'}; check_files(X) finds all of them."
+                )
+            raise
 
     def _cached(self, *settings):
         """The files of the column, read through the `cache_folder`; None without one."""
@@ -276,9 +288,10 @@ class Cells:
         """Read mode and shape of files without decoding them; the mode of an array is None."""
 
         def header(row):
-            if self._check_kind(row) == "array":
-                return None, self._read_shaped(row).shape
-            return self.column.apply(row, image_header, options=self.options)
+            with self._remedy(row):
+                if self._check_kind(row) == "array":
+                    return None, self._read_shaped(row).shape
+                return self.column.apply(row, image_header, options=self.options)
 
         return in_threads(header, self.rows[batch])
 
@@ -387,7 +400,8 @@ class Cells:
         if values.dtype == np.uint8:
             return values
         divisor = self.kind.divisors.get(values.dtype.name, 1)
-        given, values = values, values.astype(np.float32, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below
+            given, values = values, values.astype(np.float32, copy=False)
         if divisor != 1:
             values = values / np.float32(divisor)
         if not np.isfinite(values).all():
@@ -439,11 +453,11 @@ def check_column(estimator, X, *, reset):
         # Whole numbers keep their type, which determines the scale of samples and pixels.
         return TensorArray(given if given.dtype.kind in "iub" else table, copy=False)
     column = as_column(cells, name=getattr(cells, "name", None), copy=False)
-    outside = {}
+    refused = {}
     if estimator._reads.files is not None and not isinstance(column, TensorArray | FileArray):
-        column, outside = _read_as_paths(column, estimator)
+        column, refused = _read_as_paths(column, estimator)
     if isinstance(column, FileArray):
-        column = _without_unreadable(column, estimator, outside)
+        column = _without_unreadable(column, estimator, refused)
         if estimator._reads.files is None:
             column = _read_texts(column, estimator)
     if isinstance(column, TensorArray):
@@ -571,19 +585,18 @@ def _read_as_paths(column, estimator):
             f"or paths of {estimator._reads.files} files."
         )
     options = FileOptions.of(estimator)
-    if options.root is None:
-        return FileArray(column), {}
-    outside, cells = {}, list(column)
-    if options.on_error == "missing" and not options.outside_root:
-        paths = enumerate(cells)
-        outside = {row: path for row, path in paths if not is_absent(path) and leaves_root(path)}
-        cells = [None if row in outside else cell for row, cell in enumerate(cells)]
+    refused, cells = {}, list(column)
+    if options.on_error == "missing":
+        for row, path in enumerate(cells):
+            try:
+                source = as_source(path, row)
+                if options.root is not None and not options.outside_root:
+                    check_inside([source], options.root, row)
+            except ValueError as error:
+                refused[row], cells[row] = str(error), None
     with add_error_note(f"{type(estimator).__name__}: file_params={estimator.file_params}"):
         files = FileArray(cells, root=options.root, outside_root=options.outside_root)
-    return files, {
-        row: f"row {row}: the path {path!r} leaves root={options.root!r}"
-        for row, path in outside.items()
-    }
+    return files, refused
 
 
 def _read_texts(column, estimator):
@@ -594,48 +607,57 @@ def _read_texts(column, estimator):
     return as_column(texts)
 
 
-def readable_cells(column, estimator):
-    """Mark unreadable files of a Series as absent if the estimator's ``file_params`` ask for it.
+def readable_cells(X, estimator):
+    """Mark unreadable files as absent if the estimator's ``file_params`` ask for it.
 
     Parameters
     ----------
-    column : Series
+    X : object
+        See `check_column`.
     estimator : estimator
         Its class attribute ``_reads`` is a `CellKind`.
 
     Returns
     -------
-    column : Series
-        The same if nothing is read as a file, or ``on_error`` is "raise".
+    X : object
+        The same if nothing is read as a file, or ``on_error`` is "raise"; else a Series.
     """
     if FileOptions.of(estimator).on_error == "raise":
-        return column
-    files, outside = column.array, {}
+        return X
+    cells = _as_cells(from_pyarrow(X))
+    if cells is None:
+        return X
+    column = cells if isinstance(cells, pd.Series) else pd.Series(as_column(cells, copy=False))
+    files, refused = column.array, {}
     if not isinstance(files, TensorArray | FileArray):
         if estimator._reads.files is None or not column.notna().any():
-            return column
-        files, outside = _read_as_paths(as_column(column, name=column.name), estimator)
+            return X
+        files, refused = _read_as_paths(as_column(column, name=column.name), estimator)
     if not isinstance(files, FileArray):
-        return column
-    files = _without_unreadable(files, estimator, outside)
+        return X
+    files = _without_unreadable(files, estimator, refused)
     return pd.Series(files, index=column.index, name=column.name, copy=False)
 
 
-_readable = set()  # (estimator, options, digest) of files that were read, to read them only once
+_readable = set()  # settings and digests of files that were read, to read them only once
 _MOST_READABLE = 1_000_000
 
 
-def _without_unreadable(column, estimator, outside):
+def _without_unreadable(column, estimator, refused):
     """Mark cells of a FileArray as absent that cannot be read, with a warning.
 
     Only with ``file_params={"on_error": "missing"}``. Each file is read; one that was read before
-    and has not changed since is not read again. `outside` are problems of cells that are absent
-    already, by row.
+    and has not changed since is not read again. `refused` are problems with paths whose cells are
+    absent already, by row.
     """
     options = FileOptions.of(estimator)
     if options.on_error == "raise":
         return column
-    settings = type(estimator), replace(options, root=None, cache_folder=None)
+    flat_shape = repr(getattr(estimator, estimator._reads.flat_parameter or "", None))
+    settings = (
+        *(type(estimator), flat_shape, column.dtype.sample_rate),
+        replace(options, root=None, cache_folder=None),
+    )
     rows = np.flatnonzero(~column.isna())
     keys = {int(row): (*settings, column[[row]].digests().tobytes()) for row in rows}
     unknown = [row for row in keys if keys[row] not in _readable]
@@ -646,11 +668,11 @@ def _without_unreadable(column, estimator, outside):
     if problems:
         column = column.copy()
         column[list(problems)] = pd.NA
-    if problems | outside:
-        listed = sorted((problems | outside).items())
+    if problems | refused:
+        listed = sorted((problems | refused).items())
         first = "; ".join(message for _, message in listed[:5])
         warn(
-            f"{type(estimator).__name__}: {len(listed)} of {len(rows) + len(outside)} files cannot "
+            f"{type(estimator).__name__}: {len(listed)} of {len(rows) + len(refused)} files cannot "
             "be read and count as absent, because file_params has on_error='missing'. The first: "
             f"{first}"
         )

@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import pandas_dtype
 
-from sklearn_mmfusion._decoders import ALLOWED, AS_STORED, leaves_root, read_file
+from sklearn_mmfusion._decoders import (
+    ALLOWED,
+    AS_STORED,
+    PASSING,
+    file_kind,
+    ignored_warnings,
+    leaves_root,
+    read_file,
+)
 from sklearn_mmfusion.containers.dtypes import ConflictDtype, FileDtype, check_same_rate
 from sklearn_mmfusion.containers.row_view_array import RowViewArray
 from sklearn_mmfusion.containers.storage import RaggedStorage, blake, is_absent
@@ -40,6 +48,8 @@ class FileStorage(RaggedStorage):
         try:
             status = os.stat(path)
             state = f"{status.st_size} {status.st_mtime_ns}"
+        except PASSING:
+            raise
         except OSError:  # reading it raises; here it only has to differ from an existing file
             state = "absent"
         return blake(os.fsencode(path), b"\0", state.encode())
@@ -200,6 +210,16 @@ class FileArray(RowViewArray):
             return self._view(self._storage, self._rows, dtype)
         return super().astype(dtype, copy=copy)
 
+    def _files(self):
+        """Return the cells as paths, dicts of content ("bytes") and name ("path"), or None."""
+        pairs = [None if row < 0 else self._storage.file_at(row) for row in self._rows]
+        return [
+            {"bytes": pair[0], "path": pair[1] or None}
+            if pair and isinstance(pair[0], bytes)
+            else pair and pair[0]
+            for pair in pairs
+        ]
+
     def decode(self, positions=None):
         """Read the files.
 
@@ -226,7 +246,7 @@ class FileArray(RowViewArray):
         """
         return [array for array, _ in in_threads(self.decode_one, self._places(positions))]
 
-    def decode_one(self, position, options=AS_STORED):
+    def decode_one(self, position, options=AS_STORED, kind=None):
         """Read one file.
 
         Parameters
@@ -234,6 +254,8 @@ class FileArray(RowViewArray):
         position : int
             Row, from 0.
         options : FileOptions, default=AS_STORED
+        kind : {"image", "audio", "array", "text"}, default=None
+            Kind of the file; None determines it by the suffix or, of a content, the first bytes.
 
         Returns
         -------
@@ -247,10 +269,31 @@ class FileArray(RowViewArray):
         ValueError, TypeError or FileNotFoundError
             See `decode`.
         """
-        return self.apply(position, read_file, sample_rate=self._dtype.sample_rate, options=options)
+        rate = self._dtype.sample_rate
+        return self.apply(position, read_file, sample_rate=rate, options=options, kind=kind)
 
     def apply(self, position, read, **arguments):
-        """Call ``read(path or content, **arguments)`` for one row; its errors name the row."""
+        """Read one file with a custom function, whose errors then name row and path.
+
+        Parameters
+        ----------
+        position : int
+            Row, from 0.
+        read : callable
+            Called as ``read(path or content, **arguments)``.
+        **arguments : dict
+            Keyword arguments of `read`.
+
+        Returns
+        -------
+        result : object
+            That of `read`.
+
+        Raises
+        ------
+        ValueError, TypeError or FileNotFoundError
+            See `decode`.
+        """
         row = self._rows[position]
         if row < 0:
             raise ValueError(
@@ -272,7 +315,18 @@ class FileArray(RowViewArray):
             raise kind(f"row {position}: cannot read {label}: {error}") from error
 
     def name(self, position):
-        """Name of the file in a row for messages: its path, or that stored with a content."""
+        """Return the name of the file in a row, for messages.
+
+        Parameters
+        ----------
+        position : int
+            Row, from 0; not absent.
+
+        Returns
+        -------
+        name : str
+            Its path, or the name stored with a content.
+        """
         source, name = self._storage.file_at(self._rows[position])
         return name or self._format(source)
 
@@ -297,7 +351,7 @@ def as_source(cell, row):
         content, path = cell.get("bytes"), cell.get("path")
         if is_absent(content):
             return as_source(path, row)
-        return bytes(content), "" if is_absent(path) else os.path.basename(path)
+        return bytes(content), "" if is_absent(path) else os.fspath(path)
     if is_content(cell):
         return bytes(cell), ""
     if not isinstance(cell, str | os.PathLike):
@@ -306,13 +360,15 @@ def as_source(cell, row):
     if path == "":
         raise ValueError(f"row {row}: the path is empty; mark an absent file with None")
     if "\0" in path:
-        raise ValueError(f"row {row}: the path {path!r} holds a NUL character")
+        raise ValueError(
+            f"row {row}: the path {path!r} holds a NUL character; mark an absent file with None"
+        )
     return path
 
 
-def check_inside(sources, root):
-    """Raise if a path leaves the root folder."""
-    for row, source in enumerate(sources):
+def check_inside(sources, root, first=0):
+    """Raise if a path leaves the root folder; the rows count from `first`."""
+    for row, source in enumerate(sources, first):
         if isinstance(source, str) and leaves_root(source):
             raise ValueError(
                 f"row {row}: the path {source!r} leaves root={os.fspath(root)!r}; expected a "
@@ -361,15 +417,37 @@ def in_threads(function, items):
         In the order of the items. The first error in that order is raised.
     """
     n = n_threads()
-    if n == 1 or len(items) < 2:
-        return [function(item) for item in items]
-    key = os.getpid(), n
-    if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(n, thread_name_prefix="sklearn_mmfusion-decode")
-    return list(_pools[key].map(function, items))
+    with ignored_warnings():
+        if n == 1 or len(items) < 2:
+            return [function(item) for item in items]
+        key = os.getpid(), n
+        if key not in _pools:
+            _pools[key] = ThreadPoolExecutor(n, thread_name_prefix="sklearn_mmfusion-decode")
+        return list(_pools[key].map(function, items))
 
 
 # -- texts that may be paths ----------------------------------------------------------------------
+
+
+def holds_paths(column):
+    """Whether more than half of the present cells of a Series are files.
+
+    That is paths with a known suffix, path-like objects or contents of files.
+    """
+    if isinstance(column.array, FileArray):
+        return True
+    dtype = column.dtype
+    dtype = dtype.categories.dtype if isinstance(dtype, pd.CategoricalDtype) else dtype
+    if isinstance(column.array, RowViewArray) or not pd.api.types.is_string_dtype(dtype):
+        return False  # the dtype object counts as string
+    cells = [cell for cell in column if not is_absent(cell)]
+    return 2 * sum(_may_be_file(cell) for cell in cells) > len(cells)
+
+
+def _may_be_file(cell):
+    if isinstance(cell, str):
+        return file_kind(cell) is not None and "\n" not in cell
+    return isinstance(cell, os.PathLike) or is_content(cell)
 
 
 def file_states(data, roots):

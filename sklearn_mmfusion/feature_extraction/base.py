@@ -36,7 +36,7 @@ from sklearn_mmfusion._validation import (
     combine_weights,
     remember_params,
 )
-from sklearn_mmfusion.containers.cells import Cells, check_column
+from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 
 # Parameters that may change between warm starts. `file_params` says where the cells of a fit lie.
@@ -167,6 +167,7 @@ class BaseModalityEncoder(
         -------
         X_t : ndarray of shape (n_samples, n_components), dtype=float32
         """
+        X = readable_cells(X, self)  # warns once
         return self.fit(X, y, sample_weight=sample_weight, groups=groups).transform(X)
 
     def transform(self, X):

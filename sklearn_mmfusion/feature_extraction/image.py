@@ -374,7 +374,8 @@ class ImageEncoder(BaseModalityEncoder):
             return np.moveaxis(images, 1 if self._layout["first"] else -1, 1)
 
         reader = self._reader(cells) if cells.each else None
-        return Inputs(pixels=LazyRows(len(cells), read_each if cells.each else read_equal))
+        read = read_each if cells.each else read_equal
+        return Inputs(pixels=LazyRows(len(cells), read, is_slow=cells.is_file))
 
     def _reader(self, cells):
         """The function that reads and resizes images one at a time, with channels as in files."""

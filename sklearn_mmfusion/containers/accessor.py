@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import register_dataframe_accessor
 
-from sklearn_mmfusion._decoders import PASSING
+from sklearn_mmfusion._decoders import raise_passing
 from sklearn_mmfusion.containers.conversion import as_column
 from sklearn_mmfusion.containers.file_array import FileArray
 from sklearn_mmfusion.containers.storage import format_cell
@@ -137,9 +137,8 @@ def _one_html(array, i):
         return cell_html(array[i])
     try:
         return cell_html(array.decode([i])[0])
-    except PASSING:
-        raise
-    except (ValueError, TypeError, OSError, ImportError):
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise_passing(error)
         return cell_html(array[i])
 
 

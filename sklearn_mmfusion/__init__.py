@@ -32,6 +32,7 @@ _PUBLIC = {
     "TensorArray": "containers",
     "TextEncoder": "feature_extraction",
     "Tokenizer": "preprocessing",
+    "check_files": "containers",
     "load_multimodal_digits": "datasets",
     "make_fusion_transformer": "compose",
     "make_multimodal_classification": "datasets",

@@ -10,8 +10,9 @@ import pandas as pd
 from sklearn_mmfusion._sklearn import _get_feature_names
 from sklearn_mmfusion._validation import add_error_note, warn
 from sklearn_mmfusion.containers import TensorArray, as_column
+from sklearn_mmfusion.containers.arrow import holds_arrow_cells
 from sklearn_mmfusion.containers.cells import readable_cells
-from sklearn_mmfusion.containers.conversion import as_table, holds_arrow_lists
+from sklearn_mmfusion.containers.conversion import as_table
 
 
 @dataclass(frozen=True)
@@ -438,7 +439,7 @@ def _take_column(X, position, selection):
         column = X.iloc[:, position]
     else:
         column = pd.Series(X[:, position], name=label)
-    if column.dtype != object and not holds_arrow_lists(column.dtype):
+    if column.dtype != object and not holds_arrow_cells(column.dtype):
         return column
     try:
         return pd.Series(as_column(column, name=label), index=column.index, name=label)

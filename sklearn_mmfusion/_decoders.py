@@ -45,6 +45,14 @@ def raise_passing(error):
         raise error
 
 
+class RefusedError(ValueError):
+    """A file that is not read; ``reason`` is the category that `check_files` reports."""
+
+    def __init__(self, message, reason="unreadable"):
+        super().__init__(message)
+        self.reason = reason
+
+
 # ------------------------------------------------------------------------------ options
 
 
@@ -91,10 +99,14 @@ class FileOptions:
         TypeError, ValueError
             If it is not a dict of the options above, or one has another value than those.
         """
-        params = getattr(estimator, "file_params", None)
+        return cls.from_dict(getattr(estimator, "file_params", None), type(estimator).__name__)
+
+    @classmethod
+    def from_dict(cls, params, caller):
+        """Check a dict of options, or None; errors name the caller."""
         if not params:
             return DEFAULT
-        label = f"{type(estimator).__name__}: file_params"
+        label = f"{caller}: file_params"
         if not isinstance(params, dict):
             raise TypeError(f"{label} is {params!r}; expected a dict such as {{'root': 'photos'}}.")
         names = [field.name for field in fields(cls)]
@@ -202,22 +214,23 @@ def _check_status(status, max_bytes):
     if not stat.S_ISREG(status.st_mode):
         kinds = {"is a folder": stat.S_ISDIR, "is a pipe": stat.S_ISFIFO}
         kind = next((kind for kind, check in kinds.items() if check(status.st_mode)), "is a device")
-        raise ValueError(f"it {kind}; expected a regular file")
+        raise RefusedError(f"it {kind}; expected a regular file", "not a regular file")
     _check_size(status.st_size, max_bytes)
 
 
 def _check_size(size, max_bytes):
     if size == 0:
-        raise ValueError("the file is empty")
+        raise RefusedError("the file is empty", "empty")
     check_bytes(size, max_bytes, "the file has")
 
 
 def check_bytes(size, max_bytes, has="it would take"):
     """Raise if a size in bytes exceeds the option `max_bytes`."""
     if size > max_bytes:
-        raise ValueError(
+        raise RefusedError(
             f"{has} {size} bytes; expected at most max_bytes={max_bytes}. Raise "
-            "file_params={'max_bytes': ...} if that is intended"
+            "file_params={'max_bytes': ...} if that is intended",
+            "too large",
         )
 
 
@@ -404,10 +417,11 @@ def _opened_image(source, options):
         with _identified(file) as image:
             n_pixels = image.width * image.height
             if n_pixels > options.max_pixels:
-                raise ValueError(
+                raise RefusedError(
                     f"the image has {image.width} x {image.height} = {n_pixels} pixels; expected "
                     f"at most max_pixels={options.max_pixels}. Raise "
-                    "file_params={'max_pixels': ...} if that is intended"
+                    "file_params={'max_pixels': ...} if that is intended",
+                    "too large",
                 )
             depth = len(image.getbands()) * _DEEP.get(image.mode, 1)
             check_bytes(n_pixels * depth, options.max_bytes)
@@ -555,6 +569,29 @@ def read_audio(source, options=AS_STORED):
     return _to_mono(samples, options.mono), int(sample_rate)
 
 
+def audio_header(source, options=AS_STORED):
+    """Read the size of a recording without decoding it.
+
+    Returns
+    -------
+    n_samples : int
+        Per channel.
+    n_channels : int
+    sample_rate : int
+        In Hz.
+    """
+    with opened(source, options.max_bytes) as (file, size):
+        is_riff = file.read(4) == b"RIFF"
+        header = _wav_header(file, size) if is_riff else None
+        if header is not None:
+            form, length = header
+            _, n_channels, sample_rate, _, frame_size = struct.unpack("<HHIIH", form[:14])
+            return length // frame_size, n_channels, sample_rate
+        file.seek(0)
+        with _opened_sound(file) as sound:
+            return sound.frames, sound.channels, sound.samplerate
+
+
 def _to_mono(samples, mono):
     if samples.ndim == 1 or mono is None:
         return samples
@@ -571,6 +608,24 @@ def _plain_wav(file, size):
 
     scipy warns about every other chunk, and only a warning filter of the whole process, which the
     threads that decode share, would silence it.
+    """
+    header = _wav_header(file, size)
+    if header is None:
+        return None
+    form, length = header
+    parts = [(b"fmt ", form), (b"data", file.read(length))]
+    parts = [struct.pack("<4sI", key, len(part)) + part for key, part in parts]
+    body = b"WAVE" + b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _wav_header(file, size):
+    """Read the header of a wav file, up to the first sample.
+
+    Returns
+    -------
+    header : (bytes, int) or None
+        The format and the number of bytes of all samples; None if scipy does not know the format.
 
     Raises
     ------
@@ -586,12 +641,7 @@ def _plain_wav(file, size):
             is_plain, frame_size, form = _wav_format(file.read(min(length, 64)))
         if name == b"data" and form is not None:
             length = _check_wav_data(length, size - start, frame_size)
-            if not is_plain:
-                return None
-            parts = [(b"fmt ", form), (b"data", file.read(length))]
-            parts = [struct.pack("<4sI", key, len(part)) + part for key, part in parts]
-            body = b"WAVE" + b"".join(parts)
-            return b"RIFF" + struct.pack("<I", len(body)) + body
+            return (form, length) if is_plain else None
         file.seek(start + length + length % 2)
     raise ValueError("the file holds no samples: it is cut off, or not a recording")
 
@@ -631,33 +681,39 @@ def _check_wav_data(length, available, frame_size):
     return length
 
 
-def _read_with_soundfile(file, options):
+@contextmanager
+def _opened_sound(file):
     try:
         import soundfile
     except ImportError as error:
         raise needs_extra("audio files other than plain wav", "soundfile", error) from error
-    if os.name != "posix":  # other systems may number the files of a library differently
-        file.seek(0)
-        return _read_sound(soundfile, file, options)
     # Given a file object, soundfile would call it from C, where errors and interrupts get lost.
-    with tempfile.TemporaryFile() if isinstance(file, io.BytesIO) else nullcontext(file) as real:
+    # Systems other than posix may number the files of a library differently.
+    is_named = os.name == "posix"
+    is_memory = isinstance(file, io.BytesIO)
+    with tempfile.TemporaryFile() if is_memory and is_named else nullcontext(file) as real:
         if real is not file:
             real.write(file.getbuffer())
             real.flush()
-        os.lseek(real.fileno(), 0, os.SEEK_SET)
-        return _read_sound(soundfile, real.fileno(), options)
+        real.seek(0)
+        if is_named:
+            os.lseek(real.fileno(), 0, os.SEEK_SET)
+        try:
+            sound = soundfile.SoundFile(real.fileno() if is_named else real, closefd=False)
+            with sound:
+                yield sound
+        except soundfile.LibsndfileError as error:  # its own message names a Python object
+            message = f"it is no recording, or is damaged: {error.error_string}"
+            raise ValueError(message) from error
 
 
-def _read_sound(soundfile, file, options):
-    try:
-        with soundfile.SoundFile(file, closefd=False) as sound:
-            check_bytes(sound.frames * sound.channels * 4, options.max_bytes)
-            samples = sound.read(dtype="float32")
-            if len(samples) < sound.frames:
-                raise ValueError(
-                    f"the file is cut off: the header states {sound.frames} samples, but the file "
-                    f"holds {len(samples)}"
-                )
-            return samples, sound.samplerate
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"it is no recording, or is damaged: {error.error_string}") from error
+def _read_with_soundfile(file, options):
+    with _opened_sound(file) as sound:
+        check_bytes(sound.frames * sound.channels * 4, options.max_bytes)
+        samples = sound.read(dtype="float32")
+        if len(samples) < sound.frames:
+            raise ValueError(
+                f"the file is cut off: the header states {sound.frames} samples, but the file "
+                f"holds {len(samples)}"
+            )
+        return samples, sound.samplerate

@@ -95,7 +95,9 @@ How cells that are files are read; shared by all kinds of files:
 - ``"max_pixels"``: largest number of pixels of an image (default 60 million), and ``"max_bytes"``:
   largest size of a file and of what it is decoded or resampled to (default 2**28). Both are
   checked before decoding.
-- ``"cache_folder"``: folder in which decoded and resized cells are kept (default None).""",
+- ``"cache_folder"``: folder in which decoded and resized cells are kept for later epochs, fits and
+  processes (default None). A file whose size or modification time has changed is decoded again.
+  Outdated cells stay until the folder is deleted, which is possible between runs.""",
         ),
         "dropout": ("float", "Dropout before the last linear layer."),
         "target_type": (

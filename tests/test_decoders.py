@@ -15,6 +15,7 @@ from scipy.io import wavfile
 from sklearn_mmfusion import FusionTransformer, PointCloudEncoder
 from sklearn_mmfusion._decoders import (
     FileOptions,
+    audio_header,
     file_kind,
     image_header,
     pil_pixels,
@@ -54,6 +55,19 @@ def test_read_audio_of_other_formats(tmp_path):
     samples, rate = read_audio(tmp_path / "a.flac")
     assert rate == 8000
     np.testing.assert_allclose(samples, SIGNAL, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG"])
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_audio_header_is_that_of_the_recording(tmp_path, form, n_channels):
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / f"a.{form.lower()}"
+    soundfile.write(path, np.zeros((999, n_channels)), 8000, format=form)
+    samples, rate = read_audio(path)
+    assert audio_header(path) == (len(samples), n_channels, rate) == (999, n_channels, 8000)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError):
+        audio_header(path)
 
 
 @pytest.mark.parametrize(("module", "name"), [("PIL", "a.png"), ("soundfile", "a.flac")])

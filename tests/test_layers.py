@@ -47,8 +47,10 @@ FILES = {
         {"storage"},
         {"row_view_array"},
         {"tensor_array", "file_array"},
+        {"arrow", "decoded_cache"},
         {"conversion"},
-        {"cells", "accessor"},
+        {"cells", "file_checks"},
+        {"accessor"},
     ],
     "cross_decomposition": [
         {"block_transformer"},

@@ -115,13 +115,13 @@ class LazyRows:
     ----------
     n_rows : int
     read : callable
-        ``read(row indices)`` returns an array, or the input of `convert`.
-    convert : callable, default=None
-        ``convert(values, row indices)`` returns an array.
+        ``read(row indices)`` returns an array.
+    is_slow : bool, default=False
+        Whether a thread should read batches ahead: they are decoded from files.
     """
 
-    def __init__(self, n_rows, read, convert=None):
-        self.n_rows, self.read, self.convert = n_rows, read, convert
+    def __init__(self, n_rows, read, is_slow=False):
+        self.n_rows, self.read, self.is_slow = n_rows, read, is_slow
 
     def __len__(self):
         return self.n_rows
@@ -149,8 +149,6 @@ class LazyRows:
         if not isinstance(rows, slice) and len(rows) == 0:
             return {name: _on_device(self.first[:0], device)}
         values = self.read(rows)
-        if self.convert is not None:
-            values = self.convert(values, rows)
         if torch.device(device).type != "cuda" or min(values.strides, default=0) < 0:
             return {name: _on_device(_as_tensor(values), device)}
         return {name: _on_device(_view(values), device, pinned=not isinstance(rows, slice))}
@@ -283,6 +281,11 @@ class Inputs:
         """Bytes of all rows on a device."""
         return sum(source.nbytes for source in self.sources.values())
 
+    @property
+    def is_slow(self):
+        """Whether a thread should read batches ahead."""
+        return any(getattr(source, "is_slow", False) for source in self.sources.values())
+
     def lengths(self):
         """Longest axis of each row, or None if all rows are equally long."""
         lengths = [s.lengths() for s in self.sources.values() if s.lengths() is not None]
@@ -356,6 +359,11 @@ class FusionInputs:
     @property
     def nbytes(self):
         return sum(inputs.nbytes for inputs in self.parts.values() if inputs is not None)
+
+    @property
+    def is_slow(self):
+        """Whether a thread should read batches ahead."""
+        return any(inputs is not None and inputs.is_slow for inputs in self.parts.values())
 
     def lengths(self):
         """Longest axis of each row over all modalities, or None without sequences."""

@@ -30,6 +30,7 @@ from sklearn_mmfusion.containers.conversion import (
     is_polars_frame,
     polars_frame,
 )
+from sklearn_mmfusion.containers.decoded_cache import CachedFiles, open_cache
 from sklearn_mmfusion.containers.dtypes import TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray, as_source, check_inside, in_threads
 from sklearn_mmfusion.containers.tensor_array import TensorArray
@@ -138,6 +139,7 @@ class Cells:
         self.is_file = isinstance(column, FileArray)
         self.each = self.is_file or getattr(column, "is_ragged", False)
         self.value_kinds = set()
+        self._recordings = None  # CachedFiles
         self._base_rows = None  # of cells that all have one shape, and need no other
         if isinstance(column, TensorArray) and not self.each and len(self.rows):
             shape = column.dtype.cell_shape
@@ -200,28 +202,86 @@ class Cells:
         """
         if not self.is_file:
             return self.column[row], self.column.dtype.sample_rate
-        with self._remedy(row) as label:
+        with self._remedy(row):
+            kind = self._check_kind(row)
+        if kind != "audio" or self.options.cache_folder is None:
+            return self._decode(row)[:2]
+        if self._recordings is None:
+            self._recordings = self._cached()
+        cells, _, rates = self._recordings.read(np.array([row]), self._decode)
+        return cells[0], rates[0]
+
+    def _decode(self, row):
+        """Decode a file: a cell, its sample rate and its dtype."""
+        with self._remedy(row):
             kind = self._check_kind(row)
             cell, rate = self.column.decode_one(row, self.options, kind)
-            if not isinstance(cell, str):
-                self.value_kinds.add(cell.dtype.kind)
-                check_real(cell.dtype, label)
-        return cell, rate
+            if isinstance(cell, str):
+                return cell, rate, None
+            self.value_kinds.add(cell.dtype.kind)
+            if cell.dtype.kind not in "buif":  # a label costs as much as reading a small file
+                check_real(cell.dtype, self._label(row))
+            return cell, rate, cell.dtype
+
+    def _label(self, row):
+        return f"{type(self.estimator).__name__}: row {row}, file {self.column.name(row)!r}"
 
     @contextmanager
     def _remedy(self, row):
-        """Add a note on unreadable files to the errors raised in the block; yield its label."""
-        label = f"{type(self.estimator).__name__}: row {row}, file {self.column.name(row)!r}"
+        """Add a note on unreadable files to the errors raised in the block."""
         try:
-            yield label
+            yield
         except (ValueError, TypeError, OSError) as error:
             raise_passing(error)
             if not hasattr(error, "__notes__"):
                 error.add_note(
-                    f"{label}. To treat files that cannot be read as absent, set "
+                    f"{self._label(row)}. To treat files that cannot be read as absent, set "
                     "file_params={'on_error': 'missing'}; check_files(X) finds all of them."
                 )
             raise
+
+    def _cached(self, *settings):
+        """The files of the column, read through the `cache_folder`; None without one."""
+        folder = self.options.cache_folder
+        if folder is None or not self.is_file:
+            return None
+        options = replace(self.options, cache_folder=None, root=None, outside_root=False)
+        rate = self.column.dtype.sample_rate
+        return CachedFiles(self.column, open_cache(folder, options, rate, *settings))
+
+    def arranged(self, arrange, *settings):
+        """Make a function that reads cells one at a time and arranges each, in threads.
+
+        Parameters
+        ----------
+        arrange : callable
+            ``arrange(cells, row)`` makes one cell of an array of one cell, as `read_finite` returns
+            it.
+        *settings : object
+            Their ``repr`` determines, with the options, what `arrange` makes of a file. Arranged
+            files are kept in the ``cache_folder``.
+
+        Returns
+        -------
+        read : callable
+            ``read(batch)`` returns an array (n, ...), or a list of arrays that differ.
+        """
+        files = self._cached(*settings)
+
+        def decode(row):
+            cell, rate = self.read_one(row)
+            values = self._finite(self._shaped(cell[None], [row]), [row], exact=False)
+            return arrange(values, row), rate, cell.dtype
+
+        def read(batch):
+            rows = self.rows[batch]
+            if files is None:
+                return [cell for cell, *_ in in_threads(decode, rows)]
+            cells, sources, _ = files.read(rows, decode)
+            self.value_kinds |= {np.dtype(source).kind for source in sources}
+            return cells
+
+        return read
 
     def image_headers(self, batch):
         """Read mode and shape of files without decoding them; the mode of an array is None."""
@@ -255,7 +315,6 @@ class Cells:
     def _check_kind(self, row):
         """Return the kind of a file; raise if it is another than those expected."""
         path, expected = self.column[row], self.kind.file_kinds
-        name = self.column.name(row)
         found = content_kind(path) if isinstance(path, bytes) else file_kind(path)
         if isinstance(path, bytes) and expected == ("text",):
             return "text"  # any content may be one
@@ -263,6 +322,7 @@ class Cells:
             holds, remedy = SWAPPED[found]
             if not isinstance(path, bytes) and os.path.isdir(path):
                 holds, remedy = "which is a folder", "Give one file per row."
+            name = self.column.name(row)
             shown = name if len(name) <= 80 else f"{name[:77]}..."
             known = ", ".join(suffix for kind in expected for suffix in SUFFIXES[kind])
             raise ValueError(

@@ -11,6 +11,7 @@ from pandas.api.types import pandas_dtype
 from sklearn_mmfusion._decoders import (
     ALLOWED,
     AS_STORED,
+    file_kind,
     ignored_warnings,
     leaves_root,
     raise_passing,
@@ -208,6 +209,16 @@ class FileArray(RowViewArray):
             return self._view(self._storage, self._rows, dtype)
         return super().astype(dtype, copy=copy)
 
+    def _files(self):
+        """Return the cells as paths, dicts of content ("bytes") and name ("path"), or None."""
+        pairs = [None if row < 0 else self._storage.file_at(row) for row in self._rows]
+        return [
+            {"bytes": pair[0], "path": pair[1] or None}
+            if pair and isinstance(pair[0], bytes)
+            else pair and pair[0]
+            for pair in pairs
+        ]
+
     def decode(self, positions=None):
         """Read the files.
 
@@ -261,7 +272,27 @@ class FileArray(RowViewArray):
         return self.apply(position, read_file, sample_rate=rate, options=options, kind=kind)
 
     def apply(self, position, read, **arguments):
-        """Call ``read(path or content, **arguments)`` for one row; its errors name the row."""
+        """Read one file with a custom function, whose errors then name row and path.
+
+        Parameters
+        ----------
+        position : int
+            Row, from 0.
+        read : callable
+            Called as ``read(path or content, **arguments)``.
+        **arguments : dict
+            Keyword arguments of `read`.
+
+        Returns
+        -------
+        result : object
+            That of `read`.
+
+        Raises
+        ------
+        ValueError, TypeError or FileNotFoundError
+            See `decode`.
+        """
         row = self._rows[position]
         if row < 0:
             raise ValueError(
@@ -283,7 +314,18 @@ class FileArray(RowViewArray):
             raise kind(f"row {position}: cannot read {label}: {error}") from error
 
     def name(self, position):
-        """Name of the file in a row for messages: its path, or that stored with a content."""
+        """Return the name of the file in a row, for messages.
+
+        Parameters
+        ----------
+        position : int
+            Row, from 0; not absent.
+
+        Returns
+        -------
+        name : str
+            Its path, or the name stored with a content.
+        """
         source, name = self._storage.file_at(self._rows[position])
         return name or self._format(source)
 
@@ -308,7 +350,7 @@ def as_source(cell, row):
         content, path = cell.get("bytes"), cell.get("path")
         if is_absent(content):
             return as_source(path, row)
-        return bytes(content), "" if is_absent(path) else os.path.basename(path)
+        return bytes(content), "" if is_absent(path) else os.fspath(path)
     if is_content(cell):
         return bytes(cell), ""
     if not isinstance(cell, str | os.PathLike):
@@ -384,6 +426,27 @@ def in_threads(function, items):
 
 
 # -- texts that may be paths ----------------------------------------------------------------------
+
+
+def holds_paths(column):
+    """Whether more than half of the present cells of a Series are files.
+
+    That is paths with a known suffix, path-like objects or contents of files.
+    """
+    if isinstance(column.array, FileArray):
+        return True
+    dtype = column.dtype
+    dtype = dtype.categories.dtype if isinstance(dtype, pd.CategoricalDtype) else dtype
+    if isinstance(column.array, RowViewArray) or not pd.api.types.is_string_dtype(dtype):
+        return False  # the dtype object counts as string
+    cells = [cell for cell in column if not is_absent(cell)]
+    return 2 * sum(_may_be_file(cell) for cell in cells) > len(cells)
+
+
+def _may_be_file(cell):
+    if isinstance(cell, str):
+        return file_kind(cell) is not None and "\n" not in cell
+    return isinstance(cell, os.PathLike) or is_content(cell)
 
 
 def file_states(data, roots):

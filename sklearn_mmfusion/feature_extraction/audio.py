@@ -41,8 +41,12 @@ class AudioEncoder(BaseModalityEncoder):
         clone, to which it gives `sample_rate` if the front end has none. Pass one to search its
         parameters: ``front_end__n_mels``.
 
-    resample : bool, default=False
-        Whether to resample recordings of another rate.
+    resample : bool or "soxr", default=False
+        Whether to resample recordings of another rate, as in `LogMelSpectrogram`.
+
+    max_length : float, default=None
+        Seconds of each recording that are read. The rest is cut, with a warning that counts the
+        recordings. None reads all, or as many as the front end has in its `max_length`.
 
     architecture : {"cnn", "lstm"}, default="cnn"
         2-D convolutions over the spectrogram, or a bidirectional LSTM over its frames.
@@ -112,7 +116,8 @@ class AudioEncoder(BaseModalityEncoder):
         **BaseModalityEncoder._parameter_constraints,
         "sample_rate": [Interval(Real, 1, None, closed="left")],
         "front_end": [HasMethods(["fit", "compute"]), None],
-        "resample": ["boolean"],
+        "resample": ["boolean", StrOptions({"soxr"})],
+        "max_length": [Interval(Real, 0, None, closed="neither"), None],
         "architecture": [StrOptions(set(ARCHITECTURES))],
     }
 
@@ -123,6 +128,7 @@ class AudioEncoder(BaseModalityEncoder):
         sample_rate=16000,
         front_end=None,
         resample=False,
+        max_length=None,
         architecture="cnn",
         file_params=None,
         module=None,
@@ -152,6 +158,7 @@ class AudioEncoder(BaseModalityEncoder):
         self.sample_rate = sample_rate
         self.front_end = front_end
         self.resample = resample
+        self.max_length = max_length
         self.architecture = architecture
         self.file_params = file_params
         self.module = module
@@ -195,6 +202,14 @@ class AudioEncoder(BaseModalityEncoder):
                 f"encoder has sample_rate={self.sample_rate}; expected equal rates. Omit "
                 "sample_rate in the front end."
             )
+        if self.max_length is not None:
+            if front_end.max_length not in (None, self.max_length):
+                raise ValueError(
+                    f"AudioEncoder: front_end has max_length={front_end.max_length}, but the "
+                    f"encoder has max_length={self.max_length}; expected equal ones. Omit "
+                    "max_length in the front end."
+                )
+            front_end.set_params(max_length=self.max_length)
         if getattr(front_end, "file_params", None) is not None:
             raise ValueError(
                 f"AudioEncoder: front_end has file_params={front_end.file_params}, which the "

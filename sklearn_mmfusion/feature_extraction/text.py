@@ -10,7 +10,13 @@ from sklearn_mmfusion._torch import Inputs, RaggedRows
 from sklearn_mmfusion.containers.cells import CellKind, check_column
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.text import TextNetwork
-from sklearn_mmfusion.preprocessing.text import Tokenizer, as_texts, clean_texts, warn_if_paths
+from sklearn_mmfusion.preprocessing.text import (
+    Tokenizer,
+    as_texts,
+    clean_texts,
+    cut_texts,
+    warn_if_paths,
+)
 
 __all__ = ["TextEncoder"]
 
@@ -46,6 +52,10 @@ class TextEncoder(BaseModalityEncoder):
 
     embedding_dim : int, default=64
         Width of the embeddings.
+
+    max_length : int, default=None
+        Characters of each text that are read, after normalization. The rest is cut, with a warning
+        that counts the texts; None reads all.
 
     module : type, default=None
         Class of a network to use in place of the default network; it is called with the
@@ -109,6 +119,7 @@ class TextEncoder(BaseModalityEncoder):
         "min_df": [Interval(Integral, 1, None, closed="left")],
         "max_features": [Interval(Integral, 1, None, closed="left"), None],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+        "max_length": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
@@ -121,6 +132,7 @@ class TextEncoder(BaseModalityEncoder):
         min_df=1,
         max_features=50000,
         embedding_dim=64,
+        max_length=None,
         file_params=None,
         module=None,
         module_params=None,
@@ -152,6 +164,7 @@ class TextEncoder(BaseModalityEncoder):
         self.min_df = min_df
         self.max_features = max_features
         self.embedding_dim = embedding_dim
+        self.max_length = max_length
         self.file_params = file_params
         self.module = module
         self.module_params = module_params
@@ -186,7 +199,7 @@ class TextEncoder(BaseModalityEncoder):
             "ngrams": Tokenizer("char", ngram_range=self.char_ngram_range, **shared),
             "chars": Tokenizer("char", **shared),
         }
-        clean = clean_texts(texts, self.lowercase)
+        clean = self._clean(texts)
         for tokenizer in self.tokenizers_.values():
             check_column(tokenizer, cells.column, reset=True)  # so that it also works on its own
             tokenizer.fit_clean(clean)
@@ -198,7 +211,11 @@ class TextEncoder(BaseModalityEncoder):
         return self._look_up(clean)
 
     def _prepare(self, cells):
-        return self._look_up(clean_texts(as_texts(cells.take()), self.lowercase))
+        return self._look_up(self._clean(as_texts(cells.take())))
+
+    def _clean(self, texts):
+        clean = clean_texts(texts, self.lowercase)
+        return cut_texts(clean, self.max_length, type(self).__name__)
 
     def _look_up(self, clean):
         tokenizers = self.tokenizers_.items()

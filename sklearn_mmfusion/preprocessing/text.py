@@ -89,6 +89,33 @@ def clean_texts(texts, lowercase=True):
     return [" ".join(split_words(normalize_text(text, lowercase))) for text in texts]
 
 
+def cut_texts(texts, max_length, estimator_name):
+    """Keep the first characters of each text; warn about those that are longer.
+
+    Parameters
+    ----------
+    texts : list of str
+        Output of `clean_texts`.
+    max_length : int or None
+        None keeps all characters.
+    estimator_name : str
+        For the warning.
+
+    Returns
+    -------
+    texts : list of str
+    """
+    cut = [len(text) for text in texts if len(text) > max_length] if max_length else []
+    if not cut:
+        return texts
+    warn(
+        f"{estimator_name}: {len(cut)} of {len(texts)} texts have more than "
+        f"max_length={max_length} characters, the longest one {max(cut)}; the rest of them is not "
+        "read. Raise max_length to read more."
+    )
+    return [text[:max_length].rstrip() for text in texts]
+
+
 class Tokenizer(TransformerMixin, BaseEstimator):
     """Turn texts into sequences of token ids.
 

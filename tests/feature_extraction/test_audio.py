@@ -188,7 +188,7 @@ def test_resampled_tones_keep_their_pitch(rate):
     tone = np.sin(2 * np.pi * 440 * time).astype(np.float32)
     mel = LogMelSpectrogram(RATE, resample=True).fit(TensorArray([tone], sample_rate=rate))
     cells = Cells(mel, TensorArray([tone], sample_rate=rate))
-    found = mel._waveform(cells, 0, peaks=[])
+    found = mel._waveform(cells, 0, [], [])
     expected = np.sin(2 * np.pi * 440 * np.arange(len(found)) / RATE)
     np.testing.assert_allclose(found[500:-500], expected[500:-500], atol=0.01)
 
@@ -197,7 +197,7 @@ def test_resampled_tones_keep_their_pitch(rate):
 def test_resampling_to_far_rates_keeps_the_pitch(rate, new_rate):
     tone = np.sin(2 * np.pi * np.arange(int(30 * rate)) / rate).astype(np.float32)
     mel = LogMelSpectrogram(new_rate, n_fft=16, n_mels=1, resample=True).fit([tone])
-    found = mel._waveform(Cells(mel, TensorArray([tone], sample_rate=rate)), 0, peaks=[])
+    found = mel._waveform(Cells(mel, TensorArray([tone], sample_rate=rate)), 0, [], [])
     seconds = np.arange(len(found)) / new_rate
     inner = slice(len(found) // 6, -len(found) // 6)
     np.testing.assert_allclose(found[inner], np.sin(2 * np.pi * seconds)[inner], atol=0.02)
@@ -327,3 +327,25 @@ def test_an_own_network_gets_bands_and_frames():
     first = np.stack([f[0] for f in encoder.front_end_.transform(waves)])
     by_hand = first @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
     np.testing.assert_allclose(encoder.transform(waves), by_hand, atol=1e-4)
+
+
+def test_long_recordings_are_cut_with_one_warning():
+    waves, y = make_tones()
+    longer = [len(wave) / RATE for wave in waves if len(wave) > 800]
+    message = (
+        rf"AudioEncoder: {len(longer)} of 40 recordings are longer than max_length=0.1 seconds, "
+        rf"the longest one {max(longer):.4g}; .*Raise max_length"
+    )
+    encoder = tiny(max_length=0.1)
+    with pytest.warns(UserWarning, match=message) as caught:
+        encoder.fit(waves, y)
+    assert len(caught) == 1
+    by_hand = [wave[:800] for wave in waves]
+    expected = features(by_hand, y)
+    with pytest.warns(UserWarning, match=message) as caught:
+        np.testing.assert_array_equal(encoder.transform(waves), expected)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(encoder.transform(by_hand), expected)  # without a warning
+    both = tiny(max_length=0.1, front_end=LogMelSpectrogram(max_length=0.2))
+    with pytest.raises(ValueError, match=r"front_end has max_length=0.2.*max_length=0.1; expected"):
+        both.fit(waves, y)

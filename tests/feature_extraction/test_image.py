@@ -1,10 +1,13 @@
 """ImageEncoder: every way to write down the same images gives the same features."""
 
+import threading
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_mmfusion.containers import FileArray, TensorArray
@@ -244,6 +247,16 @@ def test_resizing_equals_pillow():
     assert resize(images[:, None].astype(np.float32), (5, 6)).dtype == np.float32
 
 
+def test_resizing_bytes_depends_on_neither_batch_nor_memory_layout():
+    images = np.random.default_rng(0).integers(0, 256, (5, 30, 41, 3)).astype(np.uint8)
+    images = np.moveaxis(images, -1, 1)
+    for size in [(9, 20), (50, 41)]:
+        expected = resize(np.ascontiguousarray(images), size)
+        np.testing.assert_array_equal(resize(images, size), expected)
+        for image, own in zip(images, expected, strict=True):
+            np.testing.assert_array_equal(resize(image[None], size)[0], own)
+
+
 def test_images_of_many_sizes_are_resized():
     images, y = make_images()
     ragged = [i if k % 3 else i[:, :11] for k, i in enumerate(images)]
@@ -343,3 +356,19 @@ def test_a_memory_map_is_read_and_left_alone(tmp_path):
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     np.testing.assert_array_equal(features(mapped), features(images))
     np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), images)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, ValueError])
+def test_a_fit_on_files_that_ends_early_leaves_no_thread(tmp_path, error):
+    class Fails(Callback):
+        def on_batch_end(self, net, training, **kwargs):
+            raise error("stop")
+
+    paths = [str(tmp_path / f"{i}.npy") for i in range(64)]
+    for i, path in enumerate(paths):
+        np.save(path, np.full((6, 6), i, np.uint8))
+    encoder = ImageEncoder(n_components=4, batch_size=4, callbacks=[Fails()], random_state=0)
+    with pytest.raises(error):
+        encoder.fit(paths, np.arange(64) % 2)
+    names = [t.name for t in threading.enumerate()]  # the decoding threads of the process stay
+    assert not [n for n in names if n.startswith("sklearn_mmfusion") and "decode" not in n]

@@ -32,10 +32,10 @@ def n_batches(n_rows, batch_size):
     return max(1, min(-(-n_rows // batch_size), n_rows // least))
 
 
-def groups_by_length(lengths, batch_size, max_steps=None):
+def groups_by_length(lengths, batch_size):
     """Groups of rows that may share a batch, so that its padding stays bounded.
 
-    If a row is so long that its batch would exceed `max_steps`, its group has batches of half,
+    If a row is so long that its batch would exceed `TRAIN_STEPS`, its group has batches of half,
     a quarter, ... of the rows. The groups do not depend on the order of an epoch: every epoch has
     as many steps as the schedule of the learning rate expects. Each group has two rows or more,
     unless `batch_size` is 1.
@@ -44,27 +44,24 @@ def groups_by_length(lengths, batch_size, max_steps=None):
     ----------
     lengths : ndarray of shape (n,)
     batch_size : int
-    max_steps : int, default=None
-        Rows times longest row of a batch; None means `TRAIN_STEPS`.
 
     Returns
     -------
     groups : list of (ndarray of int, int)
         Positions of the rows, ascending, and the size of their batches. One group of all rows if
-        no batch exceeds `max_steps`.
+        no batch exceeds `TRAIN_STEPS`.
     """
-    max_steps, n_rows = max_steps or TRAIN_STEPS, len(lengths)
-    least = 1 if batch_size == 1 else 2
+    n_rows, least = len(lengths), 1 if batch_size == 1 else 2
     size = -(-n_rows // n_batches(n_rows, batch_size))
-    if n_rows == 0 or size * lengths.max() <= max_steps:
+    if n_rows == 0 or size * lengths.max() <= TRAIN_STEPS:
         return [(np.arange(n_rows), batch_size)]
     order = np.argsort(lengths, kind="stable")
-    groups, stop = [], n_rows
+    rising, groups, stop = lengths[order], [], n_rows
     sizes = sorted({max(least, size >> k) for k in range(size.bit_length())})
     for own, larger in zip(sizes, [*sizes[1:], None], strict=True):  # the longest rows first
         start = 0
         if larger is not None:
-            start = int(np.searchsorted(lengths[order], max_steps // larger, side="right"))
+            start = int(np.searchsorted(rising, TRAIN_STEPS // larger, side="right"))
             start = min(start, stop - least) if start < stop else stop
         if start < least:
             start = 0

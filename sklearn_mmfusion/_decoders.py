@@ -563,7 +563,8 @@ def read_audio(source, options=AS_STORED):
     if samples.dtype == np.uint8:  # the one unsigned format: silence is 128
         samples = (samples.astype(np.float32) - 128) / 128
     elif samples.dtype.kind == "i":
-        samples = samples / np.float64(np.iinfo(samples.dtype).max + 1)
+        scale = np.float32(np.iinfo(samples.dtype).max + 1)  # a power of two: divides exactly
+        samples = samples.astype(np.float32) / scale
     with np.errstate(over="ignore", invalid="ignore"):  # encoders report infinite samples
         samples = np.ascontiguousarray(samples, dtype=np.float32)
     return _to_mono(samples, options.mono), int(sample_rate)

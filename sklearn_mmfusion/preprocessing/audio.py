@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
 from sklearn_mmfusion.containers.cells import CellKind, Cells, check_column, is_table, join_cells
+from sklearn_mmfusion.containers.file_array import in_threads, n_threads
 
 BLOCK = 1 << 18  # samples that go through one FFT; longer recordings are cut into such pieces
 
@@ -397,8 +398,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         and the seconds of recordings that are cut to another.
         """
         block, size = ([], []), 0
-        for row in cells.rows:
-            waveform = self._waveform(cells, row, peaks, cut)
+        for row, waveform in self._waveforms(cells, peaks, cut):
             if len(waveform) > BLOCK:
                 if size:
                     yield block
@@ -413,6 +413,14 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
                 block, size = ([], []), 0
         if size:
             yield block
+
+    def _waveforms(self, cells, peaks, cut):
+        """Rows and their waveforms; threads read those of files, a few at a time."""
+        step = 2 * n_threads() if cells.is_file else 1
+        for start in range(0, len(cells), step):
+            rows = cells.rows[start : start + step]
+            read = in_threads(lambda row: self._waveform(cells, row, peaks, cut), rows)
+            yield from zip(rows, read, strict=True)
 
     def _waveform(self, cells, row, peaks, cut):
         cell, rate = cells.read_one(row)

@@ -23,6 +23,7 @@ from sklearn_mmfusion import (
     ImageEncoder,
     JointFusionClassifier,
     LateFusionClassifier,
+    LogMelSpectrogram,
 )
 from sklearn_mmfusion.containers import cells, file_array
 from tests._checks import state
@@ -259,6 +260,15 @@ def test_encoder_learns_as_if_unreadable_files_were_none(kind, damaged):
         recorded(encoder.fit, bad.iloc[bad_rows(kind)[:1] * N_ROWS], classes())
     output, messages = recorded(encoder.transform, bad.iloc[bad_rows(kind)[:2]])
     assert np.isnan(output).all() and "2 of 2 files cannot be read" in messages[0]
+
+
+def test_front_end_computes_as_if_unreadable_files_were_none(damaged):
+    bad, none = (frame["audio"] for frame in damaged)
+    front_end = LogMelSpectrogram(RATE, n_mels=6, file_params=MISSING)
+    frames, messages = recorded(front_end.fit_transform, bad)
+    assert len(messages) == 1 and messages[0].startswith("LogMelSpectrogram: 5 of 24 files")
+    for one, other in zip(frames, front_end.fit_transform(none), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def fusion(kind):

@@ -500,6 +500,7 @@ def test_stereo_files(tmp_path, mono):
     )
 
 
+@pytest.mark.slow
 def test_file_params_are_searched_cloned_and_checked(tmp_path, mixed):
     options = [{"root": str(tmp_path), "mode": mode} for mode in ("L", "RGB")]
     model = make_pipeline(encoder_of(tmp_path), LogisticRegression())

@@ -88,7 +88,10 @@ How cells that are files are read; shared by all kinds of files:
   not leave it: absolute paths and ``..`` are refused, unless ``"outside_root"`` is True (default
   False); links inside the folder are followed.
 - ``"on_error"``: "raise" (default), or "missing": files that cannot be read count as absent, with
-  one warning. All files are then read once before training.
+  one warning that names the first five. All files are then read once before training, and again if
+  they change. Cut files of some formats can be read: those that hold a whole first image, and
+  recordings in aiff, au, caf and ogg, which are then shorter. Time-outs, interrupts, full memory
+  and missing packages always raise.
 - ``"mode"``: channels of images, "L" (grey), "RGB", "RGBA" or "auto" (default), the most common
   mode of the training files, to which all images are converted.
 - ``"mono"``: one channel of recordings is the "mean" (default) or the "first" channel.

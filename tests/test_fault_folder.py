@@ -23,6 +23,7 @@ from sklearn_mmfusion import (
     ImageEncoder,
     JointFusionClassifier,
     LateFusionClassifier,
+    LogMelSpectrogram,
 )
 from sklearn_mmfusion.containers import cells, file_array
 from tests._checks import state
@@ -261,6 +262,15 @@ def test_encoder_learns_as_if_unreadable_files_were_none(kind, damaged):
     assert np.isnan(output).all() and "2 of 2 files cannot be read" in messages[0]
 
 
+def test_front_end_computes_as_if_unreadable_files_were_none(damaged):
+    bad, none = (frame["audio"] for frame in damaged)
+    front_end = LogMelSpectrogram(RATE, n_mels=6, file_params=MISSING)
+    frames, messages = recorded(front_end.fit_transform, bad)
+    assert len(messages) == 1 and messages[0].startswith("LogMelSpectrogram: 5 of 24 files")
+    for one, other in zip(frames, front_end.fit_transform(none), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def fusion(kind):
     """Estimators that read three modalities of files, by name."""
     triples = [(name, reader(name), name) for name in ("image", "text", "audio")]
@@ -490,6 +500,7 @@ def test_stereo_files(tmp_path, mono):
     )
 
 
+@pytest.mark.slow
 def test_file_params_are_searched_cloned_and_checked(tmp_path, mixed):
     options = [{"root": str(tmp_path), "mode": mode} for mode in ("L", "RGB")]
     model = make_pipeline(encoder_of(tmp_path), LogisticRegression())

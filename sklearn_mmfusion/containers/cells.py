@@ -233,7 +233,7 @@ class Cells:
             yield
         except (ValueError, TypeError, OSError) as error:
             raise_passing(error)
-            if not hasattr(error, "__notes__"):
+            if hasattr(self.estimator, "file_params") and not hasattr(error, "__notes__"):
                 error.add_note(
                     f"{self._label(row)}. To treat files that cannot be read as absent, set "
                     "file_params={'on_error': 'missing'}; check_files(X) finds all of them."
@@ -325,9 +325,10 @@ class Cells:
             name = self.column.name(row)
             shown = name if len(name) <= 80 else f"{name[:77]}..."
             known = ", ".join(suffix for kind in expected for suffix in SUFFIXES[kind])
+            article = "a" if expected[0] == "text" else "an"
             raise ValueError(
                 f"{type(self.estimator).__name__}: row {row} holds {shown!r}, {holds}; expected "
-                f"a file of kind {expected[0]} ({known}). {remedy}"
+                f"the path of {article} {expected[0]} file ({known}). {remedy}"
             )
         return found
 

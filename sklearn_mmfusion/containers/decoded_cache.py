@@ -22,6 +22,7 @@ from importlib import metadata
 
 import numpy as np
 
+from sklearn_mmfusion._decoders import raise_passing
 from sklearn_mmfusion._validation import warn
 from sklearn_mmfusion.containers.file_array import in_threads
 from sklearn_mmfusion.containers.storage import blake
@@ -176,7 +177,8 @@ class DecodedCache:
         with self._lock:
             try:
                 names = sorted(os.listdir(self.path))
-            except OSError:  # not there yet, or not readable
+            except OSError as error:  # not there yet, or not readable
+                raise_passing(error)
                 return
             known = {shard.path for shard in self._shards}
             paths = [os.path.splitext(os.path.join(self.path, name)) for name in names]
@@ -265,7 +267,8 @@ class DecodedCache:
         if not self._table["is_checked"][place]:
             try:
                 checksum = zlib.crc32(self._bytes(place))
-            except OSError:
+            except OSError as error:
+                raise_passing(error)
                 return False
             self._table["is_checked"][place] = checksum == self._table["checksum"][place]
         return self._table["is_checked"][place]
@@ -336,6 +339,7 @@ class DecodedCache:
             try:
                 self._append([digests[i] for i in taken], [decoded[i] for i in taken])
             except OSError as error:
+                raise_passing(error)
                 self._is_writable = False
                 if self._writer:
                     self._writer.close()

@@ -11,7 +11,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
-from sklearn_mmfusion.containers.cells import CellKind, Cells, check_column, is_table, join_cells
+from sklearn_mmfusion.containers.cells import (
+    CellKind,
+    Cells,
+    check_column,
+    is_table,
+    join_cells,
+    readable_cells,
+)
 from sklearn_mmfusion.containers.file_array import in_threads, n_threads
 
 BLOCK = 1 << 18  # samples that go through one FFT; longer recordings are cut into such pieces
@@ -321,6 +328,22 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
                 "Pass sample_rate=, in Hz, or set it with TensorArray(..., sample_rate=)."
             )
         return rate
+
+    def fit_transform(self, X, y=None):
+        """Fit and compute the frames of the same recordings, like ``fit(X).transform(X)``.
+
+        Parameters
+        ----------
+        X : sequence of ndarray of shape (length_i,) or array-like of shape (n_samples, length)
+        y : Ignored
+
+        Returns
+        -------
+        frames : TensorArray of length n_samples, or ndarray
+            See `transform`.
+        """
+        X = readable_cells(X, self)  # warns once
+        return self.fit(X).transform(X)
 
     def transform(self, X):
         """Compute log-mel frames.

@@ -458,8 +458,10 @@ def test_pickled_tokenizer_gives_the_same_ids():
 
 
 def test_paths_are_no_texts(tmp_path):
-    with pytest.raises(ValueError, match=r"row 0 holds '.*a\.png', an image; .* of kind text"):
+    match = r"Tokenizer: row 0 holds '.*a\.png', an image; expected the path of a text file \(\.txt"
+    with pytest.raises(ValueError, match=match) as caught:
         Tokenizer().fit(FileArray([tmp_path / "a.png", tmp_path / "b.png"]))
+    assert "file_params" not in str(getattr(caught.value, "__notes__", ""))  # it has none
 
 
 def test_integer_samples_of_wide_types_sound_like_the_others():

@@ -290,7 +290,9 @@ def outputs(estimator, X):
     return (estimator.transform if hasattr(estimator, "transform") else estimator.predict_proba)(X)
 
 
-@pytest.mark.parametrize("kind", ["features", "wrapped", "joint", "late"])
+@pytest.mark.parametrize(
+    "kind", ["features", pytest.param("wrapped", marks=pytest.mark.slow), "joint", "late"]
+)
 def test_fusion_learns_as_if_unreadable_files_were_none(kind, damaged):
     bad, none = damaged
     truth = fusion(kind).fit(none, classes())
@@ -450,7 +452,10 @@ def encoder_of(folder, **file_params):
     return ImageEncoder(**SMALL_IMAGE, file_params={"root": folder, **file_params})
 
 
-@pytest.mark.parametrize("mode", ["auto", "L", "RGB", "RGBA"])
+SLOW_MODES = [pytest.param(mode, marks=pytest.mark.slow) for mode in ("L", "RGB", "RGBA")]
+
+
+@pytest.mark.parametrize("mode", ["auto", *SLOW_MODES])
 def test_images_of_several_modes_and_sizes(tmp_path, mixed, mode):
     encoder = encoder_of(tmp_path, mode=mode).fit(mixed, classes())
     assert encoder.image_mode_ == ("RGB" if mode == "auto" else mode)

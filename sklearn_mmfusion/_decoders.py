@@ -39,6 +39,12 @@ PASSING = (MemoryError, TimeoutError)  # errors that no handler swallows or repl
 ALLOWED = (*PASSING, ImportError)  # errors that do not concern a single file
 
 
+def raise_passing(error):
+    """Raise an error again that the program around is to handle."""
+    if isinstance(error, PASSING):
+        raise error
+
+
 class RefusedError(ValueError):
     """A file that is not read; ``reason`` is the category that `check_files` reports."""
 

@@ -586,6 +586,42 @@ def test_threads_that_miss_at_once_compute_once(store):
     assert len(calls) == 1
 
 
+class Interrupting:
+    """Raise an error when it is pickled, loaded or identified."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce_ex__(self, protocol):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [MemoryError("full"), TimeoutError("late"), KeyboardInterrupt()])
+def test_errors_that_concern_no_entry_pass(store, monkeypatch, error):
+    """They are neither damage nor a missing key."""
+    calls = [
+        lambda: key_of(Interrupting(error)),
+        lambda: store.get("a", lambda: Interrupting(error)),
+    ]
+    store.get("b", lambda: 1)
+
+    def stop(*arguments, **keywords):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_caching.pickle, "loads", stop)
+        calls.append(lambda: store.get("b", lambda: 1))
+        for call in calls:
+            with pytest.raises(type(error)) as caught:
+                call()
+            assert caught.value is error
+    if _caching.fcntl is not None:
+        monkeypatch.setattr(_caching.fcntl, "flock", stop)
+        with pytest.raises(type(error)) as caught:
+            store.get("c", lambda: 1)
+        assert caught.value is error
+
+
 def test_store_warns_of_what_cannot_be_pickled(store):
     for _ in range(2):
         with pytest.warns(UserWarning, match="A result cannot be stored and is computed every"):

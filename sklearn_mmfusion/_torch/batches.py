@@ -285,7 +285,8 @@ def predict_batches(module, inputs, *, device, batch_size=None, max_steps=None, 
     with torch.inference_mode(), keep, note_out_of_memory(hint):
         parts = [slice(*pair) for pair in pairwise(edges)]
         if order is not None:
-            parts = split_long([order[part] for part in parts], lengths, max_steps)
+            # The longest first: kept memory that a batch frees then suffices for the next one.
+            parts = split_long([order[part] for part in parts], lengths, max_steps)[::-1]
         batches = map(inputs.batch, parts, repeat(device))
         if torch.device(device).type == "cuda" and len(parts) > 1:
             batches = copied_ahead(batches, device)

@@ -154,6 +154,40 @@ class LazyRows:
         return {name: _on_device(_view(values), device, pinned=not isinstance(rows, slice))}
 
 
+class LazyRaggedRows:
+    """Sequences that are read batch by batch; their lengths are known.
+
+    Parameters
+    ----------
+    lengths : ndarray of shape (n,), dtype=int64
+    read : callable
+        ``read(row indices)`` returns the values of these sequences, end to end.
+    """
+
+    is_slow = True
+
+    def __init__(self, lengths, read):
+        self.sizes, self.read = np.asarray(lengths, dtype=np.int64), read
+
+    first, __len__, lengths = LazyRows.first, RaggedRows.__len__, RaggedRows.lengths
+
+    @property
+    def nbytes(self):
+        """Bytes of all rows on a device."""
+        return int(self.sizes.sum()) * _bytes(self.first[:1])
+
+    def to(self, device):
+        parts = np.array_split(np.arange(len(self)), -(-len(self) // CHUNK))
+        values = [self.batch("x", rows, device)["x"] for rows in parts]
+        return RaggedRows(torch.cat(values), self.sizes)
+
+    def batch(self, name, rows, device):
+        rows = np.arange(len(self))[rows]
+        values = _as_tensor(self.read(rows)) if len(rows) else self.first[:0]
+        values = _on_device(values, device, pinned=torch.device(device).type == "cuda")
+        return {name: values, f"{name}_lengths": torch.from_numpy(self.sizes[rows])}
+
+
 def _gather(values, rows, device="cpu"):
     """Rows of an array, memory map, CSR matrix or tensor as a tensor on its device.
 
@@ -267,7 +301,7 @@ class Inputs:
 
     Parameters
     ----------
-    sources : dict of str to DenseRows, RaggedRows or LazyRows
+    sources : dict of str to DenseRows, RaggedRows, LazyRows or LazyRaggedRows
     """
 
     def __init__(self, **sources):

@@ -11,13 +11,13 @@ from pandas.api.extensions import register_dataframe_accessor
 
 from sklearn_mmfusion._decoders import (
     ALLOWED,
-    PASSING,
     FileOptions,
     audio_header,
     content_kind,
     file_kind,
     image_header,
     opened,
+    raise_passing,
 )
 from sklearn_mmfusion.containers.arrow import holds_arrow_cells
 from sklearn_mmfusion.containers.conversion import as_column
@@ -261,9 +261,8 @@ def _one_html(array, i):
         return cell_html(array[i])
     try:
         return cell_html(array.decode([i])[0])
-    except PASSING:
-        raise
-    except (ValueError, TypeError, OSError, ImportError):
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise_passing(error)
         return cell_html(array[i])
 
 

@@ -13,12 +13,12 @@ from sklearn.utils import check_array
 
 from sklearn_mmfusion._decoders import (
     ALLOWED,
-    PASSING,
     SUFFIXES,
     FileOptions,
     content_kind,
     file_kind,
     image_header,
+    raise_passing,
 )
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
 from sklearn_mmfusion._validation import add_error_note, as_numpy, check_real, warn
@@ -254,9 +254,8 @@ class Cells:
         """Add a note on unreadable files to the errors raised in the block."""
         try:
             yield
-        except PASSING:
-            raise
         except (ValueError, TypeError, OSError) as error:
+            raise_passing(error)
             if not hasattr(error, "__notes__"):
                 error.add_note(
                     f"{self._label(row)}. To treat files that cannot be read as absent, set "

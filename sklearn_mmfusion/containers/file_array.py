@@ -11,10 +11,10 @@ from pandas.api.types import pandas_dtype
 from sklearn_mmfusion._decoders import (
     ALLOWED,
     AS_STORED,
-    PASSING,
     file_kind,
     ignored_warnings,
     leaves_root,
+    raise_passing,
     read_file,
 )
 from sklearn_mmfusion.containers.dtypes import ConflictDtype, FileDtype, check_same_rate
@@ -48,9 +48,8 @@ class FileStorage(RaggedStorage):
         try:
             status = os.stat(path)
             state = f"{status.st_size} {status.st_mtime_ns}"
-        except PASSING:
-            raise
-        except OSError:  # reading it raises; here it only has to differ from an existing file
+        except OSError as error:
+            raise_passing(error)  # reading raises others; here they differ from an existing file
             state = "absent"
         return blake(os.fsencode(path), b"\0", state.encode())
 

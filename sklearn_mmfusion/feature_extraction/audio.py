@@ -1,5 +1,6 @@
 """Features of recordings."""
 
+from collections import deque
 from numbers import Real
 
 import numpy as np
@@ -8,15 +9,17 @@ from torch.optim import AdamW
 
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import HasMethods, Interval, StrOptions
-from sklearn_mmfusion._torch import Inputs, RaggedRows
+from sklearn_mmfusion._torch import Inputs, LazyRaggedRows, RaggedRows
+from sklearn_mmfusion.containers.cells import Cells
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.audio import AudioCNN, AudioLSTM
-from sklearn_mmfusion.preprocessing.audio import RECORDING, LogMelSpectrogram
-from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
+from sklearn_mmfusion.preprocessing.audio import RECORDING, LogMelSpectrogram, join_blocks
+from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, rows_in_chunks
 
 __all__ = ["AudioEncoder"]
 
 ARCHITECTURES = {"cnn": AudioCNN, "lstm": AudioLSTM}
+KEPT_BYTES = 1 << 26  # of the frames of files, beyond which they are computed for each batch
 
 
 @document_parameters("encoder", "network")
@@ -115,7 +118,7 @@ class AudioEncoder(BaseModalityEncoder):
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
         "sample_rate": [Interval(Real, 1, None, closed="left")],
-        "front_end": [HasMethods(["fit", "compute"]), None],
+        "front_end": [HasMethods(["fit", "iter_frames"]), None],
         "resample": ["boolean", StrOptions({"soxr"})],
         "max_length": [Interval(Real, 0, None, closed="neither"), None],
         "architecture": [StrOptions(set(ARCHITECTURES))],
@@ -186,13 +189,12 @@ class AudioEncoder(BaseModalityEncoder):
 
     def _learn(self, cells):
         self.front_end_ = self._make_front_end().fit(cells.column)
-        inputs = self._prepare(cells)
-        frames = inputs.sources["frames"].values
-        mean, variance = mean_and_variance(frames[part] for part in row_slices(*frames.shape))
+        frames = Frames(self.front_end_, cells)
+        mean, variance = mean_and_variance(rows_in_chunks(frames))
         scale = np.sqrt(variance)
         scale[scale < 1e-6] = 1.0  # a silent band
         self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
-        return inputs
+        return Inputs(frames=frames.source())
 
     def _make_front_end(self):
         front_end = LogMelSpectrogram() if self.front_end is None else clone(self.front_end)
@@ -219,7 +221,59 @@ class AudioEncoder(BaseModalityEncoder):
         return front_end.set_params(sample_rate=self.sample_rate, resample=resample)
 
     def _prepare(self, cells):
-        return Inputs(frames=RaggedRows(*self.front_end_.compute(cells)))
+        frames = Frames(self.front_end_, cells)
+        deque(frames, maxlen=0)  # a pass that learns the number of frames of each recording
+        return Inputs(frames=frames.source())
 
     def _network(self):
         return ARCHITECTURES[self.architecture], {"n_mels": len(self.mean_)}, {}
+
+
+class Frames:
+    """Frames of recordings, in one pass over blocks of them; `source` returns all afterwards.
+
+    Frames of arrays are kept, and those of files if they take at most `KEPT_BYTES`. Otherwise only
+    their numbers are, and every batch reads its files again.
+
+    Parameters
+    ----------
+    front_end : LogMelSpectrogram
+        Fitted.
+    cells : Cells
+    """
+
+    def __init__(self, front_end, cells):
+        self.front_end, self.cells = front_end, cells
+        self.blocks, self.counts, self.are_kept = [], [], True
+
+    def __iter__(self):
+        n_bytes = 0
+        for frames, counts in self.front_end.iter_frames(self.cells):
+            self.counts.extend(counts)
+            n_bytes += frames.nbytes
+            if self.cells.is_file and n_bytes / len(self.counts) * len(self.cells) > KEPT_BYTES:
+                self.are_kept = False  # if the others are like those so far
+                self.blocks.clear()
+            if self.are_kept:
+                self.blocks.append(frames)
+            yield frames
+
+    def source(self):
+        """The rows of a network's input: RaggedRows or LazyRaggedRows."""
+        if self.are_kept:
+            return RaggedRows(join_blocks(self.blocks, self.front_end.n_mels), self.counts)
+        self.counts = np.array(self.counts)
+        return LazyRaggedRows(self.counts, self._read)
+
+    def _read(self, batch):
+        rows = self.cells.rows[batch]
+        cells = Cells(self.cells.estimator, self.cells.column, rows)
+        frames, counts = self.front_end.compute(cells, quiet=True)  # the pass has warned
+        for row, count, before in zip(rows, counts, self.counts[batch], strict=True):
+            if count != before:
+                raise cells.error(
+                    row,
+                    f"has {count} frames; it had {before} when it was first read. Do not change "
+                    "files during a fit or a prediction.",
+                )
+        return frames

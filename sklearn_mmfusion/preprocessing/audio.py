@@ -341,13 +341,15 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         frames = join_cells(*as_fitted(self).compute(cells), ~np.asarray(column.isna()))
         return frames.gather() if is_table(X) else frames
 
-    def compute(self, cells):
+    def compute(self, cells, quiet=False):
         """Compute the frames of some recordings, end to end.
 
         Parameters
         ----------
         cells : Cells
             Recordings.
+        quiet : bool, default=False
+            Whether to leave out the warnings.
 
         Returns
         -------
@@ -356,17 +358,18 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             Number of frames of each recording.
         """
         blocks, counts = [], []
-        for frames, own_counts in self.iter_frames(cells):
+        for frames, own_counts in self.iter_frames(cells, quiet):
             blocks.append(frames)
             counts.extend(own_counts)
         return join_blocks(blocks, self.n_mels), np.array(counts, dtype=np.int64)
 
-    def iter_frames(self, cells):
+    def iter_frames(self, cells, quiet=False):
         """Compute the frames of some recordings, a few recordings at a time.
 
         Parameters
         ----------
         cells : Cells
+        quiet : bool, default=False
 
         Yields
         ------
@@ -377,6 +380,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         peaks, cut = [], []
         for rows, waveforms in self._blocks(cells, peaks, cut):
             yield self._log_mel(cells, rows, waveforms)
+        if quiet:
+            return
         check_peaks(peaks, cells.estimator)
         if cut:
             warn(

@@ -1,8 +1,12 @@
 """AudioEncoder: arrays, files, rates and lengths."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import signal
 from scipy.io import wavfile
 from sklearn.linear_model import LogisticRegression
@@ -10,6 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
+from sklearn_mmfusion._torch import LazyRaggedRows, RaggedRows
 from sklearn_mmfusion.containers import (
     FileArray,
     TensorArray,
@@ -18,7 +23,8 @@ from sklearn_mmfusion.containers import (
     multimodal_frame,
 )
 from sklearn_mmfusion.containers.cells import Cells
-from sklearn_mmfusion.feature_extraction import AudioEncoder
+from sklearn_mmfusion.feature_extraction import AudioEncoder, audio
+from sklearn_mmfusion.neural_network.modality_parts import is_lazy
 from sklearn_mmfusion.preprocessing import LogMelSpectrogram
 
 RATE = 8000
@@ -349,3 +355,84 @@ def test_long_recordings_are_cut_with_one_warning():
     both = tiny(max_length=0.1, front_end=LogMelSpectrogram(max_length=0.2))
     with pytest.raises(ValueError, match=r"front_end has max_length=0.2.*max_length=0.1; expected"):
         both.fit(waves, y)
+
+
+# ------------------------------------------------------------------------------ many files
+
+
+def write_tones(folder, n=40):
+    waves, y = make_tones(n)
+    paths = [str(folder / f"{i}.wav") for i in range(n)]
+    for path, wave in zip(paths, waves, strict=True):
+        wavfile.write(path, RATE, wave)
+    return paths, y
+
+
+@BOTH
+def test_frames_of_many_files_are_computed_batch_by_batch(monkeypatch, tmp_path, architecture):
+    paths, y = write_tones(tmp_path)
+    kept = tiny(architecture).fit(paths, y)
+    assert isinstance(kept.prepare(paths).sources["frames"], RaggedRows)
+    monkeypatch.setattr(audio, "KEPT_BYTES", 1000)
+    encoder = tiny(architecture).fit(paths, y)
+    np.testing.assert_array_equal(encoder.mean_, kept.mean_)
+    np.testing.assert_array_equal(encoder.scale_, kept.scale_)
+    np.testing.assert_array_equal(encoder.transform(paths), kept.transform(paths))
+    with_missing = [None, *paths[3:9], None]
+    np.testing.assert_array_equal(encoder.transform(with_missing)[1:-1], kept.transform(paths)[3:9])
+    lazy = encoder.prepare(paths)
+    held = RaggedRows(*kept.front_end_.compute(Cells(kept, FileArray(paths))))
+    assert isinstance(lazy.sources["frames"], LazyRaggedRows) and is_lazy(lazy)
+    np.testing.assert_array_equal(lazy.lengths(), held.lengths())
+    assert lazy.nbytes == held.nbytes
+    for rows in (np.array([5, 0, 7]), slice(2, 4), np.array([], int)):
+        expected = held.batch("frames", rows, "cpu")
+        for inputs in (lazy, lazy.to("cpu")):
+            batch = inputs.batch(rows)
+            assert all(torch.equal(batch[key], expected[key]) for key in expected)
+
+
+def test_warnings_of_many_files_come_once_and_changed_files_are_noticed(monkeypatch, tmp_path):
+    paths, y = write_tones(tmp_path)
+    monkeypatch.setattr(audio, "KEPT_BYTES", 1000)
+    encoder = tiny(max_length=0.05)
+    with pytest.warns(UserWarning, match="40 of 40 recordings are longer") as caught:
+        encoder.fit(paths, y)
+    assert len(caught) == 1
+    encoder = tiny().fit(paths, y)
+    inputs = encoder.prepare(paths)
+    wavfile.write(paths[2], RATE, np.ones(100, np.float32))
+    with pytest.raises(ValueError, match=r"row 2 has 2 frames; it had \d+ when .*2.wav"):
+        inputs.batch(np.arange(5))
+
+
+# Encodes argv[1] recordings; prints the largest resident memory in kB.
+MANY_FILES = """
+import sys
+import numpy as np
+from sklearn_mmfusion import AudioEncoder
+from sklearn_mmfusion.feature_extraction import audio
+from tests.feature_extraction.test_audio import RATE, make_tones, write_tones
+from pathlib import Path
+
+audio.KEPT_BYTES = 1 << 22
+paths, y = write_tones(Path("."), 200)
+encoder = AudioEncoder(sample_rate=RATE, max_epochs=1, early_stopping=False, random_state=0)
+encoder.fit(paths, y)
+encoder.transform(paths * (int(sys.argv[1]) // 200))
+with open("/proc/self/status") as file:
+    print(next(line for line in file if line.startswith("VmHWM")).split()[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_many_files_take_as_much_memory_as_few(tmp_path, script_environment):
+    peaks = []
+    for n in (2000, 20000):
+        command = [sys.executable, "-c", MANY_FILES, str(n)]
+        options = {"env": script_environment, "cwd": tmp_path, "check": True, "text": True}
+        done = subprocess.run(command, stdout=subprocess.PIPE, **options)
+        peaks.append(int(done.stdout) / 1024)
+    returned = 18_000 * 128 * 4 / 2**20
+    assert peaks[1] - peaks[0] < 50 + returned, peaks

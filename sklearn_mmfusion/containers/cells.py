@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Number
@@ -153,6 +154,13 @@ class Cells:
     def __len__(self):
         return len(self.rows)
 
+    def part(self, batch):
+        """Some of the cells, by their positions among these; the cache is shared."""
+        part = copy(self)
+        part.rows = self.rows[batch]
+        part._base_rows = None if self._base_rows is None else self._base_rows[batch]
+        return part
+
     def take(self):
         """The present cells as a column of their own."""
         return self.column[self.rows]
@@ -221,7 +229,8 @@ class Cells:
             run = self._read_run(rows)
             yield from ((row, *each) for row, each in zip(rows, run, strict=True))
             start += n
-            n = min(2 * n, MOST_FILES, max(1, RUN // max(cell.nbytes for cell, _ in run)))
+            largest = max(cell.nbytes for cell, _ in run)
+            n = min(2 * n, MOST_FILES, max(1, RUN // max(1, largest)))
 
     def _read_run(self, rows):
         """Pairs of cell and sample rate."""

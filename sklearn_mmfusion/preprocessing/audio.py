@@ -397,8 +397,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         and the seconds of recordings that are cut to another.
         """
         block, size = ([], []), 0
-        for row in cells.rows:
-            waveform = self._waveform(cells, row, peaks, cut)
+        for row, cell, rate in cells.read_runs():
+            waveform = self._waveform(cells, row, cell, rate, peaks, cut)
             if len(waveform) > BLOCK:
                 if size:
                     yield block
@@ -414,8 +414,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         if size:
             yield block
 
-    def _waveform(self, cells, row, peaks, cut):
-        cell, rate = cells.read_one(row)
+    def _waveform(self, cells, row, cell, rate, peaks, cut):
         if cell.ndim != 1 or not len(cell):  # the check itself costs a tenth of a short recording
             cells.check_shape(cell.shape, row)
         if cell.dtype.kind == "i" and cell.dtype.itemsize == 4:

@@ -359,7 +359,7 @@ class Cells:
             known = ", ".join(suffix for kind in expected for suffix in SUFFIXES[kind])
             raise ValueError(
                 f"{type(self.estimator).__name__}: row {row} holds {shown!r}, {holds}; expected "
-                f"the path of an {expected[0]} file ({known}). {remedy}"
+                f"a file of kind {expected[0]} ({known}). {remedy}"
             )
         return found
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_mmfusion._decoders import file_kind
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
-from sklearn_mmfusion.containers import FileArray, TensorArray
+from sklearn_mmfusion.containers import TensorArray
 from sklearn_mmfusion.containers.cells import CellKind, check_column, is_table, join_cells
 
 UNKNOWN = 0  # id of the bucket that every n-gram outside the vocabulary falls into
@@ -344,8 +344,6 @@ def as_texts(column):
         ]
     if isinstance(column, np.ndarray):
         return [None if v != v else f"{v:.6g}" for v in column]
-    if isinstance(column, FileArray):
-        raise TypeError("Got a column of file paths; expected texts. Read the files first.")
     wrong = _not_texts(column)
     if wrong is not None:
         raise TypeError(f"Got {wrong}; expected texts. Convert them with `astype(str)`.")

@@ -458,7 +458,7 @@ def test_pickled_tokenizer_gives_the_same_ids():
 
 
 def test_paths_are_no_texts(tmp_path):
-    with pytest.raises(TypeError, match="file paths; expected texts"):
+    with pytest.raises(ValueError, match=r"row 0 holds '.*a\.png', an image; .* of kind text"):
         Tokenizer().fit(FileArray([tmp_path / "a.png", tmp_path / "b.png"]))
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Number
@@ -43,6 +44,9 @@ SWAPPED = {
     "text": ("a text file", "Encode texts with a TextEncoder."),
     None: ("which has no known file suffix", "If these are texts, use a TextEncoder."),
 }
+
+
+RUN, MOST_FILES = 1 << 22, 64  # bytes, and files, that are read in one run
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,13 @@ class Cells:
     def __len__(self):
         return len(self.rows)
 
+    def part(self, batch):
+        """Some of the cells, by their positions among these; the cache is shared."""
+        part = copy(self)
+        part.rows = self.rows[batch]
+        part._base_rows = None if self._base_rows is None else self._base_rows[batch]
+        return part
+
     def take(self):
         """The present cells as a column of their own."""
         return self.column[self.rows]
@@ -200,16 +211,37 @@ class Cells:
         sample_rate : float or None
             In Hz, if the column or the file states it.
         """
+        ((cell, rate),) = self._read_run(np.array([row]))
+        return cell, rate
+
+    def read_runs(self):
+        """Read all cells as `read_one` does, in runs of several small files at a time.
+
+        Yields
+        ------
+        row : int
+        cell : ndarray
+        sample_rate : float or None
+        """
+        start, n = 0, 1  # how large files are is known once one is read
+        while start < len(self.rows):
+            rows = self.rows[start : start + n]
+            run = self._read_run(rows)
+            yield from ((row, *each) for row, each in zip(rows, run, strict=True))
+            start += n
+            largest = max(cell.nbytes for cell, _ in run)
+            n = min(2 * n, MOST_FILES, max(1, RUN // max(1, largest)))
+
+    def _read_run(self, rows):
+        """Pairs of cell and sample rate."""
         if not self.is_file:
-            return self.column[row], self.column.dtype.sample_rate
-        with self._remedy(row):
-            kind = self._check_kind(row)
-        if kind != "audio" or self.options.cache_folder is None:
-            return self._decode(row)[:2]
+            return [(self.column[row], self.column.dtype.sample_rate) for row in rows]
+        if self.options.cache_folder is None or self.kind.files != "audio":
+            return [(cell, rate) for cell, rate, _ in in_threads(self._decode, rows)]
         if self._recordings is None:
-            self._recordings = self._cached()
-        cells, _, rates = self._recordings.read(np.array([row]), self._decode)
-        return cells[0], rates[0]
+            self._recordings = self._cached(self.kind.file_kinds)
+        cells, _, rates = self._recordings.read(rows, self._decode)
+        return list(zip(cells, rates, strict=True))
 
     def _decode(self, row):
         """Decode a file: a cell, its sample rate and its dtype."""

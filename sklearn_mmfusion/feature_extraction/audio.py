@@ -10,7 +10,6 @@ from torch.optim import AdamW
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import HasMethods, Interval, StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRaggedRows, RaggedRows
-from sklearn_mmfusion.containers.cells import Cells
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.audio import AudioCNN, AudioLSTM
 from sklearn_mmfusion.preprocessing.audio import RECORDING, LogMelSpectrogram, join_blocks
@@ -266,10 +265,9 @@ class Frames:
         return LazyRaggedRows(self.counts, self._read)
 
     def _read(self, batch):
-        rows = self.cells.rows[batch]
-        cells = Cells(self.cells.estimator, self.cells.column, rows)
+        cells = self.cells.part(batch)
         frames, counts = self.front_end.compute(cells, quiet=True)  # the pass has warned
-        for row, count, before in zip(rows, counts, self.counts[batch], strict=True):
+        for row, count, before in zip(cells.rows, counts, self.counts[batch], strict=True):
             if count != before:
                 raise cells.error(
                     row,

@@ -19,7 +19,6 @@ from sklearn_mmfusion.containers.cells import (
     join_cells,
     readable_cells,
 )
-from sklearn_mmfusion.containers.file_array import in_threads, n_threads
 
 BLOCK = 1 << 18  # samples that go through one FFT; longer recordings are cut into such pieces
 
@@ -421,7 +420,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         and the seconds of recordings that are cut to another.
         """
         block, size = ([], []), 0
-        for row, waveform in self._waveforms(cells, peaks, cut):
+        for row, cell, rate in cells.read_runs():
+            waveform = self._waveform(cells, row, cell, rate, peaks, cut)
             if len(waveform) > BLOCK:
                 if size:
                     yield block
@@ -437,16 +437,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         if size:
             yield block
 
-    def _waveforms(self, cells, peaks, cut):
-        """Rows and their waveforms; threads read those of files, a few at a time."""
-        step = 2 * n_threads() if cells.is_file else 1
-        for start in range(0, len(cells), step):
-            rows = cells.rows[start : start + step]
-            read = in_threads(lambda row: self._waveform(cells, row, peaks, cut), rows)
-            yield from zip(rows, read, strict=True)
-
-    def _waveform(self, cells, row, peaks, cut):
-        cell, rate = cells.read_one(row)
+    def _waveform(self, cells, row, cell, rate, peaks, cut):
         if cell.ndim != 1 or not len(cell):  # the check itself costs a tenth of a short recording
             cells.check_shape(cell.shape, row)
         if cell.dtype.kind == "i" and cell.dtype.itemsize == 4:

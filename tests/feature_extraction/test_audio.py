@@ -194,7 +194,7 @@ def test_resampled_tones_keep_their_pitch(rate):
     tone = np.sin(2 * np.pi * 440 * time).astype(np.float32)
     mel = LogMelSpectrogram(RATE, resample=True).fit(TensorArray([tone], sample_rate=rate))
     cells = Cells(mel, TensorArray([tone], sample_rate=rate))
-    found = mel._waveform(cells, 0, [], [])
+    found = mel._waveform(cells, 0, tone, rate, [], [])
     expected = np.sin(2 * np.pi * 440 * np.arange(len(found)) / RATE)
     np.testing.assert_allclose(found[500:-500], expected[500:-500], atol=0.01)
 
@@ -203,7 +203,8 @@ def test_resampled_tones_keep_their_pitch(rate):
 def test_resampling_to_far_rates_keeps_the_pitch(rate, new_rate):
     tone = np.sin(2 * np.pi * np.arange(int(30 * rate)) / rate).astype(np.float32)
     mel = LogMelSpectrogram(new_rate, n_fft=16, n_mels=1, resample=True).fit([tone])
-    found = mel._waveform(Cells(mel, TensorArray([tone], sample_rate=rate)), 0, [], [])
+    cells = Cells(mel, TensorArray([tone], sample_rate=rate))
+    found = mel._waveform(cells, 0, tone, rate, [], [])
     seconds = np.arange(len(found)) / new_rate
     inner = slice(len(found) // 6, -len(found) // 6)
     np.testing.assert_allclose(found[inner], np.sin(2 * np.pi * seconds)[inner], atol=0.02)

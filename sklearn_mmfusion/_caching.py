@@ -47,7 +47,7 @@ from sklearn.utils.validation import check_memory
 
 from sklearn_mmfusion._decoders import raise_passing
 from sklearn_mmfusion._sklearn import _safe_indexing
-from sklearn_mmfusion._triples import is_by_cell, is_frozen, n_frozen, read, steps_of
+from sklearn_mmfusion._triples import is_by_cell, is_frozen, n_frozen, read, root_of, steps_of
 from sklearn_mmfusion._validation import add_error_note, warn
 from sklearn_mmfusion.containers.file_array import cell_digests, file_states, has_digests
 from sklearn_mmfusion.containers.row_view_array import RowViewArray
@@ -158,7 +158,9 @@ class CachedChild:
         if is_frozen(estimator):
             by_cell = by_cell and is_by_cell(estimator) and has_digests(data)
             return self._apply_frozen(function, data, by_cell)
-        key = self.key and _key(None, self.key, data, "apply", function)
+        roots = root_of(estimator)  # files may have moved since the fit
+        key = self.key and self.key._replace(roots=roots or self.key.roots)
+        key = key and _key(None, key, data, "apply", function)
 
         def compute():
             return function(*self._behind_frozen(data, None))
@@ -564,7 +566,7 @@ class _Walk:
             # processes that train together must not wait for each other's fits
             raise NoKeyError("is trained by several processes", "net_params[accelerator]")
         if getattr(getattr(obj, "_reads", None), "files", None) is not None:
-            self.roots.append((obj.file_params or {}).get("root"))
+            self.roots.append((getattr(obj, "file_params", None) or {}).get("root"))
         self.devices.add(str(state.get("device") or "cpu").partition(":")[0])
         # a splitter that does not shuffle has no seed
         is_split = hasattr(obj, "get_n_splits") and getattr(obj, "shuffle", True) is False

@@ -176,7 +176,8 @@ def leaves_root(path):
     """
     path = os.fspath(path)
     text = os.fsdecode(path)
-    is_absolute = os.path.isabs(text) or bool(os.path.splitdrive(text)[0])
+    # "/x" too on Windows, where recent versions of Python do not count it as absolute
+    is_absolute = text[:1] in ("/", "\\") or bool(os.path.splitdrive(text)[0])
     return is_absolute or ".." in re.split(r"[/\\]", text)
 
 
@@ -388,6 +389,8 @@ def _identified(file):
         if accepts(start) is True:  # or a text, if the format is not installed
             try:
                 return make(file, "")
+            except Image.DecompressionBombError as error:  # of WebP
+                raise RefusedError(str(error), "too large") from error
             except SyntaxError as error:  # Pillow's type for a header that it cannot parse
                 raise ValueError(f"the {name} header is damaged: {error}") from error
     raise ValueError(f"it is no image of the formats {', '.join(_FORMATS)}")

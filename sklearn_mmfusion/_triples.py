@@ -28,6 +28,7 @@ from sklearn_mmfusion.containers import TensorArray
 
 VECTORIZERS = CountVectorizer, HashingVectorizer  # TfidfVectorizer is a CountVectorizer
 KEYWORDS = ("passthrough", "drop")
+MOVED = ("device", "file_params")  # parameters that reach fitted estimators
 NO_KEYWORDS = ("self", "method_mapping")  # taken in set_params, Bunch and MetadataRouter
 
 
@@ -97,7 +98,8 @@ class TripleComposition(_BaseComposition):
 
         ``set_params(image=NewEncoder())`` replaces the estimator called ``image``,
         ``set_params(image="drop")`` removes it, ``set_params(image__lr=0.1)`` sets its parameter.
-        A new ``device`` also moves the fitted copy; all other parameters wait for the next `fit`.
+        A new ``device`` or ``file_params`` also reaches the fitted copy (but for ``mode`` and
+        ``mono``); all other parameters wait for the next `fit`.
 
         Parameters
         ----------
@@ -128,13 +130,13 @@ class TripleComposition(_BaseComposition):
         return {}
 
     def _move_fitted(self, params):
-        """Set new devices of the estimators on their fitted copies, which predict."""
-        devices = {k: v for k, v in params.items() if k.split("__")[-1] == "device" and "__" in k}
-        children = self._fitted_children() if devices else {}
-        for key, device in devices.items():
+        """Set new devices and files of the estimators on their fitted copies, which predict."""
+        moved = {k: v for k, v in params.items() if "__" in k and k.split("__")[-1] in MOVED}
+        children = self._fitted_children() if moved else {}
+        for key, value in moved.items():
             name, _, own = key.partition("__")
             if hasattr(children.get(name), "get_params") and own in children[name].get_params():
-                children[name].set_params(**{own: device})
+                children[name].set_params(**{own: value})
 
     def _sk_visual_block_(self):
         names, estimators, columns = zip(*self._displayed_triples(), strict=True)
@@ -228,7 +230,7 @@ def resolve_triples(triples, table, names, estimator_name):
     for triple in triples:
         child = triple[1]
         forms = {"as_series": wants_column(child), "as_numbers": reads_numbers(child)}
-        forms["reader"] = step if hasattr(step := first_step(child), "file_params") else None
+        forms["reader"] = step if hasattr(step := first_step(child), "_reads") else None
         selections.append(resolve(triple, table, names, estimator_name, **forms))
         labels = list(selections[-1].labels)
         if isinstance(first_step(child), VECTORIZERS) and labels and not selections[-1].single:
@@ -250,6 +252,13 @@ def first_step(estimator):
                 return None
             estimator = steps[0]
     return estimator
+
+
+def root_of(estimator):
+    """Return the root folder, as a tuple of one, of the files that an estimator reads, or ()."""
+    step = first_step(estimator)
+    reads = getattr(getattr(step, "_reads", None), "files", None) is not None
+    return ((getattr(step, "file_params", None) or {}).get("root"),) if reads else ()
 
 
 def wants_column(estimator):

@@ -23,11 +23,11 @@ from sklearn_mmfusion.containers.arrow import holds_arrow_cells
 from sklearn_mmfusion.containers.conversion import as_column
 from sklearn_mmfusion.containers.file_array import (
     FileArray,
+    as_files,
     holds_paths,
     in_threads,
     key_of_source,
 )
-from sklearn_mmfusion.containers.file_checks import as_files
 from sklearn_mmfusion.containers.storage import blake, format_cell
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
@@ -190,7 +190,8 @@ def _describe_arrays(cells, lengths, read_cells):
 
 def _describe_files(cells, options, read_cells):
     """Describe present cells, which are paths or contents."""
-    files, refused = as_files(cells, options)
+    is_files = isinstance(cells.array, FileArray)
+    files, refused = as_files(cells.array if is_files else list(cells), options)
     rows = np.flatnonzero(~files.isna())
     keys = [key_of_source(files[row]) for row in rows]
     rate = files.dtype.sample_rate

@@ -22,7 +22,7 @@ from sklearn_mmfusion._decoders import (
     raise_passing,
 )
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
-from sklearn_mmfusion._validation import add_error_note, as_numpy, check_real, warn
+from sklearn_mmfusion._validation import as_numpy, check_real, warn
 from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
     as_column,
@@ -33,7 +33,8 @@ from sklearn_mmfusion.containers.conversion import (
 )
 from sklearn_mmfusion.containers.decoded_cache import CachedFiles, open_cache
 from sklearn_mmfusion.containers.dtypes import TensorDtype
-from sklearn_mmfusion.containers.file_array import FileArray, as_source, check_inside, in_threads
+from sklearn_mmfusion.containers.file_array import FileArray, as_files, in_threads
+from sklearn_mmfusion.containers.storage import blake
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
 # By kind of file: what the cell holds, and the remedy if another kind is expected.
@@ -138,8 +139,6 @@ class Cells:
         self.column = column
         self.rows = np.flatnonzero(~np.asarray(column.isna())) if rows is None else rows
         self.options = FileOptions.of(estimator)
-        if getattr(estimator, "image_mode_", None) is not None:  # learned
-            self.options = replace(self.options, mode=estimator.image_mode_)
         self.is_file = isinstance(column, FileArray)
         self.each = self.is_file or getattr(column, "is_ragged", False)
         self.value_kinds = set()
@@ -277,7 +276,8 @@ class Cells:
         folder = self.options.cache_folder
         if folder is None or not self.is_file:
             return None
-        options = replace(self.options, cache_folder=None, root=None, outside_root=False)
+        own = {"cache_folder": None, "root": None, "outside_root": False, "on_error": "raise"}
+        options = replace(self.options, **own)  # what no cell depends on has one value
         rate = self.column.dtype.sample_rate
         return CachedFiles(self.column, open_cache(folder, options, rate, *settings))
 
@@ -485,11 +485,8 @@ def check_column(estimator, X, *, reset):
         # Whole numbers keep their type, which determines the scale of samples and pixels.
         return TensorArray(given if given.dtype.kind in "iub" else table, copy=False)
     column = as_column(cells, name=getattr(cells, "name", None), copy=False)
-    refused = {}
-    if estimator._reads.files is not None and not isinstance(column, TensorArray | FileArray):
-        column, refused = _read_as_paths(column, estimator)
-    if isinstance(column, FileArray):
-        column = _without_unreadable(column, estimator, refused)
+    if _holds_files(column, estimator):
+        column = _readable_files(column, estimator)
         if estimator._reads.files is None:
             column = _read_texts(column, estimator)
     if isinstance(column, TensorArray):
@@ -608,27 +605,19 @@ def _is_number(value):
     return np.ndim(value) == 0 if isinstance(value, np.ndarray) else isinstance(value, Number)
 
 
-def _read_as_paths(column, estimator):
-    if isinstance(getattr(column, "dtype", None), pd.CategoricalDtype):
-        column = column.astype(column.categories.dtype)
-    if isinstance(column, np.ndarray) or not pd.api.types.is_string_dtype(column.dtype):
+def _holds_files(column, estimator):
+    """Whether the cells of a column are files; raise if they are neither files nor arrays."""
+    if isinstance(column, TensorArray | FileArray) or estimator._reads.files is None:
+        return isinstance(column, FileArray)
+    dtype = getattr(column, "dtype", None)
+    if isinstance(dtype, pd.CategoricalDtype):
+        dtype = dtype.categories.dtype
+    if isinstance(column, np.ndarray) or not pd.api.types.is_string_dtype(dtype):
         raise TypeError(
             f"{type(estimator).__name__}: X holds cells of type {column.dtype}; expected arrays "
             f"or paths of {estimator._reads.files} files."
         )
-    options = FileOptions.of(estimator)
-    refused, cells = {}, list(column)
-    if options.on_error == "missing":
-        for row, path in enumerate(cells):
-            try:
-                source = as_source(path, row)
-                if options.root is not None and not options.outside_root:
-                    check_inside([source], options.root, row)
-            except ValueError as error:
-                refused[row], cells[row] = str(error), None
-    with add_error_note(f"{type(estimator).__name__}: file_params={estimator.file_params}"):
-        files = FileArray(cells, root=options.root, outside_root=options.outside_root)
-    return files, refused
+    return True
 
 
 def _read_texts(column, estimator):
@@ -660,38 +649,39 @@ def readable_cells(X, estimator):
     if cells is None:
         return X
     column = cells if isinstance(cells, pd.Series) else pd.Series(as_column(cells, copy=False))
-    files, refused = column.array, {}
-    if not isinstance(files, TensorArray | FileArray):
-        if estimator._reads.files is None or not column.notna().any():
-            return X
-        files, refused = _read_as_paths(as_column(column, name=column.name), estimator)
-    if not isinstance(files, FileArray):
+    cells = as_column(column, name=column.name, copy=False)
+    if not column.notna().any() or not _holds_files(cells, estimator):
         return X
-    files = _without_unreadable(files, estimator, refused)
+    files = _readable_files(cells, estimator)
     return pd.Series(files, index=column.index, name=column.name, copy=False)
 
 
-_readable = set()  # settings and digests of files that were read, to read them only once
-_MOST_READABLE = 1_000_000
+_readable = set()  # digests of settings and files that were read, to read them only once
+_MOST_READABLE = 100_000
 
 
-def _without_unreadable(column, estimator, refused):
-    """Mark cells of a FileArray as absent that cannot be read, with a warning.
+def _readable_files(column, estimator):
+    """Convert a column to files under the root folder of ``file_params``.
 
-    Only with ``file_params={"on_error": "missing"}``. Each file is read; one that was read before
-    and has not changed since is not read again. `refused` are problems with paths whose cells are
-    absent already, by row.
+    With ``"on_error": "missing"``, each file is read, and those that cannot be read become absent,
+    with a warning. A file that was read before and has not changed since is not read again.
     """
     options = FileOptions.of(estimator)
+    column, refused = as_files(column if isinstance(column, FileArray) else list(column), options)
     if options.on_error == "raise":
+        for error in refused.values():
+            error.add_note(f"{type(estimator).__name__}: file_params={estimator.file_params}")
+            raise error
         return column
+    refused = {row: str(error) for row, error in refused.items()}
     flat_shape = repr(getattr(estimator, estimator._reads.flat_parameter or "", None))
     settings = (
         *(type(estimator), flat_shape, column.dtype.sample_rate),
         replace(options, root=None, cache_folder=None),
     )
     rows = np.flatnonzero(~column.isna())
-    keys = {int(row): (*settings, column[[row]].digests().tobytes()) for row in rows}
+    digests = zip(rows.tolist(), column[rows].digests(), strict=True)
+    keys = {row: blake(repr(settings), digest) for row, digest in digests}
     unknown = [row for row in keys if keys[row] not in _readable]
     problems = Cells(estimator, column, np.array(unknown, dtype=np.intp)).unreadable()
     if len(_readable) > _MOST_READABLE:

@@ -9,7 +9,7 @@ from pandas.api.extensions import ExtensionArray
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
-from sklearn_mmfusion._decoders import most_common_mode, pil_mode, pil_pixels
+from sklearn_mmfusion._decoders import MODES, pil_mode, pil_pixels
 from sklearn_mmfusion._validation import as_numpy
 from sklearn_mmfusion.containers.arrow import (
     CELL_NAMES,
@@ -36,7 +36,7 @@ def as_column(values, *, name=None, sample_rate=None, copy=True):
     values : array-like of n cells
         An ndarray or torch tensor of two or more axes becomes a TensorArray; so does a sequence
         or object array of arrays, nested lists, PIL images or tensors (PIL images of several modes
-        are converted to the most common one). Text becomes a str array, `pathlib` paths and
+        are converted to the richest one). Text becomes a str array, `pathlib` paths and
         contents of files (bytes, or dicts of "bytes" and "path") a FileArray; numbers stay a 1-D
         array. Series and Index are replaced by their array. polars Series of lists, arrays, text
         and numbers are accepted, and so are pyarrow arrays of lists and `fixed_shape_tensor`.
@@ -207,12 +207,15 @@ def _from_cells(cells, sample_rate):
 
 
 def _of_one_mode(cells, rows):
-    """Convert PIL images of several modes to the most common one, and 8 bits to 16 among others."""
+    """Convert PIL images of several modes to the richest one, and 8 bits to 16 among others.
+
+    Nothing is lost, so that an image does not depend on the others.
+    """
     if not all(hasattr(cells[row], "getbands") for row in rows):
         return cells
     if len({cells[row].mode for row in rows}) < 2:
         return cells
-    mode, made = most_common_mode([pil_mode(cells[row]) for row in rows]), list(cells)
+    mode, made = max((pil_mode(cells[row]) for row in rows), key=MODES.index), list(cells)
     for row in rows:
         made[row] = pil_pixels(cells[row], mode)
     if {made[row].dtype.name for row in rows} == {"uint8", "uint16"}:

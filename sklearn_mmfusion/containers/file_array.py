@@ -11,6 +11,9 @@ from pandas.api.types import pandas_dtype
 from sklearn_mmfusion._decoders import (
     ALLOWED,
     AS_STORED,
+    DEFAULT,
+    FileOptions,
+    RefusedError,
     file_kind,
     ignored_warnings,
     leaves_root,
@@ -21,12 +24,15 @@ from sklearn_mmfusion.containers.dtypes import ConflictDtype, FileDtype, check_s
 from sklearn_mmfusion.containers.row_view_array import RowViewArray
 from sklearn_mmfusion.containers.storage import RaggedStorage, blake, is_absent
 
+CONTENT, ROOTED = b"\0c", b"\0r"
+
 
 class FileStorage(RaggedStorage):
     """Paths, or contents of files, as flat bytes.
 
-    A cell's digest covers its file's path, size and modification time, or its content. A content
-    is stored as NUL, name of the file, NUL, content: no path holds a NUL.
+    A cell's digest covers its file's path, size and modification time, or its content. No path
+    holds a NUL: a content is stored as `CONTENT`, name of the file, NUL, content; a path that is
+    joined to a root folder as `ROOTED`, path.
     """
 
     def _stamp(self):
@@ -35,10 +41,14 @@ class FileStorage(RaggedStorage):
     def file_at(self, row):
         """Return a path as str, or a content as bytes, and a name of it for messages."""
         cell = self.cell(row).tobytes()
-        if not cell.startswith(b"\0"):
-            return (path := os.fsdecode(cell)), path
-        _, name, content = cell.split(b"\0", 2)
+        if not cell.startswith(CONTENT):
+            return (path := os.fsdecode(cell.removeprefix(ROOTED))), path
+        name, content = cell.removeprefix(CONTENT).split(b"\0", 1)
         return content, os.fsdecode(name)
+
+    def is_rooted(self, row):
+        """Whether a cell is a path that is joined to its root folder, or a content."""
+        return self.cell(row)[:1].tobytes() == b"\0"
 
     def _digest(self, row):
         source, _ = self.file_at(row)
@@ -111,10 +121,10 @@ class FileArray(RowViewArray):
         if isinstance(paths, str | bytes | os.PathLike):
             raise TypeError(f"paths must be a sequence of paths; got the single {paths!r}")
         stated = getattr(getattr(paths, "dtype", None), "sample_rate", None)
-        sources = [as_source(path, row) for row, path in enumerate(paths)]
-        if root is not None and not outside_root:
-            check_inside(sources, root)
-        made = _from_sources(sources, FileDtype(stated), root)
+        options = FileOptions(root=root, outside_root=outside_root)
+        made, refused = as_files(list(paths), options, FileDtype(stated))
+        for error in refused.values():
+            raise error
         if sample_rate is not None:
             made = made.astype(FileDtype(sample_rate))
         self._storage, self._rows, self._dtype = made._storage, made._rows, made._dtype
@@ -127,8 +137,10 @@ class FileArray(RowViewArray):
         array = getattr(scalars, "array", scalars)
         if isinstance(array, cls):
             return array.astype(dtype)
-        sources = [as_source(path, row) for row, path in enumerate(array)]
-        return _from_sources(sources, dtype)
+        made, refused = as_files(list(array), DEFAULT, dtype)
+        for error in refused.values():
+            raise error
+        return made
 
     @classmethod
     def _from_sequence_of_strings(cls, strings, *, dtype, copy=False):
@@ -365,37 +377,84 @@ def as_source(cell, row):
     return path
 
 
-def check_inside(sources, root, first=0):
-    """Raise if a path leaves the root folder; the rows count from `first`."""
-    for row, source in enumerate(sources, first):
-        if isinstance(source, str) and leaves_root(source):
-            raise ValueError(
-                f"row {row}: the path {source!r} leaves root={os.fspath(root)!r}; expected a "
-                'relative path without "..". Set outside_root=True if you trust the paths.'
-            )
+def as_files(cells, options, dtype=None):
+    """Convert cells to files under the root folder of the options.
+
+    Parameters
+    ----------
+    cells : FileArray or list of cells that `FileArray` takes
+        Paths of a FileArray that were joined to a root folder stay as they are.
+    options : FileOptions
+    dtype : FileDtype, default=None
+        That of the result.
+
+    Returns
+    -------
+    files : FileArray
+        Cells that are refused are absent.
+    refused : dict of {int: Exception}
+        The error for each of them, by row; a `RefusedError` if the path leaves the folder.
+    """
+    root, encoded, refused = options.root, [], {}
+    if isinstance(cells, FileArray):
+        if root is None:
+            return cells, {}
+        dtype, cells = cells.dtype, [_Stored(cells, row) for row in range(len(cells))]
+    for row, cell in enumerate(cells):
+        try:
+            if isinstance(cell, _Stored):
+                if cell.is_final:
+                    encoded.append(cell.encoded)
+                    continue
+                cell = cell.source
+            source = as_source(cell, row)
+            if isinstance(source, str) and root is not None and not options.outside_root:
+                _check_inside(source, root, row)
+            encoded.append(_encode(source, root))
+        except (TypeError, ValueError) as error:
+            refused[row] = error
+            encoded.append(None)
+    rows = np.full(len(encoded), -1, np.int64)
+    present = [row for row, cell in enumerate(encoded) if cell is not None]
+    rows[present] = np.arange(len(present))
+    stored = [encoded[row] for row in present]
+    lengths = np.array([len(cell) for cell in stored], np.int64).reshape(-1, 1)
+    storage = FileStorage(np.frombuffer(b"".join(stored), np.uint8), lengths)
+    return FileArray._view(storage, rows, dtype or FileDtype()), refused
 
 
-def _from_sources(sources, dtype, root=None):
-    """Build a FileArray of the outputs of `as_source`."""
-    rows = np.full(len(sources), -1, np.int64)
-    encoded = []
-    for row, source in enumerate(sources):
-        if source is None:
-            continue
-        rows[row] = len(encoded)
-        if isinstance(source, tuple):
-            content, name = source
-            encoded.append(b"\0" + os.fsencode(name).replace(b"\0", b"") + b"\0" + content)
-        else:
-            encoded.append(os.fsencode(source if root is None else os.path.join(root, source)))
-    lengths = np.array([len(path) for path in encoded], np.int64).reshape(-1, 1)
-    storage = FileStorage(np.frombuffer(b"".join(encoded), np.uint8), lengths)
-    return FileArray._view(storage, rows, dtype)
+class _Stored:
+    """A cell of a FileArray; final if it needs no root folder."""
+
+    def __init__(self, array, position):
+        row, storage = array._rows[position], array._storage
+        self.is_final = row < 0 or storage.is_rooted(row)
+        self.encoded = storage.cell(row).tobytes() if self.is_final and row >= 0 else None
+        self.source = None if self.is_final else storage.file_at(row)[0]
+
+
+def _check_inside(path, root, row):
+    if leaves_root(path):
+        raise RefusedError(
+            f"row {row}: the path {path!r} leaves root={os.fspath(root)!r}; expected a relative "
+            'path without "..". Set outside_root=True if you trust the paths.',
+            "outside root",
+        )
+
+
+def _encode(source, root):
+    if source is None:
+        return None
+    if isinstance(source, tuple):
+        content, name = source
+        return CONTENT + os.fsencode(name).replace(b"\0", b"") + b"\0" + content
+    return os.fsencode(source) if root is None else ROOTED + os.fsencode(os.path.join(root, source))
 
 
 # -- threads --------------------------------------------------------------------------------------
 
 _MOST_THREADS = 8
+_RUN = 1024  # items
 _pools = {}  # of this process; a fork copies the dict but no threads
 
 
@@ -422,7 +481,9 @@ def in_threads(function, items):
         key = os.getpid(), n
         if key not in _pools:
             _pools[key] = ThreadPoolExecutor(n, thread_name_prefix="sklearn_mmfusion-decode")
-        return list(_pools[key].map(function, items))
+        # Few at a time: a pool keeps a queue of all its items.
+    parts = (items[start : start + _RUN] for start in range(0, len(items), _RUN))
+    return [result for part in parts for result in _pools[key].map(function, part)]
 
 
 # -- texts that may be paths ----------------------------------------------------------------------
@@ -450,13 +511,24 @@ def _may_be_file(cell):
 
 
 def file_states(data, roots):
-    """The files that texts of the data may be the paths of, under each of the roots."""
+    """The files that cells of the data may be, under each of the roots."""
     columns = [data] if isinstance(data, pd.Series) else []
     if isinstance(data, pd.DataFrame):
         columns = [data.iloc[:, j] for j in range(data.shape[1])]
-    texts = [column for column in columns if not isinstance(column.array, RowViewArray)]
-    paths = [[c if type(c) is str and c else None for c in t] for t in texts if roots]
-    return [FileArray(cells, root=root, outside_root=True) for root in roots for cells in paths]
+    files = [_under(column, root) for root in roots for column in columns]
+    return [each for each in files if each is not None]
+
+
+def _under(column, root):
+    """Cells of a Series as files under a root folder; None if that gives no other files.
+
+    Cells that are no paths are absent.
+    """
+    is_files = isinstance(column.array, FileArray)
+    if isinstance(column.array, RowViewArray) and (root is None or not is_files):
+        return None
+    cells = column.array if is_files else [c if type(c) is str and c else None for c in column]
+    return as_files(cells, FileOptions(root=root, outside_root=True))[0]
 
 
 def has_digests(data):
@@ -467,8 +539,10 @@ def has_digests(data):
 
 def cell_digests(column, roots):
     """Digests (n, 16) of a Series of present cells, texts with the files they may be paths of."""
-    if isinstance(column.array, RowViewArray):
+    is_rows = isinstance(column.array, RowViewArray)
+    files = [each.digests() for each in file_states(column, roots)]
+    if is_rows and not files:
         return column.array.digests()
-    files = [FileArray(list(column), root=root, outside_root=True).digests() for root in roots]
-    rows = [blake("text", *row) for row in zip(column, *files, strict=True)]
+    cells = [each.tobytes() for each in column.array.digests()] if is_rows else column
+    rows = [blake("text", *row) for row in zip(cells, *files, strict=True)]
     return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 16)

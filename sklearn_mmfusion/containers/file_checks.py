@@ -14,7 +14,6 @@ from sklearn_mmfusion._decoders import (
     RefusedError,
     content_kind,
     file_kind,
-    leaves_root,
     opened,
     read_array,
     read_audio,
@@ -25,12 +24,11 @@ from sklearn_mmfusion._validation import check_real
 from sklearn_mmfusion.containers.conversion import as_frame
 from sklearn_mmfusion.containers.file_array import (
     FileArray,
-    as_source,
     holds_paths,
     in_threads,
     key_of_source,
 )
-from sklearn_mmfusion.containers.storage import blake, is_absent
+from sklearn_mmfusion.containers.storage import blake
 
 REASONS = (  # in the order of the findings of one cell
     *("not a path", "outside root", "missing", "not a regular file", "too large", "empty"),
@@ -142,7 +140,7 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     """
     options = FileOptions.from_dict(file_params, "check_files")
     selected, index = _select(X, columns)
-    readers = [(column.name, *as_files(column, options)) for column in selected]
+    readers = [(column.name, *_files_of(column, options)) for column in selected]
     n_files = sum(int((~files.isna()).sum()) for _, files, _ in readers)
     with _progress_bar(n_files, verbose) as bar:
         found = [
@@ -154,6 +152,19 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
             )
         ]
     return _as_frame(found, index)
+
+
+def _files_of(column, options):
+    """Files of a Series, and findings for the cells that are refused."""
+    is_files = isinstance(column.array, FileArray)
+    files, refused = as_files(column.array if is_files else list(column), options)
+    return files, [
+        (
+            *(row, str(column.iloc[row])[:80], getattr(error, "reason", "not a path"), False),
+            str(error).removeprefix(f"row {row}: "),
+        )
+        for row, error in refused.items()
+    ]
 
 
 def _progress_bar(total, verbose):
@@ -380,43 +391,6 @@ def _format_of(content):
 
 
 # -- one column -----------------------------------------------------------------------------------
-
-
-def as_files(column, options):
-    """Convert a column of paths or contents.
-
-    Parameters
-    ----------
-    column : Series
-    options : FileOptions
-
-    Returns
-    -------
-    files : FileArray
-        Cells that it does not take are absent.
-    refused : list of (row, path, reason, readable, problem)
-        Findings for those cells.
-    """
-    if isinstance(column.array, FileArray):
-        return column.array, []
-    cells, refused = [], []
-    for row, cell in enumerate(column):
-        try:
-            source = as_source(cell, row)
-        except (TypeError, ValueError) as error:
-            problem = str(error).removeprefix(f"row {row}: ")
-            refused.append((row, str(cell)[:80], "not a path", False, problem))
-            cell = source = None
-        is_inside = options.root is None or options.outside_root or not isinstance(source, str)
-        if not is_inside and leaves_root(source):
-            problem = (
-                f"the path leaves root={options.root!r}; set 'outside_root': True in file_params "
-                "if you trust the paths"
-            )
-            refused.append((row, source, "outside root", False, problem))
-            cell = None
-        cells.append(None if is_absent(cell) else cell)
-    return FileArray(cells, root=options.root, outside_root=True), refused
 
 
 def _check_column(files, options, bar):

@@ -30,6 +30,7 @@ from sklearn_mmfusion._validation import (
     TARGET_TYPES,
     all_or_nothing,
     as_fitted,
+    cell_options,
     check_groups,
     check_weight,
     check_y,
@@ -330,8 +331,10 @@ class BaseModalityEncoder(
 
     def _prepare_again(self, cells):
         """Prepare the rows of a warm start, which keeps vocabulary, scales and sizes."""
-        settings, before = (settings_of(p, TRAINING) for p in (self.get_params(), self._fit_params))
+        params = self.get_params(), self._fit_params
+        settings, before = (settings_of(p, TRAINING) | cell_options(p) for p in params)
         check_same_settings(settings, before, type(self).__name__)
+        remember_params(self)
         return self._prepare(cells)
 
     def _learn_inputs(self, cells):

@@ -360,7 +360,6 @@ class ImageEncoder(BaseModalityEncoder):
                     f"{len(modes)}) are converted to {mode!r}"
                 )
         self.image_mode_ = mode
-        cells.options = replace(cells.options, mode=mode)
         own = (len(mode),) if len(mode) > 1 else ()
         return [(*shape[:2], *own) for mode, shape in headers if mode is not None]
 
@@ -385,6 +384,8 @@ class ImageEncoder(BaseModalityEncoder):
             # The order in memory may affect the last bits of the network.
             return np.ascontiguousarray(np.moveaxis(image, 0, 0 if self._layout["first"] else -1))
 
+        if self.image_mode_ is not None:
+            cells.options = replace(cells.options, mode=self.image_mode_)
         return cells.arranged(arrange, type(self), self._layout, self.image_size_, self.image_shape)
 
     def _arrange(self, cells, pixels, row):

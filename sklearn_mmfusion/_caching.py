@@ -99,7 +99,9 @@ class CachedChild:
     """
 
     def __init__(self, estimator, memory, label=None, key=None):
-        self.estimator, self.label, self.key = estimator, label, key
+        self.estimator, self.label = estimator, label
+        # the root folder may have changed since the fit
+        self.key = key and key._replace(roots=root_of(estimator) or key.roots)
         self.store = None if memory is None else Store(memory)
 
     def fit(self, data, y=None, params=None):
@@ -158,9 +160,7 @@ class CachedChild:
         if is_frozen(estimator):
             by_cell = by_cell and is_by_cell(estimator) and has_digests(data)
             return self._apply_frozen(function, data, by_cell)
-        roots = root_of(estimator)  # files may have moved since the fit
-        key = self.key and self.key._replace(roots=roots or self.key.roots)
-        key = key and _key(None, key, data, "apply", function)
+        key = self.key and _key(None, self.key, data, "apply", function)
 
         def compute():
             return function(*self._behind_frozen(data, None))
@@ -565,8 +565,7 @@ class _Walk:
         if "accelerator" in (getattr(obj, "net_params", None) or ()):
             # processes that train together must not wait for each other's fits
             raise NoKeyError("is trained by several processes", "net_params[accelerator]")
-        if getattr(getattr(obj, "_reads", None), "files", None) is not None:
-            self.roots.append((getattr(obj, "file_params", None) or {}).get("root"))
+        self.roots.extend(root_of(obj))
         self.devices.add(str(state.get("device") or "cpu").partition(":")[0])
         # a splitter that does not shuffle has no seed
         is_split = hasattr(obj, "get_n_splits") and getattr(obj, "shuffle", True) is False

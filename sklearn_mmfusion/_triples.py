@@ -255,10 +255,11 @@ def first_step(estimator):
 
 
 def root_of(estimator):
-    """Return the root folder, as a tuple of one, of the files that an estimator reads, or ()."""
+    """Return a tuple of the root folder of the files that texts may name; () if they name none."""
     step = first_step(estimator)
-    reads = getattr(getattr(step, "_reads", None), "files", None) is not None
-    return ((getattr(step, "file_params", None) or {}).get("root"),) if reads else ()
+    if getattr(getattr(step, "_reads", None), "files", None) is None:
+        return ()
+    return ((getattr(step, "file_params", None) or {}).get("root"),)
 
 
 def wants_column(estimator):

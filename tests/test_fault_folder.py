@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import socket
 import warnings
 from pathlib import Path
@@ -36,6 +37,8 @@ pytest.importorskip("soundfile")
 from PIL import Image
 
 from tests._media import expected, media_files
+
+RNG = np.random.default_rng(0)
 
 FILES = media_files()
 # Formats whose files may lack their end and still be read: those that hold their first frame or
@@ -485,11 +488,89 @@ def test_images_in_memory_are_converted_as_files_are(tmp_path, mixed):
     lossless = [not name.endswith("jpg") for name in names]
     files = [f"small_{name}" for name, keep in zip(names, lossless, strict=True) if keep]
     images = [image for image, keep in zip(opened, lossless, strict=True) if keep]
-    encoder = encoder_of(tmp_path)
+    encoder = encoder_of(tmp_path, mode="RGBA")  # the richest of them
     np.testing.assert_array_equal(
         encoder.fit_transform(images, labels[lossless]),
         clone(encoder).fit_transform(files, labels[lossless]),
     )
+
+
+def test_an_image_in_memory_does_not_depend_on_the_others():
+    color = [Image.fromarray(pixels) for pixels in RNG.integers(0, 256, (12, 9, 9, 3), np.uint8)]
+    encoder = ImageEncoder(**SMALL_IMAGE).fit(color, classes(12))
+    mixed = encoder.transform([color[0], color[1].convert("L"), color[2].convert("L")])
+    np.testing.assert_allclose(mixed[:1], encoder.transform(color[:1]), atol=1e-6)
+
+
+def test_a_refit_learns_the_mode_again(tmp_path):
+    for row in range(12):
+        pixels = RNG.integers(0, 256, (9, 9, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"color{row}.png")
+        Image.fromarray(pixels[..., 0]).save(tmp_path / f"grey{row}.png")
+    grey, color = ([f"{kind}{row}.png" for row in range(12)] for kind in ("grey", "color"))
+    encoder = encoder_of(tmp_path).fit(grey, classes(12))
+    assert encoder.image_mode_ == "L"
+    refitted = clone(encoder).fit(grey, classes(12)).fit(color, classes(12))
+    assert refitted.image_mode_ == "RGB"
+    fresh = encoder_of(tmp_path).fit_transform(color, classes(12))
+    np.testing.assert_array_equal(refitted.transform(color), fresh)
+    refitted.set_params(file_params={"root": tmp_path, "mode": "L"}).fit(color, classes(12))
+    assert refitted.image_mode_ == "L" and len(refitted.mean_) == 1
+
+
+@pytest.mark.parametrize("form", ["str", "Path", "dict", "FileArray"])
+@pytest.mark.parametrize("on_error", ["raise", "missing"])
+def test_root_holds_for_every_form_of_paths(tmp_path, form, on_error):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    for row in range(12):
+        pixels = RNG.integers(0, 256, (9, 9), np.uint8)
+        Image.fromarray(pixels).save(inside / f"{row}.png")
+    Image.fromarray(pixels).save(tmp_path / "secret.png")
+    make = {"str": str, "Path": Path, "dict": lambda path: {"bytes": None, "path": path}}
+    names = [f"{row}.png" for row in range(12)]
+    convert = make.get(form, Path)
+
+    def column(names):
+        cells = [convert(name) for name in names]
+        return FileArray(cells) if form == "FileArray" else cells
+
+    encoder = encoder_of(inside, on_error=on_error).fit(column(names), classes(12))
+    for name in ("../secret.png", str(tmp_path / "secret.png")):
+        if on_error == "raise":
+            with pytest.raises(ValueError, match="row 1: the path '.*secret.png' leaves root="):
+                encoder.transform(column([names[0], name]))
+            continue
+        with pytest.warns(UserWarning, match="1 of 2 files cannot be read"):
+            features = encoder.transform(column([names[0], name]))
+        assert np.isnan(features[1]).all() and np.isfinite(features[0]).all()
+    rooted = FileArray(names, root=inside)  # stays as it is
+    np.testing.assert_array_equal(encoder.transform(rooted), encoder.transform(column(names)))
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(rooted[::-1])).decode()[-1], rooted.decode()[0]
+    )
+
+
+def test_files_that_move_after_the_fit(tmp_path):
+    for folder in ("before", "after"):
+        (tmp_path / folder).mkdir()
+        for row in range(12):
+            shade = 20 * row if folder == "before" else 255 - 20 * row
+            Image.new("L", (9, 9), shade).save(tmp_path / folder / f"{row}.png")
+    frame = pd.DataFrame({"photo": [f"{row}.png" for row in range(12)]})
+    encoder = encoder_of(tmp_path / "before")
+    fusion = FusionTransformer(
+        [("photo", encoder, "photo")], memory=str(tmp_path / "memory"), random_state=0
+    )
+    before = fusion.fit_transform(frame, classes(12))
+    fusion.transform(frame)
+    fusion.set_params(photo__file_params={"root": tmp_path / "after"})
+    after = fusion.transform(frame)
+    np.testing.assert_array_equal(after[::1], fusion.transform(frame))
+    assert np.abs(after - before).max() > 1e-3
+    alone = fusion.named_transformers_["photo"]
+    expected = alone.transform(FileArray(frame["photo"], root=tmp_path / "after"))
+    np.testing.assert_allclose(after, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("mono", ["mean", "first", None])

@@ -24,6 +24,7 @@ from sklearn_mmfusion._validation import check_real
 from sklearn_mmfusion.containers.conversion import as_frame
 from sklearn_mmfusion.containers.file_array import (
     FileArray,
+    as_files,
     holds_paths,
     in_threads,
     key_of_source,

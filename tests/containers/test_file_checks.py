@@ -81,7 +81,7 @@ FAULTS = {
         "folder.png": ("folder", {"not a regular file": "is a folder"}, False),
         "pipe.png": ("pipe", {"not a regular file": "is a pipe"}, False),
         "gone.png": (None, {"missing": "there is no such file"}, False),
-        "../x.png": (None, {"outside root": "the path leaves root="}, False),
+        "../x.png": (None, {"outside root": "leaves root="}, False),
         "": (None, {"not a path": "the path is empty"}, False),
         "bomb.png": (png((101, 100)), {"too large": "100 x 101 = 10100 pixels"}, False),
         "photo.psd": (GOOD, {"unknown suffix": "suffix '.psd'; the content is a PNG image"}, False),

@@ -40,6 +40,7 @@ from tests._fusion_data import hide
 NOT_ESTIMATORS = {
     "FileArray",
     "TensorArray",
+    "check_files",
     "load_multimodal_digits",
     "make_fusion_transformer",
     "make_multimodal_classification",

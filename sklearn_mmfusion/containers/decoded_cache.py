@@ -9,7 +9,7 @@ Each process that decodes appends to its own two files in it, which together are
 
 Other processes and later ones read all shards. They ignore a record that is not yet complete, so
 that neither a second process nor a crash shows half a cell. Nothing is unpickled. The folder may
-be deleted between runs.
+be deleted at any time.
 """
 
 import os
@@ -27,18 +27,18 @@ from sklearn_mmfusion._validation import warn
 from sklearn_mmfusion.containers.file_array import in_threads
 from sklearn_mmfusion.containers.storage import blake
 
-VERSION = 1  # to be raised when decoders, `resize` or `RECORD` change
+VERSION = 2  # to be raised when decoders, `resize` or `RECORD` change
 # A layout is a text such as "|u1 3 64 64": dtype and shape.
 RECORD = np.dtype(
     [
         *[("digest", "V16"), ("offset", "<i8"), ("layout", "S64"), ("rate", "<f8")],
-        *[("source", "S3"), ("checksum", "<u4"), ("record_checksum", "<u4")],
+        *[("source", "S4"), ("checksum", "<u4"), ("record_checksum", "<u4")],
     ]
 )
 ENTRY = np.dtype(
     [
         *[("shard", "i4"), ("layout", "i4"), ("offset", "i8"), ("rate", "f8")],
-        *[("source", "S3"), ("checksum", "u4"), ("is_checked", "?")],
+        *[("source", "S4"), ("checksum", "u4"), ("is_checked", "?")],
     ]
 )
 MOST_OPEN = 8  # caches that a process keeps open
@@ -68,7 +68,7 @@ def open_cache(folder, *settings):
         cache = DecodedCache(path)
     _opened[key] = cache  # the last used one is the last
     for oldest in list(_opened)[:-MOST_OPEN]:
-        del _opened[oldest]
+        _opened.pop(oldest, None)  # unless another thread was faster
     cache.refresh()
     return cache
 
@@ -172,6 +172,15 @@ class DecodedCache:
         paths = [f"{shard.path}.index" for shard in self._shards if not shard.is_damaged]
         return not all(map(os.path.exists, paths))
 
+    def drop_gone(self):
+        """Forget the shards that were deleted; return whether there are any."""
+        with self._lock:
+            shards = enumerate(self._shards)
+            gone = [n for n, s in shards if not (s.is_damaged or os.path.exists(f"{s.path}.cells"))]
+            for number in gone:
+                self._drop(number, "it was deleted")
+            return bool(gone)
+
     def refresh(self):
         """Read what other processes have added."""
         with self._lock:
@@ -261,7 +270,7 @@ class DecodedCache:
                 damaged = next((p for p in places if p >= 0 and not self._is_whole(p)), None)
                 if damaged is None:
                     return np.array(places, dtype=np.intp)
-                self._drop(self._table["shard"][damaged], "a checksum differs")
+                self._drop(self._table["shard"][damaged], "it was deleted, or a checksum differs")
 
     def _is_whole(self, place):
         if not self._table["is_checked"][place]:
@@ -419,6 +428,16 @@ class CachedFiles:
         cells, sources, rates
             See `DecodedCache.gather`.
         """
+        try:
+            return self._read(rows, decode)
+        except OSError as error:
+            raise_passing(error)
+            if not self.cache.drop_gone():
+                raise
+            self._places[:] = -1
+            return self._read(rows, decode)
+
+    def _read(self, rows, decode):
         places = self._places[rows]
         lacking = np.flatnonzero(places < 0)
         if len(lacking):

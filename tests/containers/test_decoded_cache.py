@@ -1,5 +1,6 @@
 """The cache of decoded files: the same results with it, and never a wrong or half cell."""
 
+import shutil
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
@@ -219,6 +220,87 @@ def test_a_deleted_folder_is_filled_again(photos, tmp_path, decoded):
     np.testing.assert_array_equal(encoder(folder).fit_transform(paths, y), expected)
     assert len(decoded) == N - 1
     assert len(shard_files(folder, ".index")) == 1
+
+
+def array_files(folder, n=6):
+    paths = [folder / f"{row}.npy" for row in range(n)]
+    for row, path in enumerate(paths):
+        np.save(path, np.full((2, 3), row, np.float32))
+    column = FileArray(paths)
+
+    def decode(row):
+        cell = np.load(paths[row])
+        return cell, None, cell.dtype
+
+    return column, decode
+
+
+def test_a_folder_that_is_deleted_in_use_is_filled_again(tmp_path):
+    column, decode = array_files(tmp_path)
+    rows, folder = np.arange(6), tmp_path / "cache"
+    files = decoded_cache.CachedFiles(column, decoded_cache.open_cache(folder, "settings"))
+    expected = np.stack([decode(row)[0] for row in rows])
+    for _ in range(2):
+        np.testing.assert_array_equal(files.read(rows, decode)[0], expected)
+    later = decoded_cache.CachedFiles(column, decoded_cache.DecodedCache(files.cache.path))
+    later.cache.refresh()
+    later.read(rows[:2], decode)
+    shutil.rmtree(folder)
+    later.cache._shards[0]._map = np.empty(0, np.uint8)  # as if it had not been mapped yet
+    with pytest.warns(UserWarning, match="was deleted.*its files are decoded again"):
+        np.testing.assert_array_equal(later.read(rows[::-1], decode)[0], expected[::-1])
+    np.testing.assert_array_equal(later.read(rows, decode)[0], expected)
+    assert len(shard_files(folder, ".index")) == 1
+
+
+def test_a_file_that_changes_while_it_is_decoded_is_not_kept(tmp_path):
+    column, decode = array_files(tmp_path)
+    files = decoded_cache.CachedFiles(column, decoded_cache.open_cache(tmp_path / "c", "settings"))
+
+    def decode_slowly(row):
+        decoded = decode(row)
+        np.save(tmp_path / f"{row}.npy", np.full((2, 3, 2), 9.0))  # another size
+        return decoded
+
+    files.read(np.arange(2), decode_slowly)
+    cells, *_ = files.read(np.arange(2), decode)
+    assert np.shape(cells) == (2, 2, 3, 2)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "longdouble", "bool", "uint16"])
+def test_every_type_of_number_is_kept(tmp_path, dtype):
+    path = tmp_path / "a.npy"
+    np.save(path, np.array([[0, 1], [1, 0]], dtype))
+    files = decoded_cache.CachedFiles(
+        FileArray([path]), decoded_cache.open_cache(tmp_path / "c", "settings")
+    )
+    for _ in range(2):
+        cells, sources, _ = files.read(
+            np.arange(1), lambda row: ((cell := np.load(path)), None, cell.dtype)
+        )
+        assert {np.dtype(source) for source in sources} == {np.dtype(dtype)}
+        np.testing.assert_array_equal(cells[0], np.load(path))
+
+
+def test_another_version_of_a_decoder_has_another_folder(tmp_path, monkeypatch):
+    first = decoded_cache.open_cache(tmp_path, "settings").path
+    assert decoded_cache.open_cache(tmp_path, "settings").path == first
+    monkeypatch.setattr(decoded_cache, "_version", lambda package: f"1.0 of {package}")
+    assert decoded_cache.open_cache(tmp_path, "settings").path != first
+
+
+def test_another_channel_axis_has_another_folder(tmp_path):
+    rng, folder = np.random.default_rng(0), tmp_path / "cache"
+    paths = [str(tmp_path / f"{row}.npy") for row in range(12)]
+    for path in paths:
+        np.save(path, rng.random((3, 6, 3), dtype=np.float32))
+    for axis in ("first", "last"):
+        params = {**TINY, "channels": (4,), "channel_axis": axis}
+        options = {"cache_folder": folder}
+        cached = ImageEncoder(**params, file_params=options).fit_transform(paths, np.arange(12) % 2)
+        expected = ImageEncoder(**params).fit_transform(paths, np.arange(12) % 2)
+        np.testing.assert_array_equal(cached, expected)
+    assert len(list(folder.iterdir())) == 2
 
 
 def fill(path, first):

@@ -173,13 +173,13 @@ class DecodedCache:
         return not all(map(os.path.exists, paths))
 
     def drop_gone(self):
-        """Forget the shards that were deleted; return whether there are any."""
+        """Forget the shards that were deleted; return whether there are any, now or before."""
         with self._lock:
             shards = enumerate(self._shards)
             gone = [n for n, s in shards if not (s.is_damaged or os.path.exists(f"{s.path}.cells"))]
             for number in gone:
                 self._drop(number, "it was deleted")
-            return bool(gone)
+            return any(shard.is_damaged for shard in self._shards)
 
     def refresh(self):
         """Read what other processes have added."""

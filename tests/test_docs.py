@@ -72,7 +72,7 @@ def test_blocks_of_the_guide_to_files_run_one_after_another(tmp_path, script_env
     damaged = tmp_path / "fashion" / products["photo"][7]
     damaged.write_bytes(damaged.read_bytes()[:300])
     scripts = find_scripts(FILES)
-    assert len(scripts) == 3  # scores, check_files, parquet
+    assert len(scripts) == 4  # scores, check_files, another folder, parquet
     script = "\n".join(scripts).replace("max_epochs=5", "max_epochs=1")
     printed = run_script(script, tmp_path / "files.py", script_environment)
     assert printed.startswith("[0.") and products["photo"][7] in printed and "file" in printed

@@ -3,11 +3,9 @@
 Memory: peak of anonymous memory (RssAnon: pages of mapped files do not count) of fit and transform,
 less what transform returns, in a process per case. Speed: seconds of an epoch on files, on files
 that `cache_folder` keeps, on arrays, and of a plain loop whose pool of threads decodes the next
-batch meanwhile; all in turn in one process, round by round. With a folder of photographs and a
-table of them: the same fit with and without `cache_folder`.
+batch meanwhile; all in turn in one process, round by round.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_files.py memory speed (--n, --rounds)
-    OMP_NUM_THREADS=1 python benchmarks/bench_files.py fashion --table ../shared/data/fashion
 """
 
 import argparse
@@ -22,7 +20,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from _paired import as_ratio
 from bench_memory import AnonymousPeak
@@ -183,36 +180,12 @@ def speed(options):
                 print("|", " | ".join(columns), "|", flush=True)
 
 
-# ------------------------------------------------------------------------------ photographs
-
-
-def fashion(options):
-    table = pd.read_csv(options.table / "products.csv")
-    y, is_train = table["colour"].to_numpy(), (table["split"] == "train").to_numpy()
-    photos, features = table["photo"], {}
-    print("| cache_folder | seconds of fit | of transform |")
-    print("| --- | ---: | ---: |")
-    with tempfile.TemporaryDirectory() as folder:
-        for name, cache in [("none", None), ("empty", folder), ("filled", folder)]:
-            options_of_files = {"root": str(options.table), "cache_folder": cache}
-            model = ImageEncoder(64, file_params=options_of_files, max_epochs=1, **TRAINING)
-            start = time.perf_counter()
-            model.fit(photos[is_train], y[is_train])
-            middle = time.perf_counter()
-            features[name] = model.transform(photos)
-            seconds = f"{middle - start:.1f} | {time.perf_counter() - middle:.1f}"
-            print(f"| {name} | {seconds} |", flush=True)
-    same = all(np.array_equal(features["none"], own) for own in features.values())
-    print("equal bits:", same)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=["memory", "speed"])
     parser.add_argument("--kinds", nargs="+", default=["image", "audio"])
     parser.add_argument("--n", type=int, default=2000, help="files; also a tenth, for memory")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--table", type=Path, help="folder of products.csv and its photographs")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     parser.add_argument("--cache", help=argparse.SUPPRESS)
@@ -220,7 +193,7 @@ def main():
     if options.case:
         return measure(options.case, options.folder, options.cache)
     for part in options.parts:
-        {"memory": memory, "speed": speed, "fashion": fashion}[part](options)
+        {"memory": memory, "speed": speed}[part](options)
 
 
 if __name__ == "__main__":

@@ -565,7 +565,7 @@ class _Walk:
         if "accelerator" in (getattr(obj, "net_params", None) or ()):
             # processes that train together must not wait for each other's fits
             raise NoKeyError("is trained by several processes", "net_params[accelerator]")
-        self.roots.extend(root_of(obj))
+        self.roots += root_of(obj) if hasattr(obj, "_reads") else ()
         self.devices.add(str(state.get("device") or "cpu").partition(":")[0])
         # a splitter that does not shuffle has no seed
         is_split = hasattr(obj, "get_n_splits") and getattr(obj, "shuffle", True) is False

@@ -149,6 +149,16 @@ AS_STORED = FileOptions(mono=None)
 # ------------------------------------------------------------------------------ files
 
 
+def check_root(options, estimator_name):
+    """Raise if the root folder does not exist, which is no fault of a single file."""
+    if options.root is not None and not os.path.isdir(options.root):
+        where = "" if os.path.isabs(options.root) else f" in {os.getcwd()!r}"
+        raise FileNotFoundError(
+            f"{estimator_name}: file_params has root={options.root!r}, but there is no such folder"
+            f"{where}."
+        )
+
+
 def file_kind(path):
     """Return "image", "audio", "array" or "text" by the suffix of `path`, None for another."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()

@@ -427,7 +427,7 @@ def test_error_names_modality_row_of_x_and_path(damaged):
         with pytest.raises(ValueError, match=r"row 1: cannot read '.*1\.png': ") as caught:
             model.fit(frame, classes())
         notes = " ".join(caught.value.__notes__)
-        assert "'image'" in notes and "{'on_error': 'missing'}" in notes
+        assert "'image'" in notes and "set 'on_error' to 'missing'" in notes
         assert state(model) == before
 
 
@@ -549,6 +549,22 @@ def test_root_holds_for_every_form_of_paths(tmp_path, form, on_error):
     np.testing.assert_array_equal(
         pickle.loads(pickle.dumps(rooted[::-1])).decode()[-1], rooted.decode()[0]
     )
+
+
+@pytest.mark.parametrize("on_error", ["raise", "missing"])
+def test_a_root_that_does_not_exist_is_no_fault_of_files(tmp_path, on_error):
+    encoder = encoder_of(tmp_path / "phtos", on_error=on_error)
+    with pytest.raises(FileNotFoundError, match="ImageEncoder: .*phtos'.* no such folder"):
+        encoder.fit(["a.png"] * 12, classes(12))
+
+
+def test_large_photographs_of_one_camera_are_made_small(tmp_path):
+    for row in range(12):
+        Image.new("L", (300, 200), 20 * row).save(tmp_path / f"{row}.png")
+    names = [f"{row}.png" for row in range(12)]
+    assert encoder_of(tmp_path).fit(names, classes(12)).image_size_ == (85, 128)
+    wide = encoder_of(tmp_path).set_params(image_size=(4, 6))
+    assert wide.fit(names, classes(12)).image_size_ == (4, 6)
 
 
 def test_files_that_move_after_the_fit(tmp_path):

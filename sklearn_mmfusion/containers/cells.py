@@ -16,6 +16,7 @@ from sklearn_mmfusion._decoders import (
     ALLOWED,
     SUFFIXES,
     FileOptions,
+    check_root,
     content_kind,
     file_kind,
     image_header,
@@ -266,8 +267,9 @@ class Cells:
             raise_passing(error)
             if hasattr(self.estimator, "file_params") and not hasattr(error, "__notes__"):
                 error.add_note(
-                    f"{self._label(row)}. To treat files that cannot be read as absent, set "
-                    "file_params={'on_error': 'missing'}; check_files(X) finds all of them."
+                    f"{type(self.estimator).__name__} has file_params="
+                    f"{self.estimator.file_params}. To treat files that cannot be read as absent, "
+                    "set 'on_error' to 'missing'; check_files(X) finds all of them."
                 )
             raise
 
@@ -667,6 +669,7 @@ def _readable_files(column, estimator):
     with a warning. A file that was read before and has not changed since is not read again.
     """
     options = FileOptions.of(estimator)
+    check_root(options, type(estimator).__name__)
     column, refused = as_files(column if isinstance(column, FileArray) else list(column), options)
     if options.on_error == "raise":
         for error in refused.values():
@@ -692,11 +695,11 @@ def _readable_files(column, estimator):
         column[list(problems)] = pd.NA
     if problems | refused:
         listed = sorted((problems | refused).items())
-        first = "; ".join(message for _, message in listed[:5])
+        first = "; ".join(message.rstrip(".") for _, message in listed[:5])
         warn(
             f"{type(estimator).__name__}: {len(listed)} of {len(rows) + len(refused)} files cannot "
             "be read and count as absent, because file_params has on_error='missing'. The first: "
-            f"{first}"
+            f"{first}."
         )
     return column
 

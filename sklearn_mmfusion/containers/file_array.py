@@ -315,7 +315,10 @@ class FileArray(RowViewArray):
         try:
             return read(source, **arguments)
         except FileNotFoundError as error:
-            where = "" if os.path.isabs(name) else f" in {os.getcwd()!r}; set root="
+            where = "" if os.path.isabs(name) else f" in {os.getcwd()!r}"
+            if where and not self._storage.is_rooted(row):
+                where += "; set root="
+            where += ", and URLs are not read" if "://" in name else ""
             message = f"row {position}: there is no file {name!r}{where}"
             raise FileNotFoundError(message) from error
         except ALLOWED:

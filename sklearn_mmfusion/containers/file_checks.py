@@ -12,6 +12,7 @@ from sklearn_mmfusion._decoders import (
     SUFFIXES,
     FileOptions,
     RefusedError,
+    check_root,
     content_kind,
     file_kind,
     opened,
@@ -140,6 +141,7 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     1  signal    2     12    missing
     """
     options = FileOptions.from_dict(file_params, "check_files")
+    check_root(options, "check_files")
     selected, index = _select(X, columns)
     readers = [(column.name, *_files_of(column, options)) for column in selected]
     n_files = sum(int((~files.isna()).sum()) for _, files, _ in readers)

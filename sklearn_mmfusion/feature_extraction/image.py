@@ -20,7 +20,7 @@ from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 # this many pixels.
 N_CHECKED, PIXELS_CHECKED = 16, 1 << 22
 N_SAMPLED = 1000  # files whose headers are read to learn mode and size
-# Side of images of different sizes, in pixels: the time of training grows with its square.
+# Side of images in files, in pixels: time and memory of training grow with its square.
 LONGEST = 128
 DARK_SHARE = 0.1  # of images in another scale: single images may be nearly black
 
@@ -37,9 +37,9 @@ def _channels_first(shape, cells):
     return shape[-1] not in (3, 4) and (shape[0] or 1e9) < (shape[-1] or 1e9)
 
 
-def _common_size(sizes):
-    """The size of all images, or else the median one, scaled down to `LONGEST` pixels a side."""
-    if (sizes == sizes[0]).all():
+def _common_size(sizes, are_files):
+    """The median size, scaled down to `LONGEST` pixels a side; that of equal arrays as it is."""
+    if (sizes == sizes[0]).all() and not are_files:
         return sizes[0]
     median = np.median(sizes, axis=0)
     return np.maximum(1, np.rint(median * min(1, LONGEST / median.max()))).astype(int)
@@ -87,9 +87,9 @@ class ImageEncoder(BaseModalityEncoder):
         an image one pixel high.
 
     image_size : tuple of (int, int), default=None
-        Height and width that all images are resized to (bilinear). None takes images of one size
-        as they are. If sizes differ, it takes their median, with the longer side at most 128
-        pixels. Images in files are then resized to that size, those of an array must have it.
+        Height and width that all images are resized to (bilinear). None takes the median size of
+        the training images, with the longer side at most 128 pixels; arrays of one size stay as
+        they are.
 
     channel_axis : {"auto", "first", "last"}, default="auto"
         Position of the channels in images with three axes, the same for all images. "auto" decides
@@ -338,7 +338,7 @@ class ImageEncoder(BaseModalityEncoder):
                 "channel_axis if another axis holds the channels."
             )
         sizes = np.array([each[1:3] if first else each[:2] for each in shapes], dtype=np.intp)
-        size = self.image_size or _common_size(sizes)
+        size = self.image_size or _common_size(sizes, cells.is_file)
         resizes = cells.is_file or self.image_size is not None or (sizes != sizes[0]).any()
         self.image_size_ = tuple(map(int, size))
         return {"channels": int(channels), "first": first, "resizes": bool(resizes)}

@@ -7,6 +7,7 @@ from torch.optim import AdamW
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import Interval
 from sklearn_mmfusion._torch import Inputs, RaggedRows
+from sklearn_mmfusion._validation import warn
 from sklearn_mmfusion.containers.cells import CellKind, check_column
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.text import TextNetwork
@@ -19,6 +20,9 @@ from sklearn_mmfusion.preprocessing.text import (
 )
 
 __all__ = ["TextEncoder"]
+
+LONG_TEXT = 50_000  # characters; training on longer texts gives a warning
+BYTES_PER_CHARACTER = 9_000  # of memory in training: measured with a text of 10^6 characters
 
 
 @document_parameters("encoder", "network")
@@ -200,6 +204,13 @@ class TextEncoder(BaseModalityEncoder):
             "chars": Tokenizer("char", **shared),
         }
         clean = self._clean(texts)
+        longest = max(map(len, clean))
+        if longest > LONG_TEXT:
+            warn(
+                f"TextEncoder: the longest of {len(texts)} texts has {longest} characters. To train "
+                f"on it takes about {longest * BYTES_PER_CHARACTER / 1e9:.1f} GB of memory. Set "
+                "max_length to read fewer characters."
+            )
         for tokenizer in self.tokenizers_.values():
             check_column(tokenizer, cells.column, reset=True)  # so that it also works on its own
             tokenizer.fit_clean(clean)

@@ -204,3 +204,11 @@ def test_long_texts_are_cut_with_one_warning():
         np.testing.assert_array_equal(encoder.transform(texts), expected)
     assert len(caught) == 1
     np.testing.assert_array_equal(encoder.transform(by_hand), expected)  # without a warning
+
+
+def test_very_long_training_texts_give_a_warning(monkeypatch):
+    monkeypatch.setattr("sklearn_mmfusion.feature_extraction.text.LONG_TEXT", 40)
+    texts = ["a few words", "one more", "x" * 41, "the last"] * 3
+    match = "longest of 12 texts has 41 characters.* GB of memory.* Set max_length"
+    with pytest.warns(UserWarning, match=match):
+        TextEncoder(n_components=2, max_epochs=1, random_state=0).fit(texts, [0, 1] * 6)

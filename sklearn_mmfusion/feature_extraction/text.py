@@ -206,10 +206,11 @@ class TextEncoder(BaseModalityEncoder):
         clean = self._clean(texts)
         longest = max(map(len, clean))
         if longest > LONG_TEXT:
+            gigabytes = longest * BYTES_PER_CHARACTER / 1e9
             warn(
                 f"TextEncoder: the longest of {len(texts)} texts has {longest} characters. To "
-                f"train on it takes about {longest * BYTES_PER_CHARACTER / 1e9:.1f} GB of memory. Set "
-                "max_length to read fewer characters."
+                f"train on it takes about {gigabytes:.1f} GB of memory. Set max_length to read "
+                "fewer characters."
             )
         for tokenizer in self.tokenizers_.values():
             check_column(tokenizer, cells.column, reset=True)  # so that it also works on its own

@@ -388,8 +388,9 @@ def _identified(file):
     try:
         from PIL import Image
 
-        for plugin in _PLUGINS:
-            import_module(f"PIL.{plugin}ImagePlugin")
+        if not Image.OPEN.keys() >= set(_FORMATS):
+            for plugin in _PLUGINS:
+                import_module(f"PIL.{plugin}ImagePlugin")
     except ImportError as error:
         raise needs_extra("image files", "Pillow", error) from error
     start = file.read(16)

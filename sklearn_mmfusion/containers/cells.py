@@ -303,7 +303,7 @@ class Cells:
         files = self._cached(*settings)
 
         def decode(row):
-            cell, rate = self.read_one(row)
+            cell, rate = self._decode(row)[:2] if self.is_file else self.read_one(row)
             values = self._finite(self._shaped(cell[None], [row]), [row], exact=False)
             return arrange(values, row), rate, cell.dtype
 

@@ -31,7 +31,7 @@ def import_pyarrow():
         import pyarrow.compute  # pyarrow does not load it by itself
     except ImportError as error:
         raise ImportError(
-            "columns are converted to and from Arrow by pyarrow, which is not installed: "
+            "converting columns to or from Arrow needs pyarrow: "
             "pip install 'sklearn-mmfusion[parquet]'"
         ) from error
     return pyarrow
@@ -147,8 +147,7 @@ def _files(pa, array):
     except UnicodeEncodeError as error:
         row = paths.index(error.object)
         raise pa.ArrowInvalid(
-            f"row {row}: Arrow stores text in UTF-8, in which {error.object!r} has no form; rename "
-            "the file"
+            f"row {row}: the path {error.object!r} is not UTF-8, which Arrow needs; rename the file"
         ) from error
 
 
@@ -341,7 +340,9 @@ def _lengths(pa, lists, counts, present):
     differ = lengths != np.repeat(shared, counts)
     if differ.any():
         row = np.repeat(present, counts)[differ][0]
-        raise ValueError(f"row {row}: lists of one depth must have one length in a cell")
+        raise ValueError(
+            f"row {row}: lists of a cell differ in length; expected equal lengths at each depth"
+        )
     return shared
 
 

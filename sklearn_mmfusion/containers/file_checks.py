@@ -75,7 +75,7 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     Raises
     ------
     ValueError
-        If a frame has no column of files, or not the given ones.
+        If a frame has no column of files, or lacks one of `columns`.
     ImportError
         If a file needs a package of the extra ``io`` that is not installed.
 
@@ -121,8 +121,8 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     duplicate           the same path, or the same content, as in an earlier row of the column
     ==================  ==========================================================================
 
-    "Most common" and medians refer to the readable files of the column. Of equally common values,
-    that of the earliest row counts.
+    "Most common" and medians refer to the readable files of the column. Among equally common
+    values, that of the earliest row counts.
 
     Examples
     --------
@@ -200,7 +200,7 @@ def _select(X, columns):
     """Return the columns to check as a list of Series, and the index of X."""
     if isinstance(X, str | bytes | os.PathLike | dict):
         raise TypeError(
-            f"check_files: X is {type(X).__name__}; expected a DataFrame, or a Series or list of "
+            f"check_files: X is a {type(X).__name__}; expected a DataFrame, or a Series or list of "
             "paths."
         )
     if getattr(X, "ndim", 1) == 1 and not hasattr(X, "columns"):
@@ -215,7 +215,7 @@ def _select(X, columns):
         if not selected:
             raise ValueError(
                 f"check_files: none of the columns {list(X.columns)} holds paths of files with a "
-                "known suffix. Name those to check with columns=[...]."
+                "known suffix. Name the columns to check with columns=[...]."
             )
         return selected, X.index
     columns = [columns] if isinstance(columns, str) else list(columns)
@@ -344,7 +344,7 @@ def _examine(source, name, stated_rate, options):
         file.problems["missing"] = f"there is no such file{where}"
     except RefusedError as error:
         file.problems[error.reason] = str(error)
-    except Exception as error:  # of any type: decoders of damaged files raise whatever they like
+    except Exception as error:  # decoders raise errors of any type on damaged files
         reason = "wrong content" if file.problems else "unreadable"
         message = getattr(error, "strerror", None) or str(error) or type(error).__name__
         file.problems[reason] = "; ".join([*file.problems.values(), message])

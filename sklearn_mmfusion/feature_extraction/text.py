@@ -207,9 +207,9 @@ class TextEncoder(BaseModalityEncoder):
         longest = max(map(len, clean))
         if longest > LONG_TEXT:
             warn(
-                f"TextEncoder: the longest of {len(texts)} texts has {longest} characters. To "
-                f"train on it takes about {longest * BYTES_PER_CHARACTER / 1e9:.1f} GB of memory. Set "
-                "max_length to read fewer characters."
+                f"TextEncoder: the longest of {len(texts)} texts has {longest} characters; "
+                f"training on it takes about {longest * BYTES_PER_CHARACTER / 1e9:.1f} GB of "
+                "memory. Set max_length to read fewer characters."
             )
         for tokenizer in self.tokenizers_.values():
             check_column(tokenizer, cells.column, reset=True)  # so that it also works on its own

@@ -410,13 +410,13 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             warn(
                 f"{type(cells.estimator).__name__}: {len(cut)} of {len(cells)} recordings are "
                 f"longer than max_length={self.max_length:g} seconds, the longest one "
-                f"{max(cut):.4g}; the rest of them is not read. Raise max_length to read more."
+                f"{max(cut):.4g}; the rest is not read. Raise max_length to read more."
             )
 
     def _blocks(self, cells, peaks, cut):
         """Cut rows into runs of about `BLOCK` samples: lists of rows and of their waveforms.
 
-        A longer recording is a run by itself. Adds the peaks of samples of type int32 to a list,
+        A longer recording is a block by itself. Adds the peaks of samples of type int32 to a list,
         and the seconds of recordings that are cut to another.
         """
         block, size = ([], []), 0
@@ -473,7 +473,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             raise cells.error(
                 row,
                 f"has {n_samples} samples at sample_rate={rate:g} Hz, {n_samples / rate:.4g} "
-                f"seconds: to resample them to {self.sample_rate_:g} Hz takes {resampled} samples "
+                f"seconds: resampling them to {self.sample_rate_:g} Hz takes {resampled} samples "
                 f"and {size} bytes; expected at most {limit}. Check the sample rate, set "
                 f"max_length, or raise the limit: file_params={{'max_bytes': {size}}}.",
             )
@@ -504,7 +504,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         Returns
         -------
         finite : bool
-            Whether all samples are.
+            Whether all samples are finite.
         """
         n_fft, hop = self.n_fft_, self.hop_length_
         # Recordings are laid end to end, each starting at a multiple of the step with silence on
@@ -523,7 +523,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         return np.isfinite(samples).all()
 
     def _fill_long(self, waveform, levels):
-        """Compute the band powers of one recording in pieces: windows take 3 times its memory."""
+        """Compute the band powers of one recording in pieces: its windows take 3 times as much."""
         n_fft, hop, filters = self.n_fft_, self.hop_length_, self._filters()
         n_frames, finite = max(1, BLOCK // hop), True
         for first in range(0, len(levels), n_frames):

@@ -271,7 +271,7 @@ def test_lists_of_every_kind_are_cells(kind):
     ("cells", "error", "message"),
     [
         ([["a"]], TypeError, "column 'x': expected lists of numbers; got lists of string"),
-        ([None, [[1, 2], [3]]], ValueError, "column 'x': row 1: lists of one depth must have one"),
+        ([None, [[1, 2], [3]]], ValueError, "column 'x': row 1: lists of a cell differ in length"),
         ([[[1]], [[2], None]], ValueError, "column 'x': row 1: a list inside the cell is null"),
     ],
 )
@@ -307,7 +307,7 @@ def test_column_without_cells_takes_the_dtype_whatever_its_lists():
             ValueError,
             "row 1: the data of a cell do not fill its shape",
         ),
-        ("file", [1], TypeError, "row 0: expected a path; got int"),
+        ("file", [1], TypeError, "row 0: expected a path or the content of a file; got int"),
     ],
 )
 def test_storage_that_contradicts_the_dtype_is_refused(dtype, storage, error, message):
@@ -317,7 +317,7 @@ def test_storage_that_contradicts_the_dtype_is_refused(dtype, storage, error, me
 
 def test_path_that_is_no_text_is_refused():
     frame = pd.DataFrame({"photo": FileArray(["a", os.fsdecode(b"\xff.png")])})
-    message = r"row 1: Arrow stores text in UTF-8.*column photo with type file"
+    message = r"row 1: the path .* is not UTF-8, which Arrow needs.*column photo with type file"
     with pytest.raises(pa.ArrowInvalid, match=message):
         frame.to_parquet(io.BytesIO())
 

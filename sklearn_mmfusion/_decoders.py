@@ -150,7 +150,7 @@ AS_STORED = FileOptions(mono=None)
 
 
 def check_root(options, estimator_name):
-    """Raise if the root folder does not exist, which is no fault of a single file."""
+    """Raise if the root folder does not exist, whatever `on_error` is."""
     if options.root is not None and not os.path.isdir(options.root):
         where = "" if os.path.isabs(options.root) else f" in {os.getcwd()!r}"
         raise FileNotFoundError(

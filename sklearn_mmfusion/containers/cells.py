@@ -699,7 +699,7 @@ def _readable_files(column, estimator):
         warn(
             f"{type(estimator).__name__}: {len(listed)} of {len(rows) + len(refused)} files cannot "
             "be read and count as absent, because file_params has on_error='missing'. The first: "
-            f"{first}."
+            f"{first}. check_files(X) lists all of them."
         )
     return column
 

@@ -112,8 +112,8 @@ def _storage_type(pa, dtype):
 def to_arrow(array, arrow_type=None):
     """Convert a TensorArray or FileArray to an Arrow array.
 
-    Only its rows are converted. The numbers are not copied if these are all the rows of a base in
-    their order.
+    Only its own rows are converted. The numbers are not copied if the array holds all rows of its
+    base in their order.
 
     Parameters
     ----------
@@ -321,7 +321,9 @@ def _flat_cells(pa, array, present, dtype):
 def _shaped_data(pa, structs, present, n_axes):
     data, shapes = structs.field("data"), _numbers(pa, structs.field("shape").flatten())
     if len(shapes) != len(present) * n_axes:
-        raise ValueError(f"expected {n_axes} lengths in the shape of each cell")
+        raise ValueError(
+            f"{len(present)} shapes hold {len(shapes)} lengths; expected {n_axes} per cell"
+        )
     shapes = shapes.reshape(-1, n_axes).astype(np.int64)
     odd = shapes.prod(axis=1) != np.asarray(pa.compute.list_value_length(data))
     if odd.any() or (shapes < 0).any():

@@ -66,8 +66,8 @@ class CellKind:
     value : str, default="value"
         Name of a single number in messages: "pixel".
     files : str or None, default=None
-        Kind of the files whose paths str cells are, "image", "audio" or "array"; None: a str cell
-        is a text, and only the cells of a FileArray are paths.
+        Kind of the files that str cells name: "image", "audio" or "array". None: str cells are
+        texts, and only the cells of a FileArray are paths.
     flat : callable or None, default=None
         ``flat(estimator, values)`` gives the cells (n, ...) of flat rows (n, width); see `rows_of`.
     flat_parameter : str or None, default=None

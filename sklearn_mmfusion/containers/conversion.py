@@ -302,8 +302,8 @@ def multimodal_frame(*unnamed, index=None, copy=True, **columns):
     ``X.to_parquet(path)`` and ``pandas.read_parquet(path)`` keep columns of cells with their dtype,
     NA and sample rate, and so do feather, tables of pyarrow and frames of polars (extra
     ``parquet``). Import `sklearn_mmfusion.containers` before reading: without it, pandas raises
-    "data type not understood", and other readers return lists. ``row_group_size=5000`` limits the
-    memory needed to write many images.
+    "data type not understood", and other readers return lists. Pass ``row_group_size=5000`` to
+    ``to_parquet`` to write many images with less memory.
 
     Examples
     --------

@@ -320,7 +320,7 @@ class FileArray(RowViewArray):
             where = "" if os.path.isabs(name) else f" in {os.getcwd()!r}"
             if where and not self._storage.is_rooted(row):
                 where += "; set root to its folder"
-            where += ", and URLs are not read" if "://" in name else ""
+            where += "; URLs are not read, download the files" if "://" in name else ""
             message = f"row {position}: there is no file {name!r}{where}"
             raise FileNotFoundError(message) from error
         except ALLOWED:

@@ -49,13 +49,14 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     Parameters
     ----------
     X : pandas.DataFrame, Series or array-like of shape (n,)
-        In a frame, columns of type `FileArray` are checked, and columns in which most cells are
-        paths with a known suffix, or contents of files. A Series or a list holds paths or contents.
+        In a frame, these columns are checked: those of type `FileArray`, and those in which most
+        cells are paths with a known suffix, or contents of files. A Series or a list holds paths
+        or contents.
     columns : str or list of str, default=None
         The columns of a frame to check instead.
     file_params : dict, default=None
-        How files are read: the options of encoders, such as ``{"root": "photos"}``. A `FileArray`
-        has its own root. "on_error" and "cache_folder" have no effect.
+        How files are read: the options of encoders, such as ``{"root": "photos"}``. The root of
+        a `FileArray` takes precedence. "on_error" and "cache_folder" have no effect.
     verbose : bool, default=True
         Whether to show a progress bar if the check takes more than a second.
 
@@ -101,7 +102,7 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     Reasons of suspicious cells, most of which can be read:
 
     ==================  ==========================================================================
-    wrong content       the first bytes are those of another format than the suffix states
+    wrong content       the first bytes show another format than the suffix
     not finite          the array or recording holds NaN or infinity
     blank               an image of one color, an array of one repeated value, a text of white
                         space
@@ -111,7 +112,7 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
                         only if ``file_params["mode"]`` is "auto"
     other size          an image whose ratio of height to width differs from the median ratio by a
                         factor above 4, or whose height or width is below 1/8 of the median:
-                        resizing would distort or enlarge it by more than that
+                        resizing would distort or enlarge it by more
     other rate          another sample rate than the most common one, or than the column states
                         (not readable then)
     other channels      a recording with another number of channels than the most common one

@@ -130,7 +130,7 @@ def _resampling_ratio(rate, new_rate):
 
 
 def join_blocks(blocks, n_mels):
-    """Concatenate blocks of frames, and empty their list: only one exists twice at a time."""
+    """Concatenate blocks and empty their list, so that memory holds only one block twice."""
     frames = np.empty((sum(map(len, blocks)), n_mels), dtype=np.float32)
     start = 0
     while blocks:
@@ -414,10 +414,10 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             )
 
     def _blocks(self, cells, peaks, cut):
-        """Cut rows into runs of about `BLOCK` samples: lists of rows and of their waveforms.
+        """Group recordings into blocks of about `BLOCK` samples: lists of rows and of waveforms.
 
-        A longer recording is a block by itself. Adds the peaks of samples of type int32 to a list,
-        and the seconds of recordings that are cut to another.
+        A longer recording is a block by itself. The method appends the peaks of int32 samples to
+        `peaks`, and the seconds of recordings that are cut to `cut`.
         """
         block, size = ([], []), 0
         for row, cell, rate in cells.read_runs():

@@ -300,7 +300,12 @@ def test_column_without_cells_takes_the_dtype_whatever_its_lists():
             r"cell of float64 and .* does not fit tensor\[int8",
         ),
         ("tensor[int8, 1]", [1], TypeError, "expected lists or tensors; got .* int64"),
-        ("tensor[int8, ?x?]", [{"data": [1], "shape": [1]}], ValueError, "expected 2 lengths"),
+        (
+            "tensor[int8, ?x?]",
+            [{"data": [1], "shape": [1]}],
+            ValueError,
+            "1 shapes hold 1 lengths; expected 2",
+        ),
         (
             "tensor[int8, ?x?]",
             [None, {"data": [1], "shape": [1, 2]}],

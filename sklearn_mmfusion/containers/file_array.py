@@ -59,9 +59,7 @@ class FileStorage(RaggedStorage):
             status = os.stat(path)
             state = f"{status.st_size} {status.st_mtime_ns}"
         except OSError as error:
-            raise_passing(
-                error
-            )  # reading raises it; the digest only differs from that of a readable file
+            raise_passing(error)  # others are raised when the file is read
             state = "absent"
         return blake(os.fsencode(path), b"\0", state.encode())
 

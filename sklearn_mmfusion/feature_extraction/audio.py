@@ -29,8 +29,8 @@ class AudioEncoder(BaseModalityEncoder):
     output of the layer before the head. The mean of each band over a recording is subtracted, which
     removes much of the voice and the channel.
 
-    X is a column of waveforms of any lengths (list of arrays, pandas column), of paths of wav
-    files, or a 2-D array whose rows are signals of equal length.
+    X is a column of waveforms of any lengths (list of arrays, pandas column), of audio files (paths
+    or contents), or a 2-D array whose rows are signals of equal length.
 
     Parameters
     ----------

@@ -88,8 +88,8 @@ class ImageEncoder(BaseModalityEncoder):
 
     image_size : tuple of (int, int), default=None
         Height and width that all images are resized to (bilinear). None takes the median size of
-        the training images, with the longer side at most 128 pixels; arrays of one size stay as
-        they are.
+        the training images, with the longer side at most 128 pixels; arrays of one size keep
+        it.
 
     channel_axis : {"auto", "first", "last"}, default="auto"
         Position of the channels in images with three axes, the same for all images. "auto" decides

@@ -188,9 +188,9 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         Whether to subtract each recording's mean of each band.
 
     resample : bool or "soxr", default=False
-        Whether to resample recordings of another rate: True with scipy's polyphase filter, "soxr"
-        with that package (of the extra ``io``), whose filter is sharper: from 44 100 to 16 000 Hz
-        it removes a tone of 8 500 Hz, of which True leaves a fifth.
+        Whether to resample recordings of another rate. True uses scipy's polyphase filter. "soxr"
+        uses the package soxr (extra ``io``), whose filter is sharper: from 44 100 to 16 000 Hz, it
+        removes a tone of 8 500 Hz, of which True keeps a fifth.
 
     max_length : float, default=None
         Seconds of each recording that are read. The rest is cut, with a warning that counts the
@@ -283,7 +283,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : sequence of ndarray of shape (length_i,) or array-like of shape (n_samples, length)
-            Waveforms, paths of wav files, or None where absent.
+            Waveforms, audio files, or None where absent.
         y : Ignored
 
         Returns

@@ -1,9 +1,9 @@
 """What do files cost, compared with arrays and with a loop written by hand?
 
 Memory: peak of anonymous memory (RssAnon: pages of mapped files do not count) of fit and transform,
-less what transform returns, in a process per case. Speed: seconds of an epoch on files, on files
-that `cache_folder` keeps, on arrays, and of a plain loop whose pool of threads decodes the next
-batch meanwhile; all in turn in one process, round by round.
+without what transform returns, with one process per case. Speed: seconds of an epoch on files, on
+files that `cache_folder` keeps, on arrays, and of a plain loop whose pool of threads decodes the
+next batch meanwhile. All take turns in one process, round by round.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_files.py memory speed (--n, --rounds)
 """
@@ -62,7 +62,7 @@ def encoder(kind, folder=None, **params):
 
 
 def measure(kind, folder, cache):
-    """Print the peak of one fit and transform in this process, less what transform returns."""
+    """Print the peak of one fit and transform in this process, without what transform returns."""
     paths = sorted(map(str, Path(folder).iterdir()))
     network = {"channels": (8,)} if kind == "image" else {}
     peak = AnonymousPeak()

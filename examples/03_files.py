@@ -2,8 +2,9 @@
 
 Run: python examples/03_files.py        (needs Pillow: pip install 'sklearn-mmfusion[io]')
 
-Image and audio encoders read a text cell as the path of a file, relative to `root`. The frame is
-a plain pandas data frame, as `read_csv` gives it; an empty cell is an absent modality.
+Image and audio encoders read a text cell as the path of a file, relative to the `root` in
+`file_params`. The frame is a plain pandas data frame, as `read_csv` returns it; an empty cell is an
+absent modality.
 """
 
 import tempfile

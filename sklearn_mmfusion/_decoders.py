@@ -1,6 +1,6 @@
-"""Read image, audio, array and text files into numpy arrays, and refuse what is not safe to read.
+"""Read image, audio, array and text files into numpy arrays, and refuse unsafe files.
 
-A source of data is the path of a file, or its content: `bytes`, as image data sets store them.
+A source is the path of a file, or its content as `bytes`, as image data sets store it.
 Files are opened only if they are regular files of a bounded size; images, arrays and recordings
 state their size in a header, which is checked before memory is allocated.
 """
@@ -40,13 +40,13 @@ ALLOWED = (*PASSING, ImportError)  # errors that do not concern a single file
 
 
 def raise_passing(error):
-    """Raise an error again that the program around is to handle."""
+    """Raise the error again if no handler may swallow it."""
     if isinstance(error, PASSING):
         raise error
 
 
 class RefusedError(ValueError):
-    """A file that is not read; ``reason`` is the category that `check_files` reports."""
+    """Error for a refused file; ``reason`` is the category that `check_files` reports."""
 
     def __init__(self, message, reason="unreadable"):
         super().__init__(message)
@@ -97,7 +97,7 @@ class FileOptions:
         Raises
         ------
         TypeError, ValueError
-            If it is not a dict of the options above, or one has another value than those.
+            If it is not a dict, or has an unknown key or a wrong value.
         """
         return cls.from_dict(getattr(estimator, "file_params", None), type(estimator).__name__)
 
@@ -114,7 +114,7 @@ class FileOptions:
             if name not in names:
                 close = get_close_matches(str(name), names, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
-                raise ValueError(f"{label} has the key {name!r}; expected keys of {names}.{hint}")
+                raise ValueError(f"{label} has the key {name!r}; expected one of {names}.{hint}")
             check, expected = _CHECKS[name]
             if not check(value):
                 raise ValueError(f"{label} has {name}={value!r}; expected {expected}.")
@@ -150,12 +150,12 @@ AS_STORED = FileOptions(mono=None)
 
 
 def check_root(options, estimator_name):
-    """Raise if the root folder does not exist, which is no fault of a single file."""
+    """Raise if the root folder does not exist, whatever `on_error` is."""
     if options.root is not None and not os.path.isdir(options.root):
         where = "" if os.path.isabs(options.root) else f" in {os.getcwd()!r}"
         raise FileNotFoundError(
             f"{estimator_name}: file_params has root={options.root!r}, but there is no such folder"
-            f"{where}."
+            f"{where}. Set root to an existing folder."
         )
 
 
@@ -166,11 +166,11 @@ def file_kind(path):
 
 
 def content_kind(content):
-    """Return the kind of a file by its first bytes; what is nothing else is read as an image."""
+    """Return the kind of a file by its first bytes; an unknown one counts as an image."""
     head = bytes(content[:12])
     if head.startswith(b"\x93NUMPY"):
         return "array"
-    # Image formats that RIFF files may also hold: WebP
+    # RIFF files may also hold WebP images.
     is_audio = head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:] == b"WAVE"
     is_audio |= head[:4] in (b"fLaC", b"OggS", b"FORM", b".snd", b"caff", b"riff")
     is_audio |= head[:3] == b"ID3"
@@ -195,13 +195,13 @@ def leaves_root(path):
 def opened(source, max_bytes=DEFAULT.max_bytes):
     """Open a path or content for reading, and yield the file and its size in bytes.
 
-    A pipe or device would block, or never end: only regular files are opened, after following
-    links.
+    A pipe or device could block, or never end: after links are followed, only regular files are
+    opened.
 
     Raises
     ------
     ValueError
-        If it is no regular file, is empty or larger than `max_bytes`.
+        If it is not a regular file, is empty, or is larger than `max_bytes`.
     OSError
         If it cannot be opened; FileNotFoundError if there is no such file.
     """
@@ -213,7 +213,7 @@ def opened(source, max_bytes=DEFAULT.max_bytes):
     if "\0" in source:
         raise ValueError("the path holds a NUL character")
     _check_status(os.stat(source), max_bytes)
-    # Without O_NONBLOCK, a pipe that replaces the file right now would block.
+    # Without O_NONBLOCK, a pipe that replaces the file after this check would block.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(source, flags), "rb") as file:
         status = os.fstat(file.fileno())
@@ -240,7 +240,7 @@ def check_bytes(size, max_bytes, has="it would take"):
     if size > max_bytes:
         raise RefusedError(
             f"{has} {size} bytes; expected at most max_bytes={max_bytes}. Raise "
-            "file_params={'max_bytes': ...} if that is intended",
+            "file_params={'max_bytes': ...} if this size is intended",
             "too large",
         )
 
@@ -269,7 +269,7 @@ def read_file(path, *, sample_rate=None, options=AS_STORED, kind=None):
     Returns
     -------
     array : ndarray or str
-        As `read_image`, `read_audio`, `read_array` or `read_text` gives it.
+        Result of `read_image`, `read_audio`, `read_array` or `read_text`.
     sample_rate : float or None
         Rate of a recording in Hz; the argument for an array, None for an image.
 
@@ -354,7 +354,9 @@ def read_array(source, options=AS_STORED):
             # Python's parser runs out of its own stack, not of memory.
             raise ValueError(f"the header cannot be parsed: {error!r}") from error
         if dtype.hasobject:
-            raise ValueError("the file holds Python objects, which allow_pickle=False refuses")
+            raise ValueError(
+                "the file holds Python objects, which are not unpickled; expected numbers"
+            )
         if dtype.kind not in "biufc":
             raise TypeError(f"the file holds values of type {dtype}; expected numbers")
         count, left = 1, size - file.tell()
@@ -404,15 +406,14 @@ def _identified(file):
                 raise RefusedError(str(error), "too large") from error
             except SyntaxError as error:  # Pillow's type for a header that it cannot parse
                 raise ValueError(f"the {name} header is damaged: {error}") from error
-    raise ValueError(f"it is no image of the formats {', '.join(_FORMATS)}")
+    raise ValueError(f"it is not an image in one of the formats {', '.join(_FORMATS)}")
 
 
 @contextmanager
 def ignored_warnings():
     """Ignore warnings of decoders: a file is read, or an error is raised.
 
-    Filters belong to the whole process, so that another thread than the main one must not touch
-    them.
+    Filters belong to the whole process, so only the main thread changes them.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -434,7 +435,7 @@ def _opened_image(source, options):
                 raise RefusedError(
                     f"the image has {image.width} x {image.height} = {n_pixels} pixels; expected "
                     f"at most max_pixels={options.max_pixels}. Raise "
-                    "file_params={'max_pixels': ...} if that is intended",
+                    "file_params={'max_pixels': ...} if this size is intended",
                     "too large",
                 )
             depth = len(image.getbands()) * _DEEP.get(image.mode, 1)
@@ -449,7 +450,7 @@ def read_image(source, options=AS_STORED):
     ----------
     source : str or bytes
         PNG, JPEG, GIF, BMP, TIFF, WebP, PGM or PPM, whatever the suffix. The camera's orientation
-        tag is applied. Of several frames, the first is read.
+        tag is applied. If there are several frames, the first is read.
     options : FileOptions, default=AS_STORED
 
     Returns
@@ -492,7 +493,7 @@ def image_header(source, options=AS_STORED):
 
 
 def pil_mode(image):
-    """The one of `MODES` that holds all of a PIL image."""
+    """The mode among `MODES` that a PIL image is read in: grey, color, or color with alpha."""
     if image.mode in ("P", "PA"):
         return "RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB"
     if image.mode in ("RGBA", "RGBa"):
@@ -502,13 +503,13 @@ def pil_mode(image):
 
 
 def most_common_mode(modes):
-    """The most common one of several modes; of equally common ones the richest."""
+    """The most common mode; among equally common ones, the richest."""
     counts = Counter(modes)
     return max(counts, key=lambda mode: (counts[mode], MODES.index(mode)))
 
 
 def pil_pixels(image, mode="auto"):
-    """Pixels of a PIL image, equal whether it came from a file or from memory.
+    """Pixels of a PIL image, the same for images in files and in memory.
 
     Parameters
     ----------
@@ -619,10 +620,10 @@ _EXTENSIBLE = 0xFFFE  # the tag follows later in the header
 
 
 def _plain_wav(file, size):
-    """A wav file's format and samples alone, as a file; None if scipy does not know its format.
+    """Reduce a wav file to its format and samples; None if scipy does not know the format.
 
-    scipy warns about every other chunk, and only a warning filter of the whole process, which the
-    threads that decode share, would silence it.
+    scipy warns about every other chunk. Only a warning filter would silence it, but filters belong
+    to the whole process, and files are decoded in threads.
     """
     header = _wav_header(file, size)
     if header is None:
@@ -664,7 +665,7 @@ def _wav_header(file, size):
 def _wav_format(form):
     """Return whether scipy knows a format, the bytes of a frame, and the format as scipy wants it.
 
-    Some programs state a wrong byte rate, which nothing needs but scipy checks.
+    Some programs state a wrong byte rate. Nothing needs it, but scipy checks it.
     """
     if len(form) < 14:
         raise ValueError("the file is cut off within its header")
@@ -718,7 +719,7 @@ def _opened_sound(file):
             with sound:
                 yield sound
         except soundfile.LibsndfileError as error:  # its own message names a Python object
-            message = f"it is no recording, or is damaged: {error.error_string}"
+            message = f"it is not a recording, or it is damaged: {error.error_string}"
             raise ValueError(message) from error
 
 

@@ -98,8 +98,8 @@ class TripleComposition(_BaseComposition):
 
         ``set_params(image=NewEncoder())`` replaces the estimator called ``image``,
         ``set_params(image="drop")`` removes it, ``set_params(image__lr=0.1)`` sets its parameter.
-        A new ``device`` or ``file_params`` also reaches the fitted copy (but for ``mode`` and
-        ``mono``); all other parameters wait for the next `fit`.
+        A new ``device`` or ``file_params`` also reaches the fitted copy (except its ``mode``
+        and ``mono``); all other parameters wait for the next `fit`.
 
         Parameters
         ----------
@@ -130,7 +130,7 @@ class TripleComposition(_BaseComposition):
         return {}
 
     def _move_fitted(self, params):
-        """Set new devices and files of the estimators on their fitted copies, which predict."""
+        """Set new parameters in `MOVED` on the fitted copies, which predict."""
         moved = {k: v for k, v in params.items() if "__" in k and k.split("__")[-1] in MOVED}
         children = self._fitted_children() if moved else {}
         for key, value in moved.items():
@@ -255,7 +255,7 @@ def first_step(estimator):
 
 
 def root_of(estimator):
-    """Return a tuple of the root folder of the files that texts may name; () if they name none."""
+    """Return a tuple of the root folder, or () if the estimator does not read texts as paths."""
     step = first_step(estimator)
     if getattr(getattr(step, "_reads", None), "files", None) is None:
         return ()

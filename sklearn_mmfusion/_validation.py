@@ -46,7 +46,7 @@ def remember_params(estimator):
 
 
 def cell_options(params):
-    """The items of ``file_params`` that determine what a cell is, rather than where."""
+    """The items of ``file_params`` that determine the values of cells."""
     given = params.get("file_params") or {}
     return {name: given[name] for name in CELL_OPTIONS if name in given}
 
@@ -54,7 +54,7 @@ def cell_options(params):
 def as_fitted(estimator):
     """Return the estimator as it was fitted: parameters set since then wait for the next fit.
 
-    Of ``file_params`` only those that determine cells wait: files may be moved.
+    Of ``file_params``, only `CELL_OPTIONS` wait: files may have been moved.
     """
     own = {name: value for name, value in estimator._fit_params.items() if "__" not in name}
     if own.get("file_params") or getattr(estimator, "file_params", None):

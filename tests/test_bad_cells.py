@@ -348,7 +348,7 @@ def test_missing_wav_file(tmp_path):
 
 def test_paths_relative_to_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    message = f"row 0: there is no file 'none.npy' in {str(tmp_path)!r}; set root="
+    message = f"row 0: there is no file 'none.npy' in {str(tmp_path)!r}; set root to its folder"
     with pytest.raises(FileNotFoundError, match=re.escape(message)):
         image_encoder().fit(["none.npy"] * 4, [0, 1, 0, 1])
     with pytest.raises(FileNotFoundError, match=r"none\.npy'\n"):

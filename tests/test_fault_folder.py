@@ -109,11 +109,11 @@ def faults(tmp_path):
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(os.path.relpath(tmp_path / "socket.png"))  # long paths are refused
     reasons = {
-        "wrong.png": "it is no image of the formats PNG, ",
+        "wrong.png": "it is not an image in one of the formats PNG, ",
         "suffix.xyz": "no known file suffix",
         "empty.png": "the file is empty",
         "cut.png": "image file is truncated",
-        "script.png": "it is no image of the formats PNG, ",
+        "script.png": "it is not an image in one of the formats PNG, ",
         "folder.png": "is a folder",
         "pipe.png": "it is a pipe; expected a regular file",
         "pipe_link.png": "it is a pipe; expected a regular file",
@@ -620,10 +620,10 @@ def test_file_params_are_searched_cloned_and_checked(tmp_path, mixed):
         (
             {"rot": "a"},
             ValueError,
-            r"has the key 'rot'; expected keys of \[.*\]. Did you mean 'root'",
+            r"has the key 'rot'; expected one of \[.*\]. Did you mean 'root'",
         ),
         ({"onerror": "missing"}, ValueError, r"Did you mean 'on_error'\?"),
-        ({1: 2}, ValueError, r"has the key 1; expected keys of \['mode', .*\]\.(\n|$)"),
+        ({1: 2}, ValueError, r"has the key 1; expected one of \['mode', .*\]\.(\n|$)"),
         (
             {"mode": "CMYK"},
             ValueError,

@@ -324,7 +324,7 @@ class Trainer:
         batches = BatchIterator(parts[0], batch_size, "cpu")
         reason = why_gather(module, parts[0].inputs, self.device, config)
         if reason is None and len(batches.groups) > 1:
-            reason = "some rows are too long to pad a batch to"
+            reason = "some rows are too long for padded batches"
         if torch.device(self.device).type == "cuda":
             n_rows = rows_per_batch(parts[-1].inputs, self.device)
             n_rows = min(n_rows, VALID_BATCHES * params["batch_size"])

@@ -33,7 +33,7 @@ def n_batches(n_rows, batch_size):
 
 
 def groups_by_length(lengths, batch_size):
-    """Groups of rows that may share a batch, so that its padding stays bounded.
+    """Groups of rows that may share a batch; they bound its padding.
 
     If a row is so long that its batch would exceed `TRAIN_STEPS`, its group has batches of half,
     a quarter, ... of the rows. The groups do not depend on the order of an epoch: every epoch has
@@ -76,7 +76,7 @@ class BatchIterator:
 
     Nearly equal sizes avoid a last batch of a single row, which batch normalization cannot handle.
     Only very long rows share a batch with fewer others (see `groups_by_length`). For a GPU, and
-    where rows are read from files, a thread prepares batches ahead.
+    if rows are read from files, a thread prepares batches ahead.
     """
 
     def __init__(self, dataset, batch_size, device, shuffle=False, seed=0):
@@ -135,23 +135,23 @@ class BatchIterator:
 
 @contextmanager
 def closing_batches(batches):
-    """Iterate over batches in the block; after it, no thread goes on making them.
+    """Iterate over batches in the block; afterwards, no thread prepares more of them.
 
-    A traceback keeps the frame of a loop, and with it a generator, which would not end by itself.
+    A traceback keeps the frame of a loop alive, and with it a generator, which must be closed.
     """
     batches = iter(batches)
     try:
         yield batches
     finally:
-        if hasattr(batches, "close"):  # iterators of other classes have no threads of ours
+        if hasattr(batches, "close"):  # custom iterators start no such thread
             batches.close()
 
 
 def prefetched(batches, depth=2, within=nullcontext):
     """Make batches in a thread, inside a context, `depth` batches ahead.
 
-    Order and errors are the same. Closing the generator cancels the batches that are not begun, and
-    waits for the one that is.
+    Order and errors are the same. Closing the generator cancels the batches that have not been
+    started, and waits for the one in progress.
     """
 
     def make():
@@ -212,7 +212,7 @@ def split_long(parts, lengths, max_steps):
     lengths : ndarray of shape (n,) or None
         Length of each row.
     max_steps : int
-        Rows times longest row of a batch; a longer row is a batch by itself.
+        Largest product of rows and longest row of a batch; a longer row is a batch by itself.
 
     Returns
     -------
@@ -235,7 +235,7 @@ def split_long(parts, lengths, max_steps):
 
 
 def steps_per_batch(device):
-    """Rows times longest row of a batch in predictions."""
+    """Largest product of rows and longest row of a batch in predictions."""
     return PREDICT_STEPS.get(torch.device(device).type, PREDICT_STEPS["cpu"])
 
 
@@ -243,7 +243,7 @@ def predict_batches(module, inputs, *, device, batch_size=None, max_steps=None, 
     """Run a module, or another `method` of it, over all rows without gradients.
 
     Rows are sorted by length, which keeps padding small, and very long ones get smaller batches;
-    outputs are in the original order. The host reads files, or copies to a GPU, ahead in a thread.
+    outputs are in the original order. A thread reads files, or copies batches to a GPU, ahead.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ def predict_batches(module, inputs, *, device, batch_size=None, max_steps=None, 
     with torch.inference_mode(), keep, note_out_of_memory(hint):
         parts = [slice(*pair) for pair in pairwise(edges)]
         if order is not None:
-            # The longest first: kept memory that a batch frees then suffices for the next one.
+            # The longest first: the memory that a batch frees is then enough for the next one.
             parts = split_long([order[part] for part in parts], lengths, max_steps)[::-1]
         batches = map(inputs.batch, parts, repeat(device))
         if torch.device(device).type == "cuda" and len(parts) > 1:

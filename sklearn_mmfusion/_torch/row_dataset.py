@@ -117,7 +117,7 @@ class LazyRows:
     read : callable
         ``read(row indices)`` returns an array.
     is_slow : bool, default=False
-        Whether a thread should read batches ahead: they are decoded from files.
+        Whether a thread should read batches ahead, because they are decoded from files.
     """
 
     def __init__(self, n_rows, read, is_slow=False):

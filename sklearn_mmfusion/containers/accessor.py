@@ -73,8 +73,8 @@ class ModalitiesAccessor:
         Parameters
         ----------
         read_cells : bool, default=False
-            Whether to open the files and to hash the arrays. By default nothing is read. Of a
-            file, only the header is read; and all of it if another one has as many bytes.
+            Whether to open the files and to hash the arrays. By default nothing is read. If
+            True, only the header of a file is read, or all of it if another file has the same size.
         file_params : dict, default=None
             How files are read: the options of encoders, such as ``{"root": "photos"}``.
 
@@ -89,8 +89,8 @@ class ModalitiesAccessor:
             - "n_present", "n_absent";
             - "n_duplicates": present cells that are equal to an earlier one, as texts, paths or
               contents; with `read_cells`, also arrays and files of equal content. NA for others;
-            - "n_unreadable": files without a readable header, such as missing ones, NA unless
-              `read_cells`. `check_files` gives the reasons, and decodes the files, too;
+            - "n_unreadable": files without a readable header, such as missing ones; NA unless
+              `read_cells`. `check_files` decodes the files, and gives reasons;
             - "length_min", "length_median", "length_max" of the present cells: first-axis length
               of arrays, characters of texts, else NaN;
             - "sizes" of image files, height x width, with `read_cells`: "80x60" if all are equal,
@@ -113,7 +113,7 @@ class ModalitiesAccessor:
         Parameters
         ----------
         n : int, default=5
-            Number of rows. Files among them are read; one that cannot be is shown as its path.
+            Number of rows. Files in them are read; an unreadable one is shown as its path.
 
         Returns
         -------
@@ -138,7 +138,7 @@ def _describe(column, options, read_cells):
     """Return the summary row of one column."""
     absent = column.isna().to_numpy()
     array = column.array
-    # of arrays, images, texts or lists of pyarrow, as fit reads it
+    # objects and Arrow cells, converted as `fit` does
     if column.dtype == object and not absent.all() or holds_arrow_cells(column.dtype):
         array = as_column(column, name=column.name)
     kind, lengths, shape, found = "other", np.empty(0), "", {}
@@ -229,7 +229,7 @@ def _read_header(source, options):
         return header if kind else {}
     except ALLOWED:
         raise
-    except Exception:  # of any type: decoders of damaged files raise whatever they like
+    except Exception:  # decoders raise errors of any type on damaged files
         return {}
 
 

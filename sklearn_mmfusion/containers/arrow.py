@@ -31,7 +31,7 @@ def import_pyarrow():
         import pyarrow.compute  # pyarrow does not load it by itself
     except ImportError as error:
         raise ImportError(
-            "columns are converted to and from Arrow by pyarrow, which is not installed: "
+            "converting columns to or from Arrow needs pyarrow: "
             "pip install 'sklearn-mmfusion[parquet]'"
         ) from error
     return pyarrow
@@ -112,8 +112,8 @@ def _storage_type(pa, dtype):
 def to_arrow(array, arrow_type=None):
     """Convert a TensorArray or FileArray to an Arrow array.
 
-    Only its rows are converted. The numbers are not copied if these are all the rows of a base in
-    their order.
+    Only its own rows are converted. The numbers are not copied if the array holds all rows of its
+    base in their order.
 
     Parameters
     ----------
@@ -147,8 +147,7 @@ def _files(pa, array):
     except UnicodeEncodeError as error:
         row = paths.index(error.object)
         raise pa.ArrowInvalid(
-            f"row {row}: Arrow stores text in UTF-8, in which {error.object!r} has no form; rename "
-            "the file"
+            f"row {row}: the path {error.object!r} is not UTF-8, which Arrow needs; rename the file"
         ) from error
 
 
@@ -322,7 +321,9 @@ def _flat_cells(pa, array, present, dtype):
 def _shaped_data(pa, structs, present, n_axes):
     data, shapes = structs.field("data"), _numbers(pa, structs.field("shape").flatten())
     if len(shapes) != len(present) * n_axes:
-        raise ValueError(f"expected {n_axes} lengths in the shape of each cell")
+        raise ValueError(
+            f"{len(present)} shapes hold {len(shapes)} lengths; expected {n_axes} per cell"
+        )
     shapes = shapes.reshape(-1, n_axes).astype(np.int64)
     odd = shapes.prod(axis=1) != np.asarray(pa.compute.list_value_length(data))
     if odd.any() or (shapes < 0).any():
@@ -341,7 +342,9 @@ def _lengths(pa, lists, counts, present):
     differ = lengths != np.repeat(shared, counts)
     if differ.any():
         row = np.repeat(present, counts)[differ][0]
-        raise ValueError(f"row {row}: lists of one depth must have one length in a cell")
+        raise ValueError(
+            f"row {row}: lists of a cell differ in length; expected equal lengths at each depth"
+        )
     return shared
 
 

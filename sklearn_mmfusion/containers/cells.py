@@ -38,11 +38,11 @@ from sklearn_mmfusion.containers.file_array import FileArray, as_files, in_threa
 from sklearn_mmfusion.containers.storage import blake
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
-# By kind of file: what the cell holds, and the remedy if another kind is expected.
+# By kind of file: description of the cell, and the remedy if another kind is expected.
 SWAPPED = {
     "image": ("an image", "Encode images with an ImageEncoder."),
     "audio": ("a recording", "Encode recordings with an AudioEncoder."),
-    "array": ("an array", "Encode arrays with the encoder of what they hold."),
+    "array": ("an array", "Encode arrays with the encoder of their modality."),
     "text": ("a text file", "Encode texts with a TextEncoder."),
     None: ("which has no known file suffix", "If these are texts, use a TextEncoder."),
 }
@@ -66,8 +66,8 @@ class CellKind:
     value : str, default="value"
         Name of a single number in messages: "pixel".
     files : str or None, default=None
-        Kind of the files whose paths str cells are, "image", "audio" or "array"; None: a str cell
-        is a text, and only the cells of a FileArray are paths.
+        Kind of the files that str cells name: "image", "audio" or "array". None: str cells are
+        texts, and only the cells of a FileArray are paths.
     flat : callable or None, default=None
         ``flat(estimator, values)`` gives the cells (n, ...) of flat rows (n, width); see `rows_of`.
     flat_parameter : str or None, default=None
@@ -144,7 +144,7 @@ class Cells:
         self.each = self.is_file or getattr(column, "is_ragged", False)
         self.value_kinds = set()
         self._recordings = None  # CachedFiles
-        self._base_rows = None  # of cells that all have one shape, and need no other
+        self._base_rows = None  # of arrays of one valid shape, which need no conversion
         if isinstance(column, TensorArray) and not self.each and len(self.rows):
             shape = column.dtype.cell_shape
             if self.kind.shapes and not (len(shape) == 1 and self.kind.flat is not None):
@@ -162,7 +162,7 @@ class Cells:
         return part
 
     def take(self):
-        """The present cells as a column of their own."""
+        """The present cells as a column."""
         return self.column[self.rows]
 
     def shape(self):
@@ -223,7 +223,7 @@ class Cells:
         cell : ndarray
         sample_rate : float or None
         """
-        start, n = 0, 1  # how large files are is known once one is read
+        start, n = 0, 1  # the first file shows how large they are
         while start < len(self.rows):
             rows = self.rows[start : start + n]
             run = self._read_run(rows)
@@ -279,7 +279,7 @@ class Cells:
         if folder is None or not self.is_file:
             return None
         own = {"cache_folder": None, "root": None, "outside_root": False, "on_error": "raise"}
-        options = replace(self.options, **own)  # what no cell depends on has one value
+        options = replace(self.options, **own)  # options that change no cell get one value
         rate = self.column.dtype.sample_rate
         return CachedFiles(self.column, open_cache(folder, options, rate, *settings))
 
@@ -292,8 +292,8 @@ class Cells:
             ``arrange(cells, row)`` makes one cell of an array of one cell, as `read_finite` returns
             it.
         *settings : object
-            Their ``repr`` determines, with the options, what `arrange` makes of a file. Arranged
-            files are kept in the ``cache_folder``.
+            Everything besides the options that the result of `arrange` depends on; their ``repr``
+            becomes part of the key under which the ``cache_folder`` keeps results.
 
         Returns
         -------
@@ -631,7 +631,7 @@ def _read_texts(column, estimator):
 
 
 def readable_cells(X, estimator):
-    """Mark unreadable files as absent if the estimator's ``file_params`` ask for it.
+    """Mark unreadable files as absent if ``file_params`` has ``"on_error": "missing"``.
 
     Parameters
     ----------
@@ -699,7 +699,7 @@ def _readable_files(column, estimator):
         warn(
             f"{type(estimator).__name__}: {len(listed)} of {len(rows) + len(refused)} files cannot "
             "be read and count as absent, because file_params has on_error='missing'. The first: "
-            f"{first}."
+            f"{first}. check_files(X) lists all of them."
         )
     return column
 

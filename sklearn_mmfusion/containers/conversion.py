@@ -137,7 +137,7 @@ def from_pyarrow(X):
     """Convert a table, record batch or array of pyarrow to pandas; return other input unchanged."""
     if type(X).__module__.split(".")[0] != "pyarrow" or not hasattr(X, "to_pandas"):
         return X
-    if hasattr(X, "schema"):  # extension types registered since X was read are found by name
+    if hasattr(X, "schema"):  # X may have been read before its extension type was registered
         X = import_pyarrow().RecordBatchReader.from_stream(X).read_all()
     return X.to_pandas(types_mapper=pd.ArrowDtype)
 
@@ -207,9 +207,9 @@ def _from_cells(cells, sample_rate):
 
 
 def _of_one_mode(cells, rows):
-    """Convert PIL images of several modes to the richest one, and 8 bits to 16 among others.
+    """Convert PIL images of several modes to the richest one, and 8 bits to 16 if both occur.
 
-    Nothing is lost, so that an image does not depend on the others.
+    No pixel loses information.
     """
     if not all(hasattr(cells[row], "getbands") for row in rows):
         return cells
@@ -302,8 +302,8 @@ def multimodal_frame(*unnamed, index=None, copy=True, **columns):
     ``X.to_parquet(path)`` and ``pandas.read_parquet(path)`` keep columns of cells with their dtype,
     NA and sample rate, and so do feather, tables of pyarrow and frames of polars (extra
     ``parquet``). Import `sklearn_mmfusion.containers` before reading: without it, pandas raises
-    "data type not understood", and other readers return lists. ``row_group_size=5000`` limits the
-    memory needed to write many images.
+    "data type not understood", and other readers return lists. Pass ``row_group_size=5000`` to
+    ``to_parquet`` to write many images with less memory.
 
     Examples
     --------

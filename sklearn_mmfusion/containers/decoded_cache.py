@@ -1,15 +1,14 @@
 """Cells of files that were decoded before, kept in a folder and read as memory maps.
 
-The folder holds one subfolder per *settings*: all that determines a decoded cell besides the file.
+The folder holds one subfolder per *settings*: all that a decoded cell depends on besides its file.
 Each process that decodes appends to its own two files in it, which together are a *shard*:
 
 - ``<name>.cells``: the values, end to end;
-- ``<name>.index``: a `RECORD` per cell, which is written after the values. It holds the digest of
-  the file, and checksums.
+- ``<name>.index``: one `RECORD` per cell, with the digest of the file, and checksums. It is written
+  after the values.
 
-Other processes and later ones read all shards. They ignore a record that is not yet complete, so
-that neither a second process nor a crash shows half a cell. Nothing is unpickled. The folder may
-be deleted at any time.
+Other processes and later ones read all shards. They ignore an incomplete record, so no process
+reads half a cell, even after a crash. Nothing is unpickled. The folder may be deleted at any time.
 """
 
 import os
@@ -27,7 +26,7 @@ from sklearn_mmfusion._validation import warn
 from sklearn_mmfusion.containers.file_array import in_threads
 from sklearn_mmfusion.containers.storage import blake
 
-VERSION = 2  # to be raised when decoders, `resize` or `RECORD` change
+VERSION = 2  # increase it when decoders, `resize` or `RECORD` change
 # A layout is a text such as "|u1 3 64 64": dtype and shape.
 RECORD = np.dtype(
     [
@@ -186,7 +185,7 @@ class DecodedCache:
         with self._lock:
             try:
                 names = sorted(os.listdir(self.path))
-            except OSError as error:  # not there yet, or not readable
+            except OSError as error:  # it does not exist yet, or is not readable
                 raise_passing(error)
                 return
             known = {shard.path for shard in self._shards}
@@ -261,7 +260,7 @@ class DecodedCache:
         Returns
         -------
         places : ndarray of int of shape (n,)
-            -1 for a cell that is not there.
+            -1 for a cell that is not cached.
         """
         keys = [digest.tobytes() for digest in digests]
         with self._lock:
@@ -355,8 +354,8 @@ class DecodedCache:
                 _warn_once(
                     self.path,
                     f"file_params: cannot write to cache_folder={os.path.dirname(self.path)!r}: "
-                    f"{error}. Files are decoded at each use. Name a folder on a disk that has "
-                    "room and may be written to.",
+                    f"{error}. Files are decoded at each use. Choose a writable folder on a disk "
+                    "with free space.",
                 )
 
     def _append(self, digests, decoded):

@@ -54,12 +54,12 @@ class FileStorage(RaggedStorage):
         source, _ = self.file_at(row)
         if isinstance(source, bytes):
             return blake(source)
-        path = os.path.abspath(source)  # a relative one is another file in another folder
+        path = os.path.abspath(source)  # a relative path names another file in another folder
         try:
             status = os.stat(path)
             state = f"{status.st_size} {status.st_mtime_ns}"
         except OSError as error:
-            raise_passing(error)  # reading raises others; here they differ from an existing file
+            raise_passing(error)  # others are raised when the file is read
             state = "absent"
         return blake(os.fsencode(path), b"\0", state.encode())
 
@@ -317,8 +317,8 @@ class FileArray(RowViewArray):
         except FileNotFoundError as error:
             where = "" if os.path.isabs(name) else f" in {os.getcwd()!r}"
             if where and not self._storage.is_rooted(row):
-                where += "; set root="
-            where += ", and URLs are not read" if "://" in name else ""
+                where += "; set root to its folder"
+            where += "; URLs are not read, download the files" if "://" in name else ""
             message = f"row {position}: there is no file {name!r}{where}"
             raise FileNotFoundError(message) from error
         except ALLOWED:
@@ -346,7 +346,7 @@ class FileArray(RowViewArray):
 
 
 def is_content(cell):
-    """Whether a cell is the content of a file, as `FileArray` takes it."""
+    """Whether a cell is the content of a file in a form that `FileArray` accepts."""
     if isinstance(cell, dict):
         return bool(cell) and cell.keys() <= {"bytes", "path"}
     return isinstance(cell, bytes | bytearray | memoryview)
@@ -369,7 +369,9 @@ def as_source(cell, row):
     if is_content(cell):
         return bytes(cell), ""
     if not isinstance(cell, str | os.PathLike):
-        raise TypeError(f"row {row}: expected a path; got {type(cell).__name__}")
+        raise TypeError(
+            f"row {row}: expected a path or the content of a file; got {type(cell).__name__}"
+        )
     path = os.fsdecode(cell)
     if path == "":
         raise ValueError(f"row {row}: the path is empty; mark an absent file with None")
@@ -385,7 +387,7 @@ def as_files(cells, options, dtype=None):
 
     Parameters
     ----------
-    cells : FileArray or list of cells that `FileArray` takes
+    cells : FileArray or list of cells that `FileArray` accepts
         Paths of a FileArray that were joined to a root folder stay as they are.
     options : FileOptions
     dtype : FileDtype, default=None
@@ -462,7 +464,7 @@ _pools = {}  # of this process; a fork copies the dict but no threads
 
 
 def n_threads():
-    """Number of threads that decode: one per core, or as many as the user grants to OpenMP."""
+    """Number of threads that decode: one per core, but at most 8 and OMP_NUM_THREADS."""
     affinity = getattr(os, "sched_getaffinity", None)
     n_cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     granted = os.environ.get("OMP_NUM_THREADS", "")
@@ -514,7 +516,7 @@ def _may_be_file(cell):
 
 
 def file_states(data, roots):
-    """The files that cells of the data may be, under each of the roots."""
+    """Return the cells of data as files, under each of the roots."""
     columns = [data] if isinstance(data, pd.Series) else []
     if isinstance(data, pd.DataFrame):
         columns = [data.iloc[:, j] for j in range(data.shape[1])]
@@ -523,9 +525,9 @@ def file_states(data, roots):
 
 
 def _under(column, root):
-    """Cells of a Series as files under a root folder; None if that gives no other files.
+    """Cells of a Series as files under a root folder; None if `root` changes none of them.
 
-    Cells that are no paths are absent.
+    Cells that are not paths are absent.
     """
     is_files = isinstance(column.array, FileArray)
     if isinstance(column.array, RowViewArray) and (root is None or not is_files):

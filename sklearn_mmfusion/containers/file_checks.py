@@ -49,13 +49,14 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     Parameters
     ----------
     X : pandas.DataFrame, Series or array-like of shape (n,)
-        In a frame, columns of type `FileArray` are checked, and columns in which most cells are
-        paths with a known suffix, or contents of files. A Series or a list holds paths or contents.
+        In a frame, these columns are checked: those of type `FileArray`, and those in which most
+        cells are paths with a known suffix, or contents of files. A Series or a list holds paths
+        or contents.
     columns : str or list of str, default=None
         The columns of a frame to check instead.
     file_params : dict, default=None
-        How files are read: the options of encoders, such as ``{"root": "photos"}``. A `FileArray`
-        has its own root. "on_error" and "cache_folder" have no effect.
+        How files are read: the options of encoders, such as ``{"root": "photos"}``. The root of
+        a `FileArray` takes precedence. "on_error" and "cache_folder" have no effect.
     verbose : bool, default=True
         Whether to show a progress bar if the check takes more than a second.
 
@@ -75,7 +76,7 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     Raises
     ------
     ValueError
-        If a frame has no column of files, or not the given ones.
+        If a frame has no column of files, or lacks one of `columns`.
     ImportError
         If a file needs a package of the extra ``io`` that is not installed.
 
@@ -101,7 +102,7 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     Reasons of suspicious cells, most of which can be read:
 
     ==================  ==========================================================================
-    wrong content       the first bytes are those of another format than the suffix states
+    wrong content       the first bytes show another format than the suffix
     not finite          the array or recording holds NaN or infinity
     blank               an image of one color, an array of one repeated value, a text of white
                         space
@@ -111,7 +112,7 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
                         only if ``file_params["mode"]`` is "auto"
     other size          an image whose ratio of height to width differs from the median ratio by a
                         factor above 4, or whose height or width is below 1/8 of the median:
-                        resizing would distort or enlarge it by more than that
+                        resizing would distort or enlarge it by more
     other rate          another sample rate than the most common one, or than the column states
                         (not readable then)
     other channels      a recording with another number of channels than the most common one
@@ -121,8 +122,8 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     duplicate           the same path, or the same content, as in an earlier row of the column
     ==================  ==========================================================================
 
-    "Most common" and medians refer to the readable files of the column. Of equally common values,
-    that of the earliest row counts.
+    "Most common" and medians refer to the readable files of the column. Among equally common
+    values, that of the earliest row counts.
 
     Examples
     --------
@@ -200,7 +201,7 @@ def _select(X, columns):
     """Return the columns to check as a list of Series, and the index of X."""
     if isinstance(X, str | bytes | os.PathLike | dict):
         raise TypeError(
-            f"check_files: X is {type(X).__name__}; expected a DataFrame, or a Series or list of "
+            f"check_files: X is a {type(X).__name__}; expected a DataFrame, or a Series or list of "
             "paths."
         )
     if getattr(X, "ndim", 1) == 1 and not hasattr(X, "columns"):
@@ -215,7 +216,7 @@ def _select(X, columns):
         if not selected:
             raise ValueError(
                 f"check_files: none of the columns {list(X.columns)} holds paths of files with a "
-                "known suffix. Name those to check with columns=[...]."
+                "known suffix. Name the columns to check with columns=[...]."
             )
         return selected, X.index
     columns = [columns] if isinstance(columns, str) else list(columns)
@@ -344,7 +345,7 @@ def _examine(source, name, stated_rate, options):
         file.problems["missing"] = f"there is no such file{where}"
     except RefusedError as error:
         file.problems[error.reason] = str(error)
-    except Exception as error:  # of any type: decoders of damaged files raise whatever they like
+    except Exception as error:  # decoders raise errors of any type on damaged files
         reason = "wrong content" if file.problems else "unreadable"
         message = getattr(error, "strerror", None) or str(error) or type(error).__name__
         file.problems[reason] = "; ".join([*file.problems.values(), message])

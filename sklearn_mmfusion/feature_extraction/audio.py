@@ -18,7 +18,7 @@ from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, rows_in_ch
 __all__ = ["AudioEncoder"]
 
 ARCHITECTURES = {"cnn": AudioCNN, "lstm": AudioLSTM}
-KEPT_BYTES = 1 << 26  # of the frames of files, beyond which they are computed for each batch
+KEPT_BYTES = 1 << 26  # of the frames of files; if they take more, each batch computes its own
 
 
 @document_parameters("encoder", "network")
@@ -29,8 +29,8 @@ class AudioEncoder(BaseModalityEncoder):
     output of the layer before the head. The mean of each band over a recording is subtracted, which
     removes much of the voice and the channel.
 
-    X is a column of waveforms of any lengths (list of arrays, pandas column), of paths of wav
-    files, or a 2-D array whose rows are signals of equal length.
+    X is a column of waveforms of any lengths (list of arrays, pandas column), of audio files (paths
+    or contents), or a 2-D array whose rows are signals of equal length.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class AudioEncoder(BaseModalityEncoder):
 
     max_length : float, default=None
         Seconds of each recording that are read. The rest is cut, with a warning that counts the
-        recordings. None reads all, or as many as the front end has in its `max_length`.
+        recordings. None uses `max_length` of the front end, which reads all by default.
 
     architecture : {"cnn", "lstm"}, default="cnn"
         2-D convolutions over the spectrogram, or a bidirectional LSTM over its frames.
@@ -232,7 +232,7 @@ class Frames:
     """Frames of recordings, in one pass over blocks of them; `source` returns all afterwards.
 
     Frames of arrays are kept, and those of files if they take at most `KEPT_BYTES`. Otherwise only
-    their numbers are, and every batch reads its files again.
+    their number per file is kept, and every batch reads its files again.
 
     Parameters
     ----------

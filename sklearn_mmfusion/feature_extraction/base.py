@@ -40,7 +40,7 @@ from sklearn_mmfusion._validation import (
 from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 
-# Parameters that may change between warm starts. `file_params` says where the cells of a fit lie.
+# Parameters that may change between warm starts. `file_params` names the folder of the files.
 TRAINING = {*TRAINING_CONSTRAINTS, "loss", "target_type", "class_weight", "file_params"} - {
     *("module", "module_params"),
 }

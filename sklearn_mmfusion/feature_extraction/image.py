@@ -20,7 +20,7 @@ from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 # this many pixels.
 N_CHECKED, PIXELS_CHECKED = 16, 1 << 22
 N_SAMPLED = 1000  # files whose headers are read to learn mode and size
-# Side of images in files, in pixels: time and memory of training grow with its square.
+# Longest side of images in files, in pixels: time and memory of training grow with its square.
 LONGEST = 128
 DARK_SHARE = 0.1  # of images in another scale: single images may be nearly black
 
@@ -38,7 +38,7 @@ def _channels_first(shape, cells):
 
 
 def _common_size(sizes, are_files):
-    """The median size, scaled down to `LONGEST` pixels a side; that of equal arrays as it is."""
+    """The median size, with at most `LONGEST` pixels per side; arrays of one size keep it."""
     if (sizes == sizes[0]).all() and not are_files:
         return sizes[0]
     median = np.median(sizes, axis=0)
@@ -88,8 +88,8 @@ class ImageEncoder(BaseModalityEncoder):
 
     image_size : tuple of (int, int), default=None
         Height and width that all images are resized to (bilinear). None takes the median size of
-        the training images, with the longer side at most 128 pixels; arrays of one size stay as
-        they are.
+        the training images, with the longer side at most 128 pixels; arrays of one size keep
+        it.
 
     channel_axis : {"auto", "first", "last"}, default="auto"
         Position of the channels in images with three axes, the same for all images. "auto" decides
@@ -381,7 +381,7 @@ class ImageEncoder(BaseModalityEncoder):
 
         def arrange(pixels, row):
             image = self._arrange(cells, pixels, row)[0]
-            # The order in memory may affect the last bits of the network.
+            # The order in memory may affect the last bits of the network's output.
             return np.ascontiguousarray(np.moveaxis(image, 0, 0 if self._layout["first"] else -1))
 
         if self.image_mode_ is not None:

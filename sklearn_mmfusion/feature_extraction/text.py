@@ -208,8 +208,8 @@ class TextEncoder(BaseModalityEncoder):
         if longest > LONG_TEXT:
             gigabytes = longest * BYTES_PER_CHARACTER / 1e9
             warn(
-                f"TextEncoder: the longest of {len(texts)} texts has {longest} characters. To "
-                f"train on it takes about {gigabytes:.1f} GB of memory. Set max_length to read "
+                f"TextEncoder: the longest of {len(texts)} texts has {longest} characters; "
+                f"training on it takes about {gigabytes:.1f} GB of memory. Set max_length to read "
                 "fewer characters."
             )
         for tokenizer in self.tokenizers_.values():

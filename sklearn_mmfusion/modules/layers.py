@@ -185,20 +185,20 @@ def masked_mean_max(x: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([mean, torch.where(mask.any(1, keepdim=True), top, 0.0)], 1)
 
 
-# In evaluation, sequences longer than a chunk are pooled chunk by chunk: all rows of a chunk have
-# CHUNK steps, or each MIN_CHUNK where that is more.
+# In evaluation, sequences longer than a chunk are pooled chunk by chunk. A chunk has CHUNK steps
+# in all rows together, but at least MIN_CHUNK per row.
 CHUNK, MIN_CHUNK = 1 << 15, 1 << 12
 
 
 def pool_in_chunks(
     module: nn.Module, layers, values: Tensor, lengths: Tensor, reach: int, stride: int = 1
 ) -> Tensor:
-    """`masked_mean_max` of the outputs of layers; of long sequences in evaluation, by chunks.
+    """`masked_mean_max` of outputs of layers; in evaluation, long sequences are pooled in chunks.
 
-    A chunk overlaps its neighbours by what the layers see: the result is the same, but for the
-    order of a sum, and the memory no longer grows with the length.
+    Chunks overlap by the steps that the layers see. The result is the same except for the order of
+    a sum, and the memory does not grow with the length.
 
-    module : the owner of the layers; in training mode there are no chunks
+    module : owner of the layers; in training mode there are no chunks
     layers : (values, lengths) of either layout -> x (N, C, L'), mask (N, L')
     values : (V, ...), lengths : (N,); or the fixed layout
     reach : steps before and after a step that its output depends on, a multiple of the stride

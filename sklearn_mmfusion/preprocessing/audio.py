@@ -130,7 +130,7 @@ def _resampling_ratio(rate, new_rate):
 
 
 def join_blocks(blocks, n_mels):
-    """Concatenate blocks of frames, and empty their list: only one exists twice at a time."""
+    """Concatenate blocks and empty their list, so that memory holds only one block twice."""
     frames = np.empty((sum(map(len, blocks)), n_mels), dtype=np.float32)
     start = 0
     while blocks:
@@ -188,9 +188,9 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         Whether to subtract each recording's mean of each band.
 
     resample : bool or "soxr", default=False
-        Whether to resample recordings of another rate: True with scipy's polyphase filter, "soxr"
-        with that package (of the extra ``io``), whose filter is sharper: from 44 100 to 16 000 Hz
-        it removes a tone of 8 500 Hz, of which True leaves a fifth.
+        Whether to resample recordings of another rate. True uses scipy's polyphase filter. "soxr"
+        uses the package soxr (extra ``io``), whose filter is sharper: from 44 100 to 16 000 Hz, it
+        removes a tone of 8 500 Hz, of which True keeps a fifth.
 
     max_length : float, default=None
         Seconds of each recording that are read. The rest is cut, with a warning that counts the
@@ -283,7 +283,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : sequence of ndarray of shape (length_i,) or array-like of shape (n_samples, length)
-            Waveforms, paths of wav files, or None where absent.
+            Waveforms, audio files, or None where absent.
         y : Ignored
 
         Returns
@@ -410,14 +410,14 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             warn(
                 f"{type(cells.estimator).__name__}: {len(cut)} of {len(cells)} recordings are "
                 f"longer than max_length={self.max_length:g} seconds, the longest one "
-                f"{max(cut):.4g}; the rest of them is not read. Raise max_length to read more."
+                f"{max(cut):.4g}; the rest is not read. Raise max_length to read more."
             )
 
     def _blocks(self, cells, peaks, cut):
-        """Cut rows into runs of about `BLOCK` samples: lists of rows and of their waveforms.
+        """Group recordings into blocks of about `BLOCK` samples: lists of rows and of waveforms.
 
-        A longer recording is a run by itself. Adds the peaks of samples of type int32 to a list,
-        and the seconds of recordings that are cut to another.
+        A longer recording is a block by itself. The method appends the peaks of int32 samples to
+        `peaks`, and the seconds of recordings that are cut to `cut`.
         """
         block, size = ([], []), 0
         for row, cell, rate in cells.read_runs():
@@ -473,7 +473,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             raise cells.error(
                 row,
                 f"has {n_samples} samples at sample_rate={rate:g} Hz, {n_samples / rate:.4g} "
-                f"seconds: to resample them to {self.sample_rate_:g} Hz takes {resampled} samples "
+                f"seconds: resampling them to {self.sample_rate_:g} Hz takes {resampled} samples "
                 f"and {size} bytes; expected at most {limit}. Check the sample rate, set "
                 f"max_length, or raise the limit: file_params={{'max_bytes': {size}}}.",
             )
@@ -504,7 +504,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         Returns
         -------
         finite : bool
-            Whether all samples are.
+            Whether all samples are finite.
         """
         n_fft, hop = self.n_fft_, self.hop_length_
         # Recordings are laid end to end, each starting at a multiple of the step with silence on
@@ -523,7 +523,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         return np.isfinite(samples).all()
 
     def _fill_long(self, waveform, levels):
-        """Compute the band powers of one recording in pieces: windows take 3 times its memory."""
+        """Compute the band powers of one recording in pieces: its windows take 3 times as much."""
         n_fft, hop, filters = self.n_fft_, self.hop_length_, self._filters()
         n_frames, finite = max(1, BLOCK // hop), True
         for first in range(0, len(levels), n_frames):

@@ -20,7 +20,7 @@ def row_slices(n_rows, row_size):
 
 
 def rows_in_chunks(blocks):
-    """Regroup the rows of blocks into the chunks that `row_slices` cuts from all of them.
+    """Regroup the rows of blocks into chunks of the size that `row_slices` uses.
 
     Parameters
     ----------

@@ -110,8 +110,8 @@ def cut_texts(texts, max_length, estimator_name):
         return texts
     warn(
         f"{estimator_name}: {len(cut)} of {len(texts)} texts have more than "
-        f"max_length={max_length} characters, the longest one {max(cut)}; the rest of them is not "
-        "read. Raise max_length to read more."
+        f"max_length={max_length} characters, the longest one {max(cut)}; the rest is not read. "
+        "Raise max_length to read more."
     )
     return [text[:max_length].rstrip() for text in texts]
 

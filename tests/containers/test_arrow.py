@@ -271,7 +271,7 @@ def test_lists_of_every_kind_are_cells(kind):
     ("cells", "error", "message"),
     [
         ([["a"]], TypeError, "column 'x': expected lists of numbers; got lists of string"),
-        ([None, [[1, 2], [3]]], ValueError, "column 'x': row 1: lists of one depth must have one"),
+        ([None, [[1, 2], [3]]], ValueError, "column 'x': row 1: lists of a cell differ in length"),
         ([[[1]], [[2], None]], ValueError, "column 'x': row 1: a list inside the cell is null"),
     ],
 )
@@ -300,14 +300,19 @@ def test_column_without_cells_takes_the_dtype_whatever_its_lists():
             r"cell of float64 and .* does not fit tensor\[int8",
         ),
         ("tensor[int8, 1]", [1], TypeError, "expected lists or tensors; got .* int64"),
-        ("tensor[int8, ?x?]", [{"data": [1], "shape": [1]}], ValueError, "expected 2 lengths"),
+        (
+            "tensor[int8, ?x?]",
+            [{"data": [1], "shape": [1]}],
+            ValueError,
+            "1 shapes hold 1 lengths; expected 2",
+        ),
         (
             "tensor[int8, ?x?]",
             [None, {"data": [1], "shape": [1, 2]}],
             ValueError,
             "row 1: the data of a cell do not fill its shape",
         ),
-        ("file", [1], TypeError, "row 0: expected a path; got int"),
+        ("file", [1], TypeError, "row 0: expected a path or the content of a file; got int"),
     ],
 )
 def test_storage_that_contradicts_the_dtype_is_refused(dtype, storage, error, message):
@@ -317,7 +322,7 @@ def test_storage_that_contradicts_the_dtype_is_refused(dtype, storage, error, me
 
 def test_path_that_is_no_text_is_refused():
     frame = pd.DataFrame({"photo": FileArray(["a", os.fsdecode(b"\xff.png")])})
-    message = r"row 1: Arrow stores text in UTF-8.*column photo with type file"
+    message = r"row 1: the path .* is not UTF-8, which Arrow needs.*column photo with type file"
     with pytest.raises(pa.ArrowInvalid, match=message):
         frame.to_parquet(io.BytesIO())
 

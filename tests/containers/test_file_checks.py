@@ -71,12 +71,16 @@ FAULTS = {
         ),
         "page.jpg": (
             b"\n<!DOCTYPE html><p>404",
-            {"wrong content": "a web page; it is no image"},
+            {"wrong content": "a web page; it is not an image"},
             0,
         ),
         "png.JPG": (png(), {"wrong content": "suffix is .jpg; the content is a PNG image"}, True),
         "cut.png": (GOOD[:300], {"unreadable": "truncated"}, False),
-        "noise.png": (bytes(RNG.bytes(500)), {"unreadable": "it is no image of the formats"}, 0),
+        "noise.png": (
+            bytes(RNG.bytes(500)),
+            {"unreadable": "it is not an image in one of the formats"},
+            0,
+        ),
         "empty.png": (b"", {"empty": "the file is empty"}, False),
         "folder.png": ("folder", {"not a regular file": "is a folder"}, False),
         "pipe.png": ("pipe", {"not a regular file": "is a pipe"}, False),
@@ -292,14 +296,14 @@ def test_columns_to_check(folder):
         assert check_files(frame, verbose=False).column.tolist() == ["a", "a", "c"]
     found = check_files(X, columns="b", verbose=False)
     assert found.reason.tolist() == ["missing", "not a path"]
-    assert found.problem[1] == "expected a path; got float"
+    assert found.problem[1] == "expected a path or the content of a file; got float"
     assert os.getcwd() in found.problem[0]
 
 
 @pytest.mark.parametrize(
     ("X", "params", "error", "message"),
     [
-        ("a.png", {}, TypeError, "X is str; expected a DataFrame, or a Series or list of paths"),
+        ("a.png", {}, TypeError, "X is a str; expected a DataFrame, or a Series or list of paths"),
         (pd.DataFrame({"t": ["a b"]}), {}, ValueError, r"none of the columns \['t'\] holds paths"),
         (pd.DataFrame({"t": ["a"]}), {"columns": ["u"]}, ValueError, r"no columns \['u'\]; it has"),
         (["a.png"], {"columns": "u"}, ValueError, "columns='u'; expected None unless X is a frame"),

@@ -181,7 +181,7 @@ def test_resampling_that_takes_too_much_memory_is_refused(monkeypatch, tmp_path)
     wavfile.write(tmp_path / "a.wav", 1, hours)
     front_end = LogMelSpectrogram(16000, resample=True).fit([hours])
     message = (
-        r"recording in row 0 has 7200 samples at sample_rate=1 Hz, 7200 seconds: to resample them "
+        r"recording in row 0 has 7200 samples at sample_rate=1 Hz, 7200 seconds: resampling them "
         r"to 16000 Hz takes 115200000 samples and 4633\d{5} bytes; expected at most 268435456\. "
         r"Check the sample rate, set max_length, or raise the limit: file_params"
     )

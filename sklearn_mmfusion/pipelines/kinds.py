@@ -133,7 +133,7 @@ class Column:
     def form(self):
         """How the numbers are written, their share of the texts, and their only unit."""
         best = ".", 0.0, ""
-        for form in (".", ","):
+        for form in (",", ".") if _groups_by_point(self.words) else (".", ","):
             read = [read_number(word, form) for word in self.words]
             units = {unit for value, unit in read if value == value}
             share = np.mean([value == value for value, _ in read]) if read else 0.0
@@ -177,6 +177,13 @@ class Column:
     @property
     def is_distinct(self):
         return self.n_distinct == self.n_present
+
+
+def _groups_by_point(words):
+    """Whether 1.234 is a thousand and more: other texts are whole, and all decimals are three."""
+    grouped = [re.search(r"(?<!\d)\d{1,3}\.\d{3}(?!\d)", word) is not None for word in words]
+    whole = [not re.search(r"\d[.,]\d", word) for word in words]
+    return any(grouped) and any(whole) and all(g or w for g, w in zip(grouped, whole, strict=True))
 
 
 def _is_array(cell):

@@ -47,6 +47,16 @@ ODD = {
     "thousands": (written("{:,.1f}"), "number", "decimal point"),
     "comma": (swapped(written("{:.1f}")), "number", "decimal comma"),
     "european": (swapped(written("{:,.2f} €")), "number", "decimal comma, unit '€'"),
+    "groups of three": (
+        [f"{v:,}".replace(",", ".") for v in range(900, 900 + 7 * N, 7)],
+        "number",
+        "decimal comma",
+    ),
+    "three decimals": (
+        [f"{v / 1000:.3f}" for v in range(900, 900 + 7 * N, 7)],
+        "number",
+        "decimal point",
+    ),
     "dollar": (written("$ {:,.2f}"), "number", "decimal point"),
     "percent": (written("{:.0f}%"), "number", "unit '%'"),
     "weight": (written("{:.1f} kg"), "number", "unit 'kg'"),

@@ -15,7 +15,7 @@ from sklearn_mmfusion import make_multimodal_classification, make_multimodal_pip
 
 
 def make_table(n_samples=300):
-    """Return pictures and texts beside a table as spreadsheets export it."""
+    """Return pictures, texts and a table as a spreadsheet exports it."""
     X, y = make_multimodal_classification(
         n_samples, modalities=["image", "text"], missing_rate=0.05, random_state=0
     )

@@ -63,7 +63,7 @@ _KEY_NAME = re.compile(
 
 
 class Column:
-    """One column, with what the detectors ask for computed once."""
+    """One column, with properties for the detectors, each computed once."""
 
     def __init__(self, series, name, options):
         self.name, self.options = str(name), options
@@ -169,6 +169,16 @@ class Column:
         stored = self.dtype.kind in "iu" or self.n_missing or self.texts is not None
         stored |= all(isinstance(cell, int) for cell in self.cells) if self.is_object else False
         return bool(stored) and not self.form[2] and bool((self.numbers % 1 == 0).all())
+
+    @cached_property
+    def dates(self):
+        """The present cells as dates, and whether their month comes first."""
+        dates = parse_dates(self.present)
+        if dates.isna().any():
+            others = parse_dates(self.present, month_first=True)
+            if others.notna().sum() > dates.notna().sum():
+                return others, True
+        return dates, False
 
     @cached_property
     def named_key(self):
@@ -385,18 +395,14 @@ def _is_date(column):
         return None
     if column.numbers is not None and not is_digits:
         return None
-    cells = column.present if is_digits else _without_missing_words(column)
-    counts = {flag: int(parse_dates(cells, flag).notna().sum()) for flag in (False, True)}
-    count = max(counts.values())
-    if not count or count < MOST * len(cells):
+    dates, month_first = column.dates
+    missing = [isinstance(c, str) and c.strip().lower() in MISSING_WORDS for c in column.cells]
+    n_cells = len(dates) - sum(missing)
+    count = int(dates.notna().sum())
+    if not count or count < MOST * n_cells:
         return None
-    order = ", the month first" if counts[True] > counts[False] else ""
-    return f"{_of(count, len(cells))} cells are dates{order}"
-
-
-def _without_missing_words(column):
-    keep = [not isinstance(c, str) or c.strip().lower() not in MISSING_WORDS for c in column.cells]
-    return column.present[keep]
+    order = ", the month first" if month_first else ""
+    return f"{_of(count, n_cells)} cells are dates{order}"
 
 
 def _is_identifier(column):
@@ -454,7 +460,8 @@ def _is_number(column):
     if column.texts is None:
         infinite = len(column.present) - len(column.numbers)
         more = f"; {infinite:,} infinite values count as missing" if infinite else ""
-        return f"dtype {column.dtype}{_dominance(column)}{more}"
+        what = f"dtype {column.dtype}, {column.n_distinct:,} different values"
+        return f"{what}{_dominance(column)}{more}"
     form, share, unit = column.form
     mark = "decimal comma" if form == "," else "decimal point"
     rest = len(column.texts) - len(column.numbers)
@@ -477,6 +484,15 @@ def _has_few_levels(column):
     is_few = n <= MAX_LEVELS and (per_level >= 2 or n_words <= 1 and column.n_present < MIN_ROWS)
     if is_few or n_words < 3 and per_level >= ROWS_PER_LEVEL:
         return f"{n:,} different texts in {column.n_present:,} cells{_dominance(column)}"
+
+
+def _is_mixed_text(column):
+    others = [cell for cell in column.cells if not isinstance(cell, str)]
+    if column.texts is not None and column.is_object and others:
+        return (
+            f"{len(others):,} cells of a column of texts are {type(others[0]).__name__}, which a "
+            "text encoder refuses; convert them with X[column].map(str, na_action='ignore')"
+        )
 
 
 def _is_free_text(column):
@@ -516,6 +532,7 @@ DETECTORS = [
     ("category", _is_numbered_category),
     ("number", _is_number),
     ("category", _has_few_levels),
+    (UNSUPPORTED, _is_mixed_text),
     ("free text", _is_free_text),
 ]
 
@@ -595,16 +612,17 @@ def column_kinds(X, *, file_params=None):
     sold           date
     Name: kind, dtype: ...
     """
-    frame = frame_of(X)
-    options = FileOptions.from_dict(file_params, "column_kinds")
-    columns = (Column(frame.iloc[:, j], frame.columns[j], options) for j in range(frame.shape[1]))
-    rows = [_kind_of(column) for column in columns]
-    return pd.DataFrame(rows, index=frame.columns, columns=["kind", "reason"], dtype=str)
+    return examine(X, FileOptions.from_dict(file_params, "column_kinds"))[0]
 
 
-def frame_of(X):
-    """Convert X to a DataFrame; unlike `as_table`, also without rows or columns."""
+def examine(X, options):
+    """Return the kinds of the columns of X, see `column_kinds`, and the list of its `Column`."""
     X = from_pyarrow(X)
     if is_polars_frame(X):
-        return polars_frame(X, any_polars_column)
-    return X if isinstance(X, pd.DataFrame) else pd.DataFrame(as_table(X)).infer_objects()
+        X = polars_frame(X, any_polars_column)
+    elif not isinstance(X, pd.DataFrame):
+        X = pd.DataFrame(as_table(X)).infer_objects()
+    columns = [Column(X.iloc[:, j], X.columns[j], options) for j in range(X.shape[1])]
+    rows = [_kind_of(column) for column in columns]
+    kinds = pd.DataFrame(rows, index=X.columns, columns=["kind", "reason"], dtype=str)
+    return kinds, columns

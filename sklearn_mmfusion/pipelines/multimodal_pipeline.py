@@ -34,15 +34,12 @@ from sklearn_mmfusion.pipelines.kinds import (
     MAX_LEVELS,
     N_OPENED,
     UNSUPPORTED,
-    Column,
-    column_kinds,
-    frame_of,
+    examine,
 )
 from sklearn_mmfusion.preprocessing.table import (
     as_levels,
     date_feature_names,
     date_features,
-    parse_dates,
     parse_numbers,
 )
 
@@ -105,11 +102,9 @@ def _numbers_part(columns, kinds, task):
 def _dates_part(columns, kinds, task):
     month_first, has_times = [], False
     for j, column in enumerate(columns):
-        dates, others = (parse_dates(column.present, flag).dropna() for flag in (False, True))
-        if len(others) > len(dates):
-            month_first.append(j)
-            dates = others
-        has_times |= bool((dates != dates.dt.normalize()).any())
+        dates, is_month_first = column.dates
+        month_first += [j] * is_month_first
+        has_times |= bool((dates.dropna() != dates.dropna().dt.normalize()).any())
     kw_args = {"month_first": tuple(month_first)} if month_first else {}
     if not has_times:
         kw_args["cycles"] = ("year", "week")
@@ -266,7 +261,8 @@ def make_multimodal_pipeline(
     Identifiers and constants are dropped. Free text gets a `TextEncoder`, which reads characters
     as well as words, so that misspelled and unseen words still count; replace it by a
     `TfidfVectorizer` for speed: ``set_params(fusiontransformer__text=TfidfVectorizer())``.
-    skrub's `TableVectorizer` can replace the parts of the table: any transformer fits.
+    skrub's `TableVectorizer` can replace the parts of the table: any transformer fits. With several
+    targets, replace "many_categories": scikit-learn's `TargetEncoder` takes one.
 
     X is not kept. Parts depend on it only in their choice and in how texts are read (decimal mark,
     order of day and month), so that the pipeline can be cross-validated on the same rows.
@@ -280,7 +276,7 @@ def make_multimodal_pipeline(
     >>> X["color"] = ["red", "blue"] * 20
     >>> pipeline = make_multimodal_pipeline(X, "regressor", verbose=True)
     'id': identifier, dropped (all 40 cells differ, and the name 'id' is that of a key)
-    'km': number -> numbers (dtype int64)
+    'km': number -> numbers (dtype int64, 40 different values)
     'bike': free text -> text (40 different texts in 40 cells, with a median of 6 words)
     'color': category -> categories (2 different texts in 40 cells)
     >>> [name for name, _, _ in pipeline[0].transformers]
@@ -296,16 +292,15 @@ def make_multimodal_pipeline(
     """
     _check_choice("task", task, HEADS)
     _check_choice("level", level, ["feature", *FUSIONS])
-    frame = frame_of(X)
     options = FileOptions.from_dict(file_params, "make_multimodal_pipeline")
-    decided = _override(column_kinds(frame, file_params=file_params), kinds)
-    by_name = all(isinstance(name, str) for name in frame.columns)
-    columns = [Column(frame.iloc[:, j], frame.columns[j], options) for j in range(frame.shape[1])]
+    decided, columns = examine(X, options)
+    decided = _override(decided, kinds)
     targets = [_triple_name(*pair) for pair in zip(columns, decided["kind"], strict=True)]
     if verbose:
         _print_decisions(decided, targets)
     _refuse(decided, targets)
-    keys = list(frame.columns) if by_name else list(range(frame.shape[1]))
+    by_name = all(isinstance(name, str) for name in decided.index)
+    keys = list(decided.index) if by_name else list(range(len(decided)))
     entries = list(zip(keys, columns, decided["kind"], targets, strict=True))
     table = _table_triples(entries, task)
     if level != "feature" and table:

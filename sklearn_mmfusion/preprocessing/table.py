@@ -216,12 +216,12 @@ def _dates_of_texts(texts, month_first):
     times = _TIMES if rest.str.contains(":").any() else ("",)
     formats = [f"{day}{time}" for time in times for day in (*numeric, *_OTHER_FORMATS)]
     for form in ("ISO8601", *formats):
+        if rest.empty:
+            break
         tried = rest[rest.str.match(_ISO)] if form == "ISO8601" else rest
         found = pd.to_datetime(tried, format=form, utc=True, errors="coerce").dropna()
         dates[found.index] = found.astype(dates.dtype)
         rest = rest.drop(found.index)
-        if rest.empty:
-            break
     return dates
 
 

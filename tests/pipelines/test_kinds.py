@@ -174,6 +174,11 @@ ODD = {
     "dicts": ([{"a": 1}] * N, "unsupported", "type dict"),
     "sets": ([{1}] * N, "unsupported", "type set"),
     "pdf": ([b"%PDF-1.4"] * N, "unsupported", "type bytes"),
+    "text or number": (
+        [5, *(f"a picture of the sea {i}" for i in range(N - 1))],
+        "unsupported",
+        "1 cells of a column of texts are int",
+    ),
     "complex": ([1j, 2j] * (N // 2), "unsupported", "complex128"),
 }
 

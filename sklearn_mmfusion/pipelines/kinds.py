@@ -68,15 +68,22 @@ class Column:
     def __init__(self, series, name, options):
         self.name, self.options = str(name), options
         self.whole, self.dtype = series, series.dtype
-        rows = np.arange(len(series))
-        if len(rows) > SAMPLE_SIZE:
-            rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE_SIZE, replace=False))
-        sample = series.iloc[rows]
-        self.present = sample[sample.notna().to_numpy()]
         self.n_rows = len(series)
-        self.n_present = int(series.notna().sum())
         self.is_object = self.dtype == object
         self.is_categorical = isinstance(self.dtype, pd.CategoricalDtype)
+
+    @cached_property
+    def present(self):
+        """The present cells of a fixed sample of the rows."""
+        rows = np.arange(self.n_rows)
+        if self.n_rows > SAMPLE_SIZE:
+            rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE_SIZE, replace=False))
+        sample = self.whole.iloc[rows]
+        return sample[sample.notna().to_numpy()]
+
+    @cached_property
+    def n_present(self):
+        return int(self.whole.notna().sum())
 
     @cached_property
     def cells(self):

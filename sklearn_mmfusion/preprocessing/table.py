@@ -245,7 +245,8 @@ def date_features(X, month_first=(), cycles=tuple(CYCLES)):
     frame, features = pd.DataFrame(X), []
     for j in range(frame.shape[1]):
         dates = parse_dates(frame.iloc[:, j], j in month_first)
-        days = (dates - pd.Timestamp(0)).to_numpy() / np.timedelta64(1, "D")
+        # numpy's microseconds: pandas would count nanoseconds, which end in 2262
+        days = (dates.to_numpy() - np.datetime64(0, "us")) / np.timedelta64(1, "D")
         features.append(days)
         for cycle in cycles:
             angle = 2 * np.pi * np.mod(days, CYCLES[cycle]) / CYCLES[cycle]

@@ -238,8 +238,9 @@ def test_cells_that_raise_when_compared_are_reported():
         def __array__(self, *args, **kwargs):
             raise RuntimeError("no array")
 
-    kinds = column_kinds(pd.DataFrame({"a": [Odd(), Odd()], "b": [1.5, 2.5]}))
-    assert kinds["kind"].tolist() == ["unsupported", "number"]
+    cells = {"a": [Odd(), Odd()], "b": [1.5, 2.5], "c": [Decimal("sNaN"), Decimal(1)]}
+    kinds = column_kinds(pd.DataFrame(cells))
+    assert kinds["kind"].tolist() == ["unsupported", "number", "unsupported"]
     assert "RuntimeError: no array" in kinds.loc["a", "reason"]
 
 

@@ -107,3 +107,11 @@ def test_date_features_are_days_and_points_on_circles():
     np.testing.assert_array_equal(made[0, 3:], made[1, 3:])  # two weeks later: week, day
     np.testing.assert_array_equal(made[0, 5:], [1.0, 0.0])  # a quarter of the day
     assert np.isnan(made[2, 0]) and not made[2, 1:].any()
+
+
+@pytest.mark.parametrize("cell", ["9999-12-31", dt.date(9999, 12, 31), dt.datetime(1, 1, 1, 12)])
+def test_dates_of_all_years_are_read(cell):
+    """Databases mark an open end by the year 9999."""
+    made = date_features(pd.DataFrame({"until": pd.Series([cell], dtype=object)}), cycles=())
+    day = cell if isinstance(cell, dt.datetime) else dt.datetime(9999, 12, 31)
+    assert made[0, 0] == (day - dt.datetime(1970, 1, 1)) / dt.timedelta(days=1)

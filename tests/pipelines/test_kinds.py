@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from sklearn_mmfusion import FileArray, TensorArray, column_kinds
+from sklearn_mmfusion.pipelines.kinds import DETECTORS
 
 N = 40
 RNG = np.random.default_rng(0)
@@ -69,6 +72,7 @@ ODD = {
     "99 % zero": ([0.0] * (N - 1) + [5.0], "number", "97.5% of the cells are 0.0"),
     "mostly missing": ([None] * (N - 2) + [1.5, 2.5], "number", "dtype float64"),
     "count": (RNG.poisson(3, N), "number", "dtype int64"),
+    "age": (RNG.permutation(100)[:N], "number", "40 different values"),  # distinct by chance
     "rating": (cycle(1, 2, 3, 4, 5), "number", "dtype int64"),  # the order is kept
     "year": (RNG.integers(1990, 2020, N), "number", "dtype int64"),
     "every year": (np.arange(1985, 1985 + N), "number", "dtype int64"),  # no row numbers
@@ -86,13 +90,13 @@ ODD = {
     "99 % a": (["a"] * (N - 1) + ["b"], "category", "97.5% of the cells are a"),
     "emoji": (cycle("😀", "😢", "👍"), "category", "3 different texts"),
     "mixed": (cycle(1, "a", 2.5, None), "category", "3 different texts"),
-    "declared": (pd.Categorical(cycle(1, 2, 3)), "category", "declared by the dtype; 3 levels"),
+    "declared": (pd.Categorical(cycle(1, 2, 3)), "category", "not ordered, of 3 levels"),
     "ordered": (
         pd.Categorical(cycle("low", "mid"), categories=["low", "mid"], ordered=True),
         "category",
-        "ordered",
+        "column, ordered",
     ),
-    "interval": (pd.cut(REAL, 3), "category", "ordered"),
+    "interval": (pd.cut(REAL, 3), "category", "column, ordered"),
     "numbered": (cycle(20, 60, 190), "category", "3 different integers over a range of 170"),
     "one or missing": (cycle("Pave", None), "category", "20 of 40 cells missing"),
     # codes
@@ -249,3 +253,24 @@ def test_existing_files_are_counted_under_the_root(tmp_path):
     frame = pd.DataFrame({"photo": ["a.png", "b.png"]})
     reason = column_kinds(frame, file_params={"root": str(tmp_path)}).loc["photo", "reason"]
     assert "1 of 2 looked up exist in" in reason
+
+
+NUMBERS = st.one_of(st.integers(), st.floats(), st.decimals(), st.booleans(), st.complex_numbers())
+TIMES = st.one_of(st.dates(), st.datetimes(), st.timedeltas())
+TEXTS = st.one_of(st.text(max_size=12), st.text("0123456789.,-/ €%k", max_size=9), st.binary())
+NESTED = st.one_of(
+    st.lists(st.integers(0, 3), max_size=3), st.dictionaries(st.text(max_size=3), st.none())
+)
+
+
+@settings(suppress_health_check=list(HealthCheck))
+@given(
+    st.one_of(
+        [st.lists(cells | st.none(), max_size=25) for cells in (NUMBERS, TIMES, TEXTS, NESTED)]
+        + [st.lists(NUMBERS | TIMES | TEXTS | NESTED, max_size=25)]
+    )
+)
+def test_no_cells_raise(cells):
+    known = {kind for kind, _ in DETECTORS}
+    kinds = column_kinds(pd.DataFrame({"a": pd.Series(cells, dtype=object)}))
+    assert kinds.loc["a", "kind"] in known and kinds.loc["a", "reason"]

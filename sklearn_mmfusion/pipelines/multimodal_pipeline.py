@@ -259,7 +259,7 @@ def make_multimodal_pipeline(
     Notes
     -----
     Identifiers and constants are dropped. Free text gets a `TextEncoder`, which reads characters
-    as well as words, so that misspelled and unseen words still count; replace it by a
+    as well as words, so that misspelled and unseen words still count. Replace it by a
     `TfidfVectorizer` for speed: ``set_params(fusiontransformer__text=TfidfVectorizer())``.
     skrub's `TableVectorizer` can replace the parts of the table: any transformer fits. With several
     targets, replace "many_categories": scikit-learn's `TargetEncoder` takes one.

@@ -157,8 +157,10 @@ def _most_common_rate(column):
     """Return the most common sample rate of the first files; None if no header can be read."""
     rates = []
     for cell in column.cells[:N_OPENED]:
-        source = cell if isinstance(cell, bytes) else os.path.join(column.options.root or "", cell)
+        source = cell.get("bytes") or cell.get("path") if isinstance(cell, dict) else cell
         try:
+            if not isinstance(source, bytes):
+                source = os.path.join(column.options.root or "", source)
             rates.append(audio_header(source, column.options)[2])
         except Exception:  # of any type: `fit` reports what is wrong with a file
             continue

@@ -23,6 +23,7 @@ from sklearn.utils import estimator_html_repr
 
 from sklearn_mmfusion import (
     AudioEncoder,
+    FileArray,
     FusionTransformer,
     ImageEncoder,
     JointFusionClassifier,
@@ -247,6 +248,9 @@ def test_cells_get_the_encoder_of_their_modality(tmp_path):
         wavfile.write(tmp_path / f"{i}.wav", 8000, np.zeros(80, np.int16))
     X = pd.DataFrame({"photo": [f"{i}.png" for i in range(4)]})
     X["clip"] = [f"{i}.wav" for i in range(4)]
+    content = (tmp_path / "0.wav").read_bytes()
+    X["bytes"] = [{"bytes": content, "path": None}, {"bytes": None, "path": "1.wav"}] * 2
+    X["rooted"] = FileArray([f"{i}.wav" for i in range(4)], root=tmp_path)
     X["sound"] = TensorArray([np.zeros(9 + i, np.float32) for i in range(4)], sample_rate=4000)
     X["cloud"] = TensorArray([np.zeros((5 + i, 3), np.float32) for i in range(4)])
     X["embedding"] = TensorArray(np.eye(4, dtype=np.float32))
@@ -254,6 +258,7 @@ def test_cells_get_the_encoder_of_their_modality(tmp_path):
     photo, clip, sound = found["image"][0], found["audio_clip"][0], found["audio_sound"][0]
     assert isinstance(photo, ImageEncoder) and photo.file_params == {"root": str(tmp_path)}
     assert isinstance(clip, AudioEncoder) and clip.sample_rate == 8000 and clip.resample
+    assert found["audio_bytes"][0].sample_rate == found["audio_rooted"][0].sample_rate == 8000
     assert sound.sample_rate == 4000 and not sound.resample
     assert isinstance(found["point_cloud"][0], PointCloudEncoder)
     fusion = FusionTransformer([("vector", *found["vector"])])

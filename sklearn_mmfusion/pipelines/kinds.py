@@ -115,7 +115,7 @@ class Column:
         if isinstance(self.whole.array, TensorArray):
             return self.present.array
         is_arrow = holds_arrow_cells(self.dtype)
-        if not is_arrow and not (self.is_object and _is_array(self.cells[0])):
+        if not is_arrow and not (self.is_object and self.cells and _is_array(self.cells[0])):
             return None
         try:
             column = as_column(self.present)
@@ -276,9 +276,9 @@ def _is_file(kind, column):
     if column.kind_of_files == kind:
         count = sum(_file_kind(cell) == kind for cell in column.cells)
         what = "contents or paths" if not isinstance(column.cells[0], str) else "paths"
-        return (
-            f"{_of(count, len(column.cells))} cells are {what} of {kind} files{_looked_up(column)}"
-        )
+        found = f"{_of(count, len(column.cells))} cells are {what} of {kind} files"
+        advice = "; arrays of pixels are an 'image path'" if kind == "array" else ""
+        return f"{found}{_looked_up(column)}{advice}"
 
 
 def _is_text_file(column):

@@ -162,6 +162,18 @@ def test_kinds_override_the_decision():
     assert found["many_categories"][1] == ["price"]
 
 
+def test_arrays_in_files_are_read_as_the_caller_sets(tmp_path):
+    for i in range(30):
+        np.save(tmp_path / f"{i}.npy", np.zeros((8, 8), np.uint8))
+    X = pd.DataFrame({"scan": [f"{i}.npy" for i in range(30)], "empty": [None] * 30})
+    file_params = {"root": str(tmp_path)}
+    with pytest.raises(ValueError, match="arrays of pixels are an 'image path'"):
+        make_multimodal_pipeline(X, file_params=file_params)
+    kinds = {"scan": "image path", "empty": "waveforms"}
+    found = parts(make_multimodal_pipeline(X, file_params=file_params, kinds=kinds))
+    assert isinstance(found["image"][0], ImageEncoder) and found["audio"][1] == "empty"
+
+
 def test_several_columns_of_a_kind_are_numbered_by_name():
     texts = [f"some words about item {i}" for i in range(30)]
     X = pd.DataFrame({"Title (en)": texts, "title__en": texts, "Title_en": texts, "ü": texts})

@@ -542,8 +542,7 @@ class _Walk:
             walk = copy.copy(self)
             walk.frozen = True  # it is not refitted, so its seeds do not matter
             return walk.instance(obj)
-        reduce = copyreg.dispatch_table.get(type(obj))
-        reduced = obj.__reduce_ex__(4) if reduce is None else reduce(obj)
+        reduced = copyreg.dispatch_table.get(type(obj), lambda obj: obj.__reduce_ex__(4))(obj)
         if isinstance(reduced, str):  # a global, such as pandas.NA
             return blake("global", self.module_of(obj, reduced), reduced)
         make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
@@ -567,8 +566,9 @@ class _Walk:
             raise NoKeyError("is trained by several processes", "net_params[accelerator]")
         self.roots += root_of(obj) if hasattr(obj, "_reads") else ()
         self.devices.add(str(state.get("device") or "cpu").partition(":")[0])
-        # a splitter that does not shuffle has no seed
+        # a splitter that does not shuffle has no seed; a deprecated seed is that of the splitter
         is_split = hasattr(obj, "get_n_splits") and getattr(obj, "shuffle", True) is False
+        is_split |= state.get("random_state") == "deprecated" and hasattr(obj.cv, "split")
         if not (isinstance(state.get("random_state", 0), Integral) or is_split or self.frozen):
             raise NoKeyError("has no seed. Set it, there or in the composition", "random_state")
         if version_of(type(obj).__module__) is not None:

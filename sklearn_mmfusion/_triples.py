@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
+from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state, get_tags
@@ -427,7 +428,7 @@ def seeded_clone(estimator, seed, name, auto_params=None):
     if not hasattr(child, "get_params"):
         return child
     if seed is not None:
-        _set_random_states(child, child_seed(seed, name))
+        _set_seeds(child, child_seed(seed, name))
     params, auto_params = child.get_params(), auto_params or {}
     for key, value in params.items():
         prefix, _, own = key.rpartition("__")
@@ -436,3 +437,22 @@ def seeded_clone(estimator, seed, name, auto_params=None):
             if own != "target_type" or is_encoder(owner):
                 owner.set_params(**{own: auto_params[own]})  # a joint model's own would warn
     return child
+
+
+def _set_seeds(child, seed):
+    """Set every `random_state`; where that is deprecated, the seed of the splitter `cv` instead.
+
+    Since scikit-learn 1.9, `TargetEncoder` warns about its own `random_state`. Without a seeded
+    splitter, its folds are random.
+    """
+    before = child.get_params()
+    _set_random_states(child, seed)
+    after = child.get_params()
+    for key, value in before.items():
+        prefix, is_seed, _ = key.rpartition("random_state")
+        if is_seed and isinstance(value, str) and value == "deprecated":
+            cv = before.get(f"{prefix}cv", "")
+            moved = {key: value}
+            if cv is None or isinstance(cv, Integral):
+                moved[f"{prefix}cv"] = KFold(cv or 5, shuffle=True, random_state=after[key])
+            child.set_params(**moved)

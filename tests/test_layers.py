@@ -27,7 +27,7 @@ LAYERS = [
     {"feature_extraction", "cross_decomposition"},
     {"neural_network", "compose"},
     {"ensemble"},
-    {"inspection"},
+    {"inspection", "pipelines"},
     {"__main__"},
 ]
 LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
@@ -71,7 +71,8 @@ FILES = {
         {"base"},
         {"classifier", "regressor"},
     ],
-    "preprocessing": [{"audio", "scaling", "text"}],
+    "pipelines": [{"kinds"}, {"multimodal_pipeline"}],
+    "preprocessing": [{"audio", "scaling", "table", "text"}],
 }
 
 # Every plain install has these (the last two come with scikit-learn); the rest is imported where

@@ -111,7 +111,7 @@ def fashion():
     words = make_column_transformer((TfidfVectorizer(), "title"), (one_hot(), ["subcategory"]))
     by_hand = {
         "network": fused(triples),
-        "title alone, ridge": make_pipeline(words, RidgeClassifier()),
+        "title and subcategory, ridge": make_pipeline(words, RidgeClassifier()),
     }
     X = products[["photo", "title", "subcategory"]]
     return Problem(X, products["colour"].to_numpy(), by_hand, file_params=file_params)

@@ -77,8 +77,12 @@ with open("/proc/self/status") as file:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(("modality", "length"), [("text", 100_000), ("audio", 3600 * 2000)])
-def test_one_long_cell_takes_little_memory(modality, length, tmp_path, script_environment):
+@pytest.mark.parametrize(
+    ("modality", "length", "most"),
+    # The samples and frames of an hour of sound take 87 MB, and exist twice for a moment.
+    [("text", 100_000, 200), ("audio", 3600 * 2000, 250)],
+)
+def test_one_long_cell_takes_little_memory(modality, length, most, tmp_path, script_environment):
     peaks, features = [], []
     for added in ("without", "with"):
         done = subprocess.run(
@@ -92,4 +96,4 @@ def test_one_long_cell_takes_little_memory(modality, length, tmp_path, script_en
         peaks.append(int(done.stdout) / 1024)
         features.append(np.load(tmp_path / "features.npy"))
     np.testing.assert_allclose(features[0], features[1], atol=1e-5)
-    assert peaks[1] - peaks[0] < 200, peaks
+    assert peaks[1] - peaks[0] < most, peaks

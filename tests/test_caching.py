@@ -417,6 +417,7 @@ def all_keys():
     ]
 
 
+@pytest.mark.slow
 def test_keys_are_the_same_in_another_process(new_process):
     with new_process.Pool(1) as pool:
         assert pool.apply(all_keys) == all_keys()

@@ -2,8 +2,9 @@
 
 Run: python examples/03_files.py        (needs Pillow: pip install 'sklearn-mmfusion[io]')
 
-Image and audio encoders read a text cell as the path of a file, relative to `root`. The frame is
-a plain pandas data frame, as `read_csv` gives it; an empty cell is an absent modality.
+Image and audio encoders read a text cell as the path of a file, relative to the `root` in
+`file_params`. The frame is a plain pandas data frame, as `read_csv` returns it; an empty cell is an
+absent modality.
 """
 
 import tempfile
@@ -47,8 +48,12 @@ def make_model(folder):
     few = {"n_components": 32, "max_epochs": 8, "random_state": 0}
     fusion = FusionTransformer(
         [
-            ("image", ImageEncoder(root=str(folder), **few), "photo"),
-            ("audio", AudioEncoder(root=str(folder), sample_rate=8000, **few), "clip"),
+            ("image", ImageEncoder(file_params={"root": str(folder)}, **few), "photo"),
+            (
+                "audio",
+                AudioEncoder(file_params={"root": str(folder)}, sample_rate=8000, **few),
+                "clip",
+            ),
             ("text", TextEncoder(**few), "title"),
         ]
     )

@@ -32,9 +32,12 @@ _PUBLIC = {
     "TensorArray": "containers",
     "TextEncoder": "feature_extraction",
     "Tokenizer": "preprocessing",
+    "check_files": "containers",
+    "column_kinds": "pipelines",
     "load_multimodal_digits": "datasets",
     "make_fusion_transformer": "compose",
     "make_multimodal_classification": "datasets",
+    "make_multimodal_pipeline": "pipelines",
     "multimodal_frame": "containers",
 }
 

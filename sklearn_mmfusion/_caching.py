@@ -45,8 +45,9 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_memory
 
+from sklearn_mmfusion._decoders import raise_passing
 from sklearn_mmfusion._sklearn import _safe_indexing
-from sklearn_mmfusion._triples import is_by_cell, is_frozen, n_frozen, read, steps_of
+from sklearn_mmfusion._triples import is_by_cell, is_frozen, n_frozen, read, root_of, steps_of
 from sklearn_mmfusion._validation import add_error_note, warn
 from sklearn_mmfusion.containers.file_array import cell_digests, file_states, has_digests
 from sklearn_mmfusion.containers.row_view_array import RowViewArray
@@ -98,7 +99,9 @@ class CachedChild:
     """
 
     def __init__(self, estimator, memory, label=None, key=None):
-        self.estimator, self.label, self.key = estimator, label, key
+        self.estimator, self.label = estimator, label
+        # the root folder may have changed since the fit
+        self.key = key and key._replace(roots=root_of(estimator) or key.roots)
         self.store = None if memory is None else Store(memory)
 
     def fit(self, data, y=None, params=None):
@@ -342,7 +345,8 @@ class Store:
         try:
             data = backend.load_item(place, verbose=0) if backend.contains_item(place) else b""
             return [pickle.loads(data[16:])] if data and data[:16] == blake(data[16:]) else []
-        except Exception:  # damaged bytes can raise any error
+        except Exception as error:  # damaged bytes can raise any
+            raise_passing(error)
             return []
 
     def _write(self, key, result, label):
@@ -350,8 +354,8 @@ class Store:
         try:
             _Pickler(buffer).dump(result)
         except Exception as error:
-            warn(f"{label} cannot be stored and is computed every time: {error}.")
-            return
+            raise_passing(error)
+            return warn(f"{label} cannot be stored and is computed every time: {error}.")
         backend, place, data = self.memory.store_backend, [FOLDER, key], buffer.getvalue()
         backend.clear_item(place)  # a damaged one
         try:
@@ -390,10 +394,10 @@ def _open_locked(path):
             if os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 stack.pop_all()
                 return file
-        except FileNotFoundError:  # the last holder has removed it
-            pass
-        except OSError:
-            return None
+        except OSError as error:
+            raise_passing(error)
+            if not isinstance(error, FileNotFoundError):  # the last holder has removed it
+                return None
     return _open_locked(path)
 
 
@@ -495,6 +499,7 @@ class _Walk:
             error.path = f"{place}{joint}{error.path}"
             raise
         except Exception as error:  # foreign objects may fail in any way
+            raise_passing(error)
             raise NoKeyError(f"has no key: {type(obj).__name__} ({error})", place) from error
         finally:
             self.open.discard(id(obj))
@@ -517,9 +522,9 @@ class _Walk:
             if isinstance(obj, kinds):
                 return blake(kinds.__name__, self.digest(convert(obj)))
         if hasattr(obj, "detach") and type(obj).__module__.startswith("torch"):
-            rows = obj.detach().cpu().contiguous().reshape(-1)
-            numbers = rows.view(sys.modules["torch"].uint8).numpy()  # NumPy has no bfloat16
-            return blake("tensor", repr(obj.dtype), repr(tuple(obj.shape)), numbers)
+            # NumPy has no bfloat16.
+            rows = obj.detach().cpu().contiguous().reshape(-1).view(sys.modules["torch"].uint8)
+            return blake("tensor", repr(obj.dtype), repr(tuple(obj.shape)), rows.numpy())
         return self.instance(obj)
 
     def array(self, array):
@@ -537,8 +542,7 @@ class _Walk:
             walk = copy.copy(self)
             walk.frozen = True  # it is not refitted, so its seeds do not matter
             return walk.instance(obj)
-        reduce = copyreg.dispatch_table.get(type(obj))
-        reduced = obj.__reduce_ex__(4) if reduce is None else reduce(obj)
+        reduced = copyreg.dispatch_table.get(type(obj), lambda obj: obj.__reduce_ex__(4))(obj)
         if isinstance(reduced, str):  # a global, such as pandas.NA
             return blake("global", self.module_of(obj, reduced), reduced)
         make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
@@ -560,11 +564,11 @@ class _Walk:
         if "accelerator" in (getattr(obj, "net_params", None) or ()):
             # processes that train together must not wait for each other's fits
             raise NoKeyError("is trained by several processes", "net_params[accelerator]")
-        if getattr(getattr(obj, "_reads", None), "files", None) is not None:
-            self.roots.append(getattr(obj, "root", None))
+        self.roots += root_of(obj) if hasattr(obj, "_reads") else ()
         self.devices.add(str(state.get("device") or "cpu").partition(":")[0])
-        # a splitter that does not shuffle has no seed
+        # a splitter that does not shuffle has no seed; a deprecated seed is that of the splitter
         is_split = hasattr(obj, "get_n_splits") and getattr(obj, "shuffle", True) is False
+        is_split |= state.get("random_state") == "deprecated" and hasattr(obj.cv, "split")
         if not (isinstance(state.get("random_state", 0), Integral) or is_split or self.frozen):
             raise NoKeyError("has no seed. Set it, there or in the composition", "random_state")
         if version_of(type(obj).__module__) is not None:
@@ -583,9 +587,8 @@ class _Walk:
             raise NoKeyError(f"has no key: {obj.__qualname__} cannot be imported")
         texts = [version_of(base.__module__) or source_of(base) for base in bases]
         values = [bound_values(b) for b in bases if version_of(b.__module__) is None]
-        cells = [cell.cell_contents for cell in getattr(obj, "__closure__", None) or ()]
-        digest = self.digest([cells, *values])
-        return blake("code", obj.__module__, obj.__qualname__, *texts, digest)
+        values += [cell.cell_contents for cell in getattr(obj, "__closure__", None) or ()]
+        return blake("code", obj.__module__, obj.__qualname__, *texts, self.digest(values))
 
 
 # ------------------------------------------------------------------------------ code
@@ -675,8 +678,7 @@ def environment(key):
     torch is included only if something may use it, since whether it is loaded differs between
     processes. CUDA is not initialized unless used: only the device "auto" looks for a GPU.
     """
-    parts = [package_hash(), sys.version, *map(_installed, LIBRARIES)]
-    parts += [repr(sorted(get_config().items()))]
+    parts = [package_hash(), sys.version, repr(get_config()), *map(_installed, LIBRARIES)]
     if not key.devices:
         return parts
     import torch

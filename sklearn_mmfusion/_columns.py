@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from sklearn_mmfusion._sklearn import _get_feature_names
-from sklearn_mmfusion._validation import warn
+from sklearn_mmfusion._validation import add_error_note, warn
 from sklearn_mmfusion.containers import TensorArray, as_column
-from sklearn_mmfusion.containers.conversion import as_table, holds_arrow_lists
+from sklearn_mmfusion.containers.arrow import holds_arrow_cells
+from sklearn_mmfusion.containers.cells import readable_cells
+from sklearn_mmfusion.containers.conversion import as_table
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class Selection:
         Whether its estimator converts dates to numbers. NaT in a table then raises.
     texts : tuple
         Names of the columns that hold texts, if `as_numbers`.
+    reader : estimator or None
+        The estimator, if it reads files: with ``file_params={"on_error": "missing"}``, files that
+        cannot be read make the modality absent.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Selection:
     as_series: bool = False
     as_numbers: bool = False
     texts: tuple = ()
+    reader: object = None
 
     def describe(self):
         """Return the names of the columns, for messages."""
@@ -71,7 +77,7 @@ def remember_columns(estimator, table):
     return names
 
 
-def resolve(triple, X, names, estimator_name, *, as_series=False, as_numbers=False):
+def resolve(triple, X, names, estimator_name, *, as_series=False, as_numbers=False, reader=None):
     """Return the `Selection` of a triple in X, a table made by `as_table`."""
     name, _, column = triple
     if callable(column):
@@ -85,7 +91,10 @@ def resolve(triple, X, names, estimator_name, *, as_series=False, as_numbers=Fal
     labels = tuple(positions if names is None else names[positions])
     pairs = zip(labels, positions, strict=True) if as_numbers else ()
     texts = tuple(label for label, position in pairs if _holds_texts(X, position))
-    return Selection(name, column, tuple(positions), labels, single, as_series, as_numbers, texts)
+    return Selection(
+        *(name, column, tuple(positions), labels, single, as_series, as_numbers, texts),
+        reader=reader,
+    )
 
 
 def select_for_fit(table, selections, estimator_name):
@@ -384,6 +393,9 @@ def select_rows(X, selection, where=None):
             _refuse_nat(data, selection)
         return data, np.ones(len(X), dtype=bool)
     column = _take_column(X, positions[0], selection)
+    if selection.reader is not None:
+        with add_error_note(f"Raised while reading the files of modality {selection.name!r}."):
+            column = readable_cells(column, selection.reader)
     present = ~np.asarray(column.isna(), dtype=bool)
     if not present.any():
         return None, present
@@ -427,7 +439,7 @@ def _take_column(X, position, selection):
         column = X.iloc[:, position]
     else:
         column = pd.Series(X[:, position], name=label)
-    if column.dtype != object and not holds_arrow_lists(column.dtype):
+    if column.dtype != object and not holds_arrow_cells(column.dtype):
         return column
     try:
         return pd.Series(as_column(column, name=label), index=column.index, name=label)

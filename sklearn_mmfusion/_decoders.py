@@ -1,195 +1,282 @@
-"""Read image, audio and array files into numpy arrays, by their suffix."""
+"""Read image, audio, array and text files into numpy arrays, and refuse unsafe files.
 
+A source is the path of a file, or its content as `bytes`, as image data sets store it.
+Files are opened only if they are regular files of a bounded size; images, arrays and recordings
+state their size in a header, which is checked before memory is allocated.
+"""
+
+import io
 import os
+import re
+import stat
 import struct
+import tempfile
+import threading
 import warnings
+from collections import Counter
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from importlib import import_module
+from numbers import Integral
+from tokenize import TokenError
 
 import numpy as np
 from scipy.io import wavfile
-
-
-def read_image(path):
-    """Read an image file.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Any format Pillow knows. The camera's orientation tag is applied.
-
-    Returns
-    -------
-    image : ndarray of shape (height, width) or (height, width, channels)
-        uint8; uint16 for 16-bit grey images, int32 or float32 for deeper ones. Palette and CMYK
-        images are converted to RGB, black-and-white ones to 0 and 255.
-
-    Raises
-    ------
-    ImportError
-        If Pillow (the extra ``io``) is not installed.
-    """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ImportError("reading image files needs Pillow: pip install pillow") from error
-    with Image.open(path) as opened:
-        pixels = pil_pixels(ImageOps.exif_transpose(opened))
-        # Pillow opens 16-bit images of these formats in mode "I" (PNG only before 11.3).
-        is_widened = opened.mode == "I" and opened.format in ("PNG", "PPM")
-        return pixels.astype(np.uint16) if is_widened else pixels
-
-
-def pil_pixels(image):
-    """Pixels of a PIL image, equal whether it came from a file or from memory.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-
-    Returns
-    -------
-    pixels : ndarray of shape (height, width) or (height, width, channels)
-    """
-    if image.mode == "1":
-        image = image.convert("L")
-    elif image.mode in ("P", "PA"):
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-        image = image.convert("RGB")
-    return np.array(image)
-
-
-def read_audio(path):
-    """Read a recording.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A wav file (PCM of 8 to 64 bits, or float); other formats through soundfile where it is
-        installed.
-
-    Returns
-    -------
-    samples : ndarray of shape (n_samples,) or (n_samples, n_channels), dtype=float32
-        In [-1, 1] for PCM; float files as they are.
-    sample_rate : int
-        In Hz.
-
-    Raises
-    ------
-    ValueError
-        If the file is not a recording in a known format, or is shorter than its header states.
-    """
-    if os.path.splitext(os.fspath(path))[1].lower() not in (".wav", ".wave"):
-        return _read_with_soundfile(path)
-    with warnings.catch_warnings(), open(path, "rb") as file:
-        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks of metadata
-        _check_wav(file, os.path.getsize(path))
-        sample_rate, samples = wavfile.read(file)
-    if samples.dtype == np.uint8:  # the one unsigned format: silence is 128
-        samples = (samples.astype(np.float32) - 128) / 128
-    elif samples.dtype.kind == "i":
-        samples = samples / np.float64(np.iinfo(samples.dtype).max + 1)
-    return np.ascontiguousarray(samples, dtype=np.float32), int(sample_rate)
-
-
-_STREAMED = 0xFFFFFFFF  # size in the header of a recording that was written to a pipe
-
-
-def _check_wav(file, size):
-    """Raise unless a RIFF wav file holds the samples that its header states; rewind it."""
-    frame_size = None
-    if file.read(12)[:4] == b"RIFF":  # RIFX and RF64 are left to scipy
-        while len(head := file.read(8)) == 8:
-            name, length = struct.unpack("<4sI", head)
-            start = file.tell()
-            if name == b"fmt " and length >= 14:
-                _, channels, rate, _, frame_size = struct.unpack("<HHIIH", file.read(14))
-                if not (channels and rate and frame_size):
-                    raise ValueError(
-                        f"the header states {channels} channels at {rate} Hz in frames of "
-                        f"{frame_size} bytes; expected numbers above 0"
-                    )
-            if name == b"data":
-                _check_wav_data(length, size - start, frame_size)
-                break
-            file.seek(start + length + length % 2)
-    file.seek(0)
-
-
-def _check_wav_data(length, available, frame_size):
-    if length == _STREAMED:
-        length = available
-    if length > available:
-        raise ValueError(
-            f"the file is cut off: the header states {length} bytes of samples, but the file "
-            f"holds {available}"
-        )
-    if frame_size is not None and length % frame_size:
-        raise ValueError(
-            f"{length} bytes of samples are not a whole number of frames of {frame_size} bytes"
-        )
-
-
-def _read_with_soundfile(path):
-    try:
-        import soundfile
-    except ImportError as error:
-        raise ImportError(
-            "reading audio other than wav needs soundfile: pip install soundfile"
-        ) from error
-    return soundfile.read(path, dtype="float32")
-
-
-def read_array(path):
-    """Read a ``.npy`` file of numbers; files that would need unpickling are refused."""
-    array = np.load(path, allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        names = array.files
-        array.close()
-        raise ValueError(
-            f"the file is an .npz archive of the arrays {names}; expected one array, from np.save"
-        )
-    if array.dtype.kind not in "biufc":
-        raise TypeError(f"the file holds values of type {array.dtype}; expected numbers")
-    return array
-
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 AUDIO_SUFFIXES = (
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
     *(".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64"),
 )
-ARRAY_SUFFIXES = (".npy",)
-SUFFIXES = {"image": IMAGE_SUFFIXES, "audio": AUDIO_SUFFIXES, "array": ARRAY_SUFFIXES}
+SUFFIXES = {
+    "image": IMAGE_SUFFIXES,
+    "audio": AUDIO_SUFFIXES,
+    "array": (".npy",),
+    "text": (".txt", ".text", ".md", ".rst"),
+}
+PASSING = (MemoryError, TimeoutError)  # errors that no handler swallows or replaces
+ALLOWED = (*PASSING, ImportError)  # errors that do not concern a single file
+
+
+def raise_passing(error):
+    """Raise the error again if no handler may swallow it."""
+    if isinstance(error, PASSING):
+        raise error
+
+
+class RefusedError(ValueError):
+    """Error for a refused file; ``reason`` is the category that `check_files` reports."""
+
+    def __init__(self, message, reason="unreadable"):
+        super().__init__(message)
+        self.reason = reason
+
+
+# ------------------------------------------------------------------------------ options
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How files are read: the keys of the parameter ``file_params`` of the encoders.
+
+    Parameters
+    ----------
+    mode : {"auto", "L", "RGB", "RGBA"}, default="auto"
+        Channels of images: grey, color, or color with alpha. "auto" keeps those of the file;
+        an `ImageEncoder` then converts all images to the most common mode of the training files.
+    mono : {"mean", "first"} or None, default="mean"
+        How to make one channel of several; None keeps all.
+    on_error : {"raise", "missing"}, default="raise"
+        What to do with a file that cannot be read: raise, or treat the cell as absent.
+    max_pixels : int, default=60_000_000
+        Largest number of pixels of an image.
+    max_bytes : int, default=2**28
+        Largest size of a file, and of the array that it is decoded or resampled to.
+    cache_folder : str, default=None
+        Folder in which decoded and resized cells are kept.
+    root : str, default=None
+        Folder that relative paths start from; no path may leave it.
+    outside_root : bool, default=False
+        Whether paths may leave `root`: absolute ones, and those that contain "..".
+    """
+
+    mode: str = "auto"
+    mono: str | None = "mean"
+    on_error: str = "raise"
+    max_pixels: int = 60_000_000
+    max_bytes: int = 2**28
+    cache_folder: str | None = None
+    root: str | None = None
+    outside_root: bool = False
+
+    @classmethod
+    def of(cls, estimator):
+        """Read the parameter ``file_params`` of an estimator, which may have none.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not a dict, or has an unknown key or a wrong value.
+        """
+        return cls.from_dict(getattr(estimator, "file_params", None), type(estimator).__name__)
+
+    @classmethod
+    def from_dict(cls, params, caller):
+        """Check a dict of options, or None; errors name the caller."""
+        if not params:
+            return DEFAULT
+        label = f"{caller}: file_params"
+        if not isinstance(params, dict):
+            raise TypeError(f"{label} is {params!r}; expected a dict such as {{'root': 'photos'}}.")
+        names = [field.name for field in fields(cls)]
+        for name, value in params.items():
+            if name not in names:
+                close = get_close_matches(str(name), names, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"{label} has the key {name!r}; expected one of {names}.{hint}")
+            check, expected = _CHECKS[name]
+            if not check(value):
+                raise ValueError(f"{label} has {name}={value!r}; expected {expected}.")
+        paths = {key: os.fspath(params[key]) for key in ("root", "cache_folder") if params.get(key)}
+        return cls(**{**params, **paths})
+
+
+def _one_of(*values):
+    return lambda value: isinstance(value, str) and value in values, " or ".join(map(repr, values))
+
+
+def _is_count(value):
+    return isinstance(value, Integral) and not isinstance(value, bool) and value > 0
+
+
+_COUNT = _is_count, "an integer above 0"
+_FOLDER = lambda value: value is None or isinstance(value, str | os.PathLike), "a path or None"
+_CHECKS = {
+    "mode": _one_of("auto", "L", "RGB", "RGBA"),
+    "mono": _one_of("mean", "first"),
+    "on_error": _one_of("raise", "missing"),
+    "max_pixels": _COUNT,
+    "max_bytes": _COUNT,
+    "cache_folder": _FOLDER,
+    "root": _FOLDER,
+    "outside_root": (lambda value: isinstance(value, bool | np.bool_), "True or False"),
+}
+DEFAULT = FileOptions()
+AS_STORED = FileOptions(mono=None)
+
+
+# ------------------------------------------------------------------------------ files
+
+
+def check_root(options, estimator_name):
+    """Raise if the root folder does not exist, whatever `on_error` is."""
+    if options.root is not None and not os.path.isdir(options.root):
+        where = "" if os.path.isabs(options.root) else f" in {os.getcwd()!r}"
+        raise FileNotFoundError(
+            f"{estimator_name}: file_params has root={options.root!r}, but there is no such folder"
+            f"{where}. Set root to an existing folder."
+        )
 
 
 def file_kind(path):
-    """Return "image", "audio" or "array" by the suffix of `path`, None if it is another."""
+    """Return "image", "audio", "array" or "text" by the suffix of `path`, None for another."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     return next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)
 
 
-def read_file(path, *, sample_rate=None):
-    """Read a file into an array, by its suffix.
+def content_kind(content):
+    """Return the kind of a file by its first bytes; an unknown one counts as an image."""
+    head = bytes(content[:12])
+    if head.startswith(b"\x93NUMPY"):
+        return "array"
+    # RIFF files may also hold WebP images.
+    is_audio = head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:] == b"WAVE"
+    is_audio |= head[:4] in (b"fLaC", b"OggS", b"FORM", b".snd", b"caff", b"riff")
+    is_audio |= head[:3] == b"ID3"
+    is_audio |= len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0  # mp3 without tags
+    return "audio" if is_audio else "image"
+
+
+def leaves_root(path):
+    """Whether a path, joined to a folder, may lead out of it: links are not followed.
+
+    Data folders hold links to other disks on purpose; whoever may write links into the folder may
+    read what they point to. A path comes from a table, which anybody may have written.
+    """
+    path = os.fspath(path)
+    text = os.fsdecode(path)
+    # "/x" too on Windows, where recent versions of Python do not count it as absolute
+    is_absolute = text[:1] in ("/", "\\") or bool(os.path.splitdrive(text)[0])
+    return is_absolute or ".." in re.split(r"[/\\]", text)
+
+
+@contextmanager
+def opened(source, max_bytes=DEFAULT.max_bytes):
+    """Open a path or content for reading, and yield the file and its size in bytes.
+
+    A pipe or device could block, or never end: after links are followed, only regular files are
+    opened.
+
+    Raises
+    ------
+    ValueError
+        If it is not a regular file, is empty, or is larger than `max_bytes`.
+    OSError
+        If it cannot be opened; FileNotFoundError if there is no such file.
+    """
+    if isinstance(source, bytes):
+        _check_size(len(source), max_bytes)
+        yield io.BytesIO(source), len(source)
+        return
+    source = os.fspath(source)
+    if "\0" in source:
+        raise ValueError("the path holds a NUL character")
+    _check_status(os.stat(source), max_bytes)
+    # Without O_NONBLOCK, a pipe that replaces the file after this check would block.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(source, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        _check_status(status, max_bytes)
+        yield file, status.st_size
+
+
+def _check_status(status, max_bytes):
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {"is a folder": stat.S_ISDIR, "is a pipe": stat.S_ISFIFO}
+        kind = next((kind for kind, check in kinds.items() if check(status.st_mode)), "is a device")
+        raise RefusedError(f"it {kind}; expected a regular file", "not a regular file")
+    _check_size(status.st_size, max_bytes)
+
+
+def _check_size(size, max_bytes):
+    if size == 0:
+        raise RefusedError("the file is empty", "empty")
+    check_bytes(size, max_bytes, "the file has")
+
+
+def check_bytes(size, max_bytes, has="it would take"):
+    """Raise if a size in bytes exceeds the option `max_bytes`."""
+    if size > max_bytes:
+        raise RefusedError(
+            f"{has} {size} bytes; expected at most max_bytes={max_bytes}. Raise "
+            "file_params={'max_bytes': ...} if this size is intended",
+            "too large",
+        )
+
+
+def needs_extra(what, package, error):
+    """The ImportError for a package of the extra ``io``."""
+    return ImportError(
+        f"reading {what} needs {package}: pip install 'sklearn-mmfusion[io]'", name=error.name
+    )
+
+
+def read_file(path, *, sample_rate=None, options=AS_STORED, kind=None):
+    """Read a file into an array, or a text file into a text.
 
     Parameters
     ----------
-    path : str or path-like
-        An image, a recording or a ``.npy`` array.
+    path : str, path-like or bytes
+        Path or content of an image, a recording, an array or a text.
     sample_rate : float or None, default=None
         Rate in Hz that a recording must have; None accepts any.
+    options : FileOptions, default=AS_STORED
+    kind : {"image", "audio", "array", "text"}, default=None
+        Kind of the file; None determines it by the suffix, or by the first bytes of a content,
+        which do not show whether it is a text.
 
     Returns
     -------
-    array : ndarray
-        As `read_image`, `read_audio` or `read_array` gives it.
+    array : ndarray or str
+        Result of `read_image`, `read_audio`, `read_array` or `read_text`.
     sample_rate : float or None
         Rate of a recording in Hz; the argument for an array, None for an image.
 
     Raises
     ------
     ValueError
-        If the suffix is unknown, or a recording has another sample rate.
+        If the suffix is unknown, the file cannot be read, or a recording has another sample rate.
     FileNotFoundError
         If there is no such file.
 
@@ -205,21 +292,444 @@ def read_file(path, *, sample_rate=None):
     ...     read_file(path)
     (array([ 0. ,  0.5, -1. ], dtype=float32), 8000)
     """
-    kind = file_kind(path)
+    is_content = isinstance(path, bytes)
+    source = path if is_content else os.fspath(path)
+    kind = kind or (content_kind(source) if is_content else file_kind(source))
     if kind is None:
         known = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
-        suffix = os.path.splitext(os.fspath(path))[1]
-        raise ValueError(f"unknown file suffix {suffix!r} of {os.fspath(path)!r}; known: {known}")
-    if not os.path.exists(path):  # readers raise errors of several types
-        raise FileNotFoundError(f"there is no file {os.fspath(path)!r}")
+        suffix = os.path.splitext(source)[1]
+        raise ValueError(f"unknown file suffix {suffix!r} of {source!r}; known: {known}")
     if kind == "image":
-        return read_image(path), None
+        return read_image(source, options), None
+    if kind == "text":
+        return read_text(source, options), None
     if kind == "array":
-        return read_array(path), sample_rate
-    samples, found = read_audio(path)
+        return read_array(source, options), sample_rate
+    samples, found = read_audio(source, options)
     if sample_rate is not None and found != sample_rate:
         raise ValueError(
-            f"{os.fspath(path)!r} has sample rate {found} Hz; the column states {sample_rate} Hz. "
+            f"the recording has sample rate {found} Hz; the column states {sample_rate} Hz. "
             "Resample the file, or build the column with the rate of its files."
         )
     return samples, found
+
+
+# ------------------------------------------------------------------------------ texts and arrays
+
+
+def read_text(source, options=AS_STORED):
+    """Read a text file in UTF-8, with or without a byte order mark."""
+    with opened(source, options.max_bytes) as (file, _):
+        content = file.read()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the text is not UTF-8: {error}. Convert the file") from error
+
+
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def read_array(source, options=AS_STORED):
+    """Read a ``.npy`` file of numbers; files that would need unpickling are refused."""
+    with opened(source, options.max_bytes) as (file, size):
+        start = file.read(4)
+        file.seek(0)
+        if start == b"PK\x03\x04":
+            with np.load(file) as archive:
+                names = archive.files
+            raise ValueError(
+                f"the file is an .npz archive of the arrays {names}; expected one array, from "
+                "np.save"
+            )
+        version = np.lib.format.read_magic(file)
+        if version not in _NPY_HEADERS:
+            raise ValueError(f"the file has version {version}; expected one of {[*_NPY_HEADERS]}")
+        try:
+            shape, by_column, dtype = _NPY_HEADERS[version](file)
+        except (MemoryError, RecursionError, SyntaxError, TokenError) as error:
+            # Python's parser runs out of its own stack, not of memory.
+            raise ValueError(f"the header cannot be parsed: {error!r}") from error
+        if dtype.hasobject:
+            raise ValueError(
+                "the file holds Python objects, which are not unpickled; expected numbers"
+            )
+        if dtype.kind not in "biufc":
+            raise TypeError(f"the file holds values of type {dtype}; expected numbers")
+        count, left = 1, size - file.tell()
+        for length in shape:
+            count *= length
+        if min(shape, default=0) < 0 or count * dtype.itemsize > left:
+            raise ValueError(
+                f"the header states shape {shape} of {dtype}, {count * dtype.itemsize} bytes; the "
+                f"file holds {left}"
+            )
+        values = np.frombuffer(file.read(count * dtype.itemsize), dtype)
+        return values.reshape(shape, order="F" if by_column else "C").copy(order="K")
+
+
+# ------------------------------------------------------------------------------ images
+
+MODES = ("L", "RGB", "RGBA")  # from poor to rich
+_TURNED = (5, 6, 7, 8)  # values of the orientation tag that exchange height and width
+_ORIENTATION = 0x0112
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+_PLUGINS = ("Png", "Jpeg", "Gif", "Bmp", "Tiff", "WebP", "Ppm")
+_DEEP = {"I": 4, "F": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes per value
+
+
+def _identified(file):
+    """Open an image with Pillow, without decoding it.
+
+    ``PIL.Image.open`` would try all formats, of which EPS starts another program, and compare the
+    number of pixels with a limit of the whole process, which is not `max_pixels`.
+    """
+    try:
+        from PIL import Image
+
+        if not Image.OPEN.keys() >= set(_FORMATS):
+            for plugin in _PLUGINS:
+                import_module(f"PIL.{plugin}ImagePlugin")
+    except ImportError as error:
+        raise needs_extra("image files", "Pillow", error) from error
+    start = file.read(16)
+    file.seek(0)
+    for name in _FORMATS:
+        make, accepts = Image.OPEN[name]
+        if accepts(start) is True:  # or a text, if the format is not installed
+            try:
+                return make(file, "")
+            except Image.DecompressionBombError as error:  # of WebP
+                raise RefusedError(str(error), "too large") from error
+            except SyntaxError as error:  # Pillow's type for a header that it cannot parse
+                raise ValueError(f"the {name} header is damaged: {error}") from error
+    raise ValueError(f"it is not an image in one of the formats {', '.join(_FORMATS)}")
+
+
+@contextmanager
+def ignored_warnings():
+    """Ignore warnings of decoders: a file is read, or an error is raised.
+
+    Filters belong to the whole process, so only the main thread changes them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # odd metadata
+        warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file required additional")
+        warnings.filterwarnings("ignore", module="<unknown>")  # numpy parses headers as Python
+        yield
+
+
+@contextmanager
+def _opened_image(source, options):
+    """Open an image without decoding it, and check its size."""
+    with opened(source, options.max_bytes) as (file, _):
+        with _identified(file) as image:
+            n_pixels = image.width * image.height
+            if n_pixels > options.max_pixels:
+                raise RefusedError(
+                    f"the image has {image.width} x {image.height} = {n_pixels} pixels; expected "
+                    f"at most max_pixels={options.max_pixels}. Raise "
+                    "file_params={'max_pixels': ...} if this size is intended",
+                    "too large",
+                )
+            depth = len(image.getbands()) * _DEEP.get(image.mode, 1)
+            check_bytes(n_pixels * depth, options.max_bytes)
+            yield image
+
+
+def read_image(source, options=AS_STORED):
+    """Read an image file.
+
+    Parameters
+    ----------
+    source : str or bytes
+        PNG, JPEG, GIF, BMP, TIFF, WebP, PGM or PPM, whatever the suffix. The camera's orientation
+        tag is applied. If there are several frames, the first is read.
+    options : FileOptions, default=AS_STORED
+
+    Returns
+    -------
+    image : ndarray of shape (height, width) or (height, width, channels)
+        uint8; uint16 for 16-bit grey images, int32 or float32 for deeper ones. Palette and CMYK
+        images are converted to RGB, black-and-white ones to 0 and 255.
+
+    Raises
+    ------
+    ImportError
+        If Pillow (the extra ``io``) is not installed.
+    ValueError
+        If the image has more pixels than `options` allow.
+    """
+    with _opened_image(source, options) as image:
+        from PIL import ImageOps
+
+        # Pillow opens 16-bit images of these formats in mode "I" (PNG only before 11.3).
+        is_widened = image.mode == "I" and image.format in ("PNG", "PPM")
+        pixels = pil_pixels(ImageOps.exif_transpose(image), options.mode)
+        return pixels.astype(np.uint16) if is_widened else pixels
+
+
+def image_header(source, options=AS_STORED):
+    """Read mode and size of an image file without decoding it.
+
+    Returns
+    -------
+    mode : str
+        One of `MODES`.
+    size : tuple of (int, int)
+        Height and width, after the orientation tag is applied.
+    """
+    with _opened_image(source, options) as image:
+        height, width = image.height, image.width
+        if image.getexif().get(_ORIENTATION) in _TURNED:
+            height, width = width, height
+        return pil_mode(image), (height, width)
+
+
+def pil_mode(image):
+    """The mode among `MODES` that a PIL image is read in: grey, color, or color with alpha."""
+    if image.mode in ("P", "PA"):
+        return "RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB"
+    if image.mode in ("RGBA", "RGBa"):
+        return "RGBA"
+    is_grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+    return "L" if is_grey else "RGB"
+
+
+def most_common_mode(modes):
+    """The most common mode; among equally common ones, the richest."""
+    counts = Counter(modes)
+    return max(counts, key=lambda mode: (counts[mode], MODES.index(mode)))
+
+
+def pil_pixels(image, mode="auto"):
+    """Pixels of a PIL image, the same for images in files and in memory.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    mode : {"auto", "L", "RGB", "RGBA"}, default="auto"
+        "auto" keeps grey images grey, and alpha. Conversion to "L" weights the colors as
+        ITU-R BT.601 does; conversion to "L" and "RGB" drops alpha.
+
+    Returns
+    -------
+    pixels : ndarray of shape (height, width) or (height, width, channels)
+    """
+    if mode == "auto":
+        mode = image.mode if image.mode == "LA" else pil_mode(image)
+    if image.mode == "F" or image.mode.startswith("I"):  # 16 bits and more: Pillow would clip them
+        pixels = np.array(image)
+        if mode == "L":
+            return pixels
+        color = np.repeat(pixels[..., None], 3, axis=2)
+        if mode == "RGB":
+            return color
+        opaque = 65535 if image.mode != "F" else 255
+        return np.concatenate([color, np.full_like(color[..., :1], opaque)], axis=2)
+    is_palette = image.mode == "PA" or (image.mode == "P" and "transparency" in image.info)
+    if is_palette and mode != "RGBA":  # Pillow would warn, or could not convert
+        image = image.convert("RGBA")
+    return np.array(image if image.mode == mode else image.convert(mode))
+
+
+# ------------------------------------------------------------------------------ recordings
+
+
+def read_audio(source, options=AS_STORED):
+    """Read a recording.
+
+    Parameters
+    ----------
+    source : str or bytes
+        A wav file (PCM of 8 to 64 bits, or float); other formats through soundfile, of the extra
+        ``io``.
+    options : FileOptions, default=AS_STORED
+
+    Returns
+    -------
+    samples : ndarray of shape (n_samples,) or (n_samples, n_channels), dtype=float32
+        In [-1, 1] for PCM; float files as they are.
+    sample_rate : int
+        In Hz.
+
+    Raises
+    ------
+    ImportError
+        If soundfile is needed and not installed.
+    ValueError
+        If the file is not a recording in a known format, or is shorter than its header states.
+    """
+    with opened(source, options.max_bytes) as (file, size):
+        content = file.read(12)
+        file.seek(0)
+        plain = _plain_wav(file, size) if content[:4] == b"RIFF" else None
+        if plain is None:
+            samples, sample_rate = _read_with_soundfile(file, options)
+        else:
+            sample_rate, samples = wavfile.read(io.BytesIO(plain))
+            check_bytes(samples.size * 4, options.max_bytes)
+    if samples.dtype == np.uint8:  # the one unsigned format: silence is 128
+        samples = (samples.astype(np.float32) - 128) / 128
+    elif samples.dtype.kind == "i":
+        scale = np.float32(np.iinfo(samples.dtype).max + 1)  # a power of two: divides exactly
+        samples = samples.astype(np.float32) / scale
+    with np.errstate(over="ignore", invalid="ignore"):  # encoders report infinite samples
+        samples = np.ascontiguousarray(samples, dtype=np.float32)
+    return _to_mono(samples, options.mono), int(sample_rate)
+
+
+def audio_header(source, options=AS_STORED):
+    """Read the size of a recording without decoding it.
+
+    Returns
+    -------
+    n_samples : int
+        Per channel.
+    n_channels : int
+    sample_rate : int
+        In Hz.
+    """
+    with opened(source, options.max_bytes) as (file, size):
+        is_riff = file.read(4) == b"RIFF"
+        header = _wav_header(file, size) if is_riff else None
+        if header is not None:
+            form, length = header
+            _, n_channels, sample_rate, _, frame_size = struct.unpack("<HHIIH", form[:14])
+            return length // frame_size, n_channels, sample_rate
+        file.seek(0)
+        with _opened_sound(file) as sound:
+            return sound.frames, sound.channels, sound.samplerate
+
+
+def _to_mono(samples, mono):
+    if samples.ndim == 1 or mono is None:
+        return samples
+    return samples.mean(axis=1) if mono == "mean" else np.ascontiguousarray(samples[:, 0])
+
+
+_STREAMED = 0xFFFFFFFF  # size in the header of a recording that was written to a pipe
+_PLAIN_FORMATS = (1, 3)  # PCM and float
+_EXTENSIBLE = 0xFFFE  # the tag follows later in the header
+
+
+def _plain_wav(file, size):
+    """Reduce a wav file to its format and samples; None if scipy does not know the format.
+
+    scipy warns about every other chunk. Only a warning filter would silence it, but filters belong
+    to the whole process, and files are decoded in threads.
+    """
+    header = _wav_header(file, size)
+    if header is None:
+        return None
+    form, length = header
+    parts = [(b"fmt ", form), (b"data", file.read(length))]
+    parts = [struct.pack("<4sI", key, len(part)) + part for key, part in parts]
+    body = b"WAVE" + b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _wav_header(file, size):
+    """Read the header of a wav file, up to the first sample.
+
+    Returns
+    -------
+    header : (bytes, int) or None
+        The format and the number of bytes of all samples; None if scipy does not know the format.
+
+    Raises
+    ------
+    ValueError
+        If the file does not hold the samples that its header states.
+    """
+    form = None
+    file.seek(12)
+    while len(head := file.read(8)) == 8:
+        name, length = struct.unpack("<4sI", head)
+        start = file.tell()
+        if name == b"fmt " and length >= 14:
+            is_plain, frame_size, form = _wav_format(file.read(min(length, 64)))
+        if name == b"data" and form is not None:
+            length = _check_wav_data(length, size - start, frame_size)
+            return (form, length) if is_plain else None
+        file.seek(start + length + length % 2)
+    raise ValueError("the file holds no samples: it is cut off, or not a recording")
+
+
+def _wav_format(form):
+    """Return whether scipy knows a format, the bytes of a frame, and the format as scipy wants it.
+
+    Some programs state a wrong byte rate. Nothing needs it, but scipy checks it.
+    """
+    if len(form) < 14:
+        raise ValueError("the file is cut off within its header")
+    tag, channels, rate, _, frame_size = struct.unpack("<HHIIH", form[:14])
+    if tag == _EXTENSIBLE and len(form) >= 26:
+        tag = int.from_bytes(form[24:26], "little")
+    is_plain = tag in _PLAIN_FORMATS
+    if not (channels and rate and frame_size) or (is_plain and frame_size % channels):
+        raise ValueError(
+            f"the header states {channels} channels at {rate} Hz in frames of {frame_size} bytes; "
+            "expected numbers above 0, and as many bytes for each channel"
+        )
+    byte_rate = struct.pack("<I", rate * frame_size & 0xFFFFFFFF)
+    return is_plain, frame_size, form[:8] + byte_rate + form[12:]
+
+
+def _check_wav_data(length, available, frame_size):
+    if length == _STREAMED:
+        length = available
+    if length > available:
+        raise ValueError(
+            f"the file is cut off: the header states {length} bytes of samples, but the file "
+            f"holds {available}"
+        )
+    if length % frame_size:
+        raise ValueError(
+            f"{length} bytes of samples are not a whole number of frames of {frame_size} bytes"
+        )
+    return length
+
+
+@contextmanager
+def _opened_sound(file):
+    try:
+        import soundfile
+    except ImportError as error:
+        raise needs_extra("audio files other than plain wav", "soundfile", error) from error
+    # Given a file object, soundfile would call it from C, where errors and interrupts get lost.
+    # Systems other than posix may number the files of a library differently.
+    is_named = os.name == "posix"
+    is_memory = isinstance(file, io.BytesIO)
+    with tempfile.TemporaryFile() if is_memory and is_named else nullcontext(file) as real:
+        if real is not file:
+            real.write(file.getbuffer())
+            real.flush()
+        real.seek(0)
+        if is_named:
+            os.lseek(real.fileno(), 0, os.SEEK_SET)
+        try:
+            sound = soundfile.SoundFile(real.fileno() if is_named else real, closefd=False)
+            with sound:
+                yield sound
+        except soundfile.LibsndfileError as error:  # its own message names a Python object
+            message = f"it is not a recording, or it is damaged: {error.error_string}"
+            raise ValueError(message) from error
+
+
+def _read_with_soundfile(file, options):
+    with _opened_sound(file) as sound:
+        check_bytes(sound.frames * sound.channels * 4, options.max_bytes)
+        samples = sound.read(dtype="float32")
+        if len(samples) < sound.frames:
+            raise ValueError(
+                f"the file is cut off: the header states {sound.frames} samples, but the file "
+                f"holds {len(samples)}"
+            )
+        return samples, sound.samplerate

@@ -79,7 +79,30 @@ SHARED = {
     },
     "encoder": {
         "n_components": ("int", "Width of the features."),
-        "root": ("str", "Folder that relative paths start from."),
+        "file_params": (
+            "dict",
+            """\
+How files are read. A key has no effect on files that it does not concern:
+
+- ``"root"``: folder that relative paths start from (default None: the current folder). Paths may
+  not leave it: absolute paths and ``..`` are refused, unless ``"outside_root"`` is True (default
+  False). Links inside the folder are followed.
+- ``"on_error"``: "raise" (default), or "missing": files that cannot be read count as absent, with
+  one warning that names the first five. All files are then read once before training, and again if
+  they change. Some files that are cut off can still be read: those that hold a whole first image,
+  and recordings in aiff, au, caf and ogg, which are then shorter. Time-outs, interrupts, full
+  memory and missing packages always raise.
+- ``"mode"``: channels of images: "L" (grey), "RGB", "RGBA" or "auto" (default), the most common
+  mode of the training files. All images are converted to this mode.
+- ``"mono"``: how to make one channel of several in a recording: their "mean" (default), or the
+  "first".
+- ``"max_pixels"``: largest number of pixels of an image (default 60 million); ``"max_bytes"``:
+  largest size of a file, and of the array that it is decoded or resampled to (default 2**28). Both
+  are checked before decoding.
+- ``"cache_folder"``: folder in which decoded and resized cells are kept for later epochs, fits and
+  processes (default None). A file whose size or modification time has changed is decoded again.
+  Outdated cells stay until the folder is deleted, which is possible at any time.""",
+        ),
         "dropout": ("float", "Dropout before the last linear layer."),
         "target_type": (
             "str",

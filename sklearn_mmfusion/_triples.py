@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
+from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state, get_tags
@@ -28,6 +29,7 @@ from sklearn_mmfusion.containers import TensorArray
 
 VECTORIZERS = CountVectorizer, HashingVectorizer  # TfidfVectorizer is a CountVectorizer
 KEYWORDS = ("passthrough", "drop")
+MOVED = ("device", "file_params")  # parameters that reach fitted estimators
 NO_KEYWORDS = ("self", "method_mapping")  # taken in set_params, Bunch and MetadataRouter
 
 
@@ -97,7 +99,8 @@ class TripleComposition(_BaseComposition):
 
         ``set_params(image=NewEncoder())`` replaces the estimator called ``image``,
         ``set_params(image="drop")`` removes it, ``set_params(image__lr=0.1)`` sets its parameter.
-        A new ``device`` also moves the fitted copy; all other parameters wait for the next `fit`.
+        A new ``device`` or ``file_params`` also reaches the fitted copy (except its ``mode``
+        and ``mono``); all other parameters wait for the next `fit`.
 
         Parameters
         ----------
@@ -128,13 +131,13 @@ class TripleComposition(_BaseComposition):
         return {}
 
     def _move_fitted(self, params):
-        """Set new devices of the estimators on their fitted copies, which predict."""
-        devices = {k: v for k, v in params.items() if k.split("__")[-1] == "device" and "__" in k}
-        children = self._fitted_children() if devices else {}
-        for key, device in devices.items():
+        """Set new parameters in `MOVED` on the fitted copies, which predict."""
+        moved = {k: v for k, v in params.items() if "__" in k and k.split("__")[-1] in MOVED}
+        children = self._fitted_children() if moved else {}
+        for key, value in moved.items():
             name, _, own = key.partition("__")
             if hasattr(children.get(name), "get_params") and own in children[name].get_params():
-                children[name].set_params(**{own: device})
+                children[name].set_params(**{own: value})
 
     def _sk_visual_block_(self):
         names, estimators, columns = zip(*self._displayed_triples(), strict=True)
@@ -228,6 +231,7 @@ def resolve_triples(triples, table, names, estimator_name):
     for triple in triples:
         child = triple[1]
         forms = {"as_series": wants_column(child), "as_numbers": reads_numbers(child)}
+        forms["reader"] = step if hasattr(step := first_step(child), "_reads") else None
         selections.append(resolve(triple, table, names, estimator_name, **forms))
         labels = list(selections[-1].labels)
         if isinstance(first_step(child), VECTORIZERS) and labels and not selections[-1].single:
@@ -249,6 +253,14 @@ def first_step(estimator):
                 return None
             estimator = steps[0]
     return estimator
+
+
+def root_of(estimator):
+    """Return a tuple of the root folder, or () if the estimator does not read texts as paths."""
+    step = first_step(estimator)
+    if getattr(getattr(step, "_reads", None), "files", None) is None:
+        return ()
+    return ((getattr(step, "file_params", None) or {}).get("root"),)
 
 
 def wants_column(estimator):
@@ -416,7 +428,7 @@ def seeded_clone(estimator, seed, name, auto_params=None):
     if not hasattr(child, "get_params"):
         return child
     if seed is not None:
-        _set_random_states(child, child_seed(seed, name))
+        _set_seeds(child, child_seed(seed, name))
     params, auto_params = child.get_params(), auto_params or {}
     for key, value in params.items():
         prefix, _, own = key.rpartition("__")
@@ -425,3 +437,22 @@ def seeded_clone(estimator, seed, name, auto_params=None):
             if own != "target_type" or is_encoder(owner):
                 owner.set_params(**{own: auto_params[own]})  # a joint model's own would warn
     return child
+
+
+def _set_seeds(child, seed):
+    """Set every `random_state`; where that is deprecated, the seed of the splitter `cv` instead.
+
+    Since scikit-learn 1.9, `TargetEncoder` warns about its own `random_state`. Without a seeded
+    splitter, its folds are random.
+    """
+    before = child.get_params()
+    _set_random_states(child, seed)
+    after = child.get_params()
+    for key, value in before.items():
+        prefix, is_seed, _ = key.rpartition("random_state")
+        if is_seed and isinstance(value, str) and value == "deprecated":
+            cv = before.get(f"{prefix}cv", "")
+            moved = {key: value}
+            if cv is None or isinstance(cv, Integral):
+                moved[f"{prefix}cv"] = KFold(cv or 5, shuffle=True, random_state=after[key])
+            child.set_params(**moved)

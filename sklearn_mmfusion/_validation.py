@@ -23,6 +23,7 @@ CLASSIFICATION = (BINARY, MULTICLASS, MULTILABEL)
 REGRESSION = (CONTINUOUS, MULTIOUTPUT)
 TARGET_TYPES = (*CLASSIFICATION, *REGRESSION)
 COLUMN_TYPES = (BINARY, MULTICLASS, CONTINUOUS)  # of a single target among several
+CELL_OPTIONS = ("mode", "mono")  # of file_params
 # `warn` skips frames of these packages to find the user's line
 INNER_PACKAGES = ("sklearn_mmfusion", "sklearn", "joblib")
 
@@ -44,9 +45,21 @@ def remember_params(estimator):
     estimator._fit_params = estimator.get_params()
 
 
+def cell_options(params):
+    """The items of ``file_params`` that determine the values of cells."""
+    given = params.get("file_params") or {}
+    return {name: given[name] for name in CELL_OPTIONS if name in given}
+
+
 def as_fitted(estimator):
-    """Return the estimator as it was fitted: parameters set since then wait for the next fit."""
+    """Return the estimator as it was fitted: parameters set since then wait for the next fit.
+
+    Of ``file_params``, only `CELL_OPTIONS` wait: files may have been moved.
+    """
     own = {name: value for name, value in estimator._fit_params.items() if "__" not in name}
+    if own.get("file_params") or getattr(estimator, "file_params", None):
+        now = {k: v for k, v in (estimator.file_params or {}).items() if k not in CELL_OPTIONS}
+        own["file_params"] = now | cell_options(own)
     fitted = object.__new__(type(estimator))  # `copy` would rebuild a network, as unpickling does
     vars(fitted).update({**vars(estimator), **own})
     return fitted

@@ -40,9 +40,12 @@ from tests._fusion_data import hide
 NOT_ESTIMATORS = {
     "FileArray",
     "TensorArray",
+    "check_files",
+    "column_kinds",
     "load_multimodal_digits",
     "make_fusion_transformer",
     "make_multimodal_classification",
+    "make_multimodal_pipeline",
     "multimodal_frame",
 }
 N_ROWS = 24

@@ -359,7 +359,7 @@ def test_key_notices_every_change_of_shared_memory():
 def test_texts_read_as_paths_are_keyed_by_their_files(tmp_path, wrap):
     (tmp_path / "a.npy").write_bytes(b"1")
     texts = pd.Series(["a.npy", "a.npy"], dtype="str")
-    reader = Key.of(wrap(ImageEncoder(root=str(tmp_path), random_state=0)))
+    reader = Key.of(wrap(ImageEncoder(file_params={"root": str(tmp_path)}, random_state=0)))
     other = Key.of(TextEncoder(random_state=0))
     assert reader.roots == (str(tmp_path),)
     assert other.roots == ()
@@ -417,6 +417,7 @@ def all_keys():
     ]
 
 
+@pytest.mark.slow
 def test_keys_are_the_same_in_another_process(new_process):
     with new_process.Pool(1) as pool:
         assert pool.apply(all_keys) == all_keys()
@@ -584,6 +585,42 @@ def test_threads_that_miss_at_once_compute_once(store):
     run = joblib.Parallel(n_jobs=4, backend="threading")
     assert run(joblib.delayed(store.get)(key_of("a"), compute) for _ in range(4)) == [5] * 4
     assert len(calls) == 1
+
+
+class Interrupting:
+    """Raise an error when it is pickled, loaded or identified."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce_ex__(self, protocol):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [MemoryError("full"), TimeoutError("late"), KeyboardInterrupt()])
+def test_errors_that_concern_no_entry_pass(store, monkeypatch, error):
+    """They are neither damage nor a missing key."""
+    calls = [
+        lambda: key_of(Interrupting(error)),
+        lambda: store.get("a", lambda: Interrupting(error)),
+    ]
+    store.get("b", lambda: 1)
+
+    def stop(*arguments, **keywords):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_caching.pickle, "loads", stop)
+        calls.append(lambda: store.get("b", lambda: 1))
+        for call in calls:
+            with pytest.raises(type(error)) as caught:
+                call()
+            assert caught.value is error
+    if _caching.fcntl is not None:
+        monkeypatch.setattr(_caching.fcntl, "flock", stop)
+        with pytest.raises(type(error)) as caught:
+            store.get("c", lambda: 1)
+        assert caught.value is error
 
 
 def test_store_warns_of_what_cannot_be_pickled(store):

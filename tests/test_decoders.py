@@ -1,14 +1,29 @@
 """Reading images, recordings and arrays by suffix."""
 
+import io
+import signal
 import struct
+import subprocess
 import sys
+import zlib
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.io import wavfile
 
-from sklearn_mmfusion._decoders import file_kind, read_audio, read_file, read_image
-from sklearn_mmfusion.containers import FileArray, TensorArray
+from sklearn_mmfusion import FusionTransformer, PointCloudEncoder
+from sklearn_mmfusion._decoders import (
+    FileOptions,
+    audio_header,
+    file_kind,
+    image_header,
+    pil_pixels,
+    read_audio,
+    read_file,
+    read_image,
+)
+from sklearn_mmfusion.containers import FileArray, TensorArray, file_array
 
 SIGNAL = np.array([0.0, 0.5, -0.5, -1.0])
 
@@ -42,11 +57,24 @@ def test_read_audio_of_other_formats(tmp_path):
     np.testing.assert_allclose(samples, SIGNAL, atol=1e-4)
 
 
+@pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG"])
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_audio_header_is_that_of_the_recording(tmp_path, form, n_channels):
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / f"a.{form.lower()}"
+    soundfile.write(path, np.zeros((999, n_channels)), 8000, format=form)
+    samples, rate = read_audio(path)
+    assert audio_header(path) == (len(samples), n_channels, rate) == (999, n_channels, 8000)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError):
+        audio_header(path)
+
+
 @pytest.mark.parametrize(("module", "name"), [("PIL", "a.png"), ("soundfile", "a.flac")])
 def test_missing_reader_names_what_to_install(tmp_path, monkeypatch, module, name):
     monkeypatch.setitem(sys.modules, module, None)
-    (tmp_path / name).write_bytes(b"")
-    with pytest.raises(ImportError, match=r"pip install (pillow|soundfile)$"):
+    (tmp_path / name).write_bytes(b"no file of this kind")
+    with pytest.raises(ImportError, match=r"pip install 'sklearn-mmfusion\[io\]'$"):
         read_file(tmp_path / name)
 
 
@@ -83,7 +111,9 @@ def test_read_array_refuses_pickles(tmp_path):
     np.save(tmp_path / "a.npy", np.arange(3))
     np.save(tmp_path / "b.npy", np.array([{}], object), allow_pickle=True)
     assert read_file(tmp_path / "a.npy")[0].tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(
+        ValueError, match="Python objects, which are not unpickled; expected numbers"
+    ):
         read_file(tmp_path / "b.npy")
 
 
@@ -107,7 +137,7 @@ BROKEN_WAVS = {
     "0 Hz": (wav_bytes(rate=0), "header states 1 channels at 0 Hz in frames of 2 bytes"),
     "65 535 channels": (
         wav_bytes(65535, frame=2 * 65535 % 2**16),
-        "200 bytes of samples are not a whole number of frames of 65534 bytes",
+        "65535 channels at 8000 Hz in frames of 65534 bytes; expected .* as many bytes for each",
     ),
     "no channel": (wav_bytes(0), "header states 0 channels at 8000 Hz"),
     "cut header": (wav_bytes()[:30], ""),
@@ -194,3 +224,185 @@ def test_images_in_memory_and_in_files_hold_the_same_pixels(tmp_path, mode):
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     image.save(path)
     np.testing.assert_array_equal(TensorArray([image])[0], read_image(path))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("transparency", [3, bytes(range(256)), None])
+def test_palette_images_are_converted_to_any_mode(mode, transparency):
+    image_module = pytest.importorskip("PIL.Image", reason="needs Pillow (the extra io)")
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    image = image_module.fromarray(pixels).convert("P")
+    if transparency is not None:
+        image.info["transparency"] = transparency
+    truth = np.asarray(image.convert("RGBA"))
+    if mode == "L":  # ITU-R BT.601
+        truth = truth[..., :3] @ [0.299, 0.587, 0.114]
+    found = pil_pixels(image, mode)
+    np.testing.assert_allclose(
+        found, truth[..., :3] if mode == "RGB" else truth, atol=0.51 * (mode == "L")
+    )
+
+
+# ------------------------------------------------------------------------------ limits
+
+
+def png_of_zeros(height, width, n_rows=None):
+    """A black-and-white PNG that compresses a thousandfold; it may hold fewer rows than stated."""
+
+    def chunk(name, data):
+        checksum = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + checksum
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((n_rows or height) * (1 + width // 8)), 9)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+MEASURE = """
+import resource, sys
+from sklearn_mmfusion._decoders import read_image
+from tests.test_decoders import png_of_zeros
+read_image(png_of_zeros(8, 8))  # imports
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_image(sys.argv[1])
+except ValueError as error:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error)
+"""
+
+
+@pytest.mark.slow
+def test_large_image_takes_no_memory(tmp_path, script_environment):
+    pytest.importorskip("PIL")
+    pytest.importorskip("resource")
+    path = tmp_path / "large.png"
+    path.write_bytes(png_of_zeros(9000, 12_000))
+    command = [sys.executable, "-c", MEASURE, str(path)]
+    shown = subprocess.run(
+        command, env=script_environment, capture_output=True, text=True, check=True
+    ).stdout
+    kilobytes, _, message = shown.partition(" ")
+    assert int(kilobytes) < 5000
+    assert message.startswith("the image has 12000 x 9000 = 108000000 pixels")
+
+
+def test_max_pixels_is_checked_before_decoding(tmp_path):
+    image_module = pytest.importorskip("PIL.Image")
+    content = png_of_zeros(9000, 12_000)
+    assert len(content) < 20_000
+    match = "12000 x 9000 = 108000000 pixels; expected at most max_pixels=60000000. Raise"
+    with pytest.raises(ValueError, match=match):
+        read_image(content)
+    # Pillow has a limit of its own, which is lower, but belongs to the whole process.
+    limit = image_module.MAX_IMAGE_PIXELS
+    large = png_of_zeros(20_000, 10_000, 1)
+    assert 2 * limit < 20_000 * 10_000
+    size = image_header(large, FileOptions(max_pixels=10**9))
+    assert size == ("L", (20_000, 10_000)) and image_module.MAX_IMAGE_PIXELS == limit
+
+
+def flac(samples, stated):
+    """A flac file whose header states some number of samples."""
+    soundfile = pytest.importorskip("soundfile")
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, 8000, format="FLAC")
+    content = bytearray(buffer.getvalue())  # 36 bits in the second half of the first block
+    content[21:26] = bytes([content[21] & 0xF0 | stated >> 32]) + (stated % 2**32).to_bytes(4)
+    return bytes(content)
+
+
+def npy(header):
+    """An npy file with this text as its header."""
+    text = header.encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(400)
+
+
+NPY = "{'descr': '<f4', 'fortran_order': False, 'shape': (%s,)}\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: flac(SIGNAL, 2**36 - 1), "would take 274877906940 bytes; expected at most max_by"),
+        (lambda: flac(SIGNAL, 1000), "it is not a recording, or it is damaged: "),
+        (lambda: wav_bytes(stated=4 * 10**9), "states 4000000000 bytes of samples, but the file"),
+        (lambda: npy(NPY % 10**15), "4000000000000000 bytes; the file holds 400"),
+        (lambda: npy(NPY % ("-" * 9000 + "1")), "the header cannot be parsed: "),
+        (lambda: npy("(" * 300), "the header cannot be parsed: "),
+        (lambda: npy(NPY % "1, -1"), r"the header states shape \(1, -1\) of float32"),
+    ],
+)
+def test_headers_that_state_too_much_are_refused(make, match):
+    with pytest.raises(ValueError, match=rf"row 0: cannot read <\d+ bytes>: .*{match}"):
+        FileArray([make()]).decode()
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: wav_bytes(data=bytes(5000)), "the file has 5044 bytes"),
+        (lambda: wav_bytes(data=bytes(1900), frame=1), "would take 7600 bytes"),
+        (lambda: flac(np.zeros(5000), 5000), "would take 20000 bytes"),
+        (lambda: png_of_zeros(64, 64), "would take 4096 bytes"),
+    ],
+)
+def test_max_bytes_limits_files_and_what_they_hold(make, match):
+    content, options = make(), FileOptions(max_bytes=4000)
+    if "frame" in match:
+        content = content.replace(b"\x10\x00data", b"\x08\x00data")
+    message = rf"{match}; expected at most max_bytes=4000. Raise file_params=\{{'max_bytes': ...\}}"
+    with pytest.raises(ValueError, match=message):
+        read_file(content, options=options)
+    read_file(content)
+
+
+# ------------------------------------------------------------------------------ interrupts
+
+
+@pytest.mark.parametrize("error", [MemoryError, TimeoutError, ImportError, KeyboardInterrupt])
+@pytest.mark.parametrize("on_error", ["raise", "missing"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_errors_that_concern_no_file_pass_unchanged(monkeypatch, error, on_error, threads):
+    raised = error("stop")
+
+    def read(source, **arguments):
+        raise raised
+
+    monkeypatch.setattr(file_array, "read_file", read)
+    monkeypatch.setattr(file_array, "n_threads", lambda: threads)
+    column = FileArray([f"{i}.npy" for i in range(6)])
+    encoder = PointCloudEncoder(file_params={"on_error": on_error})
+    fusion = FusionTransformer([("points", encoder, "points")])
+    calls = [
+        column.decode,
+        lambda: encoder.fit(column, [0, 1] * 3),
+        lambda: fusion.fit(pd.DataFrame({"points": column}), [0, 1] * 3),
+        lambda: pd.DataFrame({"points": column}).modalities.preview(),
+    ]
+    for call in calls[: 3 if error is ImportError else 4]:  # the preview shows the path instead
+        with pytest.raises(error) as caught:
+            call()
+        assert caught.value is raised
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers of the system")
+@pytest.mark.parametrize("make", [lambda path: path, lambda path: path.read_bytes()])
+def test_time_out_passes_through_libsndfile(tmp_path, monkeypatch, make):
+    """It would get lost in a callback from C to Python."""
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / "long.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, 2_000_000), 8000)
+    column = FileArray([make(path)])
+
+    def stop(*_):
+        raise TimeoutError("stop")
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(TimeoutError, match="stop"):
+            column.decode()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)

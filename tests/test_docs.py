@@ -1,15 +1,19 @@
-"""The blocks of the README and the scripts of docs/scaling.md run, in order, in one folder."""
+"""The blocks of README, docs/files.md and docs/scaling.md run, in order, in one folder."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "scaling.md"
+FILES = ROOT / "docs" / "files.md"
 
 
 def find_scripts(file):
@@ -51,3 +55,24 @@ def test_scripts_of_the_scaling_guide_run(tmp_path, script_environment):
         run_script(script, tmp_path / f"script{n}.py", script_environment)
     assert len(np.load(tmp_path / "features.npy", mmap_mode="r")) == 200
     assert (tmp_path / "head.joblib").exists()
+
+
+@pytest.mark.slow
+def test_blocks_of_the_guide_to_files_run_one_after_another(tmp_path, script_environment):
+    data = Path(os.environ.get("MMFUSION_DATA", "")) / "fashion"
+    if not (data / "products.csv").exists():
+        pytest.skip("MMFUSION_DATA names no folder with the data set fashion")
+    for module in ("PIL", "pyarrow"):
+        pytest.importorskip(module)
+    products = pd.read_csv(data / "products.csv")[:300]
+    (tmp_path / "fashion" / "images").mkdir(parents=True)
+    for photo in products["photo"]:
+        shutil.copy(data / photo, tmp_path / "fashion" / photo)
+    products.to_csv(tmp_path / "fashion" / "products.csv", index=False)
+    damaged = tmp_path / "fashion" / products["photo"][7]
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    scripts = find_scripts(FILES)
+    assert len(scripts) == 4  # scores, check_files, another folder, parquet
+    script = "\n".join(scripts).replace("max_epochs=5", "max_epochs=1")
+    printed = run_script(script, tmp_path / "files.py", script_environment)
+    assert printed.startswith("[0.") and products["photo"][7] in printed and "file" in printed

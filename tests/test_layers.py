@@ -27,7 +27,7 @@ LAYERS = [
     {"feature_extraction", "cross_decomposition"},
     {"neural_network", "compose"},
     {"ensemble"},
-    {"inspection"},
+    {"inspection", "pipelines"},
     {"__main__"},
 ]
 LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
@@ -47,8 +47,10 @@ FILES = {
         {"storage"},
         {"row_view_array"},
         {"tensor_array", "file_array"},
+        {"arrow", "decoded_cache"},
         {"conversion"},
-        {"cells", "accessor"},
+        {"cells", "file_checks"},
+        {"accessor"},
     ],
     "cross_decomposition": [
         {"block_transformer"},
@@ -69,7 +71,8 @@ FILES = {
         {"base"},
         {"classifier", "regressor"},
     ],
-    "preprocessing": [{"audio", "scaling", "text"}],
+    "pipelines": [{"kinds"}, {"multimodal_pipeline"}],
+    "preprocessing": [{"audio", "scaling", "table", "text"}],
 }
 
 # Every plain install has these (the last two come with scikit-learn); the rest is imported where

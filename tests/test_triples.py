@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import StandardScaler, TargetEncoder
 
 from sklearn_mmfusion._columns import column_names, gathered, locate, resolve, select_rows
 from sklearn_mmfusion._routing import accepted_fit_params, take_params, take_rows
@@ -338,3 +338,23 @@ def test_rows_and_params_follow_presence():
     taken = take_params({"sample_weight": [1, 2, 3], "flag": True}, present)
     assert list(taken["sample_weight"]) == [1, 3]
     assert taken["flag"] is True
+
+
+@pytest.mark.parametrize("target_type", ["continuous", "binary"])
+def test_folds_of_a_target_encoder_are_seeded_and_cached(target_type, tmp_path):
+    # since scikit-learn 1.9, the encoder's own seed is deprecated, and setting it warns
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"city": rng.integers(0, 5, 80).astype(str)})
+    y = rng.integers(0, 2, 80)
+    encoder = make_pipeline(TargetEncoder(target_type=target_type))
+    triples = [("city", encoder, ["city"])]
+
+    def encoded(seed, memory=None):
+        fusion = FusionTransformer(triples, random_state=seed, memory=memory)
+        return fusion.fit_transform(X, y)
+
+    np.testing.assert_array_equal(encoded(0), encoded(0))
+    assert (encoded(0) != encoded(1)).any()
+    np.testing.assert_array_equal(encoded(0, str(tmp_path)), encoded(0))
+    with pytest.warns(UserWarning, match="has no seed"):
+        encoded(None, str(tmp_path))

@@ -114,7 +114,8 @@ class AcceleratedNet(Net):
 
     def get_iterator(self, dataset, training=False):
         iterator = super().get_iterator(RankShard(dataset, self.accelerator), training)
-        smallest, n = len(dataset) // len(iterator), self.accelerator.num_processes
+        smallest = getattr(iterator, "min_rows", len(dataset) // len(iterator))
+        n = self.accelerator.num_processes
         min_rows = 2 if training else 1  # batch normalization needs two rows
         if smallest < min_rows * n:
             raise ValueError(

@@ -28,7 +28,6 @@ from sklearn_mmfusion._torch import (
     isolated_rng,
     keep_freed_memory,
     load_module_state,
-    n_batches,
     note_out_of_memory,
     resident,
     resolve_device,
@@ -321,7 +320,11 @@ class Trainer:
         """
         config = self.config
         params = self._net_params(parts, epochs)
+        batch_size = params.get("iterator_train__batch_size", params["batch_size"])
+        batches = BatchIterator(parts[0], batch_size, "cpu")
         reason = why_gather(module, parts[0].inputs, self.device, config)
+        if reason is None and len(batches.groups) > 1:
+            reason = "some rows are too long for padded batches"
         if torch.device(self.device).type == "cuda":
             n_rows = rows_per_batch(parts[-1].inputs, self.device)
             n_rows = min(n_rows, VALID_BATCHES * params["batch_size"])
@@ -330,9 +333,8 @@ class Trainer:
                 params["optimizer__capturable"] = True
         if param_groups:
             params = {"optimizer__param_groups": param_groups, **params}
-        batch_size = params.get("iterator_train__batch_size", params["batch_size"])
-        steps_per_epoch = n_batches(len(parts[0]), batch_size)
-        params = {"total_steps": params["max_epochs"] * steps_per_epoch, **params}
+        n_steps = params["max_epochs"] * len(batches)
+        params = {"total_steps": n_steps, **params}
         with add_error_note(
             f"{config.estimator_name} has net_params={config.net_params} for skorch's net."
         ):
@@ -341,8 +343,9 @@ class Trainer:
             drop_validation_callbacks(net, refuse=not config.early_stopping)
         refuse_schedulers(net)
         if reason is None:
-            batches = FixedBatches(parts[0], self.device)
-            net.fixed_steps = FixedSteps(net, batches, net.max_epochs * steps_per_epoch)
+            net.fixed_steps = FixedSteps(
+                net, FixedBatches(parts[0], self.device), net.max_epochs * len(batches)
+            )
         else:
             LOGGER.debug("%s gathers its batches: %s.", config.estimator_name, reason)
         return net

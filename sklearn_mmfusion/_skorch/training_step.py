@@ -56,6 +56,7 @@ from skorch.utils import TeeGenerator
 from torch import nn
 
 from sklearn_mmfusion._skorch.schedule import schedule
+from sklearn_mmfusion._torch import closing_batches
 from sklearn_mmfusion._validation import CLASSIFICATION, CONTINUOUS, MULTILABEL
 
 
@@ -170,19 +171,21 @@ class Net(NeuralNet):
         if training and self.fixed_steps is not None:
             row_losses = self._run_fixed_steps(iterator, announce)
             iterator = ()
-        for batch in iterator:
-            if training:
-                self._set_rates()
-            if not announce:
-                self.history.new_batch()  # as `on_batch_begin` of the net does
-                row_losses.append(self.step(batch, training)[0])
-                continue
-            self.notify("on_batch_begin", batch=batch, training=training)
-            losses, output = self.step(batch, training)
-            row_losses.append(losses)
-            self.notify(
-                "on_batch_end", batch=batch, training=training, loss=losses.mean(), y_pred=output
-            )
+        with closing_batches(iterator) as batches:
+            for batch in batches:
+                if training:
+                    self._set_rates()
+                if not announce:
+                    self.history.new_batch()  # as `on_batch_begin` of the net does
+                    row_losses.append(self.step(batch, training)[0])
+                    continue
+                self.notify("on_batch_begin", batch=batch, training=training)
+                losses, output = self.step(batch, training)
+                row_losses.append(losses)
+                loss = losses.mean()
+                self.notify(
+                    "on_batch_end", batch=batch, training=training, loss=loss, y_pred=output
+                )
         self._record_losses(records[first:], row_losses, prefix)
 
     def _run_fixed_steps(self, iterator, announce):

@@ -4,12 +4,15 @@ from sklearn_mmfusion._torch.allocator import keep_freed_memory
 from sklearn_mmfusion._torch.batches import (
     BatchIterator,
     FixedBatches,
+    closing_batches,
     n_batches,
     predict_batches,
     predict_row,
     prefetched,
     resident,
     rows_per_batch,
+    split_long,
+    steps_per_batch,
 )
 from sklearn_mmfusion._torch.device import (
     isolated_rng,
@@ -26,6 +29,7 @@ from sklearn_mmfusion._torch.row_dataset import (
     DenseRows,
     FusionInputs,
     Inputs,
+    LazyRaggedRows,
     LazyRows,
     RaggedRows,
     RowDataset,
@@ -38,9 +42,11 @@ __all__ = [
     "FixedBatches",
     "FusionInputs",
     "Inputs",
+    "LazyRaggedRows",
     "LazyRows",
     "RaggedRows",
     "RowDataset",
+    "closing_batches",
     "isolated_rng",
     "keep_freed_memory",
     "load_module_state",
@@ -56,4 +62,6 @@ __all__ = [
     "resolve_device",
     "rows_per_batch",
     "side_stream",
+    "split_long",
+    "steps_per_batch",
 ]

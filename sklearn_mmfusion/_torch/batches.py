@@ -2,7 +2,7 @@
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import pairwise, repeat
 
@@ -20,6 +20,10 @@ ROOM = 256  # a network is assumed to need so many times the bytes of its inputs
 LEAST = 16  # rows per batch: fewer would hardly take less memory
 AHEAD = 2  # batches that a GPU may still have to compute while the host prepares the next
 BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by length
+# Rows of a batch times its longest sequence, to which it is padded. A step takes 1 to 2 KiB in
+# predictions with the networks of this package, and about four times that in training.
+PREDICT_STEPS = {"cpu": 1 << 18, "cuda": 1 << 21}
+TRAIN_STEPS = 1 << 20
 
 
 def n_batches(n_rows, batch_size):
@@ -28,11 +32,51 @@ def n_batches(n_rows, batch_size):
     return max(1, min(-(-n_rows // batch_size), n_rows // least))
 
 
+def groups_by_length(lengths, batch_size):
+    """Groups of rows that may share a batch; they bound its padding.
+
+    If a row is so long that its batch would exceed `TRAIN_STEPS`, its group has batches of half,
+    a quarter, ... of the rows. The groups do not depend on the order of an epoch: every epoch has
+    as many steps as the schedule of the learning rate expects. Each group has two rows or more,
+    unless `batch_size` is 1.
+
+    Parameters
+    ----------
+    lengths : ndarray of shape (n,)
+    batch_size : int
+
+    Returns
+    -------
+    groups : list of (ndarray of int, int)
+        Positions of the rows, ascending, and the size of their batches. One group of all rows if
+        no batch exceeds `TRAIN_STEPS`.
+    """
+    n_rows, least = len(lengths), 1 if batch_size == 1 else 2
+    size = -(-n_rows // n_batches(n_rows, batch_size))
+    if n_rows == 0 or size * lengths.max() <= TRAIN_STEPS:
+        return [(np.arange(n_rows), batch_size)]
+    order = np.argsort(lengths, kind="stable")
+    rising, groups, stop = lengths[order], [], n_rows
+    sizes = sorted({max(least, size >> k) for k in range(size.bit_length())})
+    for own, larger in zip(sizes, [*sizes[1:], None], strict=True):  # the longest rows first
+        start = 0
+        if larger is not None:
+            start = int(np.searchsorted(rising, TRAIN_STEPS // larger, side="right"))
+            start = min(start, stop - least) if start < stop else stop
+        if start < least:
+            start = 0
+        if start < stop:
+            groups.append((np.sort(order[start:stop]), own if larger else batch_size))
+        stop = start
+    return groups[::-1]
+
+
 class BatchIterator:
     """Batches of nearly equal size, gathered by index, of rows of similar length.
 
     Nearly equal sizes avoid a last batch of a single row, which batch normalization cannot handle.
-    For a GPU, batches are prepared ahead while it computes.
+    Only very long rows share a batch with fewer others (see `groups_by_length`). For a GPU, and
+    if rows are read from files, a thread prepares batches ahead.
     """
 
     def __init__(self, dataset, batch_size, device, shuffle=False, seed=0):
@@ -43,49 +87,85 @@ class BatchIterator:
             self.stream = torch.cuda.current_stream(device)
         lengths = dataset.inputs.lengths()
         self.lengths = None if lengths is None else lengths[dataset.rows]
+        self.groups = [(np.arange(len(dataset)), batch_size)]
+        if lengths is not None:
+            self.groups = groups_by_length(self.lengths, batch_size)
 
     def __len__(self):
-        return n_batches(len(self.dataset), self.batch_size)
+        return sum(n_batches(len(rows), size) for rows, size in self.groups)
+
+    @property
+    def min_rows(self):
+        """Rows of the smallest batch."""
+        return min(len(rows) // n_batches(len(rows), size) for rows, size in self.groups)
 
     def positions(self):
         """Batches of the next epoch, as arrays of positions in the dataset."""
         order = np.arange(len(self.dataset))
         if self.rng is not None:
             self.rng.shuffle(order)
+        batches = []
+        for rows, size in self.groups:
+            own = order if len(self.groups) == 1 else order[np.isin(order, rows)]
+            batches += self._cut(own, n_batches(len(own), size))
+        if self.rng is not None:
+            self.rng.shuffle(turns := np.arange(len(batches)))
+            batches = [batches[i] for i in turns]
+        return batches
+
+    def _cut(self, order, n_parts):
+        """Cut positions into nearly equal batches of rows of similar length."""
         if self.lengths is not None:
-            n_buckets = max(1, len(self) // BUCKET) if self.rng is not None else 1
+            n_buckets = max(1, n_parts // BUCKET) if self.rng is not None else 1
             order = np.concatenate(
                 [
                     b[np.argsort(self.lengths[b], kind="stable")]
                     for b in np.array_split(order, n_buckets)
                 ]
             )
-        batches = np.array_split(order, len(self))
-        if self.rng is not None:
-            self.rng.shuffle(turns := np.arange(len(batches)))
-            batches = [batches[i] for i in turns]
-        return batches
+        return np.array_split(order, n_parts)
 
     def __iter__(self):
         made = map(self.dataset.batch, self.positions(), repeat(self.device))
-        if self.stream is None:
-            return made
-        # Each thread has its own current device and stream.
-        return prefetched(made, within=partial(torch.cuda.stream, self.stream))
+        if self.stream is not None:
+            # Each thread has its own current device and stream.
+            return prefetched(made, within=partial(torch.cuda.stream, self.stream))
+        return prefetched(made) if self.dataset.inputs.is_slow else made
+
+
+@contextmanager
+def closing_batches(batches):
+    """Iterate over batches in the block; afterwards, no thread prepares more of them.
+
+    A traceback keeps the frame of a loop alive, and with it a generator, which must be closed.
+    """
+    batches = iter(batches)
+    try:
+        yield batches
+    finally:
+        if hasattr(batches, "close"):  # custom iterators start no such thread
+            batches.close()
 
 
 def prefetched(batches, depth=2, within=nullcontext):
-    """Make batches in a thread, inside a context, `depth` batches ahead."""
+    """Make batches in a thread, inside a context, `depth` batches ahead.
+
+    Order and errors are the same. Closing the generator cancels the batches that have not been
+    started, and waits for the one in progress.
+    """
 
     def make():
         with within():
             return next(batches, None)
 
-    with ThreadPoolExecutor(1) as pool:
+    pool = ThreadPoolExecutor(1, thread_name_prefix="sklearn_mmfusion-batches")
+    try:
         waiting = deque(pool.submit(make) for _ in range(depth))
         while (batch := waiting.popleft().result()) is not None:
             waiting.append(pool.submit(make))
             yield batch
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def resident(inputs, device):
@@ -122,11 +202,48 @@ def rows_per_batch(inputs, device):
     return int(min(n_rows, max(1, free / 2 / (ROOM * max(1, row)))))
 
 
-def predict_batches(module, inputs, *, device, batch_size=None, method="forward"):
+def split_long(parts, lengths, max_steps):
+    """Split batches whose padded sequences would take more than `max_steps`; keep the others.
+
+    Parameters
+    ----------
+    parts : list of ndarray of int
+        Rows of each batch.
+    lengths : ndarray of shape (n,) or None
+        Length of each row.
+    max_steps : int
+        Largest product of rows and longest row of a batch; a longer row is a batch by itself.
+
+    Returns
+    -------
+    parts : list of ndarray of int
+        Rows of a batch that was split are sorted by length.
+    """
+    if lengths is None:
+        return parts
+    batches = []
+    for rows in parts:
+        if len(rows) * lengths[rows].max(initial=0) <= max_steps:
+            batches.append(rows)
+            continue
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        while len(rows):
+            n_rows = max(1, max_steps // max(1, int(lengths[rows[-1]])))
+            batches.append(rows[-n_rows:])
+            rows = rows[:-n_rows]
+    return batches
+
+
+def steps_per_batch(device):
+    """Largest product of rows and longest row of a batch in predictions."""
+    return PREDICT_STEPS.get(torch.device(device).type, PREDICT_STEPS["cpu"])
+
+
+def predict_batches(module, inputs, *, device, batch_size=None, max_steps=None, method="forward"):
     """Run a module, or another `method` of it, over all rows without gradients.
 
-    Rows are sorted by length, which keeps padding small; outputs are in the original order. On a
-    GPU the host copies the next batches while it computes.
+    Rows are sorted by length, which keeps padding small, and very long ones get smaller batches;
+    outputs are in the original order. A thread reads files, or copies batches to a GPU, ahead.
 
     Parameters
     ----------
@@ -136,20 +253,22 @@ def predict_batches(module, inputs, *, device, batch_size=None, method="forward"
     device : str
     batch_size : int, default=None
         None means `rows_per_batch`, and half of it where the memory of a GPU does not suffice.
+    max_steps : int, default=None
+        See `split_long`; None means `steps_per_batch`, and is halved with the batch size.
     method : str, default="forward"
 
     Returns
     -------
     outputs : ndarray of shape (n_samples, ...), dtype=float32
     """
+    max_steps = max_steps or steps_per_batch(device)
     if batch_size is None:
         batch_size = rows_per_batch(inputs, device)
         while torch.device(device).type == "cuda" and batch_size > LEAST:
+            limits = {"batch_size": batch_size, "max_steps": max_steps}
             with suppress(torch.OutOfMemoryError):
-                return predict_batches(
-                    module, inputs, device=device, batch_size=batch_size, method=method
-                )
-            batch_size //= 2
+                return predict_batches(module, inputs, device=device, method=method, **limits)
+            batch_size, max_steps = batch_size // 2, max_steps // 2
     lengths = inputs.lengths()
     order = None if lengths is None else np.argsort(lengths, kind="stable")
     edges = np.linspace(0, len(inputs), max(1, -(-len(inputs) // batch_size)) + 1).astype(int)
@@ -162,12 +281,17 @@ def predict_batches(module, inputs, *, device, batch_size=None, method="forward"
     )
     with torch.inference_mode(), keep, note_out_of_memory(hint):
         parts = [slice(*pair) for pair in pairwise(edges)]
-        parts = parts if order is None else [order[part] for part in parts]
+        if order is not None:
+            # The longest first: the memory that a batch frees is then enough for the next one.
+            parts = split_long([order[part] for part in parts], lengths, max_steps)[::-1]
         batches = map(inputs.batch, parts, repeat(device))
         if torch.device(device).type == "cuda" and len(parts) > 1:
             batches = copied_ahead(batches, device)
-        for rows, batch in zip(parts, batches, strict=True):
-            collected.add(rows, call(**batch).float())
+        elif inputs.is_slow and len(parts) > 1:
+            batches = prefetched(batches)
+        with closing_batches(batches) as batches:
+            for rows, batch in zip(parts, batches, strict=True):
+                collected.add(rows, call(**batch).float())
     module.train(was_training)
     return collected.all()
 
@@ -176,12 +300,13 @@ def copied_ahead(batches, device):
     """Batches of inputs that a thread copies to a GPU while it computes."""
     usual, side = torch.cuda.current_stream(device), side_stream(device, "copies")
     side.wait_stream(usual)  # resident rows may still be on their way
-    for batch in prefetched(batches, within=partial(torch.cuda.stream, side)):
-        usual.wait_stream(side)
-        for tensor in batch.values():
-            if tensor.is_cuda:
-                tensor.record_stream(usual)
-        yield batch
+    with closing_batches(prefetched(batches, within=partial(torch.cuda.stream, side))) as batches:
+        for batch in batches:
+            usual.wait_stream(side)
+            for tensor in batch.values():
+                if tensor.is_cuda:
+                    tensor.record_stream(usual)
+            yield batch
 
 
 class Outputs:

@@ -115,13 +115,13 @@ class LazyRows:
     ----------
     n_rows : int
     read : callable
-        ``read(row indices)`` returns an array, or the input of `convert`.
-    convert : callable, default=None
-        ``convert(values, row indices)`` returns an array.
+        ``read(row indices)`` returns an array.
+    is_slow : bool, default=False
+        Whether a thread should read batches ahead, because they are decoded from files.
     """
 
-    def __init__(self, n_rows, read, convert=None):
-        self.n_rows, self.read, self.convert = n_rows, read, convert
+    def __init__(self, n_rows, read, is_slow=False):
+        self.n_rows, self.read, self.is_slow = n_rows, read, is_slow
 
     def __len__(self):
         return self.n_rows
@@ -149,11 +149,43 @@ class LazyRows:
         if not isinstance(rows, slice) and len(rows) == 0:
             return {name: _on_device(self.first[:0], device)}
         values = self.read(rows)
-        if self.convert is not None:
-            values = self.convert(values, rows)
         if torch.device(device).type != "cuda" or min(values.strides, default=0) < 0:
             return {name: _on_device(_as_tensor(values), device)}
         return {name: _on_device(_view(values), device, pinned=not isinstance(rows, slice))}
+
+
+class LazyRaggedRows:
+    """Sequences that are read batch by batch; their lengths are known.
+
+    Parameters
+    ----------
+    lengths : ndarray of shape (n,), dtype=int64
+    read : callable
+        ``read(row indices)`` returns the values of these sequences, end to end.
+    """
+
+    is_slow = True
+
+    def __init__(self, lengths, read):
+        self.sizes, self.read = np.asarray(lengths, dtype=np.int64), read
+
+    first, __len__, lengths = LazyRows.first, RaggedRows.__len__, RaggedRows.lengths
+
+    @property
+    def nbytes(self):
+        """Bytes of all rows on a device."""
+        return int(self.sizes.sum()) * _bytes(self.first[:1])
+
+    def to(self, device):
+        parts = np.array_split(np.arange(len(self)), -(-len(self) // CHUNK))
+        values = [self.batch("x", rows, device)["x"] for rows in parts]
+        return RaggedRows(torch.cat(values), self.sizes)
+
+    def batch(self, name, rows, device):
+        rows = np.arange(len(self))[rows]
+        values = _as_tensor(self.read(rows)) if len(rows) else self.first[:0]
+        values = _on_device(values, device, pinned=torch.device(device).type == "cuda")
+        return {name: values, f"{name}_lengths": torch.from_numpy(self.sizes[rows])}
 
 
 def _gather(values, rows, device="cpu"):
@@ -269,7 +301,7 @@ class Inputs:
 
     Parameters
     ----------
-    sources : dict of str to DenseRows, RaggedRows or LazyRows
+    sources : dict of str to DenseRows, RaggedRows, LazyRows or LazyRaggedRows
     """
 
     def __init__(self, **sources):
@@ -282,6 +314,11 @@ class Inputs:
     def nbytes(self):
         """Bytes of all rows on a device."""
         return sum(source.nbytes for source in self.sources.values())
+
+    @property
+    def is_slow(self):
+        """Whether a thread should read batches ahead."""
+        return any(getattr(source, "is_slow", False) for source in self.sources.values())
 
     def lengths(self):
         """Longest axis of each row, or None if all rows are equally long."""
@@ -356,6 +393,11 @@ class FusionInputs:
     @property
     def nbytes(self):
         return sum(inputs.nbytes for inputs in self.parts.values() if inputs is not None)
+
+    @property
+    def is_slow(self):
+        """Whether a thread should read batches ahead."""
+        return any(inputs is not None and inputs.is_slow for inputs in self.parts.values())
 
     def lengths(self):
         """Longest axis of each row over all modalities, or None without sequences."""

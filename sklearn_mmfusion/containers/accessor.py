@@ -3,14 +3,32 @@
 import base64
 import html
 import io
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 from pandas.api.extensions import register_dataframe_accessor
 
+from sklearn_mmfusion._decoders import (
+    ALLOWED,
+    FileOptions,
+    audio_header,
+    content_kind,
+    file_kind,
+    image_header,
+    opened,
+    raise_passing,
+)
+from sklearn_mmfusion.containers.arrow import holds_arrow_cells
 from sklearn_mmfusion.containers.conversion import as_column
-from sklearn_mmfusion.containers.file_array import FileArray
-from sklearn_mmfusion.containers.storage import format_cell
+from sklearn_mmfusion.containers.file_array import (
+    FileArray,
+    as_files,
+    holds_paths,
+    in_threads,
+    key_of_source,
+)
+from sklearn_mmfusion.containers.storage import blake, format_cell
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
 
@@ -49,19 +67,45 @@ class ModalitiesAccessor:
         """
         return self._frame.notna()
 
-    def summary(self):
-        """Describe each column in one row; no cell is read.
+    def summary(self, *, read_cells=False, file_params=None):
+        """Describe each column in one row.
+
+        Parameters
+        ----------
+        read_cells : bool, default=False
+            Whether to open the files and to hash the arrays. By default nothing is read. If
+            True, only the header of a file is read, or all of it if another file has the same size.
+        file_params : dict, default=None
+            How files are read: the options of encoders, such as ``{"root": "photos"}``.
 
         Returns
         -------
-        summary : pandas.DataFrame of shape (m, 9)
-            kind ("tensor", "file", "text", "number" or "other"), dtype, cell_shape, n_present,
-            n_absent, length_min, length_median, length_max (of the present cells: first-axis
-            length of arrays, characters of text, else NaN) and MB.
+        summary : pandas.DataFrame of shape (m, 16)
+            Columns:
+
+            - "kind": "tensor", "file" (a FileArray, or objects of paths or contents), "path"
+              (texts, most of which have a known file suffix), "text", "number" or "other";
+            - "dtype", and "cell_shape" of arrays;
+            - "n_present", "n_absent";
+            - "n_duplicates": present cells that are equal to an earlier one, as texts, paths or
+              contents; with `read_cells`, also arrays and files of equal content. NA for others;
+            - "n_unreadable": files without a readable header, such as missing ones; NA unless
+              `read_cells`. `check_files` decodes the files, and gives reasons;
+            - "length_min", "length_median", "length_max" of the present cells: first-axis length
+              of arrays, characters of texts, else NaN;
+            - "sizes" of image files, height x width, with `read_cells`: "80x60" if all are equal,
+              else "40x60 to 80x90, median 80x60", for height and width separately;
+            - "rates": sample rates that the column states, or its files with `read_cells`, most
+              common first, with the number of files;
+            - "seconds_min", "seconds_median", "seconds_max": durations of recordings, of files
+              with `read_cells`;
+            - "MB": memory, which is not the size of the files.
         """
+        options = FileOptions.from_dict(file_params, "summary")
         columns = (self._frame.iloc[:, j] for j in range(self._frame.shape[1]))
-        rows = [_describe(column) for column in columns]
-        return pd.DataFrame(rows, index=self._frame.columns)
+        rows = [_describe(column, options, read_cells) for column in columns]
+        counts = {"n_duplicates": "Int64", "n_unreadable": "Int64"} if rows else {}
+        return pd.DataFrame(rows, index=self._frame.columns).astype(counts)
 
     def preview(self, n=5):
         """Show the first rows as a table with thumbnails, waveforms and text.
@@ -69,7 +113,7 @@ class ModalitiesAccessor:
         Parameters
         ----------
         n : int, default=5
-            Number of rows. Files among them are read; one that cannot be is shown as its path.
+            Number of rows. Files in them are read; an unreadable one is shown as its path.
 
         Returns
         -------
@@ -90,24 +134,28 @@ class ModalitiesAccessor:
         )
 
 
-def _describe(column):
+def _describe(column, options, read_cells):
     """Return the summary row of one column."""
     absent = column.isna().to_numpy()
     array = column.array
-    if column.dtype == object and not absent.all():  # of arrays, images or texts, as fit reads it
+    # objects and Arrow cells, converted as `fit` does
+    if column.dtype == object and not absent.all() or holds_arrow_cells(column.dtype):
         array = as_column(column, name=column.name)
-    kind, lengths, shape = "other", np.empty(0), ""
+    kind, lengths, shape, found = "other", np.empty(0), "", {}
+    present = column[~absent]
     if isinstance(array, TensorArray):
         kind, lengths = "tensor", array.cell_lengths()[~absent]
         shape = "x".join("?" if axis is None else str(axis) for axis in array.dtype.cell_shape)
-    elif isinstance(array, FileArray):
-        kind = "file"
+        found = _describe_arrays(array[~absent], lengths, read_cells)
+    elif isinstance(array, FileArray) or holds_paths(column):
+        kind = "file" if isinstance(array, FileArray) else "path"
+        found = _describe_files(present, options, read_cells)
     elif pd.api.types.is_string_dtype(column.dtype):
         kind = "text"
-        lengths = np.array([len(str(text)) for text in column[~absent]])
+        lengths = np.array([len(str(text)) for text in present])
+        found = {"n_duplicates": int(present.duplicated().sum())}
     elif pd.api.types.is_numeric_dtype(column.dtype):
         kind = "number"
-    low, middle, high = np.quantile(lengths, [0, 0.5, 1]) if len(lengths) else [np.nan] * 3
     size = array.nbytes if kind in ("tensor", "file") else column.memory_usage(False, deep=True)
     return {
         "kind": kind,
@@ -115,11 +163,89 @@ def _describe(column):
         "cell_shape": shape,
         "n_present": int((~absent).sum()),
         "n_absent": int(absent.sum()),
-        "length_min": float(low),
-        "length_median": float(middle),
-        "length_max": float(high),
+        "n_duplicates": found.get("n_duplicates", pd.NA),
+        "n_unreadable": found.get("n_unreadable", pd.NA),
+        **_quantiles("length", lengths),
+        "sizes": found.get("sizes", ""),
+        "rates": found.get("rates", ""),
+        **_quantiles("seconds", found.get("seconds", ())),
         "MB": size / 1e6,
     }
+
+
+def _quantiles(name, values):
+    names = [f"{name}_min", f"{name}_median", f"{name}_max"]
+    quantiles = np.quantile(values, [0, 0.5, 1]) if len(values) else [np.nan] * 3
+    return dict(zip(names, map(float, quantiles), strict=True))
+
+
+def _describe_arrays(cells, lengths, read_cells):
+    found, rate = {}, cells.dtype.sample_rate
+    if rate is not None:
+        found = {"rates": f"{rate:g} Hz", "seconds": lengths / rate}
+    if read_cells:
+        found["n_duplicates"] = len(cells) - len(np.unique(cells.digests(), axis=0))
+    return found
+
+
+def _describe_files(cells, options, read_cells):
+    """Describe present cells, which are paths or contents."""
+    is_files = isinstance(cells.array, FileArray)
+    files, refused = as_files(cells.array if is_files else list(cells), options)
+    rows = np.flatnonzero(~files.isna())
+    keys = [key_of_source(files[row]) for row in rows]
+    rate = files.dtype.sample_rate
+    if not read_cells:
+        rates = {} if rate is None else {"rates": f"{rate:g} Hz"}
+        return {"n_duplicates": len(keys) - len(set(keys)), **rates}
+    headers = in_threads(lambda row: _read_header(files[row], options), rows)
+    n_bytes = Counter(header["n_bytes"] for header in headers if header)
+    triples = list(zip(rows, keys, headers, strict=True))
+    shared = [row for row, _, header in triples if header and n_bytes[header["n_bytes"]] > 1]
+    digests = in_threads(lambda row: _content_digest(files[row], options), shared)
+    contents = dict(zip(shared, digests, strict=True))
+    different = {contents.get(row, key) for row, key, _ in triples}
+    rates = Counter(header["rate"] for header in headers if "rate" in header).most_common()
+    return {
+        "n_duplicates": len(rows) - len(different),
+        "n_unreadable": len(refused) + sum(not header for header in headers),
+        "sizes": _sizes([header["size"] for header in headers if "size" in header]),
+        "rates": ", ".join(f"{rate:g} Hz" + f" ({n})" * (len(rates) > 1) for rate, n in rates),
+        "seconds": [header["seconds"] for header in headers if "seconds" in header],
+    }
+
+
+def _read_header(source, options):
+    """Return what the header of a file states; {} if it cannot be read."""
+    kind = content_kind(source) if isinstance(source, bytes) else file_kind(source)
+    try:
+        with opened(source, options.max_bytes) as (_, n_bytes):
+            header = {"n_bytes": n_bytes}
+        if kind == "image":
+            header["size"] = image_header(source, options)[1]
+        elif kind == "audio":
+            n_samples, _, rate = audio_header(source, options)
+            header.update(rate=rate, seconds=n_samples / rate)
+        return header if kind else {}
+    except ALLOWED:
+        raise
+    except Exception:  # decoders raise errors of any type on damaged files
+        return {}
+
+
+def _content_digest(source, options):
+    with opened(source, options.max_bytes) as (file, _):
+        return blake(file.read())
+
+
+def _sizes(sizes):
+    if not sizes:
+        return ""
+    low, middle, high = (
+        "x".join(f"{length:g}" for length in lengths)
+        for lengths in np.quantile(sizes, [0, 0.5, 1], axis=0)
+    )
+    return low if low == high else f"{low} to {high}, median {middle}"
 
 
 def _cells_html(array):
@@ -136,7 +262,8 @@ def _one_html(array, i):
         return cell_html(array[i])
     try:
         return cell_html(array.decode([i])[0])
-    except (ValueError, TypeError, OSError, ImportError):
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise_passing(error)
         return cell_html(array[i])
 
 

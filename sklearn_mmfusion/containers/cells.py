@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Number
 
@@ -10,9 +12,18 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
-from sklearn_mmfusion._decoders import SUFFIXES, file_kind
+from sklearn_mmfusion._decoders import (
+    ALLOWED,
+    SUFFIXES,
+    FileOptions,
+    check_root,
+    content_kind,
+    file_kind,
+    image_header,
+    raise_passing,
+)
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
-from sklearn_mmfusion._validation import as_numpy, check_real
+from sklearn_mmfusion._validation import as_numpy, check_real, warn
 from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
     as_column,
@@ -21,16 +32,23 @@ from sklearn_mmfusion.containers.conversion import (
     is_polars_frame,
     polars_frame,
 )
+from sklearn_mmfusion.containers.decoded_cache import CachedFiles, open_cache
 from sklearn_mmfusion.containers.dtypes import TensorDtype
-from sklearn_mmfusion.containers.file_array import FileArray
+from sklearn_mmfusion.containers.file_array import FileArray, as_files, in_threads
+from sklearn_mmfusion.containers.storage import blake
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
-# By kind of file: what the cell holds, and the remedy if another kind is expected.
+# By kind of file: description of the cell, and the remedy if another kind is expected.
 SWAPPED = {
     "image": ("an image", "Encode images with an ImageEncoder."),
     "audio": ("a recording", "Encode recordings with an AudioEncoder."),
+    "array": ("an array", "Encode arrays with the encoder of their modality."),
+    "text": ("a text file", "Encode texts with a TextEncoder."),
     None: ("which has no known file suffix", "If these are texts, use a TextEncoder."),
 }
+
+
+RUN, MOST_FILES = 1 << 22, 64  # bytes, and files, that are read in one run
 
 
 @dataclass(frozen=True)
@@ -48,8 +66,8 @@ class CellKind:
     value : str, default="value"
         Name of a single number in messages: "pixel".
     files : str or None, default=None
-        Kind of the files whose paths str cells are, "image", "audio" or "array"; None: a str cell
-        is a text.
+        Kind of the files that str cells name: "image", "audio" or "array". None: str cells are
+        texts, and only the cells of a FileArray are paths.
     flat : callable or None, default=None
         ``flat(estimator, values)`` gives the cells (n, ...) of flat rows (n, width); see `rows_of`.
     flat_parameter : str or None, default=None
@@ -67,6 +85,11 @@ class CellKind:
     flat: Callable | None = None
     flat_parameter: str | None = None
     divisors: dict = field(default_factory=dict)
+
+    @property
+    def file_kinds(self):
+        """Kinds of files that hold such cells."""
+        return ("text",) if self.files is None else tuple(dict.fromkeys([self.files, "array"]))
 
     def takes(self, shape):
         """Whether a cell may have this shape; a length of None fits any axis."""
@@ -106,6 +129,8 @@ class Cells:
     ----------
     each : bool
         Whether cells are read one at a time: files, and arrays of different sizes.
+    options : FileOptions
+        How files are read.
     value_kinds : set of str
         Kinds of the types of numbers, such as "u", in the files read so far.
     """
@@ -114,10 +139,12 @@ class Cells:
         self.estimator, self.kind = estimator, estimator._reads
         self.column = column
         self.rows = np.flatnonzero(~np.asarray(column.isna())) if rows is None else rows
+        self.options = FileOptions.of(estimator)
         self.is_file = isinstance(column, FileArray)
         self.each = self.is_file or getattr(column, "is_ragged", False)
         self.value_kinds = set()
-        self._base_rows = None  # of cells that all have one shape, and need no other
+        self._recordings = None  # CachedFiles
+        self._base_rows = None  # of arrays of one valid shape, which need no conversion
         if isinstance(column, TensorArray) and not self.each and len(self.rows):
             shape = column.dtype.cell_shape
             if self.kind.shapes and not (len(shape) == 1 and self.kind.flat is not None):
@@ -127,8 +154,15 @@ class Cells:
     def __len__(self):
         return len(self.rows)
 
+    def part(self, batch):
+        """Some of the cells, by their positions among these; the cache is shared."""
+        part = copy(self)
+        part.rows = self.rows[batch]
+        part._base_rows = None if self._base_rows is None else self._base_rows[batch]
+        return part
+
     def take(self):
-        """The present cells as a column of their own."""
+        """The present cells as a column."""
         return self.column[self.rows]
 
     def shape(self):
@@ -156,7 +190,7 @@ class Cells:
         """
         rows = self.rows[batch]
         if self.is_file:
-            cells = [self.read_one(row)[0] for row in rows]
+            cells = [cell for cell, _ in in_threads(self.read_one, rows)]
         else:
             cells = self.column.gather(rows)
         if self.each:
@@ -177,28 +211,160 @@ class Cells:
         sample_rate : float or None
             In Hz, if the column or the file states it.
         """
-        if not self.is_file:
-            return self.column[row], self.column.dtype.sample_rate
-        self._check_suffix(row)
-        cell, rate = self.column.decode_one(row)
-        path = self.column[row]
-        self.value_kinds.add(cell.dtype.kind)
-        check_real(cell.dtype, f"{type(self.estimator).__name__}: row {row}, file {path!r}")
+        ((cell, rate),) = self._read_run(np.array([row]))
         return cell, rate
 
-    def _check_suffix(self, row):
-        path, expected = self.column[row], self.kind.files
-        found = file_kind(path)
-        if found not in (expected, "array"):
+    def read_runs(self):
+        """Read all cells as `read_one` does, in runs of several small files at a time.
+
+        Yields
+        ------
+        row : int
+        cell : ndarray
+        sample_rate : float or None
+        """
+        start, n = 0, 1  # the first file shows how large they are
+        while start < len(self.rows):
+            rows = self.rows[start : start + n]
+            run = self._read_run(rows)
+            yield from ((row, *each) for row, each in zip(rows, run, strict=True))
+            start += n
+            largest = max(cell.nbytes for cell, _ in run)
+            n = min(2 * n, MOST_FILES, max(1, RUN // max(1, largest)))
+
+    def _read_run(self, rows):
+        """Pairs of cell and sample rate."""
+        if not self.is_file:
+            return [(self.column[row], self.column.dtype.sample_rate) for row in rows]
+        if self.options.cache_folder is None or self.kind.files != "audio":
+            return [(cell, rate) for cell, rate, _ in in_threads(self._decode, rows)]
+        if self._recordings is None:
+            self._recordings = self._cached(self.kind.file_kinds)
+        cells, _, rates = self._recordings.read(rows, self._decode)
+        return list(zip(cells, rates, strict=True))
+
+    def _decode(self, row):
+        """Decode a file: a cell, its sample rate and its dtype."""
+        with self._remedy(row):
+            kind = self._check_kind(row)
+            cell, rate = self.column.decode_one(row, self.options, kind)
+            if isinstance(cell, str):
+                return cell, rate, None
+            self.value_kinds.add(cell.dtype.kind)
+            if cell.dtype.kind not in "buif":  # a label costs as much as reading a small file
+                check_real(cell.dtype, self._label(row))
+            return cell, rate, cell.dtype
+
+    def _label(self, row):
+        return f"{type(self.estimator).__name__}: row {row}, file {self.column.name(row)!r}"
+
+    @contextmanager
+    def _remedy(self, row):
+        """Add a note on unreadable files to the errors raised in the block."""
+        try:
+            yield
+        except (ValueError, TypeError, OSError) as error:
+            raise_passing(error)
+            if hasattr(self.estimator, "file_params") and not hasattr(error, "__notes__"):
+                error.add_note(
+                    f"{type(self.estimator).__name__} has file_params="
+                    f"{self.estimator.file_params}. To treat files that cannot be read as absent, "
+                    "set 'on_error' to 'missing'; check_files(X) finds all of them."
+                )
+            raise
+
+    def _cached(self, *settings):
+        """The files of the column, read through the `cache_folder`; None without one."""
+        folder = self.options.cache_folder
+        if folder is None or not self.is_file:
+            return None
+        own = {"cache_folder": None, "root": None, "outside_root": False, "on_error": "raise"}
+        options = replace(self.options, **own)  # options that change no cell get one value
+        rate = self.column.dtype.sample_rate
+        return CachedFiles(self.column, open_cache(folder, options, rate, *settings))
+
+    def arranged(self, arrange, *settings):
+        """Make a function that reads cells one at a time and arranges each, in threads.
+
+        Parameters
+        ----------
+        arrange : callable
+            ``arrange(cells, row)`` makes one cell of an array of one cell, as `read_finite` returns
+            it.
+        *settings : object
+            Everything besides the options that the result of `arrange` depends on; their ``repr``
+            becomes part of the key under which the ``cache_folder`` keeps results.
+
+        Returns
+        -------
+        read : callable
+            ``read(batch)`` returns an array (n, ...), or a list of arrays that differ.
+        """
+        files = self._cached(*settings)
+
+        def decode(row):
+            cell, rate = self._decode(row)[:2] if self.is_file else self.read_one(row)
+            values = self._finite(self._shaped(cell[None], [row]), [row], exact=False)
+            return arrange(values, row), rate, cell.dtype
+
+        def read(batch):
+            rows = self.rows[batch]
+            if files is None:
+                return [cell for cell, *_ in in_threads(decode, rows)]
+            cells, sources, _ = files.read(rows, decode)
+            self.value_kinds |= {np.dtype(source).kind for source in sources}
+            return cells
+
+        return read
+
+    def image_headers(self, batch):
+        """Read mode and shape of files without decoding them; the mode of an array is None."""
+
+        def header(row):
+            with self._remedy(row):
+                if self._check_kind(row) == "array":
+                    return None, self._read_shaped(row).shape
+                return self.column.apply(row, image_header, options=self.options)
+
+        return in_threads(header, self.rows[batch])
+
+    def _read_shaped(self, row):
+        cell, _ = self.read_one(row)
+        return self._shaped(cell[None], [row])[0] if self.kind.shapes else cell
+
+    def unreadable(self):
+        """Read all cells, and return the errors of those that fail: {row: message}."""
+
+        def problem(row):
+            try:
+                self._read_shaped(row)
+            except ALLOWED:
+                raise
+            except (ValueError, TypeError, OSError) as error:
+                return str(error)
+
+        problems = zip(self.rows.tolist(), in_threads(problem, self.rows), strict=True)
+        return {row: message for row, message in problems if message is not None}
+
+    def _check_kind(self, row):
+        """Return the kind of a file; raise if it is another than those expected."""
+        path, expected = self.column[row], self.kind.file_kinds
+        found = content_kind(path) if isinstance(path, bytes) else file_kind(path)
+        if isinstance(path, bytes) and expected == ("text",):
+            return "text"  # any content may be one
+        if found not in expected:
             holds, remedy = SWAPPED[found]
-            if os.path.isdir(path):
+            if not isinstance(path, bytes) and os.path.isdir(path):
                 holds, remedy = "which is a folder", "Give one file per row."
-            shown = path if len(path) <= 80 else f"{path[:77]}..."
-            known = ", ".join(dict.fromkeys(SUFFIXES[expected] + SUFFIXES["array"]))
+            name = self.column.name(row)
+            shown = name if len(name) <= 80 else f"{name[:77]}..."
+            known = ", ".join(suffix for kind in expected for suffix in SUFFIXES[kind])
+            article = "a" if expected[0] == "text" else "an"
             raise ValueError(
                 f"{type(self.estimator).__name__}: row {row} holds {shown!r}, {holds}; expected "
-                f"the path of an {expected} file ({known}). {remedy}"
+                f"the path of {article} {expected[0]} file ({known}). {remedy}"
             )
+        return found
 
     def read_finite(self, batch=slice(None), *, exact=False):
         """Read cells as uint8 or float32; NaN and infinity raise.
@@ -225,7 +391,7 @@ class Cells:
     def error(self, row, problem):
         """The ValueError for a problem with the cell in a row of the column."""
         estimator_name = type(self.estimator).__name__
-        file = f" The file is {self.column[row]!r}." if self.is_file else ""
+        file = f" The file is {self.column.name(row)!r}." if self.is_file else ""
         return ValueError(f"{estimator_name}: {self.kind.name} in row {row} {problem}{file}")
 
     def _shaped(self, values, rows):
@@ -268,7 +434,8 @@ class Cells:
         if values.dtype == np.uint8:
             return values
         divisor = self.kind.divisors.get(values.dtype.name, 1)
-        given, values = values, values.astype(np.float32, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below
+            given, values = values, values.astype(np.float32, copy=False)
         if divisor != 1:
             values = values / np.float32(divisor)
         if not np.isfinite(values).all():
@@ -296,8 +463,8 @@ def check_column(estimator, X, *, reset):
     Parameters
     ----------
     estimator : estimator
-        Takes ``n_features_in_``. Its class attribute ``_reads`` is a `CellKind`; its ``root``
-        parameter is where relative paths start.
+        Takes ``n_features_in_``. Its class attribute ``_reads`` is a `CellKind`; its parameter
+        ``file_params``, if it has one, states how files are read.
     X : object
     reset : bool
         True in ``fit``.
@@ -320,8 +487,10 @@ def check_column(estimator, X, *, reset):
         # Whole numbers keep their type, which determines the scale of samples and pixels.
         return TensorArray(given if given.dtype.kind in "iub" else table, copy=False)
     column = as_column(cells, name=getattr(cells, "name", None), copy=False)
-    if estimator._reads.files is not None and not isinstance(column, TensorArray | FileArray):
-        column = _read_as_paths(column, estimator)
+    if _holds_files(column, estimator):
+        column = _readable_files(column, estimator)
+        if estimator._reads.files is None:
+            column = _read_texts(column, estimator)
     if isinstance(column, TensorArray):
         check_real(column.dtype.value_dtype, type(estimator).__name__)
     if isinstance(column, np.ndarray):
@@ -438,15 +607,101 @@ def _is_number(value):
     return np.ndim(value) == 0 if isinstance(value, np.ndarray) else isinstance(value, Number)
 
 
-def _read_as_paths(column, estimator):
-    if isinstance(getattr(column, "dtype", None), pd.CategoricalDtype):
-        column = column.astype(column.categories.dtype)
-    if isinstance(column, np.ndarray) or not pd.api.types.is_string_dtype(column.dtype):
+def _holds_files(column, estimator):
+    """Whether the cells of a column are files; raise if they are neither files nor arrays."""
+    if isinstance(column, TensorArray | FileArray) or estimator._reads.files is None:
+        return isinstance(column, FileArray)
+    dtype = getattr(column, "dtype", None)
+    if isinstance(dtype, pd.CategoricalDtype):
+        dtype = dtype.categories.dtype
+    if isinstance(column, np.ndarray) or not pd.api.types.is_string_dtype(dtype):
         raise TypeError(
             f"{type(estimator).__name__}: X holds cells of type {column.dtype}; expected arrays "
             f"or paths of {estimator._reads.files} files."
         )
-    return FileArray(column, root=getattr(estimator, "root", None))
+    return True
+
+
+def _read_texts(column, estimator):
+    """Read a FileArray of text files as texts."""
+    cells = Cells(estimator, column)
+    texts = np.full(len(column), None, object)
+    texts[cells.rows] = [text for text, _ in in_threads(cells.read_one, cells.rows)]
+    return as_column(texts)
+
+
+def readable_cells(X, estimator):
+    """Mark unreadable files as absent if ``file_params`` has ``"on_error": "missing"``.
+
+    Parameters
+    ----------
+    X : object
+        See `check_column`.
+    estimator : estimator
+        Its class attribute ``_reads`` is a `CellKind`.
+
+    Returns
+    -------
+    X : object
+        The same if nothing is read as a file, or ``on_error`` is "raise"; else a Series.
+    """
+    if FileOptions.of(estimator).on_error == "raise":
+        return X
+    cells = _as_cells(from_pyarrow(X))
+    if cells is None:
+        return X
+    column = cells if isinstance(cells, pd.Series) else pd.Series(as_column(cells, copy=False))
+    cells = as_column(column, name=column.name, copy=False)
+    if not column.notna().any() or not _holds_files(cells, estimator):
+        return X
+    files = _readable_files(cells, estimator)
+    return pd.Series(files, index=column.index, name=column.name, copy=False)
+
+
+_readable = set()  # digests of settings and files that were read, to read them only once
+_MOST_READABLE = 100_000
+
+
+def _readable_files(column, estimator):
+    """Convert a column to files under the root folder of ``file_params``.
+
+    With ``"on_error": "missing"``, each file is read, and those that cannot be read become absent,
+    with a warning. A file that was read before and has not changed since is not read again.
+    """
+    options = FileOptions.of(estimator)
+    check_root(options, type(estimator).__name__)
+    column, refused = as_files(column if isinstance(column, FileArray) else list(column), options)
+    if options.on_error == "raise":
+        for error in refused.values():
+            error.add_note(f"{type(estimator).__name__}: file_params={estimator.file_params}")
+            raise error
+        return column
+    refused = {row: str(error) for row, error in refused.items()}
+    flat_shape = repr(getattr(estimator, estimator._reads.flat_parameter or "", None))
+    settings = (
+        *(type(estimator), flat_shape, column.dtype.sample_rate),
+        replace(options, root=None, cache_folder=None),
+    )
+    rows = np.flatnonzero(~column.isna())
+    digests = zip(rows.tolist(), column[rows].digests(), strict=True)
+    keys = {row: blake(repr(settings), digest) for row, digest in digests}
+    unknown = [row for row in keys if keys[row] not in _readable]
+    problems = Cells(estimator, column, np.array(unknown, dtype=np.intp)).unreadable()
+    if len(_readable) > _MOST_READABLE:
+        _readable.clear()
+    _readable.update(keys[row] for row in unknown if row not in problems)
+    if problems:
+        column = column.copy()
+        column[list(problems)] = pd.NA
+    if problems | refused:
+        listed = sorted((problems | refused).items())
+        first = "; ".join(message.rstrip(".") for _, message in listed[:5])
+        warn(
+            f"{type(estimator).__name__}: {len(listed)} of {len(rows) + len(refused)} files cannot "
+            "be read and count as absent, because file_params has on_error='missing'. The first: "
+            f"{first}. check_files(X) lists all of them."
+        )
+    return column
 
 
 def _set_width(estimator, column):

@@ -143,6 +143,11 @@ class TensorDtype(ExtensionDtype):
         except (TypeError, ValueError) as error:
             raise TypeError(f"Cannot construct a '{cls.__name__}' from '{string}'") from error
 
+    def __from_arrow__(self, array):
+        from sklearn_mmfusion.containers.arrow import from_arrow
+
+        return from_arrow(array, self)
+
     def _get_common_dtype(self, dtypes):
         if not all(isinstance(dtype, TensorDtype) for dtype in dtypes):
             return None
@@ -255,6 +260,11 @@ class FileDtype(ExtensionDtype):
         except ValueError:
             pass
         raise TypeError(f"Cannot construct a '{cls.__name__}' from '{string}'")
+
+    def __from_arrow__(self, array):
+        from sklearn_mmfusion.containers.arrow import from_arrow
+
+        return from_arrow(array, self)
 
     def _get_common_dtype(self, dtypes):
         if not all(isinstance(dtype, FileDtype) for dtype in dtypes):

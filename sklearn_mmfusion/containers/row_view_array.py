@@ -238,6 +238,11 @@ class RowViewArray(ExtensionArray):
             cells[place] = na_value
         return cells
 
+    def __arrow_array__(self, type=None):
+        from sklearn_mmfusion.containers.arrow import to_arrow
+
+        return to_arrow(self, type)
+
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         if any(isinstance(x, pd.Series | pd.DataFrame | pd.Index) for x in inputs):
             return NotImplemented

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_scalar
 
-from sklearn_mmfusion._decoders import pil_pixels
+from sklearn_mmfusion._decoders import pil_pixels, raise_passing
 from sklearn_mmfusion._validation import as_numpy
 from sklearn_mmfusion.containers.dtypes import (
     TensorDtype,
@@ -157,7 +157,8 @@ class Storage:
             return None if self.source is None else (OWNED,)
         try:
             status = os.stat(self.source)
-        except OSError:
+        except OSError as error:
+            raise_passing(error)
             return None
         return status.st_size, status.st_mtime_ns
 

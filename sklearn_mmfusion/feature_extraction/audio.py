@@ -1,5 +1,6 @@
 """Features of recordings."""
 
+from collections import deque
 from numbers import Real
 
 import numpy as np
@@ -8,15 +9,16 @@ from torch.optim import AdamW
 
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import HasMethods, Interval, StrOptions
-from sklearn_mmfusion._torch import Inputs, RaggedRows
+from sklearn_mmfusion._torch import Inputs, LazyRaggedRows, RaggedRows
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.audio import AudioCNN, AudioLSTM
-from sklearn_mmfusion.preprocessing.audio import RECORDING, LogMelSpectrogram
-from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
+from sklearn_mmfusion.preprocessing.audio import RECORDING, LogMelSpectrogram, join_blocks
+from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, rows_in_chunks
 
 __all__ = ["AudioEncoder"]
 
 ARCHITECTURES = {"cnn": AudioCNN, "lstm": AudioLSTM}
+KEPT_BYTES = 1 << 26  # of the frames of files; if they take more, each batch computes its own
 
 
 @document_parameters("encoder", "network")
@@ -27,8 +29,8 @@ class AudioEncoder(BaseModalityEncoder):
     output of the layer before the head. The mean of each band over a recording is subtracted, which
     removes much of the voice and the channel.
 
-    X is a column of waveforms of any lengths (list of arrays, pandas column), of paths of wav
-    files, or a 2-D array whose rows are signals of equal length.
+    X is a column of waveforms of any lengths (list of arrays, pandas column), of audio files (paths
+    or contents), or a 2-D array whose rows are signals of equal length.
 
     Parameters
     ----------
@@ -41,8 +43,12 @@ class AudioEncoder(BaseModalityEncoder):
         clone, to which it gives `sample_rate` if the front end has none. Pass one to search its
         parameters: ``front_end__n_mels``.
 
-    resample : bool, default=False
-        Whether to resample recordings of another rate.
+    resample : bool or "soxr", default=False
+        Whether to resample recordings of another rate, as in `LogMelSpectrogram`.
+
+    max_length : float, default=None
+        Seconds of each recording that are read. The rest is cut, with a warning that counts the
+        recordings. None uses `max_length` of the front end, which reads all by default.
 
     architecture : {"cnn", "lstm"}, default="cnn"
         2-D convolutions over the spectrogram, or a bidirectional LSTM over its frames.
@@ -111,10 +117,10 @@ class AudioEncoder(BaseModalityEncoder):
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
         "sample_rate": [Interval(Real, 1, None, closed="left")],
-        "front_end": [HasMethods(["fit", "compute"]), None],
-        "resample": ["boolean"],
+        "front_end": [HasMethods(["fit", "iter_frames"]), None],
+        "resample": ["boolean", StrOptions({"soxr"})],
+        "max_length": [Interval(Real, 0, None, closed="neither"), None],
         "architecture": [StrOptions(set(ARCHITECTURES))],
-        "root": [str, None],
     }
 
     def __init__(
@@ -124,8 +130,9 @@ class AudioEncoder(BaseModalityEncoder):
         sample_rate=16000,
         front_end=None,
         resample=False,
+        max_length=None,
         architecture="cnn",
-        root=None,
+        file_params=None,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -153,8 +160,9 @@ class AudioEncoder(BaseModalityEncoder):
         self.sample_rate = sample_rate
         self.front_end = front_end
         self.resample = resample
+        self.max_length = max_length
         self.architecture = architecture
-        self.root = root
+        self.file_params = file_params
         self.module = module
         self.module_params = module_params
         self.dropout = dropout
@@ -180,13 +188,12 @@ class AudioEncoder(BaseModalityEncoder):
 
     def _learn(self, cells):
         self.front_end_ = self._make_front_end().fit(cells.column)
-        inputs = self._prepare(cells)
-        frames = inputs.sources["frames"].values
-        mean, variance = mean_and_variance(frames[part] for part in row_slices(*frames.shape))
+        frames = Frames(self.front_end_, cells)
+        mean, variance = mean_and_variance(rows_in_chunks(frames))
         scale = np.sqrt(variance)
         scale[scale < 1e-6] = 1.0  # a silent band
         self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
-        return inputs
+        return Inputs(frames=frames.source())
 
     def _make_front_end(self):
         front_end = LogMelSpectrogram() if self.front_end is None else clone(self.front_end)
@@ -196,11 +203,75 @@ class AudioEncoder(BaseModalityEncoder):
                 f"encoder has sample_rate={self.sample_rate}; expected equal rates. Omit "
                 "sample_rate in the front end."
             )
+        if self.max_length is not None:
+            if front_end.max_length not in (None, self.max_length):
+                raise ValueError(
+                    f"AudioEncoder: front_end has max_length={front_end.max_length}, but the "
+                    f"encoder has max_length={self.max_length}; expected equal ones. Omit "
+                    "max_length in the front end."
+                )
+            front_end.set_params(max_length=self.max_length)
+        if getattr(front_end, "file_params", None) is not None:
+            raise ValueError(
+                f"AudioEncoder: front_end has file_params={front_end.file_params}, which the "
+                "encoder does not use. Set file_params on the encoder."
+            )
         resample = self.resample or front_end.resample
         return front_end.set_params(sample_rate=self.sample_rate, resample=resample)
 
     def _prepare(self, cells):
-        return Inputs(frames=RaggedRows(*self.front_end_.compute(cells)))
+        frames = Frames(self.front_end_, cells)
+        deque(frames, maxlen=0)  # a pass that learns the number of frames of each recording
+        return Inputs(frames=frames.source())
 
     def _network(self):
         return ARCHITECTURES[self.architecture], {"n_mels": len(self.mean_)}, {}
+
+
+class Frames:
+    """Frames of recordings, in one pass over blocks of them; `source` returns all afterwards.
+
+    Frames of arrays are kept, and those of files if they take at most `KEPT_BYTES`. Otherwise only
+    their number per file is kept, and every batch reads its files again.
+
+    Parameters
+    ----------
+    front_end : LogMelSpectrogram
+        Fitted.
+    cells : Cells
+    """
+
+    def __init__(self, front_end, cells):
+        self.front_end, self.cells = front_end, cells
+        self.blocks, self.counts, self.are_kept = [], [], True
+
+    def __iter__(self):
+        n_bytes = 0
+        for frames, counts in self.front_end.iter_frames(self.cells):
+            self.counts.extend(counts)
+            n_bytes += frames.nbytes
+            if self.cells.is_file and n_bytes / len(self.counts) * len(self.cells) > KEPT_BYTES:
+                self.are_kept = False  # if the others are like those so far
+                self.blocks.clear()
+            if self.are_kept:
+                self.blocks.append(frames)
+            yield frames
+
+    def source(self):
+        """The rows of a network's input: RaggedRows or LazyRaggedRows."""
+        if self.are_kept:
+            return RaggedRows(join_blocks(self.blocks, self.front_end.n_mels), self.counts)
+        self.counts = np.array(self.counts)
+        return LazyRaggedRows(self.counts, self._read)
+
+    def _read(self, batch):
+        cells = self.cells.part(batch)
+        frames, counts = self.front_end.compute(cells, quiet=True)  # the pass has warned
+        for row, count, before in zip(cells.rows, counts, self.counts[batch], strict=True):
+            if count != before:
+                raise cells.error(
+                    row,
+                    f"has {count} frames; it had {before} when it was first read. Do not change "
+                    "files during a fit or a prediction.",
+                )
+        return frames

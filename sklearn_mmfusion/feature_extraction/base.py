@@ -30,17 +30,18 @@ from sklearn_mmfusion._validation import (
     TARGET_TYPES,
     all_or_nothing,
     as_fitted,
+    cell_options,
     check_groups,
     check_weight,
     check_y,
     combine_weights,
     remember_params,
 )
-from sklearn_mmfusion.containers.cells import Cells, check_column
+from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 
-# Parameters that may change between warm starts. `root` is where the cells of a fit lie.
-TRAINING = {*TRAINING_CONSTRAINTS, "loss", "target_type", "class_weight", "root"} - {
+# Parameters that may change between warm starts. `file_params` names the folder of the files.
+TRAINING = {*TRAINING_CONSTRAINTS, "loss", "target_type", "class_weight", "file_params"} - {
     *("module", "module_params"),
 }
 
@@ -93,6 +94,7 @@ class BaseModalityEncoder(
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "target_type": [StrOptions({"auto", *TARGET_TYPES})],
         "loss": [StrOptions({"auto", *LOSSES})],
+        "file_params": [dict, None],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
@@ -166,6 +168,7 @@ class BaseModalityEncoder(
         -------
         X_t : ndarray of shape (n_samples, n_components), dtype=float32
         """
+        X = readable_cells(X, self)  # warns once
         return self.fit(X, y, sample_weight=sample_weight, groups=groups).transform(X)
 
     def transform(self, X):
@@ -328,8 +331,10 @@ class BaseModalityEncoder(
 
     def _prepare_again(self, cells):
         """Prepare the rows of a warm start, which keeps vocabulary, scales and sizes."""
-        settings, before = (settings_of(p, TRAINING) for p in (self.get_params(), self._fit_params))
+        params = self.get_params(), self._fit_params
+        settings, before = (settings_of(p, TRAINING) | cell_options(p) for p in params)
         check_same_settings(settings, before, type(self).__name__)
+        remember_params(self)
         return self._prepare(cells)
 
     def _learn_inputs(self, cells):

@@ -1,10 +1,12 @@
 """Features of images."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch.optim import AdamW
 
-from sklearn_mmfusion._decoders import file_kind
+from sklearn_mmfusion._decoders import file_kind, most_common_mode
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRows
@@ -17,6 +19,9 @@ from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 # The range of pixels is compared with that in fit, of this many images, or of small ones with
 # this many pixels.
 N_CHECKED, PIXELS_CHECKED = 16, 1 << 22
+N_SAMPLED = 1000  # files whose headers are read to learn mode and size
+# Longest side of images in files, in pixels: time and memory of training grow with its square.
+LONGEST = 128
 DARK_SHARE = 0.1  # of images in another scale: single images may be nearly black
 
 __all__ = ["ImageEncoder"]
@@ -30,6 +35,14 @@ def _channels_first(shape, cells):
     if cells.is_file and file_kind(cells.column[cells.rows[0]]) == "image":
         return False
     return shape[-1] not in (3, 4) and (shape[0] or 1e9) < (shape[-1] or 1e9)
+
+
+def _common_size(sizes, are_files):
+    """The median size, with at most `LONGEST` pixels per side; arrays of one size keep it."""
+    if (sizes == sizes[0]).all() and not are_files:
+        return sizes[0]
+    median = np.median(sizes, axis=0)
+    return np.maximum(1, np.rint(median * min(1, LONGEST / median.max()))).astype(int)
 
 
 def _ends(images):
@@ -64,7 +77,7 @@ class ImageEncoder(BaseModalityEncoder):
     standard deviation.
 
     X is a column of images (array of shape (n_samples, height, width[, channels]), list, pandas
-    column), of paths of image files (read with Pillow when a batch needs them), or a
+    column), of image files (paths or contents, read with Pillow when a batch needs them), or a
     2-D array whose rows are flat images of `image_shape`.
 
     Parameters
@@ -74,8 +87,9 @@ class ImageEncoder(BaseModalityEncoder):
         an image one pixel high.
 
     image_size : tuple of (int, int), default=None
-        Height and width that all images are resized to (bilinear); None takes them as they are
-        and raises an error if sizes differ.
+        Height and width that all images are resized to (bilinear). None takes the median size of
+        the training images, with the longer side at most 128 pixels; arrays of one size keep
+        it.
 
     channel_axis : {"auto", "first", "last"}, default="auto"
         Position of the channels in images with three axes, the same for all images. "auto" decides
@@ -96,6 +110,12 @@ class ImageEncoder(BaseModalityEncoder):
     ----------
     module_ : torch.nn.Module
         The trained network: ``encoder`` and ``head``.
+
+    image_size_ : tuple of (int, int)
+        Height and width of the images that the network sees.
+
+    image_mode_ : {"L", "RGB", "RGBA"} or None
+        Mode that image files are converted to; None without image files.
 
     mean_, scale_ : ndarray of shape (n_channels,), dtype=float32
         Pixel mean and standard deviation of each channel.
@@ -157,7 +177,6 @@ class ImageEncoder(BaseModalityEncoder):
         "image_size": [tuple, None],
         "channel_axis": [StrOptions({"auto", "first", "last"})],
         "channels": [tuple],
-        "root": [str, None],
     }
 
     def __init__(
@@ -168,7 +187,7 @@ class ImageEncoder(BaseModalityEncoder):
         image_size=None,
         channel_axis="auto",
         channels=(32, 64, 128),
-        root=None,
+        file_params=None,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -197,7 +216,7 @@ class ImageEncoder(BaseModalityEncoder):
         self.image_size = image_size
         self.channel_axis = channel_axis
         self.channels = channels
-        self.root = root
+        self.file_params = file_params
         self.module = module
         self.module_params = module_params
         self.dropout = dropout
@@ -225,12 +244,12 @@ class ImageEncoder(BaseModalityEncoder):
         self._check_depth(cells)
         self._layout = self._find_layout(cells)
         inputs = self._prepare(cells)
-        source, channels = inputs.sources["pixels"], self._layout["channels"]
-        slices = row_slices(len(cells), channels * np.prod(self._layout["size"]))
+        read, channels = inputs.sources["pixels"].read, self._layout["channels"]
+        slices = row_slices(len(cells), channels * np.prod(self.image_size_))
         ends = []
 
         def pixels(part):
-            values = source.convert(source.read(part), part)
+            values = read(part)
             ends.append(_ends(values))
             return np.moveaxis(values, 1, -1).reshape(-1, channels)
 
@@ -274,7 +293,7 @@ class ImageEncoder(BaseModalityEncoder):
         if not cells.is_file:
             n_checked = max(n_checked, PIXELS_CHECKED // cells.read(slice(0, 1))[0].size)
         batch = np.linspace(0, len(cells) - 1, min(n_checked, len(cells))).astype(np.intp)
-        raw = cells.read(batch)
+        raw = cells.estimator._reader(cells)(batch) if cells.is_file else cells.read(batch)
         parts = [image[None] for image in raw] if cells.each else [raw]
         divisors = [self._reads.divisors.get(part.dtype.name, 1) for part in parts]
         ends = np.concatenate([_ends(p) / d for p, d in zip(parts, divisors, strict=True)])
@@ -296,46 +315,88 @@ class ImageEncoder(BaseModalityEncoder):
             )
 
     def _find_layout(self, cells):
-        """Find height, width, number of channels and whether channels come first."""
-        shape = cells.shape()
+        """Find mode, height, width, number of channels and whether channels come first."""
+        self.image_mode_ = None
+        if cells.is_file:
+            shapes = self._learn_mode(cells)
+            shape = shapes[0]
+        else:
+            shape = cells.shape()
+            shapes = cells.column.cell_shapes()[cells.rows] if None in shape else [shape]
         first = len(shape) == 3 and (
             self.channel_axis == "first"
             or (self.channel_axis == "auto" and _channels_first(shape, cells))
         )
-        if len(shape) == 2:
-            shape = (*shape, 1)
-        channels, height, width = shape if first else (shape[2], *shape[:2])
-        if self.image_size is not None:
-            height, width = self.image_size
-        if None in (height, width, channels):
-            shapes = cells.column.cell_shapes()[cells.rows]
+        channels = 1 if len(shape) == 2 else shape[0 if first else 2]
+        if channels is None:
             other = int(np.argmax((shapes != shapes[0]).any(axis=1)))
             raise ValueError(
-                f"{type(self).__name__}: images have different sizes ({cells.column.dtype}): row "
-                f"{cells.rows[0]} has shape {tuple(shapes[0].tolist())}, row {cells.rows[other]} "
-                f"{tuple(shapes[other].tolist())}; expected equal sizes. Set "
-                "image_size=(height, width) to resize them."
+                f"{type(self).__name__}: images have different numbers of channels "
+                f"({cells.column.dtype}): row {cells.rows[0]} has shape "
+                f"{tuple(shapes[0].tolist())}, row {cells.rows[other]} "
+                f"{tuple(shapes[other].tolist())}. Convert them to the same number, or set "
+                "channel_axis if another axis holds the channels."
             )
-        return {"size": (int(height), int(width)), "channels": int(channels), "first": first}
+        sizes = np.array([each[1:3] if first else each[:2] for each in shapes], dtype=np.intp)
+        size = self.image_size or _common_size(sizes, cells.is_file)
+        resizes = cells.is_file or self.image_size is not None or (sizes != sizes[0]).any()
+        self.image_size_ = tuple(map(int, size))
+        return {"channels": int(channels), "first": first, "resizes": bool(resizes)}
+
+    def _learn_mode(self, cells):
+        """Learn the mode of images in files; return the shapes of a sample in this mode."""
+        batch = np.linspace(0, len(cells) - 1, min(N_SAMPLED, len(cells))).astype(np.intp)
+        headers = cells.image_headers(batch)
+        modes = [mode for mode, _ in headers if mode is not None]
+        if not modes:  # all are array files
+            return [shape for _, shape in headers]
+        mode = cells.options.mode
+        if mode == "auto":
+            mode = most_common_mode(modes)
+            if self.verbose and len(set(modes)) > 1:
+                counts = ", ".join(f"{modes.count(each)} {each}" for each in sorted(set(modes)))
+                print(
+                    f"[{type(self).__name__}] images of several modes ({counts} in a sample of "
+                    f"{len(modes)}) are converted to {mode!r}"
+                )
+        self.image_mode_ = mode
+        own = (len(mode),) if len(mode) > 1 else ()
+        return [(*shape[:2], *own) for mode, shape in headers if mode is not None]
 
     def _prepare(self, cells):
-        def arrange(pixels, batch):
-            rows = cells.rows[batch]
-            if not cells.each:
-                return self._arrange(pixels, cells, rows[0])
-            pairs = zip(pixels, rows, strict=True)
-            return np.concatenate([self._arrange(each[None], cells, row) for each, row in pairs])
+        def read_equal(batch):
+            return self._arrange(cells, cells.read_finite(batch), cells.rows[batch][0])
 
-        return Inputs(pixels=LazyRows(len(cells), cells.read_finite, arrange))
+        def read_each(batch):
+            images = reader(batch)
+            images = np.stack(images) if isinstance(images, list) else images
+            return np.moveaxis(images, 1 if self._layout["first"] else -1, 1)
 
-    def _arrange(self, pixels, cells, row):
+        reader = self._reader(cells) if cells.each else None
+        read = read_each if cells.each else read_equal
+        return Inputs(pixels=LazyRows(len(cells), read, is_slow=cells.is_file))
+
+    def _reader(self, cells):
+        """The function that reads and resizes images one at a time, with channels as in files."""
+
+        def arrange(pixels, row):
+            image = self._arrange(cells, pixels, row)[0]
+            # The order in memory may affect the last bits of the network's output.
+            return np.ascontiguousarray(np.moveaxis(image, 0, 0 if self._layout["first"] else -1))
+
+        if self.image_mode_ is not None:
+            cells.options = replace(cells.options, mode=self.image_mode_)
+        return cells.arranged(arrange, type(self), self._layout, self.image_size_, self.image_shape)
+
+    def _arrange(self, cells, pixels, row):
         """Images of equal size, the first one in `row` -> (n, channels, height, width)."""
-        size, channels, first = (self._layout[k] for k in ("size", "channels", "first"))
+        channels, first, resizes = (self._layout[k] for k in ("channels", "first", "resizes"))
+        size = self.image_size_
         if pixels.ndim == 3:
             pixels = pixels[:, None]
         elif not first:
             pixels = pixels.transpose(0, 3, 1, 2)
-        if self.image_size is not None and pixels.shape[2:] != size:
+        if resizes and pixels.shape[2:] != size:
             pixels = resize(pixels, size)
         if pixels.shape[1] == 1 and channels == 3:
             pixels = np.repeat(pixels, 3, axis=1)
@@ -355,7 +416,7 @@ class ImageEncoder(BaseModalityEncoder):
         return pixels
 
     def _network(self):
-        sizes = {"in_channels": self._layout["channels"], "image_size": self._layout["size"]}
+        sizes = {"in_channels": self._layout["channels"], "image_size": self.image_size_}
         check_sizes(self.channels, "channels", type(self).__name__)
         return ImageCNN, sizes, {"channels": self.channels}
 
@@ -372,10 +433,7 @@ def resize(pixels, size):
     -------
     pixels : ndarray of shape (n, channels, *size), of the same dtype
     """
-    resized = torch.nn.functional.interpolate(
-        torch.from_numpy(np.array(pixels, dtype=np.float32)),
-        size=size,
-        mode="bilinear",
-        antialias=True,
+    dtype = np.uint8 if pixels.dtype == np.uint8 else np.float32  # bytes are 10 times as fast
+    return torch.nn.functional.interpolate(
+        torch.from_numpy(np.array(pixels, dtype=dtype)), size=size, mode="bilinear", antialias=True
     ).numpy()
-    return resized.round().astype(np.uint8) if pixels.dtype == np.uint8 else resized

@@ -105,7 +105,7 @@ class PointCloudEncoder(BaseModalityEncoder):
         n_components=128,
         *,
         channels=(64, 128),
-        root=None,
+        file_params=None,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -131,7 +131,7 @@ class PointCloudEncoder(BaseModalityEncoder):
     ):
         self.n_components = n_components
         self.channels = channels
-        self.root = root
+        self.file_params = file_params
         self.module = module
         self.module_params = module_params
         self.dropout = dropout

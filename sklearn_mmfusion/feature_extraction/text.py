@@ -7,12 +7,22 @@ from torch.optim import AdamW
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import Interval
 from sklearn_mmfusion._torch import Inputs, RaggedRows
+from sklearn_mmfusion._validation import warn
 from sklearn_mmfusion.containers.cells import CellKind, check_column
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.text import TextNetwork
-from sklearn_mmfusion.preprocessing.text import Tokenizer, as_texts, clean_texts, warn_if_paths
+from sklearn_mmfusion.preprocessing.text import (
+    Tokenizer,
+    as_texts,
+    clean_texts,
+    cut_texts,
+    warn_if_paths,
+)
 
 __all__ = ["TextEncoder"]
+
+LONG_TEXT = 50_000  # characters; training on longer texts gives a warning
+BYTES_PER_CHARACTER = 9_000  # of memory in training: measured with a text of 10^6 characters
 
 
 @document_parameters("encoder", "network")
@@ -46,6 +56,10 @@ class TextEncoder(BaseModalityEncoder):
 
     embedding_dim : int, default=64
         Width of the embeddings.
+
+    max_length : int, default=None
+        Characters of each text that are read, after normalization. The rest is cut, with a warning
+        that counts the texts; None reads all.
 
     module : type, default=None
         Class of a network to use in place of the default network; it is called with the
@@ -109,6 +123,7 @@ class TextEncoder(BaseModalityEncoder):
         "min_df": [Interval(Integral, 1, None, closed="left")],
         "max_features": [Interval(Integral, 1, None, closed="left"), None],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+        "max_length": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
@@ -121,6 +136,8 @@ class TextEncoder(BaseModalityEncoder):
         min_df=1,
         max_features=50000,
         embedding_dim=64,
+        max_length=None,
+        file_params=None,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -151,6 +168,8 @@ class TextEncoder(BaseModalityEncoder):
         self.min_df = min_df
         self.max_features = max_features
         self.embedding_dim = embedding_dim
+        self.max_length = max_length
+        self.file_params = file_params
         self.module = module
         self.module_params = module_params
         self.dropout = dropout
@@ -184,7 +203,15 @@ class TextEncoder(BaseModalityEncoder):
             "ngrams": Tokenizer("char", ngram_range=self.char_ngram_range, **shared),
             "chars": Tokenizer("char", **shared),
         }
-        clean = clean_texts(texts, self.lowercase)
+        clean = self._clean(texts)
+        longest = max(map(len, clean))
+        if longest > LONG_TEXT:
+            gigabytes = longest * BYTES_PER_CHARACTER / 1e9
+            warn(
+                f"TextEncoder: the longest of {len(texts)} texts has {longest} characters; "
+                f"training on it takes about {gigabytes:.1f} GB of memory. Set max_length to read "
+                "fewer characters."
+            )
         for tokenizer in self.tokenizers_.values():
             check_column(tokenizer, cells.column, reset=True)  # so that it also works on its own
             tokenizer.fit_clean(clean)
@@ -196,7 +223,11 @@ class TextEncoder(BaseModalityEncoder):
         return self._look_up(clean)
 
     def _prepare(self, cells):
-        return self._look_up(clean_texts(as_texts(cells.take()), self.lowercase))
+        return self._look_up(self._clean(as_texts(cells.take())))
+
+    def _clean(self, texts):
+        clean = clean_texts(texts, self.lowercase)
+        return cut_texts(clean, self.max_length, type(self).__name__)
 
     def _look_up(self, clean):
         tokenizers = self.tokenizers_.items()

@@ -4,7 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_mmfusion.modules.layers import Embedding, MaskedBatchNorm, masked_mean_max, pad
+from sklearn_mmfusion.modules.layers import (
+    Embedding,
+    MaskedBatchNorm,
+    masked_mean_max,
+    pad,
+    pool_in_chunks,
+)
 
 
 class AudioCNN(nn.Module):
@@ -49,10 +55,19 @@ class AudioCNN(nn.Module):
         self.std.copy_(std)
 
     def forward(self, frames: Tensor, frames_lengths: Tensor) -> Tensor:
-        return self.tokens(frames, frames_lengths)[0]
+        # Block k has steps of 2^(k + 1) frames. Its output depends on one more step of its input on
+        # each side, the first one on two: on 2, 2, 4, 8, ... frames, 2^n of all n blocks.
+        stride = 2 ** len(self.norms)
+        pooled = pool_in_chunks(self, self._convolve, frames, frames_lengths, stride, stride)
+        return self.embedding(pooled)
 
     def tokens(self, frames: Tensor, frames_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The embedding, and the steps it pools: (N, L', token_features), valid (N, L')."""
+        x, mask = self._convolve(frames, frames_lengths)
+        return self.embedding(masked_mean_max(x, mask)), x.transpose(1, 2), mask
+
+    def _convolve(self, frames: Tensor, frames_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The last block, time last: (N, token_features, L'), valid (N, L')."""
         x, mask = pad((frames - self.mean) / self.std, frames_lengths)  # (N, L, F), (N, L)
         x = x[:, None].contiguous(memory_format=torch.channels_last)  # (N, 1, L, F)
         mask = mask[:, ::2]
@@ -62,8 +77,7 @@ class AudioCNN(nn.Module):
             # Padding is zero and the activations are not negative: it never wins the maximum.
             x = functional.max_pool2d(x, 2, ceil_mode=True)
             mask = mask[:, ::2]
-        x = x.transpose(2, 3).flatten(1, 2)  # (N, C, L', F') -> (N, C F', L')
-        return self.embedding(masked_mean_max(x, mask)), x.transpose(1, 2), mask
+        return x.transpose(2, 3).flatten(1, 2), mask  # (N, C, L', F') -> (N, C F', L')
 
 
 class AudioLSTM(nn.Module):

@@ -185,6 +185,46 @@ def masked_mean_max(x: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([mean, torch.where(mask.any(1, keepdim=True), top, 0.0)], 1)
 
 
+# In evaluation, sequences longer than a chunk are pooled chunk by chunk. A chunk has CHUNK steps
+# in all rows together, but at least MIN_CHUNK per row.
+CHUNK, MIN_CHUNK = 1 << 15, 1 << 12
+
+
+def pool_in_chunks(
+    module: nn.Module, layers, values: Tensor, lengths: Tensor, reach: int, stride: int = 1
+) -> Tensor:
+    """`masked_mean_max` of outputs of layers; in evaluation, long sequences are pooled in chunks.
+
+    Chunks overlap by the steps that the layers see. The result is the same except for the order of
+    a sum, and the memory does not grow with the length.
+
+    module : owner of the layers; in training mode there are no chunks
+    layers : (values, lengths) of either layout -> x (N, C, L'), mask (N, L')
+    values : (V, ...), lengths : (N,); or the fixed layout
+    reach : steps before and after a step that its output depends on, a multiple of the stride
+    stride : steps per step of the outputs; L' is L / stride, rounded up
+    -> (N, 2 C)
+    """
+    size = max(MIN_CHUNK, CHUNK // max(1, len(lengths)) // stride * stride)
+    longest = 0 if lengths.ndim == 2 or module.training else int(lengths.max())
+    if longest <= size:
+        return masked_mean_max(*layers(values, lengths))
+    starts, pooled = (lengths.cumsum(0) - lengths)[:, None], []
+    for start in range(0, longest, size):
+        first, stop = max(0, start - reach), min(longest, start + size)
+        steps = torch.arange(first, min(longest, stop + reach), device=lengths.device)
+        mask = steps < lengths[:, None]
+        places = torch.where(mask, starts + steps, 0).flatten().to(values.device)
+        mask = mask.to(values.device)
+        x, mask = layers(values.index_select(0, places).unflatten(0, mask.shape), mask)
+        inner = slice((start - first) // stride, -(-(stop - first) // stride))
+        x, valid = x[:, :, inner], mask[:, None, inner]
+        pooled.append(((x * valid).sum(2), valid.sum(2), x.masked_fill(~valid, -torch.inf).amax(2)))
+    total, count, top = map(torch.stack, zip(*pooled, strict=True))
+    count, top = count.sum(0), top.amax(0)
+    return torch.cat([total.sum(0) / count.clamp(min=1), torch.where(count > 0, top, 0.0)], 1)
+
+
 class Embedding(nn.Sequential):
     """The final layers of every encoder: dropout, linear, batch norm, ReLU.
 

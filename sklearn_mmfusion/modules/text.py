@@ -4,7 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_mmfusion.modules.layers import Embedding, MaskedBatchNorm, masked_mean_max, pad
+from sklearn_mmfusion.modules.layers import (
+    Embedding,
+    MaskedBatchNorm,
+    masked_mean_max,
+    pad,
+    pool_in_chunks,
+)
 
 
 def bag(embedding: nn.EmbeddingBag, ids: Tensor, lengths: Tensor) -> Tensor:
@@ -65,7 +71,10 @@ class TextNetwork(nn.Module):
         chars: Tensor,
         chars_lengths: Tensor,
     ) -> Tensor:
-        return self.tokens(words, words_lengths, ngrams, ngrams_lengths, chars, chars_lengths)[0]
+        bags = self._bags(words, words_lengths, ngrams, ngrams_lengths)
+        reach = self.convolution.kernel_size[0] // 2
+        pooled = pool_in_chunks(self, self._convolve, chars, chars_lengths, reach)
+        return self.embedding(torch.cat([*bags, pooled], 1))
 
     def tokens(
         self,
@@ -77,13 +86,18 @@ class TextNetwork(nn.Module):
         chars_lengths: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The embedding, and the convolved characters: (N, L, C), valid (N, L)."""
-        bags = [
-            bag(self.words, self._drop(words), words_lengths),
-            bag(self.ngrams, self._drop(ngrams), ngrams_lengths),
-        ]
+        bags = self._bags(words, words_lengths, ngrams, ngrams_lengths)
         x, valid = self._convolve(chars, chars_lengths)  # (N, C, L), (N, L)
         embedded = self.embedding(torch.cat([*bags, masked_mean_max(x, valid)], 1))
         return embedded, x.transpose(1, 2), valid
+
+    def _bags(
+        self, words: Tensor, words_lengths: Tensor, ngrams: Tensor, ngrams_lengths: Tensor
+    ) -> list[Tensor]:
+        return [
+            bag(self.words, self._drop(words), words_lengths),
+            bag(self.ngrams, self._drop(ngrams), ngrams_lengths),
+        ]
 
     def _drop(self, ids: Tensor) -> Tensor:
         # Some tokens become unknown in training, so that the unknown bucket learns a meaning.

@@ -21,7 +21,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
 from sklearn_mmfusion._caching import CachedChild
-from sklearn_mmfusion._torch import DenseRows, Inputs, LazyRows
+from sklearn_mmfusion._torch import DenseRows, Inputs, LazyRaggedRows, LazyRows
 from sklearn_mmfusion._triples import (
     as_transformer,
     columns_hint,
@@ -116,7 +116,8 @@ def as_inputs(prepared):
 
 def is_lazy(inputs):
     """Whether inputs are read from the column batch by batch."""
-    return any(isinstance(source, LazyRows) for source in inputs.sources.values())
+    lazy = LazyRows | LazyRaggedRows
+    return any(isinstance(source, lazy) for source in inputs.sources.values())
 
 
 def fit_prepare(encoder, X, y):

@@ -9,11 +9,18 @@ from scipy import fft, signal
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mmfusion._sklearn import Interval, _fit_context
+from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
-from sklearn_mmfusion.containers.cells import CellKind, Cells, check_column, is_table, join_cells
+from sklearn_mmfusion.containers.cells import (
+    CellKind,
+    Cells,
+    check_column,
+    is_table,
+    join_cells,
+    readable_cells,
+)
 
-BLOCK = 1 << 18  # samples that go through one FFT
+BLOCK = 1 << 18  # samples that go through one FFT; longer recordings are cut into such pieces
 
 RECORDING = CellKind(
     "recording",
@@ -41,7 +48,11 @@ def to_float(samples):
     # Nobody records 64 bits: such numbers are 16-bit samples that passed through a list.
     half = 2.0 ** (8 * min(samples.dtype.itemsize, 4) - 1 if samples.dtype.itemsize < 8 else 15)
     silence = half if kind == "u" else 0.0  # unsigned samples swing about the middle
-    return ((samples.astype(np.float64) - silence) / half).astype(np.float32)
+    scaled = np.empty(samples.shape, dtype=np.float32)
+    for start in range(0, len(samples), BLOCK):  # in pieces: float64 takes twice the memory
+        piece = samples[start : start + BLOCK].astype(np.float64)
+        scaled[start : start + BLOCK] = (piece - silence) / half
+    return scaled
 
 
 def check_peaks(peaks, estimator):
@@ -118,6 +129,28 @@ def _resampling_ratio(rate, new_rate):
     return ratio.limit_denominator(limit)
 
 
+def join_blocks(blocks, n_mels):
+    """Concatenate blocks and empty their list, so that memory holds only one block twice."""
+    frames = np.empty((sum(map(len, blocks)), n_mels), dtype=np.float32)
+    start = 0
+    while blocks:
+        block = blocks.pop(0)
+        frames[start : start + len(block)] = block
+        start += len(block)
+    return frames
+
+
+def import_soxr():
+    """Return soxr; raise an ImportError that names the extra if it is not installed."""
+    try:
+        import soxr
+    except ImportError as error:
+        raise ImportError(
+            "resample='soxr' needs soxr: pip install 'sklearn-mmfusion[io]'. resample=True does not"
+        ) from error
+    return soxr
+
+
 class LogMelSpectrogram(TransformerMixin, BaseEstimator):
     """Turn waveforms into log-mel frames.
 
@@ -154,8 +187,17 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
     remove_mean : bool, default=True
         Whether to subtract each recording's mean of each band.
 
-    resample : bool, default=False
-        Whether to resample recordings of another rate (polyphase filter).
+    resample : bool or "soxr", default=False
+        Whether to resample recordings of another rate. True uses scipy's polyphase filter. "soxr"
+        uses the package soxr (extra ``io``), whose filter is sharper: from 44 100 to 16 000 Hz, it
+        removes a tone of 8 500 Hz, of which True keeps a fifth.
+
+    max_length : float, default=None
+        Seconds of each recording that are read. The rest is cut, with a warning that counts the
+        recordings; None reads all.
+
+    file_params : dict, default=None
+        How files are read, as in `AudioEncoder`.
 
     Attributes
     ----------
@@ -202,7 +244,9 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         "fmax": [Interval(Real, 0, None, closed="neither"), None],
         "top_db": [Interval(Real, 0, None, closed="neither"), None],
         "remove_mean": ["boolean"],
-        "resample": ["boolean"],
+        "resample": ["boolean", StrOptions({"soxr"})],
+        "max_length": [Interval(Real, 0, None, closed="neither"), None],
+        "file_params": [dict, None],
     }
 
     def __init__(
@@ -217,6 +261,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         top_db=40.0,
         remove_mean=True,
         resample=False,
+        max_length=None,
+        file_params=None,
     ):
         self.sample_rate = sample_rate
         self.n_fft = n_fft
@@ -227,6 +273,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         self.top_db = top_db
         self.remove_mean = remove_mean
         self.resample = resample
+        self.max_length = max_length
+        self.file_params = file_params
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -235,7 +283,7 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : sequence of ndarray of shape (length_i,) or array-like of shape (n_samples, length)
-            Waveforms, paths of wav files, or None where absent.
+            Waveforms, audio files, or None where absent.
         y : Ignored
 
         Returns
@@ -280,6 +328,22 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
             )
         return rate
 
+    def fit_transform(self, X, y=None):
+        """Fit and compute the frames of the same recordings, like ``fit(X).transform(X)``.
+
+        Parameters
+        ----------
+        X : sequence of ndarray of shape (length_i,) or array-like of shape (n_samples, length)
+        y : Ignored
+
+        Returns
+        -------
+        frames : TensorArray of length n_samples, or ndarray
+            See `transform`.
+        """
+        X = readable_cells(X, self)  # warns once
+        return self.fit(X).transform(X)
+
     def transform(self, X):
         """Compute log-mel frames.
 
@@ -300,13 +364,15 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         frames = join_cells(*as_fitted(self).compute(cells), ~np.asarray(column.isna()))
         return frames.gather() if is_table(X) else frames
 
-    def compute(self, cells):
+    def compute(self, cells, quiet=False):
         """Compute the frames of some recordings, end to end.
 
         Parameters
         ----------
         cells : Cells
             Recordings.
+        quiet : bool, default=False
+            Whether to leave out the warnings.
 
         Returns
         -------
@@ -314,22 +380,54 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         counts : ndarray of shape (n,), dtype=int64
             Number of frames of each recording.
         """
-        frames, counts, peaks = [np.empty((0, self.n_mels), np.float32)], [], []
-        for rows, waveforms in self._blocks(cells, peaks):
-            block, own_counts = self._log_mel(cells, rows, waveforms)
-            frames.append(block)
+        blocks, counts = [], []
+        for frames, own_counts in self.iter_frames(cells, quiet):
+            blocks.append(frames)
             counts.extend(own_counts)
+        return join_blocks(blocks, self.n_mels), np.array(counts, dtype=np.int64)
+
+    def iter_frames(self, cells, quiet=False):
+        """Compute the frames of some recordings, a few recordings at a time.
+
+        Parameters
+        ----------
+        cells : Cells
+        quiet : bool, default=False
+
+        Yields
+        ------
+        frames : ndarray of shape (n_frames, n_mels), dtype=float32
+        counts : ndarray of shape (n,), dtype=int64
+            As in `compute`, of the next recordings.
+        """
+        peaks, cut = [], []
+        for rows, waveforms in self._blocks(cells, peaks, cut):
+            yield self._log_mel(cells, rows, waveforms)
+        if quiet:
+            return
         check_peaks(peaks, cells.estimator)
-        return np.concatenate(frames), np.array(counts, dtype=np.int64)
+        if cut:
+            warn(
+                f"{type(cells.estimator).__name__}: {len(cut)} of {len(cells)} recordings are "
+                f"longer than max_length={self.max_length:g} seconds, the longest one "
+                f"{max(cut):.4g}; the rest is not read. Raise max_length to read more."
+            )
 
-    def _blocks(self, cells, peaks):
-        """Cut rows into runs of about `BLOCK` samples: lists of rows and of their waveforms.
+    def _blocks(self, cells, peaks, cut):
+        """Group recordings into blocks of about `BLOCK` samples: lists of rows and of waveforms.
 
-        Adds the peaks of samples of type int32 to a list.
+        A longer recording is a block by itself. The method appends the peaks of int32 samples to
+        `peaks`, and the seconds of recordings that are cut to `cut`.
         """
         block, size = ([], []), 0
-        for row in cells.rows:
-            waveform = self._waveform(cells, row, peaks)
+        for row, cell, rate in cells.read_runs():
+            waveform = self._waveform(cells, row, cell, rate, peaks, cut)
+            if len(waveform) > BLOCK:
+                if size:
+                    yield block
+                yield [row], [waveform]
+                block, size = ([], []), 0
+                continue
             block[0].append(row)
             block[1].append(waveform)
             size += len(waveform)
@@ -339,12 +437,17 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         if size:
             yield block
 
-    def _waveform(self, cells, row, peaks):
-        cell, rate = cells.read_one(row)
+    def _waveform(self, cells, row, cell, rate, peaks, cut):
         if cell.ndim != 1 or not len(cell):  # the check itself costs a tenth of a short recording
             cells.check_shape(cell.shape, row)
         if cell.dtype.kind == "i" and cell.dtype.itemsize == 4:
             peaks.append(max(int(cell.max(initial=0)), -int(cell.min(initial=0))))
+        own_rate = rate or self.sample_rate_
+        if self.max_length is not None:
+            n_samples = max(1, round(self.max_length * own_rate))
+            if len(cell) > n_samples:
+                cut.append(len(cell) / own_rate)
+                cell = cell[:n_samples]
         cell = to_float(cell)
         if rate in (None, self.sample_rate_):
             return cell
@@ -355,40 +458,89 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
                 f"sample_rate={rate} or resample=True, and fit again.",
             )
         ratio = _resampling_ratio(rate, self.sample_rate_)
+        self._check_resampled_size(cells, row, len(cell), rate, ratio)
+        if self.resample == "soxr":
+            return import_soxr().resample(cell, rate, self.sample_rate_)
         return signal.resample_poly(cell, ratio.numerator, ratio.denominator)
+
+    def _check_resampled_size(self, cells, row, n_samples, rate, ratio):
+        """Raise, before anything is allocated, if resampling would take too much memory."""
+        limit = cells.options.max_bytes
+        resampled = -(-n_samples * ratio.numerator // ratio.denominator)
+        # float32 samples, and the filter of `resample_poly`, which is designed in float64
+        size = 4 * resampled + 8 * (20 * max(ratio.numerator, ratio.denominator) + 1)
+        if size > limit:
+            raise cells.error(
+                row,
+                f"has {n_samples} samples at sample_rate={rate:g} Hz, {n_samples / rate:.4g} "
+                f"seconds: resampling them to {self.sample_rate_:g} Hz takes {resampled} samples "
+                f"and {size} bytes; expected at most {limit}. Check the sample rate, set "
+                f"max_length, or raise the limit: file_params={{'max_bytes': {size}}}.",
+            )
 
     @np.errstate(over="ignore", invalid="ignore")  # `_check_power` raises
     def _log_mel(self, cells, rows, waveforms):
-        """Frames of a few recordings through one FFT: (total, n_mels) and the count of each."""
-        n_fft, hop = self.n_fft_, self.hop_length_
+        """Frames of a run of recordings: (total, n_mels) and the count of each."""
         lengths = np.array([len(w) for w in waveforms])
-        counts = 1 + lengths // hop
-        # Recordings are laid end to end, each starting at a multiple of the step with silence on
-        # both sides, so that one strided view holds all windows, and a few that straddle two
-        # recordings.
-        steps = -(-np.maximum((counts - 1) * hop + n_fft, n_fft // 2 + lengths) // hop)
-        starts = np.cumsum(steps) - steps
-        samples = np.zeros(int(steps.sum()) * hop + n_fft, dtype=np.float32)
-        for waveform, start in zip(waveforms, starts * hop + n_fft // 2, strict=True):
-            samples[start : start + len(waveform)] = waveform
-        if not np.isfinite(samples).all():
-            row = next(r for r, w in zip(rows, waveforms, strict=True) if not np.isfinite(w).all())
-            raise cells.error(row, cells.not_finite())
-        windows = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[:-1:hop]
-        spectrum = fft.rfft(windows * taper(n_fft), axis=1)
-        power = spectrum.real**2 + spectrum.imag**2
+        counts = 1 + lengths // self.hop_length_
         levels = np.empty((counts.sum(), self.n_mels), dtype=np.float32)
         own = np.split(levels, np.cumsum(counts)[:-1])
-        filters = self._filters()
-        for level, start in zip(own, starts, strict=True):
-            # One product per recording: a larger one adds in another order, and a recording's
-            # frames would depend on its batch in the last bit.
-            np.matmul(power[start : start + len(level)], filters, out=level)
+        if lengths[0] > BLOCK:
+            finite = self._fill_long(waveforms[0], levels)
+        else:
+            finite = self._fill(waveforms, lengths, own)
+        if not finite:
+            row = next(r for r, w in zip(rows, waveforms, strict=True) if not np.isfinite(w).all())
+            raise cells.error(row, cells.not_finite())
         self._check_power(cells, rows, waveforms, own)
         np.log(np.maximum(levels, 1e-10, out=levels), out=levels)
         for level in own:
             self._center(level)
         return levels, counts
+
+    def _fill(self, waveforms, lengths, levels):
+        """Compute the band powers of a few recordings through one FFT.
+
+        Returns
+        -------
+        finite : bool
+            Whether all samples are finite.
+        """
+        n_fft, hop = self.n_fft_, self.hop_length_
+        # Recordings are laid end to end, each starting at a multiple of the step with silence on
+        # both sides, so that one strided view holds all windows, and a few that straddle two
+        # recordings.
+        steps = -(-np.maximum((lengths // hop) * hop + n_fft, n_fft // 2 + lengths) // hop)
+        starts = np.cumsum(steps) - steps
+        samples = np.zeros(int(steps.sum()) * hop + n_fft, dtype=np.float32)
+        for waveform, start in zip(waveforms, starts * hop + n_fft // 2, strict=True):
+            samples[start : start + len(waveform)] = waveform
+        power, filters = self._power(samples[:-1]), self._filters()
+        for level, start in zip(levels, starts, strict=True):
+            # One product per recording: a larger one adds in another order, and a recording's
+            # frames would depend on its batch in the last bit.
+            np.matmul(power[start : start + len(level)], filters, out=level)
+        return np.isfinite(samples).all()
+
+    def _fill_long(self, waveform, levels):
+        """Compute the band powers of one recording in pieces: its windows take 3 times as much."""
+        n_fft, hop, filters = self.n_fft_, self.hop_length_, self._filters()
+        n_frames, finite = max(1, BLOCK // hop), True
+        for first in range(0, len(levels), n_frames):
+            level = levels[first : first + n_frames]
+            start = first * hop - n_fft // 2  # silence comes before and after the recording
+            samples = np.zeros((len(level) - 1) * hop + n_fft, dtype=np.float32)
+            inside = waveform[max(0, start) : start + len(samples)]
+            samples[max(0, -start) :][: len(inside)] = inside
+            np.matmul(self._power(samples), filters, out=level)
+            finite = finite and np.isfinite(samples).all()
+        return finite
+
+    def _power(self, samples):
+        """Power spectrum of all windows: (n_windows, n_fft // 2 + 1)."""
+        windows = np.lib.stride_tricks.sliding_window_view(samples, self.n_fft_)
+        spectrum = fft.rfft(windows[:: self.hop_length_] * taper(self.n_fft_), axis=1)
+        return spectrum.real**2 + spectrum.imag**2
 
     def _check_power(self, cells, rows, waveforms, levels):
         """Raise if the power of a recording is infinite."""

@@ -19,6 +19,31 @@ def row_slices(n_rows, row_size):
     return [slice(start, start + step) for start in range(0, n_rows, step)]
 
 
+def rows_in_chunks(blocks):
+    """Regroup the rows of blocks into chunks of the size that `row_slices` uses.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray of shape (n_i, n_columns)
+
+    Yields
+    ------
+    chunk : ndarray of shape (n, n_columns)
+    """
+    held, n_held = [], 0
+    for block in blocks:
+        held.append(block)
+        n_held += len(block)
+        step = max(1, CHUNK // max(1, block.shape[1]))
+        if n_held >= step:
+            rows = np.concatenate(held)
+            whole = n_held - n_held % step
+            yield from (rows[start : start + step] for start in range(0, whole, step))
+            held, n_held = [rows[whole:].copy()], n_held - whole
+    if n_held:
+        yield np.concatenate(held)
+
+
 def mean_and_variance(chunks):
     """Mean and variance of each column over rows that come in chunks.
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_mmfusion._decoders import file_kind
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
-from sklearn_mmfusion.containers import FileArray, TensorArray
+from sklearn_mmfusion.containers import TensorArray
 from sklearn_mmfusion.containers.cells import CellKind, check_column, is_table, join_cells
 
 UNKNOWN = 0  # id of the bucket that every n-gram outside the vocabulary falls into
@@ -87,6 +87,33 @@ def clean_texts(texts, lowercase=True):
     texts : list of str
     """
     return [" ".join(split_words(normalize_text(text, lowercase))) for text in texts]
+
+
+def cut_texts(texts, max_length, estimator_name):
+    """Keep the first characters of each text; warn about those that are longer.
+
+    Parameters
+    ----------
+    texts : list of str
+        Output of `clean_texts`.
+    max_length : int or None
+        None keeps all characters.
+    estimator_name : str
+        For the warning.
+
+    Returns
+    -------
+    texts : list of str
+    """
+    cut = [len(text) for text in texts if len(text) > max_length] if max_length else []
+    if not cut:
+        return texts
+    warn(
+        f"{estimator_name}: {len(cut)} of {len(texts)} texts have more than "
+        f"max_length={max_length} characters, the longest one {max(cut)}; the rest is not read. "
+        "Raise max_length to read more."
+    )
+    return [text[:max_length].rstrip() for text in texts]
 
 
 class Tokenizer(TransformerMixin, BaseEstimator):
@@ -317,8 +344,6 @@ def as_texts(column):
         ]
     if isinstance(column, np.ndarray):
         return [None if v != v else f"{v:.6g}" for v in column]
-    if isinstance(column, FileArray):
-        raise TypeError("Got a column of file paths; expected texts. Read the files first.")
     wrong = _not_texts(column)
     if wrong is not None:
         raise TypeError(f"Got {wrong}; expected texts. Convert them with `astype(str)`.")

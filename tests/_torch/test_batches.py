@@ -1,6 +1,7 @@
 """Batches cut from rows, rows split for validation, prediction in batches."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ from sklearn_mmfusion._torch import (
     prefetched,
     resident,
     row_dataset,
+    split_long,
 )
+from sklearn_mmfusion._validation import number_rows
 
 # ------------------------------------------------------------------------------ batches
 
@@ -85,6 +88,57 @@ def test_a_part_of_the_rows_is_batched_by_its_own_lengths():
     np.testing.assert_array_equal(seen, rows)
 
 
+def of_lengths(lengths):
+    lengths = np.asarray(lengths)
+    source = RaggedRows(np.zeros(lengths.sum(), np.int8), lengths)
+    return RowDataset(Inputs(x=source), lengths, None, np.arange(len(lengths)))
+
+
+@given(
+    st.lists(st.integers(0, 400) | st.sampled_from([0, 3, 5000]), min_size=1, max_size=90),
+    st.integers(1, 20),
+    st.sampled_from([50, 400, 3000]),
+)
+def test_batches_of_long_rows_hold_fewer_of_them(lengths, batch_size, max_steps):
+    data, lengths = of_lengths(lengths), np.array(lengths)
+    free = BatchIterator(data, batch_size, "cpu", shuffle=True, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn_mmfusion._torch.batches.TRAIN_STEPS", max_steps)
+        bound = BatchIterator(data, batch_size, "cpu", shuffle=True, seed=1)
+    least = 1 if batch_size == 1 else 2
+    for _ in range(3):
+        usual, epoch = free.positions(), bound.positions()
+        assert sorted(np.concatenate(epoch)) == list(range(len(lengths)))
+        assert len(epoch) == len(bound)
+        assert min(map(len, epoch)) == bound.min_rows >= min(least, len(lengths))
+        for rows in epoch:
+            fits = len(rows) * lengths[rows].max() <= max_steps
+            assert fits or len(rows) <= least + 1 or len(lengths) <= least + 2
+        if max(map(len, usual)) * lengths.max() <= max_steps:
+            assert all(map(np.array_equal, usual, epoch))
+
+
+def test_a_long_row_leaves_the_batches_of_the_others_large(monkeypatch):
+    monkeypatch.setattr("sklearn_mmfusion._torch.batches.TRAIN_STEPS", 6400)
+    lengths = np.full(641, 100)
+    lengths[300] = 100_000
+    sizes = [len(rows) for rows in BatchIterator(of_lengths(lengths), 64, "cpu").positions()]
+    assert sizes == [64] * 9 + [63, 2]
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 200))
+def test_batches_of_a_prediction_are_split_if_they_are_long(lengths, max_steps):
+    lengths, parts = np.array(lengths), np.array_split(np.arange(len(lengths)), 3)
+    split = split_long(parts, lengths, max_steps)
+    assert sorted(np.concatenate(split)) == list(range(len(lengths)))
+    assert all(
+        len(rows) * lengths[rows].max(initial=0) <= max_steps or len(rows) == 1 for rows in split
+    )
+    kept = [p for p in parts if len(p) * lengths[p].max(initial=0) <= max_steps]
+    assert all(any(p is rows for rows in split) for p in kept)
+    assert split_long(parts, None, max_steps) is parts
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 256])
 def test_prediction_keeps_the_order_of_rows(batch_size):
     class Sums(nn.Module):
@@ -94,8 +148,11 @@ def test_prediction_keeps_the_order_of_rows(batch_size):
     cells = [np.arange(n, dtype=np.float32) for n in (5, 0, 9, 2, 7, 2)]
     inputs = Inputs(x=RaggedRows(np.concatenate(cells), [len(c) for c in cells]))
     module = Sums().train()
-    out = predict_batches(module, inputs, batch_size=batch_size, device="cpu")
-    np.testing.assert_array_equal(out[:, 0], [c.sum() for c in cells])
+    for max_steps in (None, 12, 1):
+        out = predict_batches(
+            module, inputs, batch_size=batch_size, max_steps=max_steps, device="cpu"
+        )
+        np.testing.assert_array_equal(out[:, 0], [c.sum() for c in cells])
     assert module.training and out.dtype == np.float32
 
 
@@ -186,6 +243,80 @@ def test_batches_made_ahead_may_be_abandoned():
     assert next(told) == 1
     told.close()
     assert len(made) <= 4
+
+
+# ------------------------------------------------------------------------------ files
+
+
+def reading(names, fails=None):
+    """A source of 40 rows, read in the threads whose names it collects."""
+
+    def read(rows):
+        rows = np.arange(40)[rows]
+        names.append(threading.current_thread().name)
+        if fails is not None and fails in rows:
+            raise ValueError(f"row {fails} cannot be read")
+        return np.float32(rows)[:, None]
+
+    return LazyRows(40, read, is_slow=True)
+
+
+class Doubles(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+def reading_threads():
+    return [t for t in threading.enumerate() if t.name.startswith("sklearn_mmfusion-batches")]
+
+
+def test_files_are_read_ahead_in_a_thread():
+    names = []
+    inputs, memory = (
+        Inputs(x=reading(names)),
+        Inputs(x=DenseRows(np.float32(np.arange(40))[:, None])),
+    )
+    for rows in (inputs, memory):
+        out = predict_batches(Doubles(), rows, batch_size=8, device="cpu")
+        np.testing.assert_array_equal(out[:, 0], 2 * np.arange(40))
+    epochs = [
+        list(BatchIterator(RowDataset(rows, np.arange(40), None, np.arange(40)), 8, "cpu", True, 5))
+        for rows in (inputs, memory)
+    ]
+    for (a, ay), (b, by) in zip(*epochs, strict=True):
+        assert torch.equal(a["x"], b["x"]) and torch.equal(ay, by)
+    assert len(names) == 10 and all(name.startswith("sklearn_mmfusion-batches") for name in names)
+    assert not reading_threads()
+
+
+def test_errors_of_a_thread_have_their_row_and_note():
+    class Masks(nn.Module):
+        def forward(self, mask, **batch):
+            return mask
+
+    mask = np.arange(80) % 2 == 1
+    inputs = FusionInputs({"photo": (Inputs(x=reading([], fails=33)), mask)})
+    dataset = RowDataset(inputs, np.arange(80), None, np.arange(80))
+    for call in (
+        lambda: predict_batches(Masks(), inputs, batch_size=8, device="cpu"),
+        lambda: list(BatchIterator(dataset, 8, "cpu", shuffle=True)),
+    ):
+        with pytest.raises(ValueError, match="^row 167 cannot be read") as raised:
+            with number_rows(np.arange(80) + 100):
+                call()
+        assert raised.value.__notes__ == ["Raised while reading a batch of modality 'photo'."]
+        assert not reading_threads()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, ZeroDivisionError])
+def test_a_loop_that_ends_early_leaves_no_thread(error):
+    class Fails(Doubles):
+        def forward(self, x):
+            raise error
+
+    with pytest.raises(error) as raised:
+        predict_batches(Fails(), Inputs(x=reading([])), batch_size=4, device="cpu")
+    assert raised.traceback and not reading_threads()  # the frames are still there
 
 
 def test_large_rows_are_predicted_in_small_batches():

@@ -35,7 +35,7 @@ def search(fused, grid, n_jobs=None):
 # ------------------------------------------------------------------------------ searches
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_search_over_classifier_fits_each_encoder_once_a_fold(tmp_path, n_jobs):
     X, y = three()
     log = str(tmp_path / "log")

@@ -33,6 +33,7 @@ APART = [("a", StandardScaler(), slice(0, 1)), ("b", StandardScaler(), slice(1, 
 ALIKE = [("a", StandardScaler(), slice(None)), ("b", MinMaxScaler(), slice(None))]
 
 
+@pytest.mark.slow  # the fast tests check a FusionTransformer in tests/test_common.py
 @parametrize_with_checks(
     [FusionTransformer(ALIKE if fusion in POOLED else APART, fusion=fusion) for fusion in FUSIONS]
     + [

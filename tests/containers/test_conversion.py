@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.io import wavfile
 from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 
@@ -178,7 +179,6 @@ def test_as_column_converts(values, dtype):
         (["a", None, 3], r"column 'x': row 2: got int \(number\) .* row 0, is str \(text\)"),
         ([Path("a"), "b"], r"row 1: got str \(text\) .* \(path\)"),
         ([np.zeros(2), "a"], r"row 1: got str \(text\) .* ndarray \(array\)"),
-        ([b"bytes"], r"row 0: got bytes"),
         ([object()], r"row 0: got object"),
         ("text", r"got str; expected"),
         ({"a": 1}, r"got dict; expected"),
@@ -389,3 +389,45 @@ def test_summary_reads_object_columns_as_fit_does():
     summary = frame.astype({"title": object}).modalities.summary()
     assert summary["kind"].tolist() == ["tensor", "text"]
     assert summary.loc["sound", "length_max"] == 5
+
+
+def test_summary_of_files_without_reading_them():
+    paths = ["a.png", None, "a.png", "b.jpg", "c"]
+    frame = pd.DataFrame({"path": paths, "text": [f"From {path}." for path in paths]})
+    frame["file"] = FileArray(paths, sample_rate=8000)
+    frame["content"] = [b"x", b"y", b"x", b"x", None]
+    frame["sound"] = TensorArray([[1, 2, 3, 4], [1, 2], None, [1, 2], [0] * 8], sample_rate=4)
+    summary = frame.modalities.summary()
+    assert summary.kind.tolist() == ["path", "text", "file", "file", "tensor"]
+    assert summary.n_duplicates.tolist() == [1, 1, 1, 2, pd.NA]
+    assert summary.n_unreadable.isna().all() and (summary.sizes == "").all()
+    assert summary.rates.tolist() == ["", "", "8000 Hz", "", "4 Hz"]
+    seconds = summary.loc["sound", ["seconds_min", "seconds_median", "seconds_max"]]
+    assert seconds.tolist() == [0.5, 0.75, 2.0] and summary.seconds_max[:4].isna().all()
+    assert frame.modalities.summary(read_cells=True).loc["sound", "n_duplicates"] == 1
+
+
+def test_summary_reads_headers_if_read_cells(tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    sizes = [(4, 6), (8, 2), (4, 6), (4, 10)]
+    photos = [f"{k}.png" for k in range(len(sizes))]
+    for name, size, shade in zip(photos, sizes, [1, 1, 1, 2], strict=True):
+        Image.new("L", size[::-1], shade).save(tmp_path / name)
+    sounds = [f"{k}.wav" for k in range(4)]
+    signals = np.random.default_rng(0).normal(0, 1000, (4, 600)).astype(np.int16)
+    for name, signal, rate in zip(sounds, signals, [100, 100, 200, 100], strict=True):
+        wavfile.write(tmp_path / name, rate, signal)
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "0.wav").read_bytes()[:90])
+    frame = pd.DataFrame({"photo": [*photos, "../4.png", photos[1]], "size": 0})
+    frame["sound"] = [*sounds, "cut.wav", "gone.wav"]
+    summary = frame.modalities.summary(read_cells=True, file_params={"root": tmp_path})
+    assert summary.n_unreadable.tolist() == [1, pd.NA, 2]
+    assert summary.n_duplicates.tolist() == [2, pd.NA, 0]
+    assert summary.sizes["photo"] == "4x2 to 8x10, median 4x6"
+    assert summary.rates["sound"] == "100 Hz (3), 200 Hz (1)"
+    seconds = summary.loc["sound", ["seconds_min", "seconds_median", "seconds_max"]]
+    assert seconds.tolist() == [3.0, 6.0, 6.0]
+    equal = frame.iloc[[0, 2, 0]].modalities.summary(
+        read_cells=True, file_params={"root": tmp_path}
+    )
+    assert equal.sizes["photo"] == "4x6" and equal.n_duplicates["photo"] == 2

@@ -377,7 +377,7 @@ def test_file_array_behaves_like_text_and_checks_paths():
     assert (array == "x/a").tolist() == [False, False, True] and "x/b" in array
     assert (array < "x/b").tolist() == [False, False, True]
     assert pd.Series(array).astype(str).str.upper().tolist()[0] == "X/B"
-    with pytest.raises(TypeError, match="row 1: expected a path; got int"):
+    with pytest.raises(TypeError, match="row 1: expected a path or the content of a file; got int"):
         FileArray(["a", 3])
     with pytest.raises(ValueError, match="row 0: the path is empty"):
         FileArray([""])

@@ -41,6 +41,7 @@ from tests._late_data import RULES, SMALL_NET, iris, members, plain
 ALL = slice(None)
 
 
+@pytest.mark.slow  # the fast tests check one of each class: tests/test_common.py
 @parametrize_with_checks(
     [LateFusionClassifier([("a", LogisticRegression(), ALL)], fusion=rule) for rule in RULES]
     + [

@@ -93,6 +93,7 @@ def test_members_without_probabilities_vote_and_stack(fusion):
     assert fitted.score(X, y) > 0.8
 
 
+@pytest.mark.slow
 def test_n_jobs_changes_nothing_and_seeds_derive_from_names():
     X, y = iris()
     parts = [(c, RandomForestClassifier(3, max_depth=2), c) for c in X.columns]

@@ -1,8 +1,12 @@
 """AudioEncoder: arrays, files, rates and lengths."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import signal
 from scipy.io import wavfile
 from sklearn.linear_model import LogisticRegression
@@ -10,6 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
+from sklearn_mmfusion._torch import LazyRaggedRows, RaggedRows
 from sklearn_mmfusion.containers import (
     FileArray,
     TensorArray,
@@ -18,7 +23,8 @@ from sklearn_mmfusion.containers import (
     multimodal_frame,
 )
 from sklearn_mmfusion.containers.cells import Cells
-from sklearn_mmfusion.feature_extraction import AudioEncoder
+from sklearn_mmfusion.feature_extraction import AudioEncoder, audio
+from sklearn_mmfusion.neural_network.modality_parts import is_lazy
 from sklearn_mmfusion.preprocessing import LogMelSpectrogram
 
 RATE = 8000
@@ -117,7 +123,7 @@ def test_wav_files_equal_arrays(tmp_path, dtype):
     paths = [str(tmp_path / name) for name in names]
     np.testing.assert_array_equal(features(paths), expected)
     np.testing.assert_array_equal(features(FileArray(paths)), expected)
-    np.testing.assert_array_equal(features(names, root=str(tmp_path)), expected)
+    np.testing.assert_array_equal(features(names, file_params={"root": str(tmp_path)}), expected)
 
 
 def test_loudness_does_not_matter():
@@ -188,7 +194,7 @@ def test_resampled_tones_keep_their_pitch(rate):
     tone = np.sin(2 * np.pi * 440 * time).astype(np.float32)
     mel = LogMelSpectrogram(RATE, resample=True).fit(TensorArray([tone], sample_rate=rate))
     cells = Cells(mel, TensorArray([tone], sample_rate=rate))
-    found = mel._waveform(cells, 0, peaks=[])
+    found = mel._waveform(cells, 0, tone, rate, [], [])
     expected = np.sin(2 * np.pi * 440 * np.arange(len(found)) / RATE)
     np.testing.assert_allclose(found[500:-500], expected[500:-500], atol=0.01)
 
@@ -197,7 +203,8 @@ def test_resampled_tones_keep_their_pitch(rate):
 def test_resampling_to_far_rates_keeps_the_pitch(rate, new_rate):
     tone = np.sin(2 * np.pi * np.arange(int(30 * rate)) / rate).astype(np.float32)
     mel = LogMelSpectrogram(new_rate, n_fft=16, n_mels=1, resample=True).fit([tone])
-    found = mel._waveform(Cells(mel, TensorArray([tone], sample_rate=rate)), 0, peaks=[])
+    cells = Cells(mel, TensorArray([tone], sample_rate=rate))
+    found = mel._waveform(cells, 0, tone, rate, [], [])
     seconds = np.arange(len(found)) / new_rate
     inner = slice(len(found) // 6, -len(found) // 6)
     np.testing.assert_allclose(found[inner], np.sin(2 * np.pi * seconds)[inner], atol=0.02)
@@ -327,3 +334,106 @@ def test_an_own_network_gets_bands_and_frames():
     first = np.stack([f[0] for f in encoder.front_end_.transform(waves)])
     by_hand = first @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
     np.testing.assert_allclose(encoder.transform(waves), by_hand, atol=1e-4)
+
+
+def test_long_recordings_are_cut_with_one_warning():
+    waves, y = make_tones()
+    longer = [len(wave) / RATE for wave in waves if len(wave) > 800]
+    message = (
+        rf"AudioEncoder: {len(longer)} of 40 recordings are longer than max_length=0.1 seconds, "
+        rf"the longest one {max(longer):.4g}; .*Raise max_length"
+    )
+    encoder = tiny(max_length=0.1)
+    with pytest.warns(UserWarning, match=message) as caught:
+        encoder.fit(waves, y)
+    assert len(caught) == 1
+    by_hand = [wave[:800] for wave in waves]
+    expected = features(by_hand, y)
+    with pytest.warns(UserWarning, match=message) as caught:
+        np.testing.assert_array_equal(encoder.transform(waves), expected)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(encoder.transform(by_hand), expected)  # without a warning
+    both = tiny(max_length=0.1, front_end=LogMelSpectrogram(max_length=0.2))
+    with pytest.raises(ValueError, match=r"front_end has max_length=0.2.*max_length=0.1; expected"):
+        both.fit(waves, y)
+
+
+# ------------------------------------------------------------------------------ many files
+
+
+def write_tones(folder, n=40):
+    waves, y = make_tones(n)
+    paths = [str(folder / f"{i}.wav") for i in range(n)]
+    for path, wave in zip(paths, waves, strict=True):
+        wavfile.write(path, RATE, wave)
+    return paths, y
+
+
+@BOTH
+def test_frames_of_many_files_are_computed_batch_by_batch(monkeypatch, tmp_path, architecture):
+    paths, y = write_tones(tmp_path)
+    kept = tiny(architecture).fit(paths, y)
+    assert isinstance(kept.prepare(paths).sources["frames"], RaggedRows)
+    monkeypatch.setattr(audio, "KEPT_BYTES", 1000)
+    encoder = tiny(architecture).fit(paths, y)
+    np.testing.assert_array_equal(encoder.mean_, kept.mean_)
+    np.testing.assert_array_equal(encoder.scale_, kept.scale_)
+    np.testing.assert_array_equal(encoder.transform(paths), kept.transform(paths))
+    with_missing = [None, *paths[3:9], None]
+    np.testing.assert_array_equal(encoder.transform(with_missing)[1:-1], kept.transform(paths)[3:9])
+    lazy = encoder.prepare(paths)
+    held = RaggedRows(*kept.front_end_.compute(Cells(kept, FileArray(paths))))
+    assert isinstance(lazy.sources["frames"], LazyRaggedRows) and is_lazy(lazy)
+    np.testing.assert_array_equal(lazy.lengths(), held.lengths())
+    assert lazy.nbytes == held.nbytes
+    for rows in (np.array([5, 0, 7]), slice(2, 4), np.array([], int)):
+        expected = held.batch("frames", rows, "cpu")
+        for inputs in (lazy, lazy.to("cpu")):
+            batch = inputs.batch(rows)
+            assert all(torch.equal(batch[key], expected[key]) for key in expected)
+
+
+def test_warnings_of_many_files_come_once_and_changed_files_are_noticed(monkeypatch, tmp_path):
+    paths, y = write_tones(tmp_path)
+    monkeypatch.setattr(audio, "KEPT_BYTES", 1000)
+    encoder = tiny(max_length=0.05)
+    with pytest.warns(UserWarning, match="40 of 40 recordings are longer") as caught:
+        encoder.fit(paths, y)
+    assert len(caught) == 1
+    encoder = tiny().fit(paths, y)
+    inputs = encoder.prepare(paths)
+    wavfile.write(paths[2], RATE, np.ones(100, np.float32))
+    with pytest.raises(ValueError, match=r"row 2 has 2 frames; it had \d+ when .*2.wav"):
+        inputs.batch(np.arange(5))
+
+
+# Encodes argv[1] recordings; prints the largest resident memory in kB.
+MANY_FILES = """
+import sys
+import numpy as np
+from sklearn_mmfusion import AudioEncoder
+from sklearn_mmfusion.feature_extraction import audio
+from tests.feature_extraction.test_audio import RATE, make_tones, write_tones
+from pathlib import Path
+
+audio.KEPT_BYTES = 1 << 22
+paths, y = write_tones(Path("."), 200)
+encoder = AudioEncoder(sample_rate=RATE, max_epochs=1, early_stopping=False, random_state=0)
+encoder.fit(paths, y)
+encoder.transform(paths * (int(sys.argv[1]) // 200))
+with open("/proc/self/status") as file:
+    print(next(line for line in file if line.startswith("VmHWM")).split()[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_many_files_take_as_much_memory_as_few(tmp_path, script_environment):
+    peaks = []
+    for n in (2000, 20000):
+        command = [sys.executable, "-c", MANY_FILES, str(n)]
+        options = {"env": script_environment, "cwd": tmp_path, "check": True, "text": True}
+        done = subprocess.run(command, stdout=subprocess.PIPE, **options)
+        peaks.append(int(done.stdout) / 1024)
+    returned = 18_000 * 128 * 4 / 2**20
+    assert peaks[1] - peaks[0] < 50 + returned, peaks

@@ -1,10 +1,13 @@
 """ImageEncoder: every way to write down the same images gives the same features."""
 
+import threading
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_mmfusion.containers import FileArray, TensorArray
@@ -133,13 +136,13 @@ def test_the_position_of_channels_is_decided_in_fit():
     assert first.transform(narrow).shape == (2, 4)
 
 
-def test_image_files_have_channels_last(tmp_path):
+def test_grey_files_with_alpha_are_grey(tmp_path):
     pillow = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
     strip = strips(4, channels=2)  # grey and alpha, one pixel high
     paths = [str(tmp_path / f"{i}.png") for i in range(4)]
     for path, image in zip(paths, strip, strict=True):
         pillow.fromarray(image, mode="LA").save(path)
-    assert len(ImageEncoder(**TINY).fit(paths, [0, 1, 0, 1]).mean_) == 2
+    assert len(ImageEncoder(**TINY).fit(paths, [0, 1, 0, 1]).mean_) == 1
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -220,7 +223,9 @@ def test_files_equal_arrays(tmp_path, as_paths):
         pillow.fromarray(image).save(tmp_path / name)
     paths = [str(tmp_path / name) for name in names]
     np.testing.assert_array_equal(features(as_paths(paths)), features(images))
-    np.testing.assert_array_equal(features(names, root=str(tmp_path)), features(images))
+    np.testing.assert_array_equal(
+        features(names, file_params={"root": str(tmp_path)}), features(images)
+    )
 
 
 def test_pillow_images_are_cells():
@@ -240,6 +245,16 @@ def test_resizing_equals_pillow():
         ]
         np.testing.assert_allclose(ours.astype(int), np.array(theirs, dtype=int), atol=1)
     assert resize(images[:, None].astype(np.float32), (5, 6)).dtype == np.float32
+
+
+def test_resizing_bytes_depends_on_neither_batch_nor_memory_layout():
+    images = np.random.default_rng(0).integers(0, 256, (5, 30, 41, 3)).astype(np.uint8)
+    images = np.moveaxis(images, -1, 1)
+    for size in [(9, 20), (50, 41)]:
+        expected = resize(np.ascontiguousarray(images), size)
+        np.testing.assert_array_equal(resize(images, size), expected)
+        for image, own in zip(images, expected, strict=True):
+            np.testing.assert_array_equal(resize(image[None], size)[0], own)
 
 
 def test_images_of_many_sizes_are_resized():
@@ -341,3 +356,19 @@ def test_a_memory_map_is_read_and_left_alone(tmp_path):
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     np.testing.assert_array_equal(features(mapped), features(images))
     np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), images)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, ValueError])
+def test_a_fit_on_files_that_ends_early_leaves_no_thread(tmp_path, error):
+    class Fails(Callback):
+        def on_batch_end(self, net, training, **kwargs):
+            raise error("stop")
+
+    paths = [str(tmp_path / f"{i}.npy") for i in range(64)]
+    for i, path in enumerate(paths):
+        np.save(path, np.full((6, 6), i, np.uint8))
+    encoder = ImageEncoder(n_components=4, batch_size=4, callbacks=[Fails()], random_state=0)
+    with pytest.raises(error):
+        encoder.fit(paths, np.arange(64) % 2)
+    names = [t.name for t in threading.enumerate()]  # the decoding threads of the process stay
+    assert not [n for n in names if n.startswith("sklearn_mmfusion") and "decode" not in n]

@@ -76,7 +76,7 @@ def test_files_equal_arrays(tmp_path):
     names = [f"{i}.npy" for i in range(N_ROWS)]
     for name, cloud in zip(names, clouds(), strict=True):
         np.save(tmp_path / name, cloud)
-    encoder = make(root=str(tmp_path)).fit(names, classes())
+    encoder = make(file_params={"root": str(tmp_path)}).fit(names, classes())
     expected = make().fit(clouds(), classes()).transform(clouds())
     np.testing.assert_array_equal(encoder.transform(names), expected)
 

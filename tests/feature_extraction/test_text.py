@@ -184,3 +184,31 @@ def test_new_texts_are_lowercased_as_in_fit():
     upper = [text.upper() for text in texts()]
     expected = encoder.transform(upper)
     np.testing.assert_array_equal(encoder.set_params(lowercase=False).transform(upper), expected)
+
+
+def test_long_texts_are_cut_with_one_warning():
+    texts, y = make_texts()
+    texts = [text.replace("猫", "neko") for text in texts]  # as they are after cleaning
+    longer = [len(text) for text in texts if len(text) > 15]
+    by_hand = [text[:15].rstrip() for text in texts]
+    message = (
+        rf"TextEncoder: {len(longer)} of 60 texts have more than max_length=15 characters, the "
+        rf"longest one {max(longer)}; .*Raise max_length"
+    )
+    encoder = TextEncoder(**TINY, max_length=15)
+    with pytest.warns(UserWarning, match=message) as caught:
+        encoder.fit(texts, y)
+    assert len(caught) == 1
+    expected = features(by_hand, y)
+    with pytest.warns(UserWarning, match=message) as caught:
+        np.testing.assert_array_equal(encoder.transform(texts), expected)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(encoder.transform(by_hand), expected)  # without a warning
+
+
+def test_very_long_training_texts_give_a_warning(monkeypatch):
+    monkeypatch.setattr("sklearn_mmfusion.feature_extraction.text.LONG_TEXT", 40)
+    texts = ["a few words", "one more", "x" * 41, "the last"] * 3
+    match = "longest of 12 texts has 41 characters.* GB of memory.* Set max_length"
+    with pytest.warns(UserWarning, match=match):
+        TextEncoder(n_components=2, max_epochs=1, random_state=0).fit(texts, [0, 1] * 6)

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from sklearn_mmfusion.modules import layers
+from sklearn_mmfusion.modules.audio import AudioCNN
 from sklearn_mmfusion.modules.layers import MaskedBatchNorm, masked_mean_max, pad
-from sklearn_mmfusion.modules.text import bag
+from sklearn_mmfusion.modules.text import TextNetwork, bag
 
 LENGTHS = st.lists(st.integers(0, 7), min_size=1, max_size=6)
 
@@ -98,3 +100,41 @@ def test_bag_equals_the_mean_of_the_rows_of_the_table(lengths):
     for row, cell in enumerate(ids.split(lengths)):
         expected = table[cell.numpy()].mean(0) if len(cell) else np.zeros(4)
         np.testing.assert_allclose(out[row], expected, atol=1e-12)
+
+
+# ------------------------------------------------------------------------------ long sequences
+
+
+@pytest.mark.parametrize("size", [16, 48, 1000])
+@pytest.mark.parametrize("channels", [(6,), (4, 6), (4, 4, 6)])
+def test_long_recordings_are_pooled_in_chunks(monkeypatch, size, channels):
+    lengths = torch.tensor([150, 0, 33, 97, 1, 301])
+    frames = torch.randn(int(lengths.sum()), 13, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    network = AudioCNN(13, out_features=8, channels=channels)
+    network(frames, lengths)  # running statistics that are not 0 and 1
+    network.eval()
+    whole = network.tokens(frames, lengths)[0]
+    monkeypatch.setattr(layers, "CHUNK", 8)
+    monkeypatch.setattr(layers, "MIN_CHUNK", size)
+    torch.testing.assert_close(network(frames, lengths), whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+def test_long_texts_are_pooled_in_chunks(monkeypatch, kernel_size):
+    lengths = torch.tensor([70, 0, 33, 51, 1, 100])
+    ids = torch.randint(9, (int(lengths.sum()),), generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    network = TextNetwork(9, 9, 9, out_features=8, kernel_size=kernel_size)
+    batch = (ids, lengths) * 3
+    network(*batch)
+    network.eval()
+    whole = network.tokens(*batch)[0]
+    monkeypatch.setattr(layers, "CHUNK", 8)
+    monkeypatch.setattr(layers, "MIN_CHUNK", 7)
+    sizes = []
+    network.convolution.register_forward_hook(lambda _, inputs, x: sizes.append(x.shape[2]))
+    torch.testing.assert_close(network(*batch), whole, rtol=1e-5, atol=1e-6)
+    assert len(sizes) == 15 and max(sizes) == 7 + 2 * (kernel_size // 2)
+    network.train()(*batch)  # gradients and batch statistics need the whole sequence
+    assert sizes[15:] == [100]

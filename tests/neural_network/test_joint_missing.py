@@ -168,13 +168,9 @@ def test_any_cells_may_be_absent(cls, seen, fusion, early_stopping):
 @pytest.mark.parametrize(
     ("fusion", "pretrain"),
     [
-        *((fusion, False) for fusion in FUSIONS),
-        *(
-            pytest.param(
-                fusion, True, marks=() if fusion in ("concat", "logits") else pytest.mark.slow
-            )
-            for fusion in FUSIONS
-        ),
+        pytest.param(fusion, pretrain, marks=() if fusion == "concat" else pytest.mark.slow)
+        for fusion in FUSIONS
+        for pretrain in (False, True)
     ],
 )
 def test_nine_of_ten_cells_may_be_absent(fusion, pretrain):

@@ -1,6 +1,7 @@
 """Front ends against librosa, scipy and scikit-learn's CountVectorizer."""
 
 import pickle
+import sys
 from collections import Counter
 
 import numpy as np
@@ -121,6 +122,73 @@ def test_recordings_of_several_blocks_equal_one_block(monkeypatch):
     monkeypatch.setattr("sklearn_mmfusion.preprocessing.audio.BLOCK", 2000)
     for a, b in zip(whole, front.transform(waves(lengths)), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(None, None), (100, 160), (255, 7)])
+def test_long_recordings_are_computed_in_pieces(monkeypatch, n_fft, hop_length):
+    front_end = LogMelSpectrogram(RATE, n_fft=n_fft, hop_length=hop_length, n_mels=20)
+    X = [np.int16(10_000 * wave) for wave in waves([300, 5000, 1200, 4999, 20])]
+    whole = cells(front_end.fit_transform(X))
+    monkeypatch.setattr("sklearn_mmfusion.preprocessing.audio.BLOCK", 1000)
+    for found, expected in zip(cells(front_end.transform(X)), whole, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    broken = [x.astype(np.float32) for x in X]
+    broken[1][4321] = np.nan
+    with pytest.raises(ValueError, match=r"recording in row 1 contains NaN"):
+        front_end.transform(broken)
+
+
+def test_soxr_removes_what_the_new_rate_cannot_hold():
+    soxr = pytest.importorskip("soxr")
+    wave = np.sin(2 * np.pi * 8500 * np.arange(44100) / 44100).astype(np.float32)
+    tone = np.sin(2 * np.pi * 1000 * np.arange(44100) / 44100).astype(np.float32)
+    column = TensorArray([wave, tone], sample_rate=44100)
+    front_end = LogMelSpectrogram(16000, resample="soxr", remove_mean=False, top_db=None)
+    expected = [soxr.resample(w, 44100, 16000, quality="HQ") for w in (wave, tone)]
+    found = cells(front_end.fit_transform(column))
+    alike = LogMelSpectrogram(16000, remove_mean=False, top_db=None).fit_transform(expected)
+    np.testing.assert_allclose(found, cells(alike), atol=1e-3)
+    assert found[0][10:-10].max() < -15 < found[1][10:-10].max()
+    polyphase = LogMelSpectrogram(16000, resample=True, remove_mean=False, top_db=None)
+    assert cells(polyphase.fit_transform(column))[0].max() > -10  # an alias
+
+
+def test_missing_soxr_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    column = TensorArray(waves([2000, 2000]), sample_rate=2 * RATE)
+    with pytest.raises(ImportError, match=r"pip install 'sklearn-mmfusion\[io\]'"):
+        LogMelSpectrogram(RATE, resample="soxr").fit_transform(column)
+
+
+def test_recordings_are_cut_before_they_are_resampled():
+    (wave,) = waves([4000])
+    front_end = LogMelSpectrogram(RATE, resample=True, max_length=0.1).fit([wave[:800]])
+    with pytest.warns(UserWarning, match=r"1 of 1 recordings are longer.* longest one 0.25;"):
+        (found,) = cells(front_end.transform(TensorArray([wave], sample_rate=2 * RATE)))
+    (expected,) = cells(front_end.transform(TensorArray([wave[:1600]], sample_rate=2 * RATE)))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_resampling_that_takes_too_much_memory_is_refused(monkeypatch, tmp_path):
+    def allocate(*_):
+        raise AssertionError("the recording was resampled")
+
+    hours = np.zeros(7200, np.int16)  # 2 hours at 1 Hz
+    wavfile.write(tmp_path / "a.wav", 1, hours)
+    front_end = LogMelSpectrogram(16000, resample=True).fit([hours])
+    message = (
+        r"recording in row 0 has 7200 samples at sample_rate=1 Hz, 7200 seconds: resampling them "
+        r"to 16000 Hz takes 115200000 samples and 4633\d{5} bytes; expected at most 268435456\. "
+        r"Check the sample rate, set max_length, or raise the limit: file_params"
+    )
+    monkeypatch.setattr(signal, "resample_poly", allocate)
+    for X in (TensorArray([hours], sample_rate=1), [str(tmp_path / "a.wav")]):
+        with pytest.raises(ValueError, match=message):
+            front_end.transform(X)
+    # few samples, but a filter of ten periods of a very low common rate
+    odd = TensorArray([np.zeros(10, np.float32)], sample_rate=15_999_999)
+    with pytest.raises(ValueError, match=r"takes 1 samples and 2559\d{6} bytes; expected at most"):
+        front_end.transform(odd)
 
 
 def test_a_rate_that_is_not_given_is_that_of_the_recordings(tmp_path):
@@ -386,8 +454,10 @@ def test_pickled_tokenizer_gives_the_same_ids():
 
 
 def test_paths_are_no_texts(tmp_path):
-    with pytest.raises(TypeError, match="file paths; expected texts"):
+    match = r"Tokenizer: row 0 holds '.*a\.png', an image; expected the path of a text file \(\.txt"
+    with pytest.raises(ValueError, match=match) as caught:
         Tokenizer().fit(FileArray([tmp_path / "a.png", tmp_path / "b.png"]))
+    assert "file_params" not in str(getattr(caught.value, "__notes__", ""))  # it has none
 
 
 def test_integer_samples_of_wide_types_sound_like_the_others():

@@ -11,6 +11,7 @@ from sklearn_mmfusion.preprocessing.scaling import (
     FeatureScale,
     mean_and_variance,
     row_slices,
+    rows_in_chunks,
 )
 
 
@@ -57,3 +58,13 @@ def test_scales_of_images_need_no_float64_copy():
     np.testing.assert_allclose(encoder.mean_, images.mean((0, 1, 2)), rtol=1e-6)
     np.testing.assert_allclose(encoder.scale_, images.std((0, 1, 2)), rtol=1e-6)
     assert peak < images.nbytes
+
+
+@pytest.mark.parametrize("sizes", [[5], [1, 2, 3], [700, 1, 0, 300, 1001], [250, 250, 250]])
+def test_rows_of_blocks_are_regrouped_as_if_they_were_one_array(monkeypatch, sizes):
+    monkeypatch.setattr("sklearn_mmfusion.preprocessing.scaling.CHUNK", 750)
+    X = np.arange(3 * sum(sizes)).reshape(-1, 3)
+    chunks = list(rows_in_chunks(np.split(X, np.cumsum(sizes)[:-1])))
+    expected = [X[part] for part in row_slices(*X.shape)]
+    assert [len(chunk) for chunk in chunks] == [len(part) for part in expected]
+    np.testing.assert_array_equal(np.concatenate(chunks), X)

@@ -1,5 +1,6 @@
 """Prediction methods of joint fusion: from modalities to labels or numbers."""
 
+import os
 from collections.abc import Mapping
 from numbers import Real
 
@@ -14,6 +15,8 @@ from sklearn_mmfusion._targets import decode, each_target, label, score_targets
 from sklearn_mmfusion._torch import FusionInputs
 from sklearn_mmfusion._validation import MULTITASK, as_numpy
 from sklearn_mmfusion.containers import TensorArray
+from sklearn_mmfusion.containers.cells import readable_cells
+from sklearn_mmfusion.containers.file_array import is_content
 from sklearn_mmfusion.containers.storage import as_cell
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.neural_network.modality_parts import preparing
@@ -256,8 +259,8 @@ def _cell(row, selection, part):
     cell = as_numpy(row.get(selection.labels[0]))
     if _is_absent(cell):
         return None
-    if isinstance(cell, str) and part.wants_column:
-        return [cell]
+    if part.wants_column and (isinstance(cell, str | os.PathLike) or is_content(cell)):
+        return _text_or_file(cell, selection.reader)
     if isinstance(cell, Real) and part.wants_column:
         raise TypeError(
             f"column {selection.labels[0]!r} of the row is the number {cell!r}; expected a cell as "
@@ -272,6 +275,12 @@ def _cell(row, selection, part):
     if not part.wants_column:  # a transformer may scale its input in place
         return np.array(cell)[None]
     return np.asarray(cell)[None] if np.ndim(cell) != 1 else [cell]
+
+
+def _text_or_file(cell, reader):
+    """A cell as a column; None for an unreadable file that counts as absent."""
+    column = [cell] if reader is None else readable_cells([cell], reader)
+    return None if isinstance(column, pd.Series) and column.isna().all() else column
 
 
 def _is_absent(cell):

@@ -8,7 +8,13 @@ from scipy.special import log_softmax
 from sklearn_mmfusion._losses import MultiTaskLoss, criterion_for
 from sklearn_mmfusion._skorch import TRAINING_CONSTRAINTS, settings_of
 from sklearn_mmfusion._targets import each_target, loss_of
-from sklearn_mmfusion._torch import RowDataset, n_batches, rows_per_batch
+from sklearn_mmfusion._torch import (
+    RowDataset,
+    n_batches,
+    rows_per_batch,
+    split_long,
+    steps_per_batch,
+)
 from sklearn_mmfusion._triples import is_encoder
 from sklearn_mmfusion._validation import CLASSIFICATION, MULTITASK
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
@@ -145,9 +151,14 @@ def fit_temperature(module, part, device):
     """
     n_rows, module = len(part), module.eval()
     n_parts = n_batches(n_rows, rows_per_batch(part.inputs, device))
+    lengths = part.inputs.lengths()
+    lengths = None if lengths is None else lengths[part.rows]
+    parts = np.array_split(np.arange(n_rows), n_parts)
+    parts = split_long(parts, lengths, steps_per_batch(device))
     with torch.inference_mode():
-        batches = [part.batch(p, device) for p in np.array_split(np.arange(n_rows), n_parts)]
+        batches = [part.batch(rows, device) for rows in parts]
         logits = np.concatenate([module(**inputs).cpu().double().numpy() for inputs, _ in batches])
+    logits = logits[np.argsort(np.concatenate(parts))]
     codes = part.target[part.rows]
     weight = None if part.weight is None else part.weight[part.rows]
     # One extra row counts equally for all classes (cf. Platt 1999). Without it, the temperature

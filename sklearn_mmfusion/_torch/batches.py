@@ -55,6 +55,7 @@ def groups_by_length(lengths, batch_size):
     size = -(-n_rows // n_batches(n_rows, batch_size))
     if n_rows == 0 or size * lengths.max() <= TRAIN_STEPS:
         return [(np.arange(n_rows), batch_size)]
+    size = min(batch_size, n_rows)  # the batches of a group may be larger than those of all rows
     order = np.argsort(lengths, kind="stable")
     rising, groups, stop = lengths[order], [], n_rows
     sizes = sorted({max(least, size >> k) for k in range(size.bit_length())})

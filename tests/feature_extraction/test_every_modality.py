@@ -79,8 +79,9 @@ with open("/proc/self/status") as file:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
     ("modality", "length", "most"),
-    # The samples and frames of an hour of sound take 87 MB, and exist twice for a moment.
-    [("text", 100_000, 200), ("audio", 3600 * 2000, 250)],
+    # Samples and frames of an hour of sound take 87 MB, exist twice for a moment, and the
+    # allocator keeps some of what is freed.
+    [("text", 100_000, 200), ("audio", 3600 * 2000, 300)],
 )
 def test_one_long_cell_takes_little_memory(modality, length, most, tmp_path, script_environment):
     peaks, features = [], []

@@ -558,6 +558,14 @@ def test_a_root_that_does_not_exist_is_no_fault_of_files(tmp_path, on_error):
         encoder.fit(["a.png"] * 12, classes(12))
 
 
+def test_a_verbose_fit_reports_the_mode_of_mixed_images(tmp_path, capsys):
+    for row in range(12):
+        Image.new("RGB" if row % 3 else "L", (9, 9)).save(tmp_path / f"{row}.png")
+    names = [f"{row}.png" for row in range(12)]
+    encoder_of(tmp_path).set_params(verbose=1).fit(names, classes(12))
+    assert "(4 L, 8 RGB in a sample of 12) are converted to 'RGB'" in capsys.readouterr().out
+
+
 def test_large_photographs_of_one_camera_are_made_small(tmp_path):
     for row in range(12):
         Image.new("L", (300, 200), 20 * row).save(tmp_path / f"{row}.png")

@@ -147,8 +147,8 @@ def _from_polars(values, sample_rate, copy):
         import_pyarrow()  # polars converts through it
         return from_arrow(values.to_arrow())
     fields = getattr(values.dtype, "fields", ())
-    is_content = {field.name for field in fields} == {"bytes", "path"}
-    if is_content or str(values.dtype) in ("String", "Object", "Binary"):
+    has_content = {field.name for field in fields} == {"bytes", "path"}
+    if has_content or str(values.dtype) in ("String", "Object", "Binary"):
         return _from_cells(values.to_list(), sample_rate)
     if not values.dtype.is_nested():
         return _from_ndarray(values.to_numpy(), sample_rate, copy)

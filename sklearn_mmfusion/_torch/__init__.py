@@ -33,6 +33,7 @@ from sklearn_mmfusion._torch.row_dataset import (
     LazyRows,
     RaggedRows,
     RowDataset,
+    surely_finite,
 )
 
 __all__ = [
@@ -64,4 +65,5 @@ __all__ = [
     "side_stream",
     "split_long",
     "steps_per_batch",
+    "surely_finite",
 ]

@@ -14,8 +14,9 @@ from sklearn_mmfusion._torch.device import note_out_of_memory, side_stream
 from sklearn_mmfusion._torch.row_dataset import Batch
 
 LARGE_ROW = 1 << 16  # bytes
-# Rows per batch in predictions: usual and large ones
-PREDICT_BATCH = {"cpu": (256, 32), "cuda": (2048, 128)}
+# Rows per batch in predictions: on a CPU usual and large ones, on a GPU at least and at most
+PREDICT_BATCH = {"cpu": (256, 32), "cuda": (128, 8192)}
+PREDICT_BYTES = 1 << 25  # of a batch on a GPU: smaller ones make it wait for the host
 ROOM = 256  # a network is assumed to need so many times the bytes of its inputs
 LEAST = 16  # rows per batch: fewer would hardly take less memory
 AHEAD = 2  # batches that a GPU may still have to compute while the host prepares the next
@@ -193,13 +194,15 @@ def rows_per_batch(inputs, device):
     inputs : Inputs or FusionInputs
     device : str
     """
-    kind, row = torch.device(device).type, inputs.nbytes / max(1, len(inputs))
-    usual, large = PREDICT_BATCH.get(kind, PREDICT_BATCH["cpu"])
-    n_rows = large if row > LARGE_ROW else usual
-    if kind != "cuda":
-        return n_rows
+    row = inputs.nbytes / max(1, len(inputs))
+    if torch.device(device).type != "cuda":
+        usual, large = PREDICT_BATCH["cpu"]
+        return large if row > LARGE_ROW else usual
+    least, most = PREDICT_BATCH["cuda"]
+    n_rows = min(most, max(least, PREDICT_BYTES / max(1, row)))
     free, _ = torch.cuda.mem_get_info(device)
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if free < 2 * n_rows * ROOM * row:  # ask only then: counting takes as long as a small batch
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(min(n_rows, max(1, free / 2 / (ROOM * max(1, row)))))
 
 
@@ -244,7 +247,7 @@ def predict_batches(module, inputs, *, device, batch_size=None, max_steps=None, 
     """Run a module, or another `method` of it, over all rows without gradients.
 
     Rows are sorted by length, which keeps padding small, and very long ones get smaller batches;
-    outputs are in the original order. A thread reads files, or copies batches to a GPU, ahead.
+    outputs are in the original order. A thread reads files ahead.
 
     Parameters
     ----------
@@ -287,7 +290,7 @@ def predict_batches(module, inputs, *, device, batch_size=None, max_steps=None, 
             parts = split_long([order[part] for part in parts], lengths, max_steps)[::-1]
         batches = map(inputs.batch, parts, repeat(device))
         if torch.device(device).type == "cuda" and len(parts) > 1:
-            batches = copied_ahead(batches, device)
+            batches = copied_ahead(batches, device, in_thread=inputs.is_slow)
         elif inputs.is_slow and len(parts) > 1:
             batches = prefetched(batches)
         with closing_batches(batches) as batches:
@@ -297,12 +300,22 @@ def predict_batches(module, inputs, *, device, batch_size=None, max_steps=None, 
     return collected.all()
 
 
-def copied_ahead(batches, device):
-    """Batches of inputs that a thread copies to a GPU while it computes."""
+def copied_ahead(batches, device, in_thread):
+    """Batches of inputs that are copied to a GPU while it computes.
+
+    A thread pays only for batches that are read from files: it would take cores from torch's own
+    threads, which copy the others.
+    """
     usual, side = torch.cuda.current_stream(device), side_stream(device, "copies")
     side.wait_stream(usual)  # resident rows may still be on their way
-    with closing_batches(prefetched(batches, within=partial(torch.cuda.stream, side))) as batches:
-        for batch in batches:
+    within = partial(torch.cuda.stream, side)
+    batches = prefetched(batches, within=within) if in_thread else batches
+    with closing_batches(batches) as batches:
+        while True:
+            with within():
+                batch = next(batches, None)
+            if batch is None:
+                return
             usual.wait_stream(side)
             for tensor in batch.values():
                 if tensor.is_cuda:

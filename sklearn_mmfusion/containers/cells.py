@@ -367,7 +367,7 @@ class Cells:
         return found
 
     def read_finite(self, batch=slice(None), *, exact=False):
-        """Read cells as uint8 or float32; NaN and infinity raise.
+        """Read cells as uint8 or float32, read-only if consecutive; NaN and infinity raise.
 
         Parameters
         ----------
@@ -381,7 +381,8 @@ class Cells:
         """
         rows = self.rows[batch]
         if self._base_rows is not None:
-            return self._finite(self.column._storage.gather(self._base_rows[batch]), rows, exact)
+            cells = self.column._storage.gather(self._base_rows[batch], copy=False)
+            return self._finite(cells, rows, exact)
         cells = self.read(batch)
         if self.each:
             pairs = zip(cells, rows, strict=True)

@@ -230,11 +230,15 @@ class DenseStorage(Storage):
         return np.tile(np.array(self.values.shape[1:], np.int64), (len(rows), 1))
 
     def gather(self, rows, *, copy=True):
-        """Return a (len(rows), *cell_shape) array of the cells, a new one if `copy`."""
+        """Return a (len(rows), *cell_shape) array of the cells, a new one if `copy`.
+
+        Without, consecutive rows are a read-only view.
+        """
         # np.take would first copy the whole base if it is not C-contiguous
         take = self.values.flags.c_contiguous
-        if not copy and take and self.values.dtype.isnative and is_identity(rows, self.n):
-            return self.values[:]
+        if not copy and take and self.values.dtype.isnative and len(rows):
+            if is_identity(rows - rows[0], len(rows)):
+                return read_only(self.values[rows[0] : rows[0] + len(rows)])
         cells = self.values.take(rows, axis=0) if take else self.values[rows]
         return np.ascontiguousarray(cells, dtype=self.value_dtype)
 

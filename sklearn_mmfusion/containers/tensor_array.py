@@ -277,8 +277,8 @@ class TensorArray(RowViewArray):
         positions : array-like of int or bool of shape (k,), or slice, default=None
             Rows to gather; None for all.
         copy : bool, default=True
-            False returns the base itself, read-only, if the rows are all those of the base in its
-            order. torch ignores the read-only flag: pass a copy if it may write to the cells.
+            False returns a read-only view of the base if the rows are consecutive there. torch
+            ignores the read-only flag: pass a copy if it may write to the cells.
 
         Returns
         -------

@@ -18,7 +18,7 @@ from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 
 # The range of pixels is compared with that in fit, of this many images, or of small ones with
 # this many pixels.
-N_CHECKED, PIXELS_CHECKED = 16, 1 << 22
+N_CHECKED, PIXELS_CHECKED = 16, 1 << 20
 N_SAMPLED = 1000  # files whose headers are read to learn mode and size
 # Longest side of images in files, in pixels: time and memory of training grow with its square.
 LONGEST = 128

@@ -21,7 +21,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 
 from sklearn_mmfusion._caching import CachedChild
-from sklearn_mmfusion._torch import DenseRows, Inputs, LazyRaggedRows, LazyRows
+from sklearn_mmfusion._torch import (
+    DenseRows,
+    Inputs,
+    LazyRaggedRows,
+    LazyRows,
+    surely_finite,
+)
 from sklearn_mmfusion._triples import (
     as_transformer,
     columns_hint,
@@ -180,8 +186,8 @@ class FeaturePart:
 
     def _check(self, features):
         try:
-            dtype = float_dtype(features)
-            return check_array(features, accept_sparse="csr", dtype=dtype, input_name="X")
+            checks = {"accept_sparse": "csr", "dtype": float_dtype(features), "input_name": "X"}
+            return check_array(features, ensure_all_finite=not surely_finite(features), **checks)
         except ValueError as error:
             error.add_note(
                 "Missing values in a table need an imputer: make_pipeline(SimpleImputer(), ...)."

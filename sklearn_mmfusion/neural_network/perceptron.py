@@ -30,7 +30,7 @@ from sklearn_mmfusion._skorch import (
     training_config,
 )
 from sklearn_mmfusion._targets import encode_target
-from sklearn_mmfusion._torch import DenseRows, Inputs
+from sklearn_mmfusion._torch import DenseRows, Inputs, surely_finite
 from sklearn_mmfusion._validation import (
     CLASSIFICATION,
     REGRESSION,
@@ -145,7 +145,8 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
 
     def _check_features(self, X, **checks):
         X = as_numpy(X)
-        return validate_data(self, X, accept_sparse="csr", dtype=float_dtype(X), **checks)
+        checks |= {"accept_sparse": "csr", "dtype": float_dtype(X)}
+        return validate_data(self, X, ensure_all_finite=not surely_finite(X), **checks)
 
     def _raw_outputs(self, X):
         check_is_fitted(self)

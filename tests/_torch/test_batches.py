@@ -26,7 +26,9 @@ from sklearn_mmfusion._torch import (
     prefetched,
     resident,
     row_dataset,
+    rows_per_batch,
     split_long,
+    surely_finite,
 )
 from sklearn_mmfusion._validation import number_rows
 
@@ -328,6 +330,40 @@ def test_large_rows_are_predicted_in_small_batches():
     large = Inputs(x=DenseRows(np.zeros((64, 1 << 17), dtype=np.uint8)))
     assert set(predict_batches(Size(), small, device="cpu").ravel()) == {256}
     assert set(predict_batches(Size(), large, device="cpu").ravel()) == {32}
+
+
+@pytest.mark.parametrize(
+    ("width", "free", "n_rows"),
+    [
+        (740, 1 << 37, 8192),  # at most
+        (4096, 1 << 37, 2048),  # 32 MiB
+        (1 << 17, 1 << 37, 128),  # at least
+        (4096, 1 << 29, 65),  # 512 MiB free, of which half is for 256 times the bytes of the rows
+    ],
+)
+def test_batches_of_predictions_on_a_gpu_fit_its_memory(monkeypatch, width, free, n_rows):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+    for name, value in {"memory_reserved": 8 << 20, "memory_allocated": 0}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    inputs = Inputs(x=DenseRows(np.zeros((1, width), dtype=np.float32)))
+    assert rows_per_batch(inputs, "cuda:0") == n_rows
+
+
+@given(st.integers(1, 20), st.sampled_from([None, np.nan, np.inf, -np.inf]), st.booleans())
+def test_surely_finite_agrees_with_numpy(n, odd, is_writeable):
+    for dtype in (np.float32, np.float64):
+        X = np.full((n, 3), np.finfo(dtype).max / 100, dtype=dtype)
+        if odd is not None:
+            X[n // 2, 1] = odd
+        X.flags.writeable = is_writeable
+        assert surely_finite(X) == np.isfinite(X).all()
+
+
+def test_surely_finite_leaves_other_forms_to_the_usual_check():
+    huge = np.full((4, 3), np.finfo(np.float64).max)  # their sum is infinite
+    ones = np.ones((4, 4))
+    for other in (huge, ones.astype(int), ones[:, ::2], ones.astype(">f4"), ones.tolist()):
+        assert not surely_finite(other)
 
 
 # ------------------------------------------------------------------------------ validation

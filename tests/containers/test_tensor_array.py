@@ -246,15 +246,17 @@ def test_gather_names_the_absent_row():
 def test_gather_copies_where_it_has_to(base):
     base = base.reshape(4, 3)
     array = TensorArray(base, copy=False)
-    same = array.gather(copy=False)
-    assert np.shares_memory(same, base) == base.dtype.isnative
-    assert same.flags.writeable != base.dtype.isnative
+    same, two = array.gather(copy=False), array[1:].gather([0, 1], copy=False)
+    for view in (same, two):
+        assert np.shares_memory(view, base) == base.dtype.isnative
+        assert view.flags.writeable != base.dtype.isnative
     for cells in (
         array.gather(),
-        array.gather([0, 1, 2], copy=False),
+        array.gather([0, 2], copy=False),
         array[::-1].gather(copy=False),
     ):
         assert cells.flags.writeable and not np.shares_memory(cells, base)
+    np.testing.assert_array_equal(two, base[1:3])
     np.testing.assert_array_equal(array[::-1].gather(copy=False)[::-1], same)
 
 

@@ -66,6 +66,16 @@ def keep_freed_memory(device):
                 _glibc().malloc_trim(USUAL[M_TRIM_THRESHOLD])
 
 
+def release_freed_memory(device):
+    """Return freed memory to the system, inside `keep_freed_memory`, too.
+
+    Batches of unequal sizes leave holes that later ones do not fit into: memory grows with the
+    number of batches, by 100 MB over 80 batches of recordings. Takes about 20 ms.
+    """
+    if _applies(device):
+        _glibc().malloc_trim(0)
+
+
 def _applies(device):
     if str(device).split(":")[0] != "cpu" or os.environ.get("MMFUSION_KEEP_MEMORY") == "0":
         return False

@@ -9,7 +9,7 @@ from itertools import pairwise, repeat
 import numpy as np
 import torch
 
-from sklearn_mmfusion._torch.allocator import keep_freed_memory
+from sklearn_mmfusion._torch.allocator import keep_freed_memory, release_freed_memory
 from sklearn_mmfusion._torch.device import note_out_of_memory, side_stream
 from sklearn_mmfusion._torch.row_dataset import Batch
 
@@ -19,6 +19,7 @@ PREDICT_BATCH = {"cpu": (256, 32), "cuda": (128, 8192)}
 PREDICT_BYTES = 1 << 25  # of a batch on a GPU: smaller ones make it wait for the host
 ROOM = 256  # a network is assumed to need so many times the bytes of its inputs
 LEAST = 16  # rows per batch: fewer would hardly take less memory
+RELEASE = 4  # batches of files after which a prediction returns freed memory to the system
 AHEAD = 2  # batches that a GPU may still have to compute while the host prepares the next
 BUCKET = 16  # batches are cut from this many batches' worth of rows sorted by length
 # Rows of a batch times its longest sequence, to which it is padded. A step takes 1 to 2 KiB in
@@ -294,8 +295,11 @@ def predict_batches(module, inputs, *, device, batch_size=None, max_steps=None, 
         elif inputs.is_slow and len(parts) > 1:
             batches = prefetched(batches)
         with closing_batches(batches) as batches:
-            for rows, batch in zip(parts, batches, strict=True):
+            for number, (rows, batch) in enumerate(zip(parts, batches, strict=True), 1):
                 collected.add(rows, call(**batch).float())
+                if inputs.is_slow and number % RELEASE == 0:
+                    del batch
+                    release_freed_memory(device)
     module.train(was_training)
     return collected.all()
 

@@ -1,7 +1,7 @@
 """A multilayer perceptron on features: classifier and regressor."""
 
 import math
-from functools import partial
+from dataclasses import replace
 from numbers import Real
 
 import numpy as np
@@ -30,7 +30,7 @@ from sklearn_mmfusion._skorch import (
     training_config,
 )
 from sklearn_mmfusion._targets import encode_target
-from sklearn_mmfusion._torch import DenseRows, Inputs, surely_finite
+from sklearn_mmfusion._torch import DenseRows, Inputs, predict_batches, surely_finite
 from sklearn_mmfusion._validation import (
     CLASSIFICATION,
     REGRESSION,
@@ -43,29 +43,20 @@ from sklearn_mmfusion._validation import (
     combine_weights,
 )
 from sklearn_mmfusion.modules.perceptron import MLP
+from sklearn_mmfusion.neural_network.linear_path import (
+    START_ALPHA,
+    LinearModel,
+    choose_alpha,
+    choose_share,
+    held_out,
+)
 from sklearn_mmfusion.preprocessing.scaling import FeatureScale, float_dtype
 
-# Limits on the rows and cells that initialize the linear path: more would hardly change it.
-LINEAR_ROWS, LINEAR_CELLS = 20_000, 20_000_000
 
-
-def start_linear(module, parts, trainer, alpha):
-    """Initialize the linear path of an `MLP` at the solution of the linear model, in place.
-
-    Parameters
-    ----------
-    module : MLP
-    parts : sequence of RowDataset
-        The first one holds the training rows.
-    trainer : Trainer
-    alpha : float
-        Strength of the L2 penalty.
-    """
-    data = parts[0]
-    n_rows = min(LINEAR_ROWS, max(1000, LINEAR_CELLS // module.linear.in_features))
-    rows = torch.randperm(len(data), device="cpu")[:n_rows].sort().values.numpy()
-    batch = data.batch(rows, trainer.device)
-    module.fit_linear(batch[0]["features"], batch[1], batch.weight, trainer.criterion(), alpha)
+def set_linear(module, solution, share=1.0):
+    """Give a solution of a `LinearModel` its share of the outputs of an `MLP`, in place."""
+    W, b = map(torch.from_numpy, solution)
+    module.set_linear(W.T, b, share)
 
 
 class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
@@ -74,7 +65,8 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
     _parameter_constraints = {
         **TRAINING_CONSTRAINTS,
         "hidden_layer_sizes": [tuple, list],
-        "linear_alpha": [Interval(Real, 0, None, closed="left")],
+        "linear_alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "linear_share": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
     }
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -124,12 +116,50 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             # log loss were equal to four decimals on folds of digits3 and leaf99, and clipping
             # takes a sixth of the time of a step.
             config = training_config(self, target, self._fitted_loss, max_norm=math.inf)
-            inputs = Inputs(features=DenseRows(self._features.cast(X)))
-            pretrain = None if self.module else partial(start_linear, alpha=self.linear_alpha)
-            self.module_, self.history_, self.n_iter_ = Trainer(config).train(
-                self._build_module, inputs, target, weight, groups, weights, pretrain
-            )
+            X = self._features.cast(X)
+            data = Inputs(features=DenseRows(X)), target, weight, groups
+            if self.module or weights is not None:
+                result = Trainer(config).train(self._build_module, *data, weights)
+            else:
+                result = self._train_beside_linear(config, X, *data)
+            self.module_, self.history_, self.n_iter_ = result
         return self
+
+    def _train_beside_linear(self, config, X, inputs, target, weight, groups):
+        """Train a network that starts from a linear model, and give that its share of it."""
+        trainer, k = Trainer(config), self._n_outputs
+        scale = self._features.of_network
+        model = LinearModel(X, target.values, weight, scale, trainer.criterion(), k)
+        folds = held_out(len(model), groups, config.seed)
+        alpha, share = self.linear_alpha, self.linear_share
+        if alpha == "auto":
+            alpha = choose_alpha(model, folds) if folds else START_ALPHA
+
+        def start(module, parts, trainer):
+            rows = model.some(parts[0].rows, config.seed)
+            set_linear(module, model.solve(rows, max(alpha, START_ALPHA), exact=False))
+
+        def train(trainer, weight):
+            return trainer.train(self._build_module, inputs, target, weight, groups, pretrain=start)
+
+        if share == "auto":
+            pairs = []
+            for rows, held in folds:
+                inside = np.zeros(len(model), dtype=np.float32)
+                inside[rows] = 1.0 if weight is None else weight[rows]
+                quiet = replace(config, refit=False, callbacks=None, verbose=0)
+                module = train(Trainer(quiet), inside).module
+                part = Inputs(features=DenseRows(X[held]))
+                network = torch.from_numpy(predict_batches(module, part, device=trainer.device))
+                linear = model.outputs(held, *model.solve(rows, alpha, exact=False))
+                pairs.append((linear, network.double()))
+            share = choose_share(model, folds, pairs) if folds else 0.0
+        result = train(trainer, weight)
+        if share > 0:
+            rows = model.some(np.arange(len(model)), config.seed)
+            set_linear(result.module, model.solve(rows, alpha), share)
+        self.linear_alpha_, self.linear_share_ = alpha, share
+        return result
 
     def _describe_module(self):
         own = {"hidden_layer_sizes": tuple(self.hidden_layer_sizes), "dropout": self.dropout}
@@ -269,7 +299,8 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         hidden_layer_sizes=(256, 128),
         *,
         loss="auto",
-        linear_alpha=10.0,
+        linear_alpha="auto",
+        linear_share="auto",
         module=None,
         module_params=None,
         dropout=0.3,
@@ -294,6 +325,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.loss = loss
         self.linear_alpha = linear_alpha
+        self.linear_share = linear_share
         self.module = module
         self.module_params = module_params
         self.dropout = dropout
@@ -500,7 +532,8 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         hidden_layer_sizes=(256, 128),
         *,
         loss="auto",
-        linear_alpha=10.0,
+        linear_alpha="auto",
+        linear_share="auto",
         module=None,
         module_params=None,
         dropout=0.3,
@@ -523,6 +556,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.loss = loss
         self.linear_alpha = linear_alpha
+        self.linear_share = linear_share
         self.module = module
         self.module_params = module_params
         self.dropout = dropout

@@ -273,14 +273,6 @@ def test_neural_classifier_does_not_depend_on_units(factor):
     assert np.mean(plain.predict(X) == scaled.predict(X * factor)) > 0.97
 
 
-def test_linear_start_reads_rows_of_every_class(monkeypatch):
-    monkeypatch.setattr("sklearn_mmfusion.neural_network.perceptron.LINEAR_ROWS", 60)
-    X, y = make_classification(200, 10, class_sep=3, random_state=0)
-    order = np.argsort(y)  # as tables often lie on disk
-    model = NeuralClassifier((4,), lr=1e-8, max_epochs=1, random_state=0).fit(X[order], y[order])
-    assert model.score(X, y) > 0.9
-
-
 def test_pickle_survives_changed_parameters():
     X, y = make_classification(60, 10, random_state=0)
     model = NeuralClassifier((16,), max_epochs=1, random_state=0).fit(X, y)

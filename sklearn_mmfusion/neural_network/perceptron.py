@@ -242,7 +242,11 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         The trained network.
 
     mean_, scale_ : ndarray of shape (n_features,), dtype=float64
-        Mean and standard deviation of each training feature.
+        What features are standardized with: mean and standard deviation in training; of rare
+        features, see the Notes.
+
+    linear_alpha_, linear_share_ : float
+        Penalty and share of the linear model; absent with `module`.
 
     history_ : list of dict
         Losses of each epoch (with `early_stopping`, of the validated training).
@@ -263,11 +267,18 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
 
     Notes
     -----
-    A linear path runs parallel to the perceptron. It is initialized at the solution of the linear
-    model with the same penalty (found by L-BFGS on at most 20 000 rows), and the perceptron's last
-    layer at zero, so that training starts from the linear model. Without this, a perceptron is
-    worse than logistic regression on the features of encoders fitted to the same rows. Results are
-    reproducible bit for bit on a CPU with the same seed and number of threads.
+    A linear path runs parallel to the perceptron [1]_. Training starts from the solution of a
+    linear model with a penalty of at least 10, with the perceptron's last layer at zero. After
+    training, the outputs are a weighted mean of those of the network and of a linear model
+    (`linear_share`): few rows, or features that are rare words, often hold nothing for a network to
+    find. Penalty and share are chosen on rows held out. Linear models are solved by L-BFGS on the
+    CPU, on as many rows as hold 20 million numbers.
+
+    Features that are zero in more than three quarters of the rows (words, categories) are divided
+    by the geometric mean of their standard deviation and the root mean square of their other
+    numbers. By the deviation alone, a word seen three times would weigh as much as a common one.
+
+    Results are reproducible bit for bit on a CPU with the same seed and number of threads.
 
     References
     ----------
@@ -478,7 +489,11 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         The trained network.
 
     mean_, scale_ : ndarray of shape (n_features,), dtype=float64
-        Mean and standard deviation of each training feature.
+        What features are standardized with: mean and standard deviation in training; of rare
+        features, see the Notes.
+
+    linear_alpha_, linear_share_ : float
+        Penalty and share of the linear model; absent with `module`.
 
     history_ : list of dict
         Losses of each epoch (with `early_stopping`, of the validated training).
@@ -499,11 +514,18 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
 
     Notes
     -----
-    A linear path runs parallel to the perceptron. It is initialized at the solution of the linear
-    model with the same penalty (found by L-BFGS on at most 20 000 rows), and the perceptron's last
-    layer at zero, so that training starts from the linear model. Without this, a perceptron is
-    worse than logistic regression on the features of encoders fitted to the same rows. Results are
-    reproducible bit for bit on a CPU with the same seed and number of threads.
+    A linear path runs parallel to the perceptron [1]_. Training starts from the solution of a
+    linear model with a penalty of at least 10, with the perceptron's last layer at zero. After
+    training, the outputs are a weighted mean of those of the network and of a linear model
+    (`linear_share`): few rows, or features that are rare words, often hold nothing for a network to
+    find. Penalty and share are chosen on rows held out. Linear models are solved by L-BFGS on the
+    CPU, on as many rows as hold 20 million numbers.
+
+    Features that are zero in more than three quarters of the rows (words, categories) are divided
+    by the geometric mean of their standard deviation and the root mean square of their other
+    numbers. By the deviation alone, a word seen three times would weigh as much as a common one.
+
+    Results are reproducible bit for bit on a CPU with the same seed and number of threads.
 
     References
     ----------

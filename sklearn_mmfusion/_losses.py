@@ -110,7 +110,7 @@ def criterion_for(loss, label_smoothing=0.0):
 
 
 def row_losses(criterion, outputs, target):
-    """Losses of rows, (N,): means over the outputs of each.
+    """One loss per row, (N,): the mean over its outputs.
 
     Raises
     ------

@@ -9,8 +9,8 @@ from sklearn_mmfusion.modules.layers import Embedding
 class MLP(nn.Module):
     """Multilayer perceptron on standardized features, with a parallel linear path.
 
-    With `set_linear`, training starts from a linear model: the last layer of the perceptron is zero
-    at first.
+    The last layer of the perceptron is zero at first. `set_linear` makes a linear model the start
+    of training, or gives one a share of the trained network.
 
     Shape: features (N, in_features) -> (N, n_outputs).
     """

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from scipy.optimize import minimize
-from sklearn.model_selection import GroupKFold, KFold
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
 from sklearn_mmfusion._losses import row_losses
 
@@ -15,8 +15,17 @@ ALPHAS = (1000.0, 100.0, 10.0, 1.0, 0.1, 0.01)
 START_ALPHA = 10.0
 SHARES = [round(0.1 * k, 1) for k in range(11)]
 N_FOLDS = 3
-MOST_CELLS = 20_000_000  # numbers that a solution reads: more rows would hardly change it
-FEW_ROWS, MOST_ROWS = 1500, 5000  # below, all folds are held out in turn, else one; at most
+MOST_CELLS = 20_000_000  # numbers in rows and outputs that a solution reads; more hardly matter
+FEW_ROWS = 1500  # below, all folds are held out in turn, else one
+MOST_ROWS = 5000  # in all folds together
+
+
+SPLITTERS = {  # by groups, and classes of which each fold can have a row
+    (False, False): KFold,
+    (False, True): StratifiedKFold,
+    (True, False): GroupKFold,
+    (True, True): StratifiedGroupKFold,
+}
 
 
 class LinearModel:
@@ -38,7 +47,7 @@ class LinearModel:
     """
 
     def __init__(self, X, target, weight, moments, criterion, n_outputs):
-        self.X = X if sparse.issparse(X) else np.ascontiguousarray(X)
+        self.X = X
         self.target, self.weight = torch.from_numpy(np.array(target)), weight
         if self.target.is_floating_point():
             self.target = self.target.double()
@@ -48,13 +57,13 @@ class LinearModel:
     def __len__(self):
         return self.X.shape[0]
 
-    def some(self, rows, seed):
-        """At most `MOST_CELLS` numbers' worth of rows, drawn at random."""
+    def _some(self, rows):
+        """At most `MOST_CELLS` numbers' worth of rows, drawn at random, but 1000 at least."""
         per_row = self.X.nnz / len(self) if sparse.issparse(self.X) else self.X.shape[1]
-        most = max(1000, int(MOST_CELLS / max(1, per_row)))
+        most = max(1000, int(MOST_CELLS / (per_row + self.shape[1])))
         if len(rows) <= most:
             return rows
-        return np.sort(np.random.RandomState(seed).choice(rows, most, replace=False))
+        return np.sort(np.random.RandomState(0).choice(rows, most, replace=False))
 
     def losses(self, outputs, rows):
         """Weighted losses of rows whose outputs are a tensor of shape (n, n_outputs)."""
@@ -78,6 +87,7 @@ class LinearModel:
         W, b : ndarray of shape (n_features, n_outputs) and (n_outputs,), dtype=float64
             For standardized features.
         """
+        rows = self._some(rows)
         n, (d, k) = len(rows), self.shape
         X, backward = self._products(self.X[rows])
 
@@ -91,7 +101,8 @@ class LinearModel:
             of_W = (backward(gradient) - np.outer(self.mean, of_b)) / self.scale[:, None]
             of_W += alpha / n * W
             loss = float(loss.detach()) + 0.5 * alpha / n * float(np.vdot(W, W))
-            return loss, np.concatenate([of_W.ravel(), of_b])
+            # L-BFGS-B stops at absolute differences, and losses may be means over many outputs.
+            return n * k * loss, n * k * np.concatenate([of_W.ravel(), of_b])
 
         # In float64: rounding would send the search along other paths for dense and sparse rows.
         theta = np.zeros(d * k + k) if start is None else np.concatenate([x.ravel() for x in start])
@@ -115,7 +126,7 @@ class LinearModel:
             def backward(gradient):
                 return np.asarray(across @ gradient.numpy())
         else:
-            X = torch.from_numpy(X)  # whose number of threads the caller sets
+            X = torch.from_numpy(X)  # torch, because the caller sets its number of threads
 
             def product(W):
                 return X @ torch.from_numpy(W)
@@ -130,12 +141,13 @@ class LinearModel:
         return outputs, backward
 
 
-def held_out(n_rows, groups, seed):
+def held_out(target, groups, seed):
     """Pairs of training rows and rows held out, on which penalty and share are chosen.
 
     Parameters
     ----------
-    n_rows : int
+    target : ndarray of shape (n_rows,) or (n_rows, n_targets)
+        Codes of classes if 1-D. Rows whose class is not in training are not held out.
     groups : ndarray of shape (n_rows,) or None
         Rows of a group stay together.
     seed : int
@@ -145,22 +157,28 @@ def held_out(n_rows, groups, seed):
     folds : list of (ndarray of int, ndarray of int)
         Empty if there are too few rows or groups.
     """
-    rng, rows = np.random.RandomState(seed), np.arange(n_rows)
-    if n_rows > MOST_ROWS:
-        rows = np.sort(rng.choice(n_rows, MOST_ROWS, replace=False))
-    groups = None if groups is None else groups[rows]
+    rng, rows = np.random.RandomState(seed), np.arange(len(target))
+    if len(rows) > MOST_ROWS:
+        rows = np.sort(rng.choice(rows, MOST_ROWS, replace=False))
+    groups, codes = (v if v is None else v[rows] for v in (groups, target))
     if len(rows if groups is None else np.unique(groups)) < 2 * N_FOLDS:
         return []
-    splitter = KFold if groups is None else GroupKFold
-    folds = splitter(N_FOLDS, shuffle=True, random_state=rng).split(rows, groups=groups)
+    has_classes = codes.ndim == 1
+    stratifies = has_classes and np.unique(codes, return_counts=True)[1].min() >= N_FOLDS
+    splitter = SPLITTERS[groups is not None, stratifies]
+    folds = splitter(N_FOLDS, shuffle=True, random_state=rng).split(rows, codes, groups)
+    if has_classes:
+        folds = [(a, b[np.isin(codes[b], codes[a])]) for a, b in folds]
     folds = [(rows[train], rows[held]) for train, held in folds]
-    return folds if len(rows) < FEW_ROWS else folds[:1]
+    folds = folds if len(rows) < FEW_ROWS else folds[:1]
+    enough = sum(len(held) for _, held in folds) >= len(folds) * len(rows) / N_FOLDS / 2
+    return folds if enough and all(len(held) for _, held in folds) else []
 
 
-def choose_alpha(model, folds):
-    """The one of `ALPHAS` whose solutions have the lowest loss on rows held out."""
+def choose_alpha(model, folds, alphas=ALPHAS):
+    """The one of `alphas` whose solutions have the lowest loss on rows held out."""
     solutions, losses = [None] * len(folds), []
-    for alpha in ALPHAS:
+    for alpha in alphas:
         total = 0.0
         for i, (train, held) in enumerate(folds):
             solutions[i] = model.solve(train, alpha, solutions[i], exact=False)
@@ -168,7 +186,7 @@ def choose_alpha(model, folds):
         losses.append(total)
         if len(losses) - np.argmin(losses) > 2:  # the last two were no better
             break
-    return ALPHAS[int(np.argmin(losses))]
+    return alphas[int(np.argmin(losses))]
 
 
 def choose_share(model, folds, pairs):
@@ -184,7 +202,7 @@ def choose_share(model, folds, pairs):
     Returns
     -------
     share : float
-        The smallest such, from 0 to 1.
+        From 0 to 1; the smallest if several are equal.
     """
     totals = np.zeros(len(SHARES))
     for (_, held), (linear, network) in zip(folds, pairs, strict=True):

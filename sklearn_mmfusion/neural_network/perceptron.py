@@ -30,7 +30,13 @@ from sklearn_mmfusion._skorch import (
     training_config,
 )
 from sklearn_mmfusion._targets import encode_target
-from sklearn_mmfusion._torch import DenseRows, Inputs, predict_batches, surely_finite
+from sklearn_mmfusion._torch import (
+    DenseRows,
+    Inputs,
+    isolated_rng,
+    predict_batches,
+    surely_finite,
+)
 from sklearn_mmfusion._validation import (
     CLASSIFICATION,
     REGRESSION,
@@ -44,6 +50,7 @@ from sklearn_mmfusion._validation import (
 )
 from sklearn_mmfusion.modules.perceptron import MLP
 from sklearn_mmfusion.neural_network.linear_path import (
+    ALPHAS,
     START_ALPHA,
     LinearModel,
     choose_alpha,
@@ -118,6 +125,8 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             config = training_config(self, target, self._fitted_loss, max_norm=math.inf)
             X = self._features.cast(X)
             data = Inputs(features=DenseRows(X)), target, weight, groups
+            for name in ("linear_alpha_", "linear_share_"):
+                vars(self).pop(name, None)
             if self.module or weights is not None:
                 result = Trainer(config).train(self._build_module, *data, weights)
             else:
@@ -127,37 +136,41 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
 
     def _train_beside_linear(self, config, X, inputs, target, weight, groups):
         """Train a network that starts from a linear model, and give that its share of it."""
-        trainer, k = Trainer(config), self._n_outputs
-        scale = self._features.of_network
-        model = LinearModel(X, target.values, weight, scale, trainer.criterion(), k)
-        folds = held_out(len(model), groups, config.seed)
-        alpha, share = self.linear_alpha, self.linear_share
+        trainer, rows = Trainer(config), {}
+        with isolated_rng(config.seed, "cpu"):  # a custom criterion may draw, or have buffers
+            criterion = trainer.criterion().to("cpu").double()
+        moments = self._features.of_network
+        model = LinearModel(X, target.values, weight, moments, criterion, self._n_outputs)
+        alpha, share, least = self.linear_alpha, self.linear_share, 0.0
+        # Several processes that train one network must not choose for themselves.
+        folds = held_out(target.values, groups, config.seed) if trainer.accelerator is None else []
         if alpha == "auto":
-            alpha = choose_alpha(model, folds) if folds else START_ALPHA
+            alphas = ALPHAS if share != 0 else [a for a in ALPHAS if a >= START_ALPHA]
+            alpha = choose_alpha(model, folds, alphas) if folds else START_ALPHA
+            least = START_ALPHA
 
         def start(module, parts, trainer):
-            rows = model.some(parts[0].rows, config.seed)
-            set_linear(module, model.solve(rows, max(alpha, START_ALPHA), exact=False))
+            rows["training"] = parts[0].rows
+            set_linear(module, model.solve(parts[0].rows, max(alpha, least), exact=False))
 
         def train(trainer, weight):
             return trainer.train(self._build_module, inputs, target, weight, groups, pretrain=start)
 
         if share == "auto":
             pairs = []
-            for rows, held in folds:
+            for others, held in folds:
                 inside = np.zeros(len(model), dtype=np.float32)
-                inside[rows] = 1.0 if weight is None else weight[rows]
+                inside[others] = 1.0 if weight is None else weight[others]
                 quiet = replace(config, refit=False, callbacks=None, verbose=0)
                 module = train(Trainer(quiet), inside).module
                 part = Inputs(features=DenseRows(X[held]))
                 network = torch.from_numpy(predict_batches(module, part, device=trainer.device))
-                linear = model.outputs(held, *model.solve(rows, alpha, exact=False))
+                linear = model.outputs(held, *model.solve(others, alpha, exact=False))
                 pairs.append((linear, network.double()))
             share = choose_share(model, folds, pairs) if folds else 0.0
         result = train(trainer, weight)
         if share > 0:
-            rows = model.some(np.arange(len(model)), config.seed)
-            set_linear(result.module, model.solve(rows, alpha), share)
+            set_linear(result.module, model.solve(rows["training"], alpha), share)
         self.linear_alpha_, self.linear_share_ = alpha, share
         return result
 
@@ -223,8 +236,8 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
 class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
     """Classify features with a multilayer perceptron, trained by skorch on GPU or CPU.
 
-    Features are standardized with the training mean and standard deviation. Targets
-    may be binary, multiclass or multilabel indicators, with labels of any type.
+    Features are standardized with the training mean and standard deviation (rare ones: see the
+    Notes). Targets may be binary, multiclass or multilabel indicators, with labels of any type.
 
     Parameters
     ----------
@@ -246,7 +259,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         features, see the Notes.
 
     linear_alpha_, linear_share_ : float
-        Penalty and share of the linear model; absent with `module`.
+        Penalty and share of the linear model; absent with `module` and after a warm start.
 
     history_ : list of dict
         Losses of each epoch (with `early_stopping`, of the validated training).
@@ -268,11 +281,11 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
     Notes
     -----
     A linear path runs parallel to the perceptron [1]_. Training starts from the solution of a
-    linear model with a penalty of at least 10, with the perceptron's last layer at zero. After
-    training, the outputs are a weighted mean of those of the network and of a linear model
-    (`linear_share`): few rows, or features that are rare words, often hold nothing for a network to
-    find. Penalty and share are chosen on rows held out. Linear models are solved by L-BFGS on the
-    CPU, on as many rows as hold 20 million numbers.
+    linear model, with the perceptron's last layer at zero. With `linear_alpha="auto"` the penalty
+    of this start is 10 or more. After training, the outputs are a weighted mean of those of the
+    network and of a linear model (`linear_share`): few rows, or features that are rare words, often
+    give a network nothing to learn beyond a linear model. Linear models are solved by L-BFGS on the
+    CPU; if rows and outputs are more than 20 million numbers, on a sample of rows.
 
     Features that are zero in more than three quarters of the rows (words, categories) are divided
     by the geometric mean of their standard deviation and the root mean square of their other
@@ -472,7 +485,8 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
 class NeuralRegressor(RegressorMixin, _NeuralEstimator):
     """Predict numbers with a multilayer perceptron, trained by skorch on GPU or CPU.
 
-    Features and targets are standardized with the training mean and standard deviation.
+    Features and targets are standardized with the training mean and standard deviation (rare
+    features: see the Notes).
     One or several targets.
 
     Parameters
@@ -493,7 +507,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         features, see the Notes.
 
     linear_alpha_, linear_share_ : float
-        Penalty and share of the linear model; absent with `module`.
+        Penalty and share of the linear model; absent with `module` and after a warm start.
 
     history_ : list of dict
         Losses of each epoch (with `early_stopping`, of the validated training).
@@ -515,11 +529,11 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
     Notes
     -----
     A linear path runs parallel to the perceptron [1]_. Training starts from the solution of a
-    linear model with a penalty of at least 10, with the perceptron's last layer at zero. After
-    training, the outputs are a weighted mean of those of the network and of a linear model
-    (`linear_share`): few rows, or features that are rare words, often hold nothing for a network to
-    find. Penalty and share are chosen on rows held out. Linear models are solved by L-BFGS on the
-    CPU, on as many rows as hold 20 million numbers.
+    linear model, with the perceptron's last layer at zero. With `linear_alpha="auto"` the penalty
+    of this start is 10 or more. After training, the outputs are a weighted mean of those of the
+    network and of a linear model (`linear_share`): few rows, or features that are rare words, often
+    give a network nothing to learn beyond a linear model. Linear models are solved by L-BFGS on the
+    CPU; if rows and outputs are more than 20 million numbers, on a sample of rows.
 
     Features that are zero in more than three quarters of the rows (words, categories) are divided
     by the geometric mean of their standard deviation and the root mean square of their other

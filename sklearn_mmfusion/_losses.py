@@ -109,6 +109,24 @@ def criterion_for(loss, label_smoothing=0.0):
     return LOSSES[loss].criterion, options
 
 
+def row_losses(criterion, outputs, target):
+    """One loss per row, (N,): the mean over its outputs.
+
+    Raises
+    ------
+    ValueError
+        If the criterion does not return one loss, or one per output, for each row.
+    """
+    losses = criterion(outputs, target)
+    if losses.shape[:1] != target.shape[:1]:
+        raise ValueError(
+            f"criterion {type(criterion).__name__} returned shape {tuple(losses.shape)}; expected "
+            f"one loss per row, ({len(target)},) or ({len(target)}, ...). Use reduction='none': "
+            "the mean is taken over the rows."
+        )
+    return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+
+
 class MultiTaskLoss(nn.Module):
     """Losses of several targets, added.
 

@@ -121,9 +121,20 @@ How files are read. A key has no effect on files that it does not concern:
     "perceptron": {
         "hidden_layer_sizes": ("tuple of int", "Units of the hidden layers."),
         "linear_alpha": (
-            "float",
-            "Strength of the L2 penalty used to initialize the linear path, which minimizes the "
-            "mean loss plus ``linear_alpha / (2 n_samples)`` times the sum of squared weights.",
+            'float or "auto"',
+            "Strength of the L2 penalty of the linear model: it minimizes the mean loss plus "
+            "``linear_alpha / (2 n_samples)`` times the sum of squared weights. "
+            '"auto" chooses from 1000, 100, ..., 0.01 by the loss on rows held out. '
+            "Ignored with `module` and in a warm start.",
+        ),
+        "linear_share": (
+            'float from 0 to 1 or "auto"',
+            "Share of the linear model in the outputs; the rest is the network's. "
+            '"auto" chooses from 0, 0.1, ..., 1 by the loss on rows held out. For this it trains '
+            "the network on the other rows, without `callbacks`: three times below 1500 rows, else "
+            "once, on about 3333 rows at most. With fewer than 6 rows or groups, and with several "
+            "processes, the share is 0 and the penalty 10. Ignored with `module` and in a warm "
+            "start.",
         ),
         "module": (
             "type",

@@ -8,7 +8,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn_mmfusion.containers import multimodal_frame
 
 RULES = ["product", "mean", "vote", "max", "stacking"]
-SMALL_NET = {"hidden_layer_sizes": (4,), "max_epochs": 2, "random_state": 0}
+SMALL_NET = {"hidden_layer_sizes": (4,), "max_epochs": 2, "linear_share": 0.0, "random_state": 0}
 
 
 def iris():

@@ -317,7 +317,7 @@ ENTRIES = [
         NeuralClassifier,
         table,
         "predictor net table random classes",
-        SMALL_NET,
+        {**SMALL_NET, "linear_alpha": 10.0, "linear_share": 0.5},
         {"hidden_layer_sizes": (4,)},
     ),
     _entry(
@@ -325,7 +325,7 @@ ENTRIES = [
         NeuralRegressor,
         table,
         "predictor net table random",
-        SMALL_NET,
+        {**SMALL_NET, "linear_alpha": 10.0, "linear_share": 0.5},
         {"hidden_layer_sizes": (4,)},
         numbers,
     ),

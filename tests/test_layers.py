@@ -65,7 +65,7 @@ FILES = {
         {"audio", "image", "perceptron", "point_cloud", "text"},
         {"fusion_network"},
     ],
-    "neural_network": [{"modality_parts", "perceptron"}, {"joint_fusion"}],
+    "neural_network": [{"linear_path", "modality_parts"}, {"perceptron", "joint_fusion"}],
     "neural_network.joint_fusion": [
         {"prediction", "training"},
         {"base"},

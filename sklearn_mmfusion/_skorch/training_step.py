@@ -55,6 +55,7 @@ from skorch.callbacks import Callback
 from skorch.utils import TeeGenerator
 from torch import nn
 
+from sklearn_mmfusion._losses import row_losses
 from sklearn_mmfusion._skorch.schedule import schedule
 from sklearn_mmfusion._torch import closing_batches
 from sklearn_mmfusion._validation import CLASSIFICATION, CONTINUOUS, MULTILABEL
@@ -250,7 +251,7 @@ class Net(NeuralNet):
             output = outputs[0] if isinstance(outputs, tuple) else outputs  # as skorch reads tuples
             if target.is_floating_point():  # not every loss promotes dtypes
                 target = target.to(output.dtype)
-            losses = self._row_losses(outputs, target)
+            losses = row_losses(self.criterion_, outputs, target)
         weight = None if batch.weight is None else batch.weight.to(losses.dtype)
         if training:
             # d mean / d losses, passed directly: computing a mean would cost two more operations
@@ -258,16 +259,6 @@ class Net(NeuralNet):
             self._descend(losses, shares / len(losses))
         losses = losses.detach() if weight is None else losses.detach() * weight
         return losses, output.detach()
-
-    def _row_losses(self, outputs, target):
-        losses = self.criterion_(outputs, target)
-        if losses.shape[:1] != target.shape[:1]:
-            raise ValueError(
-                f"criterion {type(self.criterion_).__name__} returned shape "
-                f"{tuple(losses.shape)}; expected one loss per row, ({len(target)},) or "
-                f"({len(target)}, ...). Use reduction='none': the mean is taken over the rows."
-            )
-        return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
 
     def _has_listener(self, *names):
         """Whether a callback overrides any of these methods; notifying costs as much as a layer."""

@@ -9,8 +9,8 @@ from sklearn_mmfusion.modules.layers import Embedding
 class MLP(nn.Module):
     """Multilayer perceptron on standardized features, with a parallel linear path.
 
-    Training starts from a linear model: the linear path at its solution
-    (`fit_linear`), the last layer of the perceptron at zero.
+    The last layer of the perceptron is zero at first. `set_linear` makes a linear model the start
+    of training, or gives one a share of the trained network.
 
     Shape: features (N, in_features) -> (N, n_outputs).
     """
@@ -43,30 +43,15 @@ class MLP(nn.Module):
         x = (features - self.mean) / self.std
         return self.linear(x) + self.output(self.hidden(x))
 
-    def fit_linear(
-        self, features: Tensor, target: Tensor, weight: Tensor | None, criterion, alpha: float
-    ) -> None:
-        """Start the linear path at the minimum of loss + alpha / (2 N) ||W||^2, by L-BFGS.
+    @torch.no_grad()
+    def set_linear(self, weight: Tensor, bias: Tensor, share: float = 1.0) -> None:
+        """Give a linear model of standardized features this share of the output.
 
-        features (N, in_features), target as ``criterion`` takes it, weight (N,) with mean one.
+        weight (n_outputs, in_features), bias (n_outputs,). The rest is the network as it is.
         """
-        x = (features - self.mean) / self.std
-        nn.init.zeros_(self.linear.weight)
-        optimizer = torch.optim.LBFGS(
-            self.linear.parameters(), max_iter=100, line_search_fn="strong_wolfe"
-        )
-
-        def closure():
-            optimizer.zero_grad()
-            loss = criterion(self.linear(x), target)
-            loss = loss.flatten(1).mean(1) if loss.ndim > 1 else loss
-            loss = (loss if weight is None else loss * weight).mean()
-            loss = loss + 0.5 * alpha / len(x) * self.linear.weight.square().sum()
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
-        optimizer.zero_grad()
+        self.linear.weight.lerp_(weight.to(self.linear.weight), share)
+        self.linear.bias.lerp_(bias.to(self.linear.bias), share)
+        self.output.weight.mul_(1 - share)
 
 
 class FeatureNetwork(nn.Module):

@@ -1,7 +1,7 @@
 """A multilayer perceptron on features: classifier and regressor."""
 
 import math
-from functools import partial
+from dataclasses import replace
 from numbers import Real
 
 import numpy as np
@@ -30,7 +30,13 @@ from sklearn_mmfusion._skorch import (
     training_config,
 )
 from sklearn_mmfusion._targets import encode_target
-from sklearn_mmfusion._torch import DenseRows, Inputs, surely_finite
+from sklearn_mmfusion._torch import (
+    DenseRows,
+    Inputs,
+    isolated_rng,
+    predict_batches,
+    surely_finite,
+)
 from sklearn_mmfusion._validation import (
     CLASSIFICATION,
     REGRESSION,
@@ -43,29 +49,21 @@ from sklearn_mmfusion._validation import (
     combine_weights,
 )
 from sklearn_mmfusion.modules.perceptron import MLP
+from sklearn_mmfusion.neural_network.linear_path import (
+    ALPHAS,
+    START_ALPHA,
+    LinearModel,
+    choose_alpha,
+    choose_share,
+    held_out,
+)
 from sklearn_mmfusion.preprocessing.scaling import FeatureScale, float_dtype
 
-# Limits on the rows and cells that initialize the linear path: more would hardly change it.
-LINEAR_ROWS, LINEAR_CELLS = 20_000, 20_000_000
 
-
-def start_linear(module, parts, trainer, alpha):
-    """Initialize the linear path of an `MLP` at the solution of the linear model, in place.
-
-    Parameters
-    ----------
-    module : MLP
-    parts : sequence of RowDataset
-        The first one holds the training rows.
-    trainer : Trainer
-    alpha : float
-        Strength of the L2 penalty.
-    """
-    data = parts[0]
-    n_rows = min(LINEAR_ROWS, max(1000, LINEAR_CELLS // module.linear.in_features))
-    rows = torch.randperm(len(data), device="cpu")[:n_rows].sort().values.numpy()
-    batch = data.batch(rows, trainer.device)
-    module.fit_linear(batch[0]["features"], batch[1], batch.weight, trainer.criterion(), alpha)
+def set_linear(module, solution, share=1.0):
+    """Give a solution of a `LinearModel` its share of the outputs of an `MLP`, in place."""
+    W, b = map(torch.from_numpy, solution)
+    module.set_linear(W.T, b, share)
 
 
 class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
@@ -74,7 +72,8 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
     _parameter_constraints = {
         **TRAINING_CONSTRAINTS,
         "hidden_layer_sizes": [tuple, list],
-        "linear_alpha": [Interval(Real, 0, None, closed="left")],
+        "linear_alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "linear_share": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
     }
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -124,12 +123,56 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             # log loss were equal to four decimals on folds of digits3 and leaf99, and clipping
             # takes a sixth of the time of a step.
             config = training_config(self, target, self._fitted_loss, max_norm=math.inf)
-            inputs = Inputs(features=DenseRows(self._features.cast(X)))
-            pretrain = None if self.module else partial(start_linear, alpha=self.linear_alpha)
-            self.module_, self.history_, self.n_iter_ = Trainer(config).train(
-                self._build_module, inputs, target, weight, groups, weights, pretrain
-            )
+            X = self._features.cast(X)
+            data = Inputs(features=DenseRows(X)), target, weight, groups
+            for name in ("linear_alpha_", "linear_share_"):
+                vars(self).pop(name, None)
+            if self.module or weights is not None:
+                result = Trainer(config).train(self._build_module, *data, weights)
+            else:
+                result = self._train_beside_linear(config, X, *data)
+            self.module_, self.history_, self.n_iter_ = result
         return self
+
+    def _train_beside_linear(self, config, X, inputs, target, weight, groups):
+        """Train a network that starts from a linear model, and give that its share of it."""
+        trainer, rows = Trainer(config), {}
+        with isolated_rng(config.seed, "cpu"):  # a custom criterion may draw, or have buffers
+            criterion = trainer.criterion().to("cpu").double()
+        moments = self._features.of_network
+        model = LinearModel(X, target.values, weight, moments, criterion, self._n_outputs)
+        alpha, share, least = self.linear_alpha, self.linear_share, 0.0
+        # Several processes that train one network must not choose for themselves.
+        folds = held_out(target.values, groups, config.seed) if trainer.accelerator is None else []
+        if alpha == "auto":
+            alphas = ALPHAS if share != 0 else [a for a in ALPHAS if a >= START_ALPHA]
+            alpha = choose_alpha(model, folds, alphas) if folds else START_ALPHA
+            least = START_ALPHA
+
+        def start(module, parts, trainer):
+            rows["training"] = parts[0].rows
+            set_linear(module, model.solve(parts[0].rows, max(alpha, least), exact=False))
+
+        def train(trainer, weight):
+            return trainer.train(self._build_module, inputs, target, weight, groups, pretrain=start)
+
+        if share == "auto":
+            pairs = []
+            for others, held in folds:
+                inside = np.zeros(len(model), dtype=np.float32)
+                inside[others] = 1.0 if weight is None else weight[others]
+                quiet = replace(config, refit=False, callbacks=None, verbose=0)
+                module = train(Trainer(quiet), inside).module
+                part = Inputs(features=DenseRows(X[held]))
+                network = torch.from_numpy(predict_batches(module, part, device=trainer.device))
+                linear = model.outputs(held, *model.solve(others, alpha, exact=False))
+                pairs.append((linear, network.double()))
+            share = choose_share(model, folds, pairs) if folds else 0.0
+        result = train(trainer, weight)
+        if share > 0:
+            set_linear(result.module, model.solve(rows["training"], alpha), share)
+        self.linear_alpha_, self.linear_share_ = alpha, share
+        return result
 
     def _describe_module(self):
         own = {"hidden_layer_sizes": tuple(self.hidden_layer_sizes), "dropout": self.dropout}
@@ -193,8 +236,8 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
 class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
     """Classify features with a multilayer perceptron, trained by skorch on GPU or CPU.
 
-    Features are standardized with the training mean and standard deviation. Targets
-    may be binary, multiclass or multilabel indicators, with labels of any type.
+    Features are standardized with the training mean and standard deviation (rare ones: see the
+    Notes). Targets may be binary, multiclass or multilabel indicators, with labels of any type.
 
     Parameters
     ----------
@@ -212,7 +255,11 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         The trained network.
 
     mean_, scale_ : ndarray of shape (n_features,), dtype=float64
-        Mean and standard deviation of each training feature.
+        What features are standardized with: mean and standard deviation in training; of rare
+        features, see the Notes.
+
+    linear_alpha_, linear_share_ : float
+        Penalty and share of the linear model; absent with `module` and after a warm start.
 
     history_ : list of dict
         Losses of each epoch (with `early_stopping`, of the validated training).
@@ -233,11 +280,18 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
 
     Notes
     -----
-    A linear path runs parallel to the perceptron. It is initialized at the solution of the linear
-    model with the same penalty (found by L-BFGS on at most 20 000 rows), and the perceptron's last
-    layer at zero, so that training starts from the linear model. Without this, a perceptron is
-    worse than logistic regression on the features of encoders fitted to the same rows. Results are
-    reproducible bit for bit on a CPU with the same seed and number of threads.
+    A linear path runs parallel to the perceptron [1]_. Training starts from the solution of a
+    linear model, with the perceptron's last layer at zero. With `linear_alpha="auto"` the penalty
+    of this start is 10 or more. After training, the outputs are a weighted mean of those of the
+    network and of a linear model (`linear_share`): few rows, or features that are rare words, often
+    give a network nothing to learn beyond a linear model. Linear models are solved by L-BFGS on the
+    CPU; if rows and outputs are more than 20 million numbers, on a sample of rows.
+
+    Features that are zero in more than three quarters of the rows (words, categories) are divided
+    by the geometric mean of their standard deviation and the root mean square of their other
+    numbers. By the deviation alone, a word seen three times would weigh as much as a common one.
+
+    Results are reproducible bit for bit on a CPU with the same seed and number of threads.
 
     References
     ----------
@@ -269,7 +323,8 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         hidden_layer_sizes=(256, 128),
         *,
         loss="auto",
-        linear_alpha=10.0,
+        linear_alpha="auto",
+        linear_share="auto",
         module=None,
         module_params=None,
         dropout=0.3,
@@ -294,6 +349,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.loss = loss
         self.linear_alpha = linear_alpha
+        self.linear_share = linear_share
         self.module = module
         self.module_params = module_params
         self.dropout = dropout
@@ -429,7 +485,8 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
 class NeuralRegressor(RegressorMixin, _NeuralEstimator):
     """Predict numbers with a multilayer perceptron, trained by skorch on GPU or CPU.
 
-    Features and targets are standardized with the training mean and standard deviation.
+    Features and targets are standardized with the training mean and standard deviation (rare
+    features: see the Notes).
     One or several targets.
 
     Parameters
@@ -446,7 +503,11 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         The trained network.
 
     mean_, scale_ : ndarray of shape (n_features,), dtype=float64
-        Mean and standard deviation of each training feature.
+        What features are standardized with: mean and standard deviation in training; of rare
+        features, see the Notes.
+
+    linear_alpha_, linear_share_ : float
+        Penalty and share of the linear model; absent with `module` and after a warm start.
 
     history_ : list of dict
         Losses of each epoch (with `early_stopping`, of the validated training).
@@ -467,11 +528,18 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
 
     Notes
     -----
-    A linear path runs parallel to the perceptron. It is initialized at the solution of the linear
-    model with the same penalty (found by L-BFGS on at most 20 000 rows), and the perceptron's last
-    layer at zero, so that training starts from the linear model. Without this, a perceptron is
-    worse than logistic regression on the features of encoders fitted to the same rows. Results are
-    reproducible bit for bit on a CPU with the same seed and number of threads.
+    A linear path runs parallel to the perceptron [1]_. Training starts from the solution of a
+    linear model, with the perceptron's last layer at zero. With `linear_alpha="auto"` the penalty
+    of this start is 10 or more. After training, the outputs are a weighted mean of those of the
+    network and of a linear model (`linear_share`): few rows, or features that are rare words, often
+    give a network nothing to learn beyond a linear model. Linear models are solved by L-BFGS on the
+    CPU; if rows and outputs are more than 20 million numbers, on a sample of rows.
+
+    Features that are zero in more than three quarters of the rows (words, categories) are divided
+    by the geometric mean of their standard deviation and the root mean square of their other
+    numbers. By the deviation alone, a word seen three times would weigh as much as a common one.
+
+    Results are reproducible bit for bit on a CPU with the same seed and number of threads.
 
     References
     ----------
@@ -500,7 +568,8 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         hidden_layer_sizes=(256, 128),
         *,
         loss="auto",
-        linear_alpha=10.0,
+        linear_alpha="auto",
+        linear_share="auto",
         module=None,
         module_params=None,
         dropout=0.3,
@@ -523,6 +592,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.loss = loss
         self.linear_alpha = linear_alpha
+        self.linear_share = linear_share
         self.module = module
         self.module_params = module_params
         self.dropout = dropout

@@ -11,6 +11,7 @@ CHUNK = 1 << 18  # numbers turned into float64 at a time
 # then remain for differences within a deviation.
 FAR = 2.0**12
 RANGE = 1e-30, 1e30  # standard deviations of near features
+RARE = 0.25  # a feature is rare if a smaller share of its numbers is not zero
 
 
 def row_slices(n_rows, row_size):
@@ -117,6 +118,7 @@ class FeatureScale:
         """
         with np.errstate(over="ignore", invalid="ignore"):
             mean, scale = _moments(X.astype(np.float32, copy=False))
+            scale = _widen_rare(X, scale)
         far = np.flatnonzero(_is_far(mean, scale)) if X.dtype == np.float64 else []
         scale[scale <= 1e-7 * np.abs(mean)] = 1.0  # constant except for rounding
         mean, scale = (values.astype(np.float32).astype(np.float64) for values in (mean, scale))
@@ -160,6 +162,26 @@ class FeatureScale:
                 near = _with_columns(near, self.far, far)
         _check_finite(near, X)
         return near
+
+
+def _widen_rare(X, scale):
+    """Scales of features; the geometric mean of deviation and size where they are mostly zero.
+
+    Divided by its deviation, a word seen three times weighs as much in a linear model, or in a
+    network, as a common one. Undivided, it would hardly count. "Size" is the root mean square of
+    the numbers that are not zero.
+    """
+    if sparse.issparse(X):
+        counts = np.bincount(X.indices, weights=X.data != 0, minlength=X.shape[1])
+        squares = np.bincount(X.indices, weights=X.data.astype(float) ** 2, minlength=X.shape[1])
+    else:
+        parts = [X[part] for part in row_slices(*X.shape)]
+        counts = sum(np.count_nonzero(part, axis=0) for part in parts)
+        squares = sum(np.square(part, dtype=np.float64).sum(axis=0) for part in parts)
+    rare = (counts > 0) & (counts < RARE * X.shape[0])
+    widened = scale.copy()
+    widened[rare] = np.sqrt(scale[rare] * np.sqrt(squares[rare] / counts[rare]))
+    return widened
 
 
 def _far_moments(X):

@@ -167,6 +167,7 @@ def test_schedule_by_hand():
 def test_bf16_forward_trains_close_to_float32():
     X, y = make_data()
     options = {"hidden_layer_sizes": (8,), "dropout": 0.0, "max_epochs": 5, "random_state": 0}
+    options["linear_share"] = 0.0
     proba = [
         NeuralClassifier(precision=precision, **options).fit(X, y).predict_proba(X)
         for precision in ("float32", "bf16")
@@ -223,7 +224,7 @@ def test_rows_of_weight_zero_are_left_out(early_stopping):
 
 def test_class_weights_equal_sample_weights():
     X, y = make_data()
-    options = {"hidden_layer_sizes": (8,), "max_epochs": 4, "random_state": 0}
+    options = {"hidden_layer_sizes": (8,), "max_epochs": 4, "random_state": 0, "linear_share": 0.0}
     by_class = NeuralClassifier(class_weight={0: 1, 1: 5, 2: 0.5}, **options).fit(X, y)
     by_row = NeuralClassifier(**options).fit(X, y, sample_weight=np.array([1, 5, 0.5])[y])
     np.testing.assert_array_equal(by_class.predict_proba(X), by_row.predict_proba(X))
@@ -357,7 +358,7 @@ def test_batches_are_told_to_what_is_set_on_a_callback():
 
 def test_gradients_are_told_before_the_step():
     def weights(max_norm):
-        model = NeuralClassifier((4,), max_epochs=2, early_stopping=False, random_state=0)
+        model = NeuralClassifier((4,), max_epochs=2, linear_share=0.0, random_state=0)
         callbacks = [] if max_norm is None else [GradientNormClipping(max_norm)]
         model.set_params(callbacks=callbacks).fit(*make_data(n=60))
         return model.module_.state_dict()["output.weight"]
@@ -380,7 +381,7 @@ def test_gradients_are_told_before_the_step():
         ({"device": "cuda:9"}, "device='cuda:9', but torch finds no GPU"),
         (
             {"net_params": {"criterion__reduction": "mean"}},
-            r"CrossEntropyLoss returned shape \(\); expected one loss per row, \(32,\)",
+            r"CrossEntropyLoss returned shape \(\); expected one loss per row, \(42,\)",
         ),
     ],
 )
@@ -588,7 +589,8 @@ def test_inputs_that_stay_on_the_device_train_the_same_network(monkeypatch):
 
 def test_batches_made_ahead_train_the_same_network(monkeypatch):
     X, y = make_data()
-    plain = NeuralClassifier(max_epochs=3, random_state=0).fit(X, y)
+    params = {"max_epochs": 3, "linear_share": 0.0, "random_state": 0}
+    plain = NeuralClassifier(**params).fit(X, y)
     made = []
 
     def ahead(self):
@@ -597,7 +599,7 @@ def test_batches_made_ahead_train_the_same_network(monkeypatch):
 
     original = BatchIterator.__iter__
     monkeypatch.setattr(BatchIterator, "__iter__", ahead)
-    ahead = NeuralClassifier(max_epochs=3, random_state=0).fit(X, y)
+    ahead = NeuralClassifier(**params).fit(X, y)
     assert len(made) == 3
     np.testing.assert_array_equal(ahead.predict_proba(X), plain.predict_proba(X))
 

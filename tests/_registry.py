@@ -132,6 +132,8 @@ SMALL_NET = {
     "max_epochs": 8,
     "batch_size": 64,
     "lr": 0.05,
+    "linear_alpha": 10.0,  # the choice of penalty and share takes longer than such a training
+    "linear_share": 0.5,
     "random_state": 0,
 }
 
@@ -317,7 +319,7 @@ ENTRIES = [
         NeuralClassifier,
         table,
         "predictor net table random classes",
-        {**SMALL_NET, "linear_alpha": 10.0, "linear_share": 0.5},
+        SMALL_NET,
         {"hidden_layer_sizes": (4,)},
     ),
     _entry(
@@ -325,7 +327,7 @@ ENTRIES = [
         NeuralRegressor,
         table,
         "predictor net table random",
-        {**SMALL_NET, "linear_alpha": 10.0, "linear_share": 0.5},
+        SMALL_NET,
         {"hidden_layer_sizes": (4,)},
         numbers,
     ),

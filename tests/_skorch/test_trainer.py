@@ -405,7 +405,7 @@ def test_names_that_skorch_does_not_know_are_told_of():
 def test_what_watches_validation_is_left_out_of_the_refit():
     X, y = make_data(n=60)
     model = NeuralClassifier((4,), max_epochs=40, early_stopping=True, random_state=0)
-    model.set_params(callbacks=[EarlyStopping(patience=2)], lr=1.0).fit(X, y)
+    model.set_params(callbacks=[EarlyStopping(patience=2)], lr=1.0, linear_share=0.0).fit(X, y)
     assert model.n_iter_ <= len(model.history_) < 40
     # the refit is a training of n_iter_ epochs on all rows, of which nothing is validated
     alone = clone(model).set_params(early_stopping=False, callbacks=None, max_epochs=model.n_iter_)

@@ -72,6 +72,7 @@ def test_multilabel(form):
     assert (model.predict(X) == Y).mean() > 0.85
 
 
+@pytest.mark.slow
 def test_a_problem_no_linear_model_solves():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(500, 2))
@@ -81,6 +82,7 @@ def test_a_problem_no_linear_model_solves():
     assert model.score(X[300:], y[300:]) > 0.9
 
 
+@pytest.mark.slow
 def test_many_features_of_noise_hurt_no_more_than_a_regularized_logistic_model():
     X, y = make_classification(
         900, 150, n_informative=10, n_redundant=0, n_classes=3, class_sep=1.5, random_state=0
@@ -122,6 +124,7 @@ def test_regression_gives_the_shape_of_the_target(shape):
     assert model.score(X, y) > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_targets", [1, 3])
 def test_a_linear_problem_is_recovered(n_targets):
     X, y = make_regression(500, 10, n_targets=n_targets, noise=1.0, random_state=0)

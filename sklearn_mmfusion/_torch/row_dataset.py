@@ -280,8 +280,8 @@ def _staged(tensor, device):
     """Copy to a GPU through page-locked memory, piece by piece.
 
     The copy does not wait for the work that the device still has to do. Several threads fill a
-    piece while the device reads the one before; a copy of usual memory has one thread, and takes
-    three times as long on 16 cores.
+    piece while the device reads the one before. A copy from pageable memory uses one thread, which
+    takes three times as long on 16 cores.
     """
     there = torch.empty_like(tensor, device=device)
     n_rows = max(1, PIECE * len(tensor) // tensor.nbytes)

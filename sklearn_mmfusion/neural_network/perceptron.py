@@ -130,12 +130,12 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             if self.module or weights is not None:
                 result = Trainer(config).train(self._build_module, *data, weights)
             else:
-                result = self._train_beside_linear(config, X, *data)
+                result = self._train_with_linear(config, X, *data)
             self.module_, self.history_, self.n_iter_ = result
         return self
 
-    def _train_beside_linear(self, config, X, inputs, target, weight, groups):
-        """Train a network that starts from a linear model, and give that its share of it."""
+    def _train_with_linear(self, config, X, inputs, target, weight, groups):
+        """Train a network that starts from a linear model; then mix it with one."""
         trainer, rows = Trainer(config), {}
         with isolated_rng(config.seed, "cpu"):  # a custom criterion may draw, or have buffers
             criterion = trainer.criterion().to("cpu").double()
@@ -158,7 +158,9 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
 
         if share == "auto":
             pairs = []
-            for others, held in folds:
+            for number, (others, held) in enumerate(folds, 1):
+                if self.verbose:
+                    print(f"[{config.estimator_name}] held-out rows {number} of {len(folds)}")
                 inside = np.zeros(len(model), dtype=np.float32)
                 inside[others] = 1.0 if weight is None else weight[others]
                 quiet = replace(config, refit=False, callbacks=None, verbose=0)
@@ -168,6 +170,8 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
                 linear = model.outputs(held, *model.solve(others, alpha, exact=False))
                 pairs.append((linear, network.double()))
             share = choose_share(model, folds, pairs) if folds else 0.0
+        if self.verbose:
+            print(f"[{config.estimator_name}] linear model: alpha={alpha:g}, share={share:g}")
         result = train(trainer, weight)
         if share > 0:
             set_linear(result.module, model.solve(rows["training"], alpha), share)
@@ -528,16 +532,8 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
 
     Notes
     -----
-    A linear path runs parallel to the perceptron [1]_. Training starts from the solution of a
-    linear model, with the perceptron's last layer at zero. With `linear_alpha="auto"` the penalty
-    of this start is 10 or more. After training, the outputs are a weighted mean of those of the
-    network and of a linear model (`linear_share`): few rows, or features that are rare words, often
-    give a network nothing to learn beyond a linear model. Linear models are solved by L-BFGS on the
-    CPU; if rows and outputs are more than 20 million numbers, on a sample of rows.
-
-    Features that are zero in more than three quarters of the rows (words, categories) are divided
-    by the geometric mean of their standard deviation and the root mean square of their other
-    numbers. By the deviation alone, a word seen three times would weigh as much as a common one.
+    A linear path runs parallel to the perceptron [1]_. The Notes of :class:`NeuralClassifier`
+    describe it, and how rare features are scaled.
 
     Results are reproducible bit for bit on a CPU with the same seed and number of threads.
 

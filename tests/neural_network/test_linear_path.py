@@ -207,9 +207,9 @@ def test_a_criterion_may_have_weights():
     X, outputs = make_data()
     weight = {"criterion__weight": torch.tensor([1.0, 5.0, 1.0])}
     head = NeuralClassifier((4,), max_epochs=1, net_params=weight, random_state=0)
-    told = head.fit(X, outputs.argmax(1)).predict(X)
+    weighted = head.fit(X, outputs.argmax(1)).predict(X)
     plain = head.set_params(net_params=None).fit(X, outputs.argmax(1)).predict(X)
-    assert (told == 1).sum() > (plain == 1).sum()
+    assert (weighted == 1).sum() > (plain == 1).sum()
 
 
 def test_choices_are_forgotten_where_there_are_none():

@@ -9,12 +9,12 @@ import pandas as pd
 
 from sklearn_mmfusion._decoders import (
     ALLOWED,
-    SUFFIXES,
     FileOptions,
     RefusedError,
     check_root,
     content_kind,
     file_kind,
+    format_of,
     opened,
     read_array,
     read_audio,
@@ -327,7 +327,7 @@ def _examine(source, name, stated_rate, options):
         kind = file_kind(name)
         if isinstance(source, bytes) and kind != "text":  # any content may be a text
             kind = content_kind(content)
-        found, suffixes = _format_of(content)
+        found, _, suffixes = format_of(content)
         if kind is None:
             looks_like = f"; the content is {found}" if found else ""
             raise RefusedError(
@@ -350,48 +350,6 @@ def _examine(source, name, stated_rate, options):
         message = getattr(error, "strerror", None) or str(error) or type(error).__name__
         file.problems[reason] = "; ".join([*file.problems.values(), message])
     return file
-
-
-# -- formats --------------------------------------------------------------------------------------
-
-_MPEG_LAYER_3 = tuple(bytes([0xFF, second]) for second in (0xE2, 0xE3, 0xF2, 0xF3, 0xFA, 0xFB))
-_RIFF = (b"RIFF", b"RIFX", b"RF64")
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-# (name, suffixes, parts of the first bytes as (offset, alternatives))
-_FORMATS = (
-    ("a PNG image", (".png",), [(0, (b"\x89PNG",))]),
-    ("a JPEG image", (".jpg", ".jpeg"), [(0, (b"\xff\xd8\xff",))]),
-    ("a BMP image", (".bmp",), [(0, (b"BM",)), (6, (bytes(4),))]),
-    ("a GIF image", (".gif",), [(0, (b"GIF8",))]),
-    ("a TIFF image", (".tif", ".tiff"), [(0, _TIFF)]),
-    ("a WebP image", (".webp",), [(0, (b"RIFF",)), (8, (b"WEBP",))]),
-    ("a wav recording", (".wav", ".wave", ".rf64"), [(0, _RIFF), (8, (b"WAVE",))]),
-    ("a FLAC recording", (".flac",), [(0, (b"fLaC",))]),
-    ("an Ogg recording", (".ogg", ".oga", ".opus"), [(0, (b"OggS",))]),
-    ("an AIFF recording", (".aif", ".aiff", ".aifc"), [(0, (b"FORM",)), (8, (b"AIF",))]),
-    ("an AU recording", (".au",), [(0, (b".snd",))]),
-    ("a CAF recording", (".caf",), [(0, (b"caff",))]),
-    ("a W64 recording", (".w64",), [(0, (b"riff.\x91\xcf\x11",))]),
-    ("an mp3 recording", (".mp3",), [(0, _MPEG_LAYER_3)]),
-    ("a recording with ID3 tags", (".mp3", ".flac"), [(0, (b"ID3",)), (5, (b"\0",))]),
-    ("a NumPy array", (".npy",), [(0, (b"\x93NUMPY",))]),
-    ("a zip archive", (), [(0, (b"PK\3\4",))]),
-    ("a gzip archive", (), [(0, (b"\x1f\x8b\x08",))]),
-    ("a PDF document", (), [(0, (b"%PDF-",))]),
-    ("a HEIC or AVIF image", (), [(4, (b"ftyphe", b"ftypmif", b"ftypmsf", b"ftypav"))]),
-    ("an MP4 file", (), [(4, (b"ftyp",))]),
-)
-
-
-def _format_of(content):
-    """Return name and suffixes of the format of a file by its first bytes; None if unknown."""
-    if content[:64].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "a web page", SUFFIXES["text"]
-    for name, suffixes, parts in _FORMATS:
-        if all(content.startswith(alternatives, offset) for offset, alternatives in parts):
-            return name, suffixes
-    return None, ()
 
 
 # -- one column -----------------------------------------------------------------------------------

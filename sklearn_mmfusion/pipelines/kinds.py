@@ -9,7 +9,7 @@ from numbers import Number
 import numpy as np
 import pandas as pd
 
-from sklearn_mmfusion._decoders import FileOptions, content_kind, file_kind
+from sklearn_mmfusion._decoders import FileOptions, file_kind, format_of
 from sklearn_mmfusion.containers import FileArray, TensorArray
 from sklearn_mmfusion.containers.arrow import holds_arrow_cells
 from sklearn_mmfusion.containers.conversion import (
@@ -41,17 +41,6 @@ LONG_VECTOR = 8192  # embeddings are shorter; one second of sound at 8 kHz is ab
 N_OPENED = 20  # files whose existence or header is looked up
 
 _VIDEO = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
-_IMAGE_MAGIC = (
-    b"\x89PNG",
-    b"\xff\xd8\xff",
-    b"GIF8",
-    b"BM",
-    b"II*\0",
-    b"MM\0*",
-    b"RIFF",
-    b"P5",
-    b"P6",
-)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://\S+", re.IGNORECASE)
 _PHONE = re.compile(r"[+(]?\d[\d ()./-]{5,}\d")
 _KEY_NAME = re.compile(
@@ -224,9 +213,7 @@ def _file_kind(cell):
         content = cell.get("bytes") if is_content(cell) else None
         return _file_kind(cell.get("path") if content is None else content)
     if isinstance(cell, bytes | bytearray | memoryview):
-        kind = content_kind(cell)
-        known = kind != "image" or bytes(cell[:4]).startswith(_IMAGE_MAGIC)
-        return kind if known else None
+        return format_of(cell)[1]
     if not isinstance(cell, str | os.PathLike) or "\n" in os.fspath(cell):
         return None
     if os.path.splitext(os.fspath(cell))[1].lower() in _VIDEO:

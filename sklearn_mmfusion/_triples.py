@@ -309,9 +309,12 @@ def as_transformer(transformer):
 
 def columns_hint(estimator, selection):
     """Return a reminder, for an error note, of the columns that an estimator of tables needs."""
-    if selection.texts and not _takes_categories(first_step(estimator)):
+    step = first_step(estimator)
+    if wants_column(estimator) or isinstance(step, VECTORIZERS):
+        return ""
+    if selection.texts and not _takes_categories(step):
         return f" Column {selection.texts[0]!r} holds texts; use an encoder or a vectorizer."
-    if not selection.single or wants_column(estimator):
+    if not selection.single:
         return ""
     return f" An estimator of tables takes a list of columns: {list(selection.labels)}."
 

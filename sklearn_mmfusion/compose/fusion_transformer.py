@@ -178,8 +178,11 @@ transformer, default="concat"
     as a Series, several columns as a DataFrame (or an array, if X is one). In a DataFrame, columns
     are found by name: their order does not matter, and other columns are ignored. Features are
     computed at the transformers' own precision and returned as `dtype`. If a block is sparse,
-    ``"concat"`` returns a CSR matrix, while other fusions and ``missing="impute"`` raise. NaN that
-    a transformer leaves in a *table* passes through ``"concat"`` only: impute it there.
+    ``"concat"`` returns a CSR matrix, while other fusions and ``missing="impute"`` raise. For
+    estimators that need dense features, such as HistGradientBoosting, add a step to the
+    transformer: ``make_pipeline(TfidfVectorizer(), TruncatedSVD(30))``. NaN that a transformer
+    leaves in a *table* passes through ``"concat"`` only: impute it there, unless the estimator that
+    follows takes NaN.
 
     `fit` passes `sample_weight` and `groups` to the transformers that take them; with metadata
     routing enabled, it follows their requests. If `fit` fails, the earlier fit is kept.

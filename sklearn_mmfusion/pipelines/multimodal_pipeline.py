@@ -262,7 +262,8 @@ def make_multimodal_pipeline(
     -----
     Identifiers and constants are dropped. Free text gets a `TextEncoder`, which reads characters
     as well as words, so that misspelled and unseen words still count. Replace it by a
-    `TfidfVectorizer` for speed: ``set_params(fusiontransformer__text=TfidfVectorizer())``.
+    `TfidfVectorizer` for speed: ``set_params(fusiontransformer__text=TfidfVectorizer())``. Its
+    features are sparse: add a `TruncatedSVD` for estimators that need dense ones.
     skrub's `TableVectorizer` can replace the parts of the table: any transformer fits. With several
     targets, replace "many_categories": scikit-learn's `TargetEncoder` takes one.
 

@@ -181,7 +181,7 @@ class ImageEncoder(BaseModalityEncoder):
 
     def __init__(
         self,
-        n_components=512,
+        n_components=128,
         *,
         image_shape=None,
         image_size=None,

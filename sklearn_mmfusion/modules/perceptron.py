@@ -9,6 +9,9 @@ from sklearn_mmfusion.modules.layers import Embedding
 class MLP(nn.Module):
     """Multilayer perceptron on standardized features, with a parallel linear path.
 
+    Dropout follows every hidden layer. The features themselves have none: of a few numbers, none
+    can be guessed from the others.
+
     The last layer of the perceptron is zero at first. `set_linear` makes a linear model the start
     of training, or gives one a share of the trained network.
 
@@ -28,8 +31,8 @@ class MLP(nn.Module):
         sizes = [in_features, *hidden_layer_sizes]
         layers: list[nn.Module] = []
         for i, o in zip(sizes, sizes[1:], strict=False):
-            layers += [nn.Dropout(dropout), nn.Linear(i, o), nn.BatchNorm1d(o), nn.ReLU()]
-        self.hidden = nn.Sequential(*layers, nn.Dropout(dropout))
+            layers += [nn.Linear(i, o), nn.BatchNorm1d(o), nn.ReLU(), nn.Dropout(dropout)]
+        self.hidden = nn.Sequential(*layers)
         self.output = nn.Linear(sizes[-1], n_outputs, bias=False)
         nn.init.zeros_(self.output.weight)
         self.linear = nn.Linear(in_features, n_outputs)

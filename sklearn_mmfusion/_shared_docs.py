@@ -144,7 +144,7 @@ How files are read. A key has no effect on files that it does not concern:
             "time stamps, are standardized. If it defines ``set_scale(mean, std)``, that is called "
             "with the training statistics (0 and 1 for standardized features).",
         ),
-        "dropout": ("float", "Dropout before each layer of the perceptron."),
+        "dropout": ("float", "Dropout after each hidden layer."),
         "early_stopping": (
             "bool",
             "Whether to keep the last epoch whose loss on a validation part of the rows is within "

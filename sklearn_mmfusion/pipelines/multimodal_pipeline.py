@@ -285,6 +285,12 @@ def make_multimodal_pipeline(
     >>> [name for name, _, _ in pipeline[0].transformers]
     ['numbers', 'categories', 'text']
 
+    Numbers as piecewise-linear functions with knots at quantiles, for outliers and steps:
+
+    >>> from sklearn.preprocessing import SplineTransformer
+    >>> spline = SplineTransformer(degree=1, knots="quantile")
+    >>> _ = pipeline.set_params(fusiontransformer__numbers__standardscaler=spline)
+
     A search over the width of the text, and another estimator after the fusion:
 
     >>> from sklearn.ensemble import HistGradientBoostingRegressor

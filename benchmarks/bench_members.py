@@ -8,8 +8,7 @@ choices. Contenders change the network or the features of numeric columns, and n
   own loss. Hidden layers are shared. Probabilities, or numbers, are averaged.
 - "full 8": as in TabM, with scales and shifts of each member around each hidden layer.
 - "masks 8": no members; each row enters a training step 8 times, with other dropout.
-- "head, 0", "mini 8, 0": 0 % dropout of the features instead of 30 %; "dropout 10": the head with
-  10 % everywhere.
+- "head, 30", "mini 8, 30": with 30 % dropout of the features.
 - "+ spline": numeric columns as piecewise-linear functions with knots at quantiles (Gorishniy,
   Rubachev, Babenko 2022, arXiv:2203.05556), by scikit-learn's `SplineTransformer`; "+ both" keeps
   the standardized columns too.
@@ -98,9 +97,9 @@ class Members(MLP):
             if design == "full" or (design == "mini" and number == 0):
                 layers.append(MemberScale(n_members, size, signs=number == 0))
             norm = MemberNorm(n_members, width) if design == "full" else SharedNorm(width)
-            layers += [nn.Dropout(dropout), linear, norm, nn.ReLU()]
+            layers += [linear, norm, nn.ReLU(), nn.Dropout(dropout)]
             size = width
-        self.hidden = nn.Sequential(*layers, nn.Dropout(dropout))
+        self.hidden = nn.Sequential(*layers)
         if design != "masks":
             self.output = MemberOutput(n_members, size, n_outputs)
 
@@ -150,8 +149,8 @@ class _ChangedHead:
 
     def _build_module(self):
         module = super()._build_module()
-        first = next(layer for layer in module.hidden if isinstance(layer, nn.Dropout))
-        first.p = self.input_dropout
+        if self.input_dropout:
+            module.hidden.insert(0, nn.Dropout(self.input_dropout))
         return module
 
 
@@ -174,10 +173,8 @@ def make_head(kind, design, number=None, inputs=None):
     """The head of a contender; numbers as in its name."""
     estimator, criterion = HEADS[kind]
     head = estimator(random_state=0, net_params={"criterion": criterion})
-    if design == "dropout":
-        design, head.dropout = "head", int(number) / 100
     head.design, head.n_members = design, int(number or 1)
-    head.input_dropout = head.dropout if inputs is None else int(inputs) / 100
+    head.input_dropout = int(inputs or 0) / 100
     return head
 
 

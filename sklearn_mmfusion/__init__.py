@@ -29,6 +29,7 @@ _PUBLIC = {
     "NeuralClassifier": "neural_network",
     "NeuralRegressor": "neural_network",
     "PointCloudEncoder": "feature_extraction",
+    "SequenceEncoder": "feature_extraction",
     "TensorArray": "containers",
     "TextEncoder": "feature_extraction",
     "Tokenizer": "preprocessing",

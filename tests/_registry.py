@@ -31,6 +31,7 @@ from sklearn_mmfusion import (
     NeuralClassifier,
     NeuralRegressor,
     PointCloudEncoder,
+    SequenceEncoder,
     TextEncoder,
     Tokenizer,
     multimodal_frame,
@@ -97,6 +98,17 @@ def clouds(n=N_ROWS):
     return [rng.normal(size=(rng.integers(4, 20), 3)) * sizes[c] for c in classes(n)]
 
 
+def sequences(n=N_ROWS):
+    """Sequences of 6 to 20 steps of three channels; those of class 1 swing faster."""
+    rng = np.random.default_rng(7)
+    steps = [np.arange(rng.integers(6, 20))[:, None] for _ in range(n)]
+    speed = np.array([0.4, 1.5])[classes(n)]
+    return [
+        (np.sin(f * t + [0, 1, 2]) + 0.3 * rng.normal(size=(len(t), 3))).astype(np.float32)
+        for f, t in zip(speed, steps, strict=True)
+    ]
+
+
 def table(n=N_ROWS):
     """Numbers (n, 5), two of whose columns differ between the classes."""
     X = np.random.default_rng(5).normal(size=(n, 5)).astype(np.float32)
@@ -127,6 +139,7 @@ SMALL_AUDIO = {**SMALL, "sample_rate": RATE, "front_end": LogMelSpectrogram(n_me
 SMALL_LSTM = {**SMALL_AUDIO, "architecture": "lstm", "module_params": {"hidden_size": 8}}
 SMALL_CNN = {**SMALL_AUDIO, "architecture": "cnn", "module_params": {"channels": (8, 8)}}
 SMALL_CLOUD = {**SMALL, "channels": (8, 8)}
+SMALL_SEQUENCE = {**SMALL, "module_params": {"channels": 8, "hidden_size": 8}}
 SMALL_NET = {
     "hidden_layer_sizes": (8,),
     "max_epochs": 8,
@@ -169,6 +182,7 @@ MODALITIES = {
     "text": Modality(TextEncoder, SMALL_TEXT, texts),
     "audio": Modality(AudioEncoder, SMALL_CNN, waveforms),
     "point_cloud": Modality(PointCloudEncoder, SMALL_CLOUD, clouds),
+    "sequence": Modality(SequenceEncoder, SMALL_SEQUENCE, sequences),
 }
 THREE = ("image", "text", "audio")
 

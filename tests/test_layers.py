@@ -59,10 +59,11 @@ FILES = {
     "datasets": [{"shared"}, {"digits", "generators"}],
     "ensemble": [{"members", "rules"}, {"late_fusion"}],
     "ensemble.late_fusion": [{"base"}, {"classifier", "regressor"}],
-    "feature_extraction": [{"base"}, {"audio", "image", "point_cloud", "text"}],
+    "feature_extraction": [{"base"}, {"audio", "image", "point_cloud", "sequence", "text"}],
     "modules": [
         {"fusion", "layers", "objectives"},
-        {"audio", "image", "perceptron", "point_cloud", "text"},
+        {"recurrent"},
+        {"audio", "image", "perceptron", "point_cloud", "sequence", "text"},
         {"fusion_network"},
     ],
     "neural_network": [{"linear_path", "modality_parts"}, {"perceptron", "joint_fusion"}],

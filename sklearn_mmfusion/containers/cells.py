@@ -397,7 +397,7 @@ class Cells:
 
     def _shaped(self, values, rows):
         if values.ndim == 2 and self.kind.flat is not None and len(rows):
-            if self.each:
+            if self.each and not self.kind.takes(values.shape[1:]):
                 self._check_flat(values.shape[1:], rows[0])
             try:
                 values = self.kind.flat(self.estimator, values)

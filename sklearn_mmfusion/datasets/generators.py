@@ -97,11 +97,27 @@ def render_point_cloud(activations, noise, rng):
     return TensorArray(clouds)
 
 
+def render_sequence(activations, noise, rng):
+    """Let one oscillation per factor circle through two of three channels: ragged (n_steps, 3)."""
+    n_factors = activations.shape[1]
+    frequencies = np.geomspace(0.04, 0.3, n_factors)  # per step
+    sequences = []
+    for active in activations:
+        n_steps = rng.randint(30, 70)
+        phases = rng.uniform(0, 2 * np.pi, size=n_factors)
+        angle = 2 * np.pi * np.arange(n_steps)[:, None] * frequencies + phases
+        waves = np.stack([np.sin(angle) @ active, np.cos(angle) @ active, np.zeros(n_steps)], 1)
+        stray = rng.normal(size=(n_steps, 3))
+        sequences.append((waves + noise * stray).astype(np.float32))
+    return TensorArray(sequences)
+
+
 RENDERERS = {
     "image": render_image,
     "text": render_text,
     "audio": render_audio,
     "point_cloud": render_point_cloud,
+    "sequence": render_sequence,
 }
 
 
@@ -128,8 +144,8 @@ def make_multimodal_classification(
     n_classes : int, default=3
         Number of classes, equally frequent.
     modalities : sequence of str, default=("image", "text", "audio")
-        Columns to make: "image", "text", "audio", "point_cloud". A modality looks the same
-        whatever others are made.
+        Columns to make: "image", "text", "audio", "point_cloud", "sequence". A modality looks the
+        same whatever others are made.
     informative : sequence of str, default=None
         Modalities that depend on the class; the others show the class of another row, drawn at
         random. None: all.
@@ -147,7 +163,8 @@ def make_multimodal_classification(
     -------
     X : pandas.DataFrame of shape (n_samples, n_modalities)
         `image` a `TensorArray` of (16, 16) uint8, `text` strings, `audio` a ragged `TensorArray`
-        of float32 in [-1, 1] with `sample_rate` 8000, `point_cloud` one of (n_points, 3) float32.
+        of float32 in [-1, 1] with `sample_rate` 8000, `point_cloud` one of (n_points, 3) float32,
+        `sequence` one of (n_steps, 3) float32.
     y : ndarray of shape (n_samples,), dtype=int64
         Class, from 0.
 

@@ -3,6 +3,7 @@
 from sklearn_mmfusion.feature_extraction.audio import AudioEncoder
 from sklearn_mmfusion.feature_extraction.image import ImageEncoder
 from sklearn_mmfusion.feature_extraction.point_cloud import PointCloudEncoder
+from sklearn_mmfusion.feature_extraction.sequence import SequenceEncoder
 from sklearn_mmfusion.feature_extraction.text import TextEncoder
 
-__all__ = ["AudioEncoder", "ImageEncoder", "PointCloudEncoder", "TextEncoder"]
+__all__ = ["AudioEncoder", "ImageEncoder", "PointCloudEncoder", "SequenceEncoder", "TextEncoder"]

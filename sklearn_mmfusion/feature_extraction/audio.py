@@ -11,13 +11,13 @@ from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import HasMethods, Interval, StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRaggedRows, RaggedRows
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
-from sklearn_mmfusion.modules.audio import AudioCNN, AudioLSTM
+from sklearn_mmfusion.modules.audio import AudioCNN, AudioCRNN, AudioLSTM
 from sklearn_mmfusion.preprocessing.audio import RECORDING, LogMelSpectrogram, join_blocks
 from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, rows_in_chunks
 
 __all__ = ["AudioEncoder"]
 
-ARCHITECTURES = {"cnn": AudioCNN, "lstm": AudioLSTM}
+ARCHITECTURES = {"cnn": AudioCNN, "crnn": AudioCRNN, "lstm": AudioLSTM}
 KEPT_BYTES = 1 << 26  # of the frames of files; if they take more, each batch computes its own
 
 
@@ -50,8 +50,9 @@ class AudioEncoder(BaseModalityEncoder):
         Seconds of each recording that are read. The rest is cut, with a warning that counts the
         recordings. None uses `max_length` of the front end, which reads all by default.
 
-    architecture : {"cnn", "lstm"}, default="cnn"
-        2-D convolutions over the spectrogram, or a bidirectional LSTM over its frames.
+    architecture : {"cnn", "crnn", "lstm"}, default="cnn"
+        2-D convolutions over the spectrogram, a convolution over its frames before a bidirectional
+        GRU, or a bidirectional LSTM over its frames.
 
     module : type, default=None
         Class of a network to use in place of the default network; it is called with the

@@ -9,7 +9,7 @@ from sklearn_mmfusion._validation import check_sizes
 from sklearn_mmfusion.containers.cells import CellKind, rows_of
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.point_cloud import PointCloudNetwork
-from sklearn_mmfusion.preprocessing.scaling import FeatureScale
+from sklearn_mmfusion.preprocessing.scaling import FeatureScale, cast_steps
 
 __all__ = ["PointCloudEncoder"]
 
@@ -165,14 +165,7 @@ class PointCloudEncoder(BaseModalityEncoder):
         return self._cast(cells.read_finite(exact=True), cells)
 
     def _cast(self, clouds, cells):
-        points = []
-        for cloud, row in zip(clouds, cells.rows, strict=True):
-            try:
-                points.append(self._coordinates.cast(cloud))
-            except ValueError as error:
-                raise cells.error(row, f"is far beyond the training clouds: {error}") from error
-        points = np.concatenate(points, dtype=np.float32)
-        return Inputs(points=RaggedRows(points, [len(cloud) for cloud in clouds]))
+        return Inputs(points=RaggedRows(*cast_steps(self._coordinates, clouds, cells)))
 
     def _network(self):
         check_sizes(self.channels, "channels", type(self).__name__)

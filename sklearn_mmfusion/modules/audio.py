@@ -11,6 +11,7 @@ from sklearn_mmfusion.modules.layers import (
     pad,
     pool_in_chunks,
 )
+from sklearn_mmfusion.modules.recurrent import ConvolutionalRecurrentNetwork, RecurrentNetwork
 
 
 class AudioCNN(nn.Module):
@@ -80,14 +81,11 @@ class AudioCNN(nn.Module):
         return x.transpose(2, 3).flatten(1, 2), mask  # (N, C, L', F') -> (N, C F', L')
 
 
-class AudioLSTM(nn.Module):
+class AudioLSTM(RecurrentNetwork):
     """Bidirectional LSTM over frames, mean and maximum over time, one embedding.
 
-    Shape: frames (V, F), lengths (N,) int64, on the CPU -> (N, out_features). Sequences are
-    packed, or in the fixed layout reversed by index: the padding enters neither direction.
+    Shape: frames (V, F), lengths (N,) int64, on the CPU -> (N, out_features).
     """
-
-    fixed_shapes = True
 
     def __init__(
         self,
@@ -97,71 +95,22 @@ class AudioLSTM(nn.Module):
         num_layers: int = 1,
         dropout: float = 0.3,
     ):
-        super().__init__()
-        self.out_features = out_features
-        self.register_buffer("mean", torch.zeros(n_mels))
-        self.register_buffer("std", torch.ones(n_mels))
-        self.lstm = nn.LSTM(
-            n_mels,
-            hidden_size,
-            num_layers,
-            batch_first=True,
-            bidirectional=True,
-            dropout=dropout if num_layers > 1 else 0.0,
-        )
-        self.token_features = 2 * hidden_size
-        self.embedding = Embedding(2 * self.token_features, out_features, dropout)
-
-    set_scale = AudioCNN.set_scale
-
-    def forward(self, frames: Tensor, frames_lengths: Tensor) -> Tensor:
-        return self.tokens(frames, frames_lengths)[0]
-
-    def tokens(self, frames: Tensor, frames_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The embedding, and the steps it pools: (N, L', token_features), valid (N, L')."""
-        x, mask = pad((frames - self.mean) / self.std, frames_lengths)
-        x = self._run_padded(x, mask) if frames_lengths.ndim == 2 else self._run(x, frames_lengths)
-        return self.embedding(masked_mean_max(x.transpose(1, 2), mask)), x, mask
-
-    def _run(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Outputs of both directions: (N, L, F), lengths (N,) -> (N, L, 2 H)."""
-        # Sorted here, where the lengths are: packing would wait for the device to sort them back.
-        order = lengths.argsort(descending=True)
-        there = order.to(x.device, non_blocking=True)
-        packed = nn.utils.rnn.pack_padded_sequence(
-            x.index_select(0, there), lengths[order], batch_first=True
-        )
-        steps, _ = nn.utils.rnn.pad_packed_sequence(
-            self.lstm(packed)[0], batch_first=True, total_length=x.shape[1]
-        )
-        return torch.empty_like(steps).index_copy(0, there, steps)
-
-    def _run_padded(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The same with a mask (N, L). Packing needs lengths on the CPU."""
-        lengths = mask.sum(1, keepdim=True)
-        steps = torch.arange(mask.shape[1], device=mask.device)
-        # Each sequence backwards, its padding where it is: its own inverse
-        turned = torch.where(mask, lengths - 1 - steps, steps)
-        for layer in range(self.lstm.num_layers):
-            if layer:
-                x = functional.dropout(x, self.lstm.dropout, self.training)
-            forwards = self._run_direction(x, layer, "")
-            backwards = self._run_direction(_reorder(x, turned), layer, "_reverse")
-            x = torch.cat([forwards, _reorder(backwards, turned)], 2)
-        return torch.where(mask[..., None], x, 0.0)
-
-    def _run_direction(self, x: Tensor, layer: int, suffix: str) -> Tensor:
-        parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        weights = [getattr(self.lstm, f"{part}_l{layer}{suffix}") for part in parts]
-        # cuDNN wants them end to end in memory, and warns while it copies them there.
-        ends = torch.cat([weight.flatten() for weight in weights]).split(
-            [weight.numel() for weight in weights]
-        )
-        weights = [end.view_as(weight) for end, weight in zip(ends, weights, strict=True)]
-        start = x.new_zeros(1, len(x), self.lstm.hidden_size)
-        return torch.lstm(x, (start, start), weights, True, 1, 0.0, self.training, False, True)[0]
+        super().__init__(n_mels, out_features, "lstm", hidden_size, num_layers, dropout)
 
 
-def _reorder(x: Tensor, order: Tensor) -> Tensor:
-    """Steps in another order: x (N, L, C), order (N, L) -> (N, L, C)."""
-    return x.gather(1, order[..., None].expand_as(x))
+class AudioCRNN(ConvolutionalRecurrentNetwork):
+    """A convolution over the frames, max pooling, a bidirectional GRU, one embedding.
+
+    Shape: frames (V, F), lengths (N,) int64, on the CPU -> (N, out_features).
+    """
+
+    def __init__(
+        self,
+        n_mels: int,
+        out_features: int = 128,
+        channels: int = 96,
+        hidden_size: int = 64,
+        dropout: float = 0.3,
+    ):
+        sizes = {"channels": channels, "hidden_size": hidden_size}
+        super().__init__(n_mels, out_features, **sizes, dropout=dropout)

@@ -315,6 +315,11 @@ def _is_point_clouds(shape, dtype, rate):
 
 
 @_shaped
+def _is_sequences(shape, dtype, rate):
+    return ": steps and channels" if len(shape) == 2 and rate is None else None
+
+
+@_shaped
 def _is_waveforms(shape, dtype, rate):
     if rate is not None and len(shape) <= 2:
         return f" at {rate:g} Hz"
@@ -515,6 +520,7 @@ DETECTORS = [
     (UNSUPPORTED, _is_text_file),
     ("point clouds", _is_point_clouds),
     ("images", _is_images),
+    ("sequences", _is_sequences),
     ("waveforms", _is_waveforms),
     ("vectors", _is_vectors),
     (UNSUPPORTED, _is_other_array),
@@ -574,7 +580,8 @@ def column_kinds(X, *, file_params=None):
         - "date": dates and times, also as text;
         - "free text";
         - "image path", "audio path", "array path": paths or contents of files;
-        - "images", "waveforms", "vectors", "point clouds": arrays, by their shape and dtype;
+        - "images", "waveforms", "vectors", "point clouds", "sequences": arrays, by their shape and
+          dtype;
         - "identifier": row numbers and keys, different in each row;
         - "constant": one value, or none;
         - "unsupported": videos, web addresses, dicts and whatever else no encoder reads.

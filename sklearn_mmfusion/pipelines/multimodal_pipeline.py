@@ -22,6 +22,7 @@ from sklearn_mmfusion.feature_extraction import (
     AudioEncoder,
     ImageEncoder,
     PointCloudEncoder,
+    SequenceEncoder,
     TextEncoder,
 )
 from sklearn_mmfusion.neural_network import (
@@ -58,6 +59,7 @@ TRIPLES = {
     "waveforms": "audio",
     "vectors": "vector",
     "point clouds": "point_cloud",
+    "sequences": "sequence",
     "array path": None,
     "identifier": None,
     "constant": None,
@@ -175,12 +177,17 @@ def _point_cloud_part(column, file_params):
     return PointCloudEncoder(file_params=file_params)
 
 
+def _sequence_part(column, file_params):
+    return SequenceEncoder(file_params=file_params)
+
+
 CELL_PARTS = {
     "image": _image_part,
     "text": _text_part,
     "audio": _audio_part,
     "vector": _vector_part,
     "point_cloud": _point_cloud_part,
+    "sequence": _sequence_part,
 }
 
 
@@ -241,7 +248,7 @@ def make_multimodal_pipeline(
           day;
         - "categories": one column per level; levels of fewer than 5 rows share one;
         - "many_categories": columns of more than 40 levels, by the mean of the target;
-        - "text", "image", "audio", "point_cloud": one encoder per column;
+        - "text", "image", "audio", "point_cloud", "sequence": one encoder per column;
         - "vector": standardized.
 
         A name is followed by that of the column (``text_title``) if several columns share it. At

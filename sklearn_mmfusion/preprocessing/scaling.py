@@ -164,6 +164,31 @@ class FeatureScale:
         return near
 
 
+def cast_steps(scale, sequences, cells):
+    """Cast arrays of steps (n_i, n_features) to float32, end to end.
+
+    Parameters
+    ----------
+    scale : FeatureScale
+    sequences : list or ndarray of ndarray
+        Those that `cells.read_finite(exact=True)` returns.
+    cells : Cells
+        Names the row in errors.
+
+    Returns
+    -------
+    steps : ndarray of shape (n_steps, n_features), dtype=float32
+    lengths : list of int
+    """
+    cast = []
+    for sequence, row in zip(sequences, cells.rows, strict=True):
+        try:
+            cast.append(scale.cast(sequence))
+        except ValueError as error:
+            raise cells.error(row, f"is far beyond the training rows: {error}") from error
+    return np.concatenate(cast, dtype=np.float32), [len(sequence) for sequence in sequences]
+
+
 def _widen_rare(X, scale):
     """Scales of features; the geometric mean of deviation and size where they are mostly zero.
 

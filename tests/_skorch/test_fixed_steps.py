@@ -22,6 +22,7 @@ from sklearn_mmfusion import (
     NeuralClassifier,
     NeuralRegressor,
     PointCloudEncoder,
+    SequenceEncoder,
     TextEncoder,
     make_multimodal_classification,
 )
@@ -225,16 +226,17 @@ RAGGED = {
         AudioEncoder, sample_rate=8000, architecture="lstm", module_params={"num_layers": 2}
     ),
     "point_cloud": PointCloudEncoder,
+    **{name: partial(SequenceEncoder, architecture=name) for name in ("crnn", "gru", "tcn")},
 }
 
 
 @pytest.mark.parametrize("name", RAGGED)
 def test_padding_changes_no_step_of_an_encoder(monkeypatch, name):
     X, y = make_multimodal_classification(
-        40, modalities=("text", "audio", "point_cloud"), random_state=0
+        40, modalities=("text", "audio", "point_cloud", "sequence"), random_state=0
     )
     encoder = RAGGED[name](n_components=16, **SHARED)
-    column = X["audio" if "lstm" in name else name]
+    column = X["audio" if "lstm" in name else name if name in X else "sequence"]
     compare_layouts(monkeypatch, encoder, column, y, np.arange(16))
 
 

@@ -165,12 +165,22 @@ def half_split_score(features, y):
     return model.fit(features[:half], y[:half]).score(features[half:], y[half:])
 
 
+def channel_power(X):
+    """Power of each sequence at 20 frequencies, from its two swinging channels."""
+    turns = [cell[:, 1].astype(float) + 1j * cell[:, 0] for cell in X["sequence"]]
+    frequencies = np.linspace(0.02, 0.35, 20)
+    return np.stack(
+        [abs(np.exp(-2j * np.pi * np.outer(frequencies, range(len(t)))) @ t) for t in turns]
+    )
+
+
 def test_make_multimodal_classification_plants_a_signal_everywhere():
     X, y = make_multimodal_classification(600, modalities=RENDERERS, random_state=0)
     sounds = np.stack([spectrum(cell) for cell in X["audio"]])
     words = TfidfVectorizer().fit_transform(X["text"]).toarray()
     scores = [half_split_score(block, y) for block in (image_power(X), sounds, words)]
     scores.append(half_split_score(direction_counts(X), y))
+    scores.append(half_split_score(channel_power(X), y))
     assert len(scores) == len(RENDERERS), "each renderer needs a score of hand-made features here"
     assert min(scores) > 0.55
 

@@ -56,7 +56,7 @@ def test_clouds_far_from_zero_keep_their_digits(as_files, tmp_path):
     np.testing.assert_allclose(prepared[:, [0, 2]], expected[:, [0, 2]], atol=1e-5)
     np.testing.assert_array_equal(moved.mean_[[0, 2]], 0)
     np.testing.assert_array_equal(moved.mean_[1], encoder.mean_[1])
-    with pytest.raises(ValueError, match="in row 1 is far beyond the training clouds"):
+    with pytest.raises(ValueError, match="in row 1 is far beyond the training rows"):
         moved.transform([far[0], np.full((4, 3), 1e38)])
 
 

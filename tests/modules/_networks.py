@@ -10,12 +10,14 @@ from inspect import signature
 import torch
 
 from sklearn_mmfusion import modules
-from sklearn_mmfusion.modules.audio import AudioCNN, AudioLSTM
+from sklearn_mmfusion.modules.audio import AudioCNN, AudioCRNN, AudioLSTM
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 from sklearn_mmfusion.modules.image import ImageCNN
 from sklearn_mmfusion.modules.layers import pad
 from sklearn_mmfusion.modules.perceptron import MLP
 from sklearn_mmfusion.modules.point_cloud import PointCloudNetwork
+from sklearn_mmfusion.modules.recurrent import RecurrentNetwork
+from sklearn_mmfusion.modules.sequence import TemporalConvNet
 from sklearn_mmfusion.modules.text import TextNetwork
 
 N_MELS = 6
@@ -94,6 +96,30 @@ NETWORKS = {
     ),
     "audio_lstm": Network(
         make=lambda: quiet(AudioLSTM, N_MELS, out_features=5, hidden_size=4),
+        batch=draw_frames,
+        ragged=True,
+        scaled="frames",
+        n_tokens=lambda length: length,
+        pool=mean_max,
+    ),
+    "audio_crnn": Network(
+        make=lambda: quiet(AudioCRNN, N_MELS, out_features=5, channels=6, hidden_size=4),
+        batch=draw_frames,
+        ragged=True,
+        scaled="frames",
+        n_tokens=lambda length: math.ceil(length / 2),
+        pool=mean_max,
+    ),
+    "gru": Network(
+        make=lambda: quiet(RecurrentNetwork, N_MELS, 5, "gru", hidden_size=4),
+        batch=draw_frames,
+        ragged=True,
+        scaled="frames",
+        n_tokens=lambda length: length,
+        pool=mean_max,
+    ),
+    "tcn": Network(
+        make=lambda: quiet(TemporalConvNet, N_MELS, 5, channels=6, n_blocks=2, kernel_size=3),
         batch=draw_frames,
         ragged=True,
         scaled="frames",

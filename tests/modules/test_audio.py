@@ -26,8 +26,8 @@ def test_lstm_equals_a_loop_over_steps():
     network, batch = make_network("audio_lstm").eval(), make_batch("audio_lstm")
     pooled = []
     for cell in batch["frames"].split(batch["frames_lengths"].tolist()):
-        forward = run_lstm(network.lstm, cell, "")
-        backward = run_lstm(network.lstm, cell.flip(0), "_reverse").flip(0)
+        forward = run_lstm(network.recurrent.rnn, cell, "")
+        backward = run_lstm(network.recurrent.rnn, cell.flip(0), "_reverse").flip(0)
         states = torch.cat([forward, backward], 1)
         pooled.append(torch.cat([states.mean(0), states.amax(0)]))
     torch.testing.assert_close(network(**batch), network.embedding(torch.stack(pooled)))

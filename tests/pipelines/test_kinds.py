@@ -158,6 +158,11 @@ ODD = {
         "point clouds",
         "three dimensions",
     ),
+    "gestures": (
+        TensorArray([np.zeros((5 + i, 6), np.float32) for i in range(N)]),
+        "sequences",
+        "steps and channels",
+    ),
     # identifiers
     "row": (np.arange(N), "identifier", "integers from 0 to 39"),
     "shuffled": (RNG.permutation(N) + 1, "identifier", "integers from 1 to 40"),

@@ -31,6 +31,7 @@ from sklearn_mmfusion import (
     NeuralClassifier,
     NeuralRegressor,
     PointCloudEncoder,
+    SequenceEncoder,
     TensorArray,
     TextEncoder,
     make_multimodal_pipeline,
@@ -265,6 +266,7 @@ def test_cells_get_the_encoder_of_their_modality(tmp_path):
     X["rooted"] = FileArray([f"{i}.wav" for i in range(4)], root=tmp_path)
     X["sound"] = TensorArray([np.zeros(9 + i, np.float32) for i in range(4)], sample_rate=4000)
     X["cloud"] = TensorArray([np.zeros((5 + i, 3), np.float32) for i in range(4)])
+    X["gestures"] = TensorArray([np.zeros((5 + i, 6), np.float32) for i in range(4)])
     X["embedding"] = TensorArray(np.eye(4, dtype=np.float32))
     found = parts(make_multimodal_pipeline(X, file_params={"root": str(tmp_path)}))
     photo, clip, sound = found["image"][0], found["audio_clip"][0], found["audio_sound"][0]
@@ -273,6 +275,7 @@ def test_cells_get_the_encoder_of_their_modality(tmp_path):
     assert found["audio_bytes"][0].sample_rate == found["audio_rooted"][0].sample_rate == 8000
     assert sound.sample_rate == 4000 and not sound.resample
     assert isinstance(found["point_cloud"][0], PointCloudEncoder)
+    assert isinstance(found["sequence"][0], SequenceEncoder)
     fusion = FusionTransformer([("vector", *found["vector"])])
     assert fusion.fit_transform(X).shape == (4, 4)
 

@@ -218,15 +218,17 @@ is ``{"auxiliary": 0.3}``.""",
             "at least one always stays [8]_.",
         ),
         "pretrain": (
-            "bool",
-            "Whether to train each encoder with its own head before the whole network.",
+            'bool or "fitted"',
+            "Whether to train each encoder with its own head before the whole network. With "
+            '"fitted", training starts from the weights of fitted encoders instead, given as '
+            "``FrozenEstimator(encoder)``; the encoders themselves do not change.",
         ),
         "encoder_lr": (
             "float or dict of {str: float}",
             "Peak learning rate of the encoders, or of those named; None means `lr`. 0 freezes "
             "the encoders at their initial (random or pretrained) weights; batch norm "
-            "statistics are still updated. The weights of an already fitted encoder are not "
-            "used: wrap it as ``FrozenEstimator(encoder)`` to use its features.",
+            "statistics are still updated. A fitted encoder in a ``FrozenEstimator`` contributes "
+            'features that do not change, unless `pretrain` is "fitted".',
         ),
         "target_weights": (
             'dict of {str: float}, "uncertainty" or None',

@@ -19,6 +19,7 @@ import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._caching import CachedChild
 from sklearn_mmfusion._torch import (
@@ -41,14 +42,18 @@ from sklearn_mmfusion.modules.perceptron import FeatureNetwork
 from sklearn_mmfusion.preprocessing.scaling import FeatureScale, float_dtype
 
 
-def as_part(estimator, width, dropout):
+def as_part(estimator, width, dropout, adopt=False):
     """Make the part of a joint network for an (unfitted) estimator of a triple.
 
     Encoders, and pipelines that end in one, are trained with the network. The outputs of other
-    transformers, including frozen encoders, enter it as features.
+    transformers, including frozen encoders, enter it as features. With `adopt`, the network trains
+    copies of frozen encoders.
     """
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-    if not isinstance(last, FrozenEstimator) and is_encoder(last):
+    is_frozen = isinstance(last, FrozenEstimator)
+    if is_frozen and adopt and is_encoder(last.estimator):
+        return AdoptedPart(estimator)
+    if not is_frozen and is_encoder(last):
         return EncoderPart(estimator)
     return FeaturePart(as_transformer(estimator), width, dropout)
 
@@ -79,11 +84,17 @@ class EncoderPart:
         alone_key = None
         if self.alone is not None:
             self.alone, X, alone_key = fit_alone(self.alone, X, y, params, memory, label)
+        inputs, key = self._fit_encoder(X, y, memory, label)
+        self.fit_keys = alone_key, key
+        return inputs
+
+    def _fit_encoder(self, X, y, memory, label):
         child = CachedChild(self.encoder, memory, label)
         inputs = child.fit_by(partial(fit_prepare, y=y), X)
         self.encoder = child.estimator
-        self.fit_keys = alone_key, None if inputs is None else child.key
-        return prepare(self.encoder, read(self.encoder, X)) if inputs is None else inputs
+        if inputs is None:
+            return prepare(self.encoder, read(self.encoder, X)), None
+        return inputs, child.key
 
     def prepare(self, X, memory=None):
         alone_key, key = self.fit_keys
@@ -100,6 +111,23 @@ class EncoderPart:
         if self.alone is None:
             return self.encoder
         return Pipeline([*self.alone.steps, (self.last_name, self.encoder)])
+
+
+class AdoptedPart(EncoderPart):
+    """A fitted encoder: a copy of its network is trained further, the encoder itself is not."""
+
+    def __init__(self, estimator):
+        super().__init__(estimator)
+        self.encoder = self.encoder.estimator
+        check_is_fitted(self.encoder)
+
+    def _fit_encoder(self, X, y, memory, label):
+        return prepare(self.encoder, read(self.encoder, X)), None
+
+    def build_module(self):
+        module = self.encoder.build_module()
+        module.load_state_dict(self.encoder.module_.encoder.state_dict())
+        return module
 
 
 def sample_rate(X):

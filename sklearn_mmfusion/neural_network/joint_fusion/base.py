@@ -71,7 +71,7 @@ from sklearn_mmfusion.neural_network.joint_fusion.training import (
     pretrain_encoders,
     replaced_params,
 )
-from sklearn_mmfusion.neural_network.modality_parts import as_part, preparing
+from sklearn_mmfusion.neural_network.modality_parts import AdoptedPart, as_part, preparing
 
 OBJECTIVES = ("auxiliary", *ALIGNMENTS)
 DEFAULT_OBJECTIVES = {"auxiliary": 0.3}
@@ -91,7 +91,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "objectives": [dict, StrOptions({"auto"}), None],
         "modality_dropout": [Interval(Real, 0, 1, closed="left")],
-        "pretrain": ["boolean"],
+        "pretrain": ["boolean", StrOptions({"fitted"})],
         "encoder_lr": [Interval(Real, 0, None, closed="left"), dict, None],
         "target_type": [StrOptions({"auto"}), dict],
         "target_weights": [StrOptions({"uncertainty"}), dict, None],
@@ -154,7 +154,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             self._priors = priors(target, weight)
             weights = self._remember_target(target)
             self._module_spec = self._describe_module()
-            pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain else None
+            pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain is True else None
             with number_rows(rows):
                 self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
                     *(self._build_module, FusionInputs(inputs), target),
@@ -232,14 +232,28 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             child = estimator
             if not isinstance(estimator, str):
                 child = seeded_clone(estimator, seed, name)
-            parts[name] = as_part(child, self.n_components, self.dropout)
+            with add_error_note(f"Raised by modality {name!r} of {type(self).__name__}."):
+                parts[name] = self._as_part(child)
             if not hasattr(parts[name].alone, "transform") and parts[name].alone is not None:
                 raise TypeError(
                     f"{type(self).__name__}: modality {name!r} has {estimator!r}, which does not "
                     "implement transform; expected an encoder, a transformer, 'passthrough' or "
                     "'drop'. Late fusion joins predictors."
                 )
+        if self.pretrain == "fitted":
+            self._check_adopted(parts)
         return parts
+
+    def _as_part(self, estimator):
+        return as_part(estimator, self.n_components, self.dropout, self.pretrain == "fitted")
+
+    def _check_adopted(self, parts):
+        if not any(isinstance(part, AdoptedPart) for part in parts.values()):
+            raise ValueError(
+                f"{type(self).__name__}: pretrain='fitted', but no triple has a fitted encoder in "
+                f"a FrozenEstimator; the modalities are {list(parts)}. Pass one as "
+                "('image', FrozenEstimator(encoder), 'image'), or set pretrain=False."
+            )
 
     def _warn_of_replaced(self, params, before):
         """Warn about training parameters of encoders, e.g. from a search, that have no effect."""
@@ -289,7 +303,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
     def _fitted_alone(self):
         """Return {name: transformer fitted before the network} for the modalities that have one."""
         alone = {
-            name: as_part(estimator, self.n_components, self.dropout).alone
+            name: self._as_part(estimator).alone
             for name, estimator, _ in kept_triples(self.encoders)
         }
         return {name: child for name, child in alone.items() if child is not None}

@@ -3,6 +3,7 @@
 from numbers import Integral
 
 import numpy as np
+import pandas as pd
 from sklearn.base import TransformerMixin, is_classifier
 from sklearn.model_selection import (
     GroupKFold,
@@ -33,6 +34,7 @@ from sklearn_mmfusion._sklearn import (
     _routing_enabled,
     _safe_indexing,
 )
+from sklearn_mmfusion._streams import StreamMixin
 from sklearn_mmfusion._triples import (
     TripleComposition,
     check_triples,
@@ -50,7 +52,7 @@ from sklearn_mmfusion._validation import (
     number_rows,
     warn,
 )
-from sklearn_mmfusion.containers.conversion import as_table
+from sklearn_mmfusion.containers.conversion import as_column, as_table
 from sklearn_mmfusion.ensemble.members import (
     Task,
     as_member,
@@ -64,7 +66,7 @@ from sklearn_mmfusion.ensemble.members import (
 FOLDS = 5
 
 
-class _LateFusion(TransformerMixin, TripleComposition):
+class _LateFusion(StreamMixin, TransformerMixin, TripleComposition):
     """One predictor per modality, and a rule that joins their outputs.
 
     A subclass reads the target (`_read_target`), selects the members' outputs (`_output`), learns
@@ -278,10 +280,25 @@ class _LateFusion(TransformerMixin, TripleComposition):
 
     # ------------------------------------------------------------------------------ predict
 
-    def _member_outputs(self, X):
-        """Return the outputs of all members on X and a mask of those present."""
+    def _predict_cells(self, cells):
+        """Predict one row of a stream, given as a dict of the cells that are there."""
+        labels = [selection.labels for selection in self._selections]
+        absent = [cells.keys().isdisjoint(own) for own in labels]
+        columns = {c: as_column([cells.get(c)], name=c) for own in labels for c in own}
+        return self._predict_outputs(*self._member_outputs(pd.DataFrame(columns), absent))[0]
+
+    def _member_outputs(self, X, absent=None):
+        """Return the outputs of all members on X and a mask of those present.
+
+        `absent` flags modalities to leave out, tables too.
+        """
         check_is_fitted(self)
         selected = select_for_predict(self, X, self._selections)
+        if absent is not None:
+            selected = [
+                (None, np.zeros_like(present)) if is_absent else (data, present)
+                for is_absent, (data, present) in zip(absent, selected, strict=True)
+            ]
         memory = open_memory(self.memory)
         computed = Parallel(n_jobs=self.n_jobs)(
             delayed(member_output)(

@@ -315,7 +315,9 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Labels as given to `fit`; an indicator matrix for multilabel targets.
         """
-        outputs, mask = self._member_outputs(X)
+        return self._predict_outputs(*self._member_outputs(X))
+
+    def _predict_outputs(self, outputs, mask):
         if self._rule != "stacking":
             return self._decide(self._pool(outputs, mask))
         y = self.final_estimator_.predict(self._stack(outputs, mask))
@@ -497,8 +499,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         if self.fusion == "stacking":
             self._fit_final(outputs, mask, y, params)
 
-    def _member_outputs(self, X):
-        outputs, mask = super()._member_outputs(X)
+    def _member_outputs(self, X, absent=None):
+        outputs, mask = super()._member_outputs(X, absent)
         if self.calibrators_:
             outputs = calibrate(self.calibrators_.values(), outputs, mask)
         return outputs, mask

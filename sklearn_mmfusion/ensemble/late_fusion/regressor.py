@@ -238,11 +238,14 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
                 f"{type(self).__name__}(fusion={self.fusion!r}) has no standard deviation; "
                 "return_std=True needs fusion='inverse_variance'."
             )
-        outputs, mask = self._member_outputs(X)
-        y, variance = self._pool(outputs, mask)
+        outputs = self._member_outputs(X)
         if not return_std:
-            return self._shaped(y)
+            return self._predict_outputs(*outputs)
+        y, variance = self._pool(*outputs)
         return self._shaped(y), self._shaped(np.sqrt(variance))
+
+    def _predict_outputs(self, outputs, mask):
+        return self._shaped(self._pool(outputs, mask)[0])
 
     # ------------------------------------------------------------------------------ target
 

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._caching import open_memory
 from sklearn_mmfusion._columns import refuse_absent_columns, select_for_predict, warn_empty_rows
+from sklearn_mmfusion._streams import StreamMixin
 from sklearn_mmfusion._targets import decode, each_target, label, score_targets
 from sklearn_mmfusion._torch import FusionInputs
 from sklearn_mmfusion._validation import MULTITASK, as_numpy
@@ -47,7 +48,7 @@ def _modalities_have_heads(estimator):
     )
 
 
-class PredictionMixin:
+class PredictionMixin(StreamMixin):
     """Prediction methods of `JointFusionClassifier` and `JointFusionRegressor`."""
 
     def _read(self, X):
@@ -118,6 +119,8 @@ class PredictionMixin:
         """
         predictions = self._labels(self._decoded_one(row))
         return self._by_target([prediction[0] for prediction in predictions])
+
+    _predict_cells = predict_one  # of a stream
 
     def _by_target(self, values):
         """Return the only target's values, or a dict by name for several targets."""

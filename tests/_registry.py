@@ -40,8 +40,10 @@ from tests._fusion_data import hide
 NOT_ESTIMATORS = {
     "FileArray",
     "TensorArray",
+    "align_on_time",
     "check_files",
     "column_kinds",
+    "cut_windows",
     "load_multimodal_digits",
     "make_fusion_transformer",
     "make_multimodal_classification",

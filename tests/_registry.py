@@ -31,6 +31,8 @@ from sklearn_mmfusion import (
     NeuralClassifier,
     NeuralRegressor,
     PointCloudEncoder,
+    SequenceCleaner,
+    TextCleaner,
     TextEncoder,
     Tokenizer,
     multimodal_frame,
@@ -97,6 +99,22 @@ def clouds(n=N_ROWS):
     rng = np.random.default_rng(6)
     sizes = [[1, 1, 1], [1, 1, 0.1]]
     return [rng.normal(size=(rng.integers(4, 20), 3)) * sizes[c] for c in classes(n)]
+
+
+def markup(n=N_ROWS):
+    """Texts as in `texts`, with tags, entities, addresses and accents."""
+    frames = ["<p>{}</p>", "{} &amp; caf\u00e9", "{} http://example.com/?q=1.", "{}"]
+    return [frames[i % 4].format(text) for i, text in enumerate(texts(n))]
+
+
+def sequences(n=N_ROWS):
+    """Sequences of 3 to 12 steps of two channels, some values missing, one of them far off."""
+    rng = np.random.default_rng(7)
+    cells = [rng.normal(size=(rng.integers(3, 13), 2)) + c for c in classes(n)]
+    for cell in cells[::3]:
+        cell[rng.integers(len(cell)), 0] = np.nan
+    cells[4][1, 1] = 1000.0
+    return cells
 
 
 def table(n=N_ROWS):
@@ -264,6 +282,22 @@ ENTRIES = [
         "transformer cells",
         FRONT,
         {"n_mels": 5},
+    ),
+    _entry(
+        "TextCleaner",
+        TextCleaner,
+        partial(column, markup(), "x"),
+        "transformer cells",
+        {},
+        {"stop_words": ["warm"]},
+    ),
+    _entry(
+        "SequenceCleaner",
+        SequenceCleaner,
+        partial(column, sequences(), "x"),
+        "transformer cells",
+        {},
+        {"outlier_threshold": 3.0},
     ),
     _entry(
         "FusionTransformer",

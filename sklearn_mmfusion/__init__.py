@@ -10,6 +10,7 @@ __version__ = "0.1.0.dev0"
 
 # public name -> the module that defines it
 _PUBLIC = {
+    "AudioCleaner": "preprocessing",
     "AudioEncoder": "feature_extraction",
     "BlockImputer": "cross_decomposition",
     "BlockPooling": "cross_decomposition",
@@ -18,6 +19,7 @@ _PUBLIC = {
     "FileArray": "containers",
     "FusionTransformer": "compose",
     "GCCA": "cross_decomposition",
+    "ImageCleaner": "preprocessing",
     "ImageEncoder": "feature_extraction",
     "JointFusionClassifier": "neural_network",
     "JointFusionRegressor": "neural_network",

@@ -72,7 +72,7 @@ FILES = {
         {"classifier", "regressor"},
     ],
     "pipelines": [{"kinds"}, {"multimodal_pipeline"}],
-    "preprocessing": [{"audio", "scaling", "table", "text"}, {"cleaning"}],
+    "preprocessing": [{"audio", "image", "scaling", "table", "text"}, {"cleaning"}],
 }
 
 # Every plain install has these (the last two come with scikit-learn); the rest is imported where

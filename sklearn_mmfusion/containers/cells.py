@@ -606,8 +606,9 @@ def _holds_cells(values):
     if not present:
         return len(values) > 0
     if all(isinstance(v, list | tuple) for v in present):
-        # Rows of numbers are equally long and hold only scalars.
-        return len({len(v) for v in present}) > 1 or not all(map(np.isscalar, present[0]))
+        # Rows of numbers are equally long and hold only scalars; none of them is absent.
+        is_table = len({len(v) for v in present}) == 1 and all(map(np.isscalar, present[0]))
+        return len(present) < len(values) or not is_table
     # A list of equally long 1-D arrays is a table of numbers as well as a column of signals: both
     # readings give the same cells.
     return not all(_is_number(v) for v in present)

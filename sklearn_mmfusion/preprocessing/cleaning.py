@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import reduce
 from html import unescape
 from numbers import Real
 
@@ -22,7 +23,7 @@ from sklearn_mmfusion._sklearn import (
     _check_feature_names_in,
     _fit_context,
 )
-from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params
+from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
 from sklearn_mmfusion.containers import TensorArray
 from sklearn_mmfusion.containers.cells import (
     CellKind,
@@ -31,10 +32,16 @@ from sklearn_mmfusion.containers.cells import (
     is_table,
     readable_cells,
 )
-from sklearn_mmfusion.preprocessing.audio import check_resampled_size, resampling_ratio
+from sklearn_mmfusion.preprocessing.audio import (
+    RECORDING,
+    check_resampled_size,
+    resampling_ratio,
+    to_float,
+)
+from sklearn_mmfusion.preprocessing.image import IMAGE, channels_first
 from sklearn_mmfusion.preprocessing.text import as_texts
 
-__all__ = ["SequenceCleaner", "TextCleaner"]
+__all__ = ["AudioCleaner", "ImageCleaner", "SequenceCleaner", "TextCleaner"]
 
 TO_DEVIATION = 1.4826  # of a median absolute deviation: the standard deviation of a normal one
 
@@ -282,8 +289,9 @@ class TextCleaner(BaseCleaner):
 class ArrayCleaner(BaseCleaner):
     """Base of the cleaners of cells that are arrays: one cell at a time.
 
-    A subclass defines ``_clean(cells, row, cell, rate)``, which returns the cleaned cell, or None
-    to make it absent.
+    A subclass defines ``_clean(cells, row, cell, rate, flagged)``, which returns the cleaned cell,
+    or None to make it absent. If it appends rows to `flagged`, it also defines
+    ``_warning(flagged, n_cells)``, the text of a warning about them.
     """
 
     # Values of parameters for the rows of a table, which keep their length.
@@ -293,10 +301,15 @@ class ArrayCleaner(BaseCleaner):
         if table:
             vars(self).update(self._of_tables)
         cells, cleaned = Cells(self, column), [None] * len(column)
-        rates = {}
-        for row, cell, rate in cells.read_runs():
-            cleaned[row] = self._clean(cells, row, cells.shaped(cell, row), rate)
+        rates, flagged = {}, []
+        for row, given, rate in cells.read_runs():
+            cell = cells.shaped(given, row)
+            result = self._clean(cells, row, cell, rate, flagged)
+            is_flat = result is not None and cell.shape != given.shape
+            cleaned[row] = result.reshape(given.shape) if is_flat else result
             rates.setdefault(self._rate_out(rate), row)
+        if flagged:
+            warn(self._warning(flagged, len(cells)))
         if len(rates) > 1:
             (one, row), (other, other_row), *_ = rates.items()
             raise ValueError(
@@ -425,7 +438,7 @@ class SequenceCleaner(ArrayCleaner):
         deviations = np.abs(values - self.center_)
         self.scale_[known] = TO_DEVIATION * np.nanmedian(deviations[:, known], axis=0)
 
-    def _clean(self, cells, row, cell, rate):
+    def _clean(self, cells, row, cell, rate, flagged):
         values = _as_channels(cell).astype(np.float64)
         if values.shape[1] != len(self.center_):
             raise cells.error(row, _channel_message(values, len(self.center_)))
@@ -481,3 +494,297 @@ def _channel_message(values, expected):
         f"has {values.shape[1]} channels; expected {expected}, as in the other rows. Clean "
         "sequences of other channels with another SequenceCleaner."
     )
+
+
+# ------------------------------------------------------------------------------ recordings
+
+
+FULL_SCALE, LONGEST_RUN = 0.99, 2  # of samples that are equal by chance
+LEVELS = {"peak": -1.0, "rms": -20.0}  # dBFS
+
+
+class AudioCleaner(ArrayCleaner):
+    """Center recordings, cut silence at their ends, set their level and report clipping.
+
+    X is a column of waveforms of any lengths (list of arrays, pandas column), of audio files (paths
+    or contents), or a 2-D array whose rows are signals of equal length.
+
+    Parameters
+    ----------
+    remove_dc : bool, default=True
+        Whether to subtract the mean of each recording.
+
+    trim_db : float or None, default=40.0
+        Cut samples before the first and after the last one that is less than this far below the
+        peak of the recording, in dB. None keeps them. The rows of a table are not cut.
+
+    normalize : {"peak", "rms"} or None, default="peak"
+        What to bring to `level`: the largest absolute sample, or the root mean square, but without
+        samples beyond -1 and 1. None keeps the level.
+
+    level : float, default=None
+        Level in dB relative to full scale, 0 or less; None takes -1 for the peak, -20 for the root
+        mean square.
+
+    on_clipping : {"warn", "missing", "ignore"}, default="warn"
+        What to do with recordings that are clipped (see `find_clipped`): warn once with their
+        number; make them absent too; or nothing.
+
+    file_params : dict, default=None
+        How files are read, as in `AudioEncoder`. Decoded recordings are held in memory.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Samples of each recording where all are equally long, else 1.
+
+    See Also
+    --------
+    AudioEncoder : Learns features of recordings; it also resamples.
+
+    Notes
+    -----
+    Integers are scaled to [-1, 1) by the range of their type; the result is float32. A recording in
+    which all samples are equal stays silent: it is neither cut nor amplified.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mmfusion import AudioCleaner
+    >>> waves = [[0.0, 0.0, 0.1, -0.1, 0.2, -0.2, 0.0], None]
+    >>> cleaned = AudioCleaner(normalize="peak", level=0).fit_transform(waves)
+    >>> cleaned[0]
+    array([ 0.5, -0.5,  1. , -1. ], dtype=float32)
+    """
+
+    _reads = RECORDING
+    _of_tables = {"trim_db": None}
+
+    _parameter_constraints = {
+        "remove_dc": ["boolean"],
+        "trim_db": [Interval(Real, 0, None, closed="neither"), None],
+        "normalize": [StrOptions(set(LEVELS)), None],
+        "level": [Interval(Real, None, 0, closed="right"), None],
+        "on_clipping": [StrOptions({"warn", "missing", "ignore"})],
+        "file_params": [dict, None],
+    }
+
+    def __init__(
+        self,
+        *,
+        remove_dc=True,
+        trim_db=40.0,
+        normalize="peak",
+        level=None,
+        on_clipping="warn",
+        file_params=None,
+    ):
+        self.remove_dc = remove_dc
+        self.trim_db = trim_db
+        self.normalize = normalize
+        self.level = level
+        self.on_clipping = on_clipping
+        self.file_params = file_params
+
+    def find_clipped(self, X):
+        """Find recordings that are clipped.
+
+        These have three or more equal samples in a row at their highest or lowest value, which is
+        at least 99 % of full scale.
+
+        Parameters
+        ----------
+        X : column of recordings or array-like of shape (n_samples, length)
+
+        Returns
+        -------
+        clipped : ndarray of shape (n_samples,), dtype=bool
+            False where the recording is absent.
+        """
+        check_is_fitted(self)
+        column = check_column(self, X, reset=False)
+        cells, clipped = Cells(as_fitted(self), column), np.zeros(len(column), dtype=bool)
+        for row, cell, _ in cells.read_runs():
+            clipped[row] = _is_clipped(_samples(cells, row, cells.shaped(cell, row)))
+        return clipped
+
+    def _clean(self, cells, row, cell, rate, flagged):
+        samples = _samples(cells, row, cell)
+        if self.on_clipping != "ignore" and _is_clipped(samples):
+            flagged.append(int(row))
+            if self.on_clipping == "missing":
+                return None
+        if samples.min() == samples.max():
+            return samples - samples if self.remove_dc else samples
+        if self.remove_dc:
+            samples = samples - np.float32(samples.mean(dtype=np.float64))
+        size = np.abs(samples)
+        if self.trim_db is not None:
+            loud = np.flatnonzero(size > size.max() * 10 ** (-self.trim_db / 20))
+            samples = samples[loud[0] : loud[-1] + 1]
+        return self._at_level(samples, float(size.max()))
+
+    def _at_level(self, samples, peak):
+        if self.normalize is None:
+            return samples
+        level = 10 ** ((LEVELS[self.normalize] if self.level is None else self.level) / 20)
+        if self.normalize == "peak":
+            return samples * np.float32(level / peak)
+        rms = np.sqrt(np.mean(np.square(samples, dtype=np.float64)))
+        return samples * np.float32(min(level / rms, 1 / peak))
+
+    def _warning(self, flagged, n_cells):
+        end = " and become absent" if self.on_clipping == "missing" else ""
+        return (
+            f"AudioCleaner: {len(flagged)} of {n_cells} recordings are clipped{end} (first rows "
+            f"{flagged[:5]}). Record them at a lower level, or set on_clipping='ignore'; "
+            "find_clipped(X) lists all of them."
+        )
+
+
+def _samples(cells, row, cell):
+    samples = to_float(cell)
+    if not np.isfinite(samples).all():
+        raise cells.error(row, cells.not_finite())
+    return samples
+
+
+def _is_clipped(samples):
+    for end in (samples.max(), samples.min()):
+        at = samples == end
+        if abs(end) >= FULL_SCALE and (at[2:] & at[1:-1] & at[:-2]).any():
+            return True
+    return False
+
+
+# ------------------------------------------------------------------------------ images
+
+
+class ImageCleaner(ArrayCleaner):
+    """Replace single outlying pixels of images, and make constant images absent.
+
+    A pixel is an outlier if it is brighter, or darker, than all its eight neighbors by far more
+    than neighbors usually differ, as defective sensor elements and transmission errors are. It gets
+    the median of its neighbors. Lines and edges stay as they are.
+
+    X is a column of images of any sizes (array of shape (n_samples, height, width[, channels]),
+    list, pandas column), of image files, or a 2-D array whose rows are flat images of
+    `image_shape`.
+
+    Parameters
+    ----------
+    outlier_threshold : float or None, default=8.0
+        Distance from all neighbors, in units of the robust standard deviation of the noise in the
+        channel: 1.4826 / sqrt(2) times the median absolute difference of horizontal neighbors, at
+        least 1/255 of the range. None keeps all pixels.
+
+    on_constant : {"missing", "keep"}, default="missing"
+        What to do with images whose pixels are all equal: make them absent, with a warning that
+        counts them, or keep them. In a table, rows that become absent are NaN.
+
+    image_shape : tuple of int, default=None
+        Shape of the images that 2-D rows hold; None reads a row as an image one pixel high, whose
+        pixels are all kept.
+
+    channel_axis : {"auto", "first", "last"}, default="auto"
+        Position of the channels in images with three axes, as in `ImageEncoder`.
+
+    file_params : dict, default=None
+        How files are read, as in `ImageEncoder`. Decoded images are held in memory.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Pixels of an image where all are of one shape, else 1.
+
+    See Also
+    --------
+    ImageEncoder : Learns features of images.
+
+    Notes
+    -----
+    The range is that of the type for 8 and 16 bits, else that of the channel. Types of pixels are
+    kept. At the border, the neighbors inside count twice.
+
+    An image that becomes absent in a pipeline before an encoder counts as absent in a
+    `FusionTransformer` and in late fusion. For joint networks, clean the column of X first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mmfusion import ImageCleaner
+    >>> images = np.tile(np.arange(0, 40, 10, dtype=np.uint8), (2, 4, 1))
+    >>> images[0, 1, 2] = 255
+    >>> images[1, :, 2] = 255
+    >>> [image[1].tolist() for image in ImageCleaner().fit_transform(images)]
+    [[0, 10, 20, 30], [0, 10, 255, 30]]
+    """
+
+    _reads = IMAGE
+
+    _parameter_constraints = {
+        "outlier_threshold": [Interval(Real, 0, None, closed="neither"), None],
+        "on_constant": [StrOptions({"missing", "keep"})],
+        "image_shape": [tuple, None],
+        "channel_axis": [StrOptions({"auto", "first", "last"})],
+        "file_params": [dict, None],
+    }
+
+    def __init__(
+        self,
+        outlier_threshold=8.0,
+        *,
+        on_constant="missing",
+        image_shape=None,
+        channel_axis="auto",
+        file_params=None,
+    ):
+        self.outlier_threshold = outlier_threshold
+        self.on_constant = on_constant
+        self.image_shape = image_shape
+        self.channel_axis = channel_axis
+        self.file_params = file_params
+
+    def _learn(self, column):
+        cells = Cells(self, column)
+        self._channels_first = len(cells) > 0 and channels_first(cells.shape(), cells)
+
+    def _clean(self, cells, row, cell, rate, flagged):
+        if not np.isfinite(cell).all():
+            raise cells.error(row, cells.not_finite())
+        if self.outlier_threshold is not None:
+            axis = 0 if self._channels_first else -1
+            planes = cell[None] if cell.ndim == 2 else np.moveaxis(cell, axis, 0)
+            planes = np.stack([_without_outliers(p, self.outlier_threshold) for p in planes])
+            cell = planes[0] if cell.ndim == 2 else np.moveaxis(planes, 0, axis)
+        if self.on_constant == "missing" and cell.min() == cell.max():
+            flagged.append(int(row))
+            return None
+        return cell
+
+    def _warning(self, flagged, n_cells):
+        return (
+            f"ImageCleaner: {len(flagged)} of {n_cells} images are constant and become absent "
+            f"(first rows {flagged[:5]}). Set on_constant='keep' to keep them."
+        )
+
+
+def _without_outliers(plane, threshold):
+    """Replace isolated pixels of one channel by the median of their neighbors."""
+    height, width = plane.shape
+    values = plane.astype(np.result_type(plane.dtype, np.float32))
+    noise = TO_DEVIATION / np.sqrt(2) * np.median(np.abs(np.diff(values))) if width > 1 else 0.0
+    is_short = plane.dtype.kind in "iu" and plane.dtype.itemsize < 4
+    span = np.iinfo(plane.dtype).max if is_short else values.max() - values.min()
+    limit = threshold * max(noise, span / 255)
+    padded = np.pad(values, 1, mode="reflect")
+    places = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
+    around = [padded[i : i + height, j : j + width] for i, j in places]
+    high = values > reduce(np.maximum, around) + limit
+    low = values < reduce(np.minimum, around) - limit
+    rows, columns = np.nonzero(high | low)
+    cleaned = plane.copy()
+    if len(rows):
+        medians = np.median([each[rows, columns] for each in around], axis=0)
+        cleaned[rows, columns] = np.rint(medians) if plane.dtype.kind in "iu" else medians
+    return cleaned

@@ -10,13 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
+from scipy.io import wavfile
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.pipeline import make_pipeline
 
 from sklearn_mmfusion import (
-    AudioEncoder,
+    AudioCleaner,
     FileArray,
+    FusionTransformer,
+    ImageCleaner,
+    ImageEncoder,
+    JointFusionClassifier,
     SequenceCleaner,
     TensorArray,
     TextCleaner,
@@ -24,14 +30,14 @@ from sklearn_mmfusion import (
     multimodal_frame,
 )
 from tests._registry import (
-    RATE,
-    SMALL_CNN,
+    SMALL_IMAGE,
+    SMALL_JOINT,
     SMALL_TEXT,
     classes,
+    images,
     markup,
     sequences,
     texts,
-    waveforms,
 )
 
 CHARACTERS = st.text(alphabet="aZé\u0301ßＡ中ﬁ😀<>&;#'\"/!?._-$ \n\u00a0٣", max_size=12)
@@ -279,19 +285,242 @@ def test_new_sequences_need_the_channels_of_fit():
         cleaner.transform([np.zeros((3, 2)), np.zeros((4, 3))])
 
 
+# ------------------------------------------------------------------------------ recordings
+
+
+def clean_by_loop(samples, remove_dc, trim_db, normalize, level):
+    """One recording, in float64, sample by sample."""
+    mean = sum(samples) / len(samples) if remove_dc else 0.0
+    samples = [sample - mean for sample in samples]
+    peak = max(abs(sample) for sample in samples)
+    if trim_db is not None:
+        floor = peak / 10 ** (trim_db / 20)
+        while abs(samples[0]) <= floor:
+            del samples[0]
+        while abs(samples[-1]) <= floor:
+            del samples[-1]
+    gain = 1.0
+    if normalize == "peak":
+        gain = 10 ** (level / 20) / peak
+    if normalize == "rms":
+        rms = (sum(sample**2 for sample in samples) / len(samples)) ** 0.5
+        gain = min(10 ** (level / 20) / rms, 1 / peak)
+    return [gain * sample for sample in samples]
+
+
+@given(
+    st.lists(st.integers(-900, 900), min_size=2, max_size=30).filter(lambda s: len(set(s)) > 1),
+    st.booleans(),
+    st.sampled_from([None, 3.0, 20.0]),
+    st.sampled_from([None, "peak", "rms"]),
+    st.sampled_from([-30.0, -6.0, 0.0]),
+)
+def test_cleaned_recordings_equal_a_loop(samples, remove_dc, trim_db, normalize, level):
+    params = {"remove_dc": remove_dc, "trim_db": trim_db, "normalize": normalize, "level": level}
+    cells = [np.array(samples) / np.float32(1024), None]
+    (found, absent) = AudioCleaner(**params).fit_transform(TensorArray(cells))
+    expected = clean_by_loop([sample / 1024 for sample in samples], **params)
+    assert found.dtype == np.float32 and pd.isna(absent)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_levels_are_relative_to_full_scale():
+    tone = 0.01 * np.sin(np.arange(8000) / 3)
+    for normalize, default in (("peak", -1.0), ("rms", -20.0)):
+        for level in (None, -30.0):
+            (found,) = AudioCleaner(normalize=normalize, level=level).fit_transform([tone, None])[
+                :1
+            ]
+            power = np.max(found**2) if normalize == "peak" else np.mean(found.astype(float) ** 2)
+            assert 10 * np.log10(power) == pytest.approx(level or default, abs=1e-3)
+    sparse = np.r_[1.0, np.zeros(999), -1.0] / 4  # its peak would be far beyond full scale
+    (found,) = AudioCleaner(normalize="rms", level=-10).fit_transform([sparse, None])[:1]
+    assert np.abs(found).max() == 1
+
+
+def test_integers_are_scaled_and_silence_stays_silent():
+    waves = [np.array([0, 16384, -16384, 0], np.int16), np.full(5, 300, np.int16)]
+    found = AudioCleaner(normalize=None).fit_transform(TensorArray(waves, sample_rate=8000))
+    assert found[0].tolist() == [0.5, -0.5] and found[1].tolist() == [0.0] * 5
+    assert str(found.dtype) == "tensor[float32, ?, 8000Hz]"
+    kept = AudioCleaner(remove_dc=False).fit_transform(waves)
+    assert kept[1].tolist() == [300 / 32768] * 5
+
+
+def test_clipped_recordings_are_found_counted_and_made_absent():
+    tone = 0.9 * np.sin(np.arange(400) / 9)
+    X = TensorArray([tone, np.clip(2 * tone, -1, 1), None, np.clip(2 * tone, -0.5, 0.5),
+                     np.clip(tone * 40000, -32768, 32767) / 32768])  # fmt: skip
+    expected = [False, True, False, False, True]
+    cleaner = AudioCleaner()
+    with pytest.warns(UserWarning, match=r"2 of 4 recordings are clipped \(first rows .1, 4.\)"):
+        found = cleaner.fit_transform(X)
+    assert cleaner.find_clipped(X).tolist() == expected
+    assert found.isna().tolist() == X.isna().tolist()
+    with pytest.warns(UserWarning, match="2 of 4 recordings are clipped and become absent"):
+        found = AudioCleaner(on_clipping="missing").fit_transform(X)
+    assert found.isna().tolist() == [False, True, True, False, True]
+    AudioCleaner(on_clipping="ignore").fit_transform(X)
+
+
+def test_recordings_of_files_are_decoded_and_keep_their_rate(tmp_path):
+    samples = np.array([0, 0, 8192, -8192, 0], np.int16)
+    for name, rate in (("a", 100), ("b", 100), ("c", 200)):
+        wavfile.write(tmp_path / f"{name}.wav", rate, samples)
+    cleaner = AudioCleaner(level=0, file_params={"root": str(tmp_path)})
+    found = cleaner.fit_transform(["a.wav", None, "b.wav"])
+    assert found.dtype.sample_rate == 100 and found.isna().tolist() == [False, True, False]
+    assert found[2].tolist() == [1.0, -1.0]
+    with pytest.raises(ValueError, match="row 0 has 100 Hz, that in row 1 200 Hz.*separate calls"):
+        cleaner.transform(["a.wav", "c.wav"])
+
+
+def test_rows_of_a_table_are_not_cut():
+    table = np.zeros((2, 6), np.float32)
+    table[:, 2:4] = [0.5, -0.5]
+    np.testing.assert_array_equal(AudioCleaner(level=0).fit_transform(table), 2 * table)
+
+
+def test_recordings_with_missing_samples_are_refused():
+    cells = TensorArray([[0.0, 0.5], [0.0, np.nan, 0.1]])
+    for call in (AudioCleaner().fit_transform, AudioCleaner().fit(cells).find_clipped):
+        with pytest.raises(ValueError, match="recording in row 1 contains NaN or infinity"):
+            call(cells)
+
+
+# ------------------------------------------------------------------------------ images
+
+
+def clean_plane_by_loop(plane, threshold):
+    """One channel, pixel by pixel."""
+    height, width = plane.shape
+    values = plane.astype(float)
+    steps = [abs(values[i, j + 1] - values[i, j]) for i in range(height) for j in range(width - 1)]
+    noise = 1.4826 / np.sqrt(2) * np.median(steps) if steps else 0.0
+    span = {"uint8": 255, "uint16": 65535}.get(plane.dtype.name, values.max() - values.min())
+    limit, cleaned = threshold * max(noise, span / 255), plane.copy()
+
+    def inside(i, length):  # the border mirrors the image
+        return 0 if length == 1 else abs(i) if i < length else 2 * length - 2 - i
+
+    for i, j in np.ndindex(plane.shape):
+        around = [
+            values[inside(i + a, height), inside(j + b, width)]
+            for a in (-1, 0, 1)
+            for b in (-1, 0, 1)
+            if (a, b) != (0, 0)
+        ]
+        if values[i, j] > max(around) + limit or values[i, j] < min(around) - limit:
+            median = np.median(around)
+            cleaned[i, j] = np.rint(median) if plane.dtype.kind == "u" else median
+    return cleaned
+
+
+@settings(deadline=None)
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 6)),
+    st.sampled_from(["grey", "last", "first"]),
+    st.sampled_from([np.uint8, np.uint16, np.float32]),
+    st.sampled_from([0.5, 3.0, 8.0]),
+    st.integers(0, 2**16),
+)
+def test_cleaned_images_equal_a_loop(size, axis, dtype, threshold, seed):
+    rng = np.random.default_rng(seed)
+    planes = (100 + rng.integers(0, 5, (1 if axis == "grey" else 3, *size))).astype(dtype)
+    planes[rng.random(planes.shape) < 0.15] = 250
+    expected = np.stack([clean_plane_by_loop(plane, threshold) for plane in planes])
+    arrange = {"grey": lambda x: x[0], "last": lambda x: np.moveaxis(x, 0, -1), "first": np.array}
+    params = {"channel_axis": "auto" if axis == "grey" else axis, "on_constant": "keep"}
+    image, expected = arrange[axis](planes), arrange[axis](expected)
+    cleaner = ImageCleaner(threshold, **params)
+    (found, absent) = cleaner.fit_transform(TensorArray([image, None]))
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == dtype and pd.isna(absent)
+
+
+def test_lines_and_edges_stay_and_defective_pixels_go():
+    image = np.zeros((12, 12), np.uint8)
+    image[:, 3] = image[7] = 255
+    image[8:, 8:] = 180
+    damaged = image.copy()
+    damaged[2, 8], damaged[10, 10], damaged[0, 11] = 255, 0, 255
+    found = ImageCleaner().fit_transform([damaged, image])
+    np.testing.assert_array_equal(found.gather(), [image, image])
+    kept = ImageCleaner(outlier_threshold=None).fit_transform([damaged, image])
+    np.testing.assert_array_equal(kept[0], damaged)
+
+
+def test_constant_images_become_absent():
+    images = np.random.default_rng(0).integers(0, 255, (4, 5, 5), dtype=np.uint8)
+    images[1], images[2] = 7, 0
+    images[2, 2, 2] = 255  # a black image with a defective pixel
+    with pytest.warns(UserWarning, match=r"2 of 4 images are constant .* \(first rows .1, 2.\)"):
+        found = ImageCleaner().fit_transform(images)
+    assert found.isna().tolist() == [False, True, True, False] and found.dtype.cell_shape == (5, 5)
+    kept = ImageCleaner(on_constant="keep").fit_transform(images)
+    assert not kept.isna().any() and not kept[2].any()
+    cleaner = ImageCleaner(image_shape=(5, 5))
+    with pytest.warns(UserWarning, match="2 of 4 images are constant"):
+        flat = cleaner.fit_transform(images.reshape(4, -1).astype(float))
+    assert flat.shape == (4, 25) and np.isnan(flat).all(axis=1).tolist() == [0, 1, 1, 0]
+
+
+def test_image_files_are_decoded(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.tile(np.arange(0, 80, 10, dtype=np.uint8), (8, 1))
+    damaged = pixels.copy()
+    damaged[4, 4] = 255
+    image.fromarray(damaged).save(tmp_path / "a.png")
+    (found,) = ImageCleaner().fit_transform([str(tmp_path / "a.png")])
+    np.testing.assert_array_equal(found, pixels)
+
+
+def test_images_with_missing_pixels_are_refused():
+    images = np.zeros((2, 3, 3))
+    images[1, 1, 1] = np.nan
+    with pytest.raises(ValueError, match="image in row 1 contains NaN or infinity"):
+        ImageCleaner().fit_transform(images + np.arange(3))
+
+
 # ------------------------------------------------------------------------------ encoders
 
 
 def test_encoders_take_what_cleaners_return():
-    audio, y = TensorArray(waveforms(), sample_rate=RATE), classes()
-    X = multimodal_frame(text=markup(), audio=audio)
+    X, y = multimodal_frame(text=markup()), classes()
     plain = TextCleaner(strip_accents="unicode").fit_transform(X["text"])
     assert [re.sub(" & cafe$| [.]$", "", text) for text in plain] == texts()
-    pipelines = {
-        "text": make_pipeline(TextCleaner(), TextEncoder(**SMALL_TEXT)),
-        "audio": make_pipeline(SequenceCleaner(), AudioEncoder(**SMALL_CNN)),
-    }
-    for name, pipeline in pipelines.items():
-        by_hand = pipeline[1].fit(pipeline[0].fit_transform(X[name]), y)
-        expected = by_hand.transform(pipeline[0].transform(X[name]))
-        np.testing.assert_array_equal(pipeline.fit(X[name], y).transform(X[name]), expected)
+    encoder = TextEncoder(**SMALL_TEXT).fit(TextCleaner().fit_transform(X["text"]), y)
+    expected = encoder.transform(TextCleaner().fit(X["text"]).transform(X["text"]))
+    pipeline = make_pipeline(TextCleaner(), TextEncoder(**SMALL_TEXT)).fit(X["text"], y)
+    np.testing.assert_array_equal(pipeline.transform(X["text"]), expected)
+
+
+@pytest.mark.filterwarnings("ignore:ImageCleaner. 2 of 23 images are constant")
+@pytest.mark.parametrize("fusion", ["concat", "weighted"])
+def test_cells_that_become_absent_are_absent_in_compositions(fusion):
+    X, y = multimodal_frame(text=texts(), image=images()), classes()
+    damaged = images()
+    damaged[[4, 9]] = 0
+    X["damaged"] = TensorArray([None, *damaged[1:]])
+    X["image"] = TensorArray([None if row in (0, 4, 9) else x for row, x in enumerate(images())])
+    text = ("text", TextEncoder(**SMALL_TEXT), "text")
+    cleaned_first = [text, ("image", ImageEncoder(**SMALL_IMAGE), "image")]
+    pipeline = make_pipeline(ImageCleaner(None), ImageEncoder(**SMALL_IMAGE))
+    cleaned_inside = [text, ("image", pipeline.set_params(imageencoder__random_state=0), "damaged")]
+    settings = {"fusion": fusion, "add_indicator": True}
+    one = FusionTransformer(cleaned_first, **settings).fit(X, y)
+    other = FusionTransformer(cleaned_inside, **settings).fit(X, y)
+    np.testing.assert_array_equal(other.transform(X), one.transform(X))
+
+
+@pytest.mark.filterwarnings("ignore:ImageCleaner. 1 of 24 images are constant")
+def test_joint_networks_refuse_cells_that_become_absent():
+    X = multimodal_frame(image=images())
+    triples = [("image", make_pipeline(ImageCleaner(), ImageEncoder(**SMALL_IMAGE)), "image")]
+    joint = JointFusionClassifier(triples, **SMALL_JOINT).fit(X, classes())
+    black = images()
+    black[7] = 0
+    for call in (joint.predict, lambda X: clone(joint).fit(X, classes())):
+        message = r"ImageCleaner\(\) before the encoder made 1 of 24 .* row 7; .*Clean the column"
+        with pytest.raises(ValueError, match=message):
+            call(multimodal_frame(image=black))

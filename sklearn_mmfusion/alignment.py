@@ -78,11 +78,12 @@ def align_on_time(
         - ``n_untimed``: rows without a time or a key, which match nothing.
         - ``n_unmatched``: rows that share no row of X with another source.
         - ``n_absent``: rows of X without the source.
-        - ``offset_median``: median of the time of the source minus that of the first source, over
+        - ``offset_median``: median of the time of the first source minus that of the source, over
           their matched rows.
         - ``offset_spread``: median absolute deviation of these differences.
-        - ``constant_offset``: whether the median exceeds four times the spread. The clock of the
-          source may be ahead (if positive) or late, or both are sampled regularly, out of phase.
+        - ``constant_offset``: whether five rows or more are matched, and the median exceeds four
+          times the spread. The clock of the source may be late (if positive) or ahead, or both
+          are sampled regularly, out of phase.
 
     Raises
     ------
@@ -435,9 +436,8 @@ def _report(frames, places, sources, unit):
     report = {}
     for name, place in places.items():
         both = (place >= 0) & (places[first] >= 0)
-        offsets = _times_at(sources[name], place[both]) - _times_at(
-            sources[first], places[first][both]
-        )
+        offsets = _times_at(sources[first], places[first][both])
+        offsets = offsets - _times_at(sources[name], place[both])
         offsets = offsets if name != first else offsets[:0]
         n_rows = len(frames[name])
         report[name] = {

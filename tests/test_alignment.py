@@ -111,7 +111,7 @@ def check_report(report, sources, expected, scale):
         assert row["n_unmatched"] == len(pairs) - len(shared)
         assert row["n_absent"] == sum(r[n] is None for r in expected)
         both = [(r[0], r[n]) for r in expected if n and r[0] is not None and r[n] is not None]
-        offsets = [pairs[own][0] - sources[0][first][0] for first, own in both]
+        offsets = [sources[0][first][0] - pairs[own][0] for first, own in both]
         if not offsets:
             assert pd.isna(row["offset_median"]) and not row["constant_offset"]
             continue
@@ -232,7 +232,7 @@ def test_a_clock_that_is_ahead_is_flagged_and_a_slow_sensor_is_not():
     }
     _, report = align_on_time(frames, "time", direction="nearest", return_report=True)
     assert report["constant_offset"].tolist() == [False, True, False, False]
-    assert report["offset_median"]["ahead"] == pytest.approx(0.1, abs=1e-3)
+    assert report["offset_median"]["ahead"] == pytest.approx(-0.1, abs=1e-3)
     assert report["offset_spread"]["ahead"] == pytest.approx(0.001 * 0.6745, rel=0.2)
 
 

@@ -23,7 +23,13 @@ from sklearn_mmfusion._sklearn import (
     _check_feature_names_in,
     _fit_context,
 )
-from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
+from sklearn_mmfusion._validation import (
+    add_error_note,
+    all_or_nothing,
+    as_fitted,
+    remember_params,
+    warn,
+)
 from sklearn_mmfusion.containers import TensorArray
 from sklearn_mmfusion.containers.cells import (
     CellKind,
@@ -155,9 +161,11 @@ class BaseCleaner(TransformerMixin, BaseEstimator):
 # ------------------------------------------------------------------------------ texts
 
 
-# Comments, and the contents of scripts and styles, are no text; a "<" before a space is no tag.
+# Comments, scripts and styles are no text; unclosed ones end with it, which also keeps the search
+# linear in its length. A "<" before a space is no tag.
 _HTML = re.compile(
-    r"<!--.*?-->|<(script|style)\b.*?</\1\s*>|</?[a-z!][^<>]*>", re.DOTALL | re.IGNORECASE
+    r"<!--.*?(?:-->|\Z)|<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)|</?[a-z!][^<>]*>",
+    re.DOTALL | re.IGNORECASE,
 )
 _URL = re.compile(r"\b(?:(?:https?|ftp)://|www\.)[^\s<>\"]*[^\s<>\"'.,;:!?)\]}]", re.IGNORECASE)
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")  # apostrophes join: don't
@@ -319,7 +327,11 @@ class ArrayCleaner(BaseCleaner):
             )
         if table:
             return _as_rows(cleaned, column)
-        return TensorArray(cleaned, sample_rate=next(iter(rates), None))
+        remedy = ". For files of several kinds, set 'mode' or 'mono' in file_params."
+        with add_error_note(
+            f"Raised by {type(self).__name__}, whose cells make one column{remedy}"
+        ):
+            return TensorArray(cleaned, sample_rate=next(iter(rates), None))
 
     def _rate_out(self, rate):
         return rate
@@ -499,7 +511,7 @@ def _channel_message(values, expected):
 # ------------------------------------------------------------------------------ recordings
 
 
-FULL_SCALE, LONGEST_RUN = 0.99, 2  # of samples that are equal by chance
+FULL_SCALE = 0.99  # 8-bit samples reach 127 / 128
 LEVELS = {"peak": -1.0, "rms": -20.0}  # dBFS
 
 

@@ -3,6 +3,7 @@
 import html
 import re
 import unicodedata
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,7 @@ from tests._registry import (
     markup,
     sequences,
     texts,
+    waveforms,
 )
 
 CHARACTERS = st.text(alphabet="aZé\u0301ßＡ中ﬁ😀<>&;#'\"/!?._-$ \n\u00a0٣", max_size=12)
@@ -59,6 +61,9 @@ def cleaned(cleaner, X):
         ("a<!-- <b>no</b> -->b", "a b"),
         ("x <script>var a = 1 < 2;</script> y <STYLE>p {}</style>z", "x y z"),
         ("3 < 4 and 5 > 4", "3 < 4 and 5 > 4"),
+        ("a <!-- never closed", "a"),
+        ("a <style type=x> never closed", "a"),
+        ("<style of writing", "<style of writing"),
         ("&lt;b&gt; &amp;amp; caf&eacute; &#65;", "<b> &amp; café A"),
         ("see http://a.bc/d?e=f&g#h, or (https://x.yz).", "see , or ( )."),
         ("WWW.EXAMPLE.COM! ftp://x/y", "!"),
@@ -126,6 +131,14 @@ def test_numbers_are_no_texts_to_clean():
 def test_other_stop_words_than_texts_are_refused():
     with pytest.raises(TypeError, match="TextCleaner: stop_words holds 3; expected words as str"):
         TextCleaner(stop_words=["a", 3]).fit(["a"])
+
+
+@pytest.mark.parametrize("part", ["<!--", "<script>", "<a ", "www.", "http://", "a'", "&amp", "<"])
+def test_cleaning_time_grows_with_the_length_of_a_text(part):
+    # quadratic patterns would take half a minute
+    start = perf_counter()
+    TextCleaner(stop_words="english", remove_punctuation=True).fit_transform([part * 20000])
+    assert perf_counter() - start < 5
 
 
 # ------------------------------------------------------------------------------ sequences
@@ -475,11 +488,79 @@ def test_image_files_are_decoded(tmp_path):
     np.testing.assert_array_equal(found, pixels)
 
 
+def test_image_files_of_several_modes_need_one_mode(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 6, 3), dtype=np.uint8)
+    image.fromarray(pixels).save(tmp_path / "a.png")
+    image.fromarray(pixels[..., 0]).save(tmp_path / "b.png")
+    cleaner = ImageCleaner(None, file_params={"root": str(tmp_path)})
+    with pytest.raises(ValueError, match="row 1: cell of shape") as caught:
+        cleaner.fit_transform(["a.png", "b.png"])
+    assert "set 'mode' or 'mono' in file_params" in caught.value.__notes__[0]
+    cleaner.set_params(file_params={"root": str(tmp_path), "mode": "RGB"})
+    found = cleaner.fit_transform(["a.png", "b.png"])
+    np.testing.assert_array_equal(found[1], np.repeat(pixels[..., :1], 3, axis=2))
+
+
 def test_images_with_missing_pixels_are_refused():
     images = np.zeros((2, 3, 3))
     images[1, 1, 1] = np.nan
     with pytest.raises(ValueError, match="image in row 1 contains NaN or infinity"):
         ImageCleaner().fit_transform(images + np.arange(3))
+
+
+# ------------------------------------------------------------------------------ containers
+
+
+CELLS = {
+    TextCleaner: markup,
+    AudioCleaner: waveforms,
+    ImageCleaner: images,
+    SequenceCleaner: sequences,
+}
+
+
+def as_objects(cells):
+    objects = np.empty(len(cells), dtype=object)
+    objects[:] = list(cells)
+    return objects
+
+
+def as_polars(column):
+    polars = pytest.importorskip("polars")
+    lists = [cell if isinstance(cell, str) else cell.tolist() for cell in column]
+    return polars.Series("x", lists)
+
+
+CONTAINERS = {
+    "list": list,
+    "object array": as_objects,
+    "series of objects": lambda cells: pd.Series(as_objects(cells), index=range(5, 29)),
+    "frame": lambda cells: multimodal_frame(x=cells),
+    "array": lambda cells: multimodal_frame(x=cells)["x"].array,
+    "polars": lambda cells: as_polars(multimodal_frame(x=cells)["x"]),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("cleaner", CELLS)
+def test_cells_come_in_any_container(cleaner, container):
+    cells = CELLS[cleaner]()
+    expected = cleaner().fit_transform(multimodal_frame(x=cells)["x"])
+    found = cleaner().fit_transform(CONTAINERS[container](cells))
+    assert len(found) == len(cells)
+    for one, other in zip(found, expected, strict=True):
+        if isinstance(other, str):
+            assert one == other
+        else:
+            np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_lists_of_equal_length_with_an_absent_one_are_cells():
+    lists = [[0.5, -0.5], None, [0.25, -0.25]]
+    assert SequenceCleaner().fit_transform(lists).isna().tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="dtype|numbers|NaN|could not"):
+        SequenceCleaner().fit_transform([["a", "b"], ["c", "d"]])
 
 
 # ------------------------------------------------------------------------------ encoders

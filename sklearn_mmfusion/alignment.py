@@ -316,8 +316,7 @@ def _key_codes(keys, by):
         return {name: pd.Series(0, index=key.index) for name, key in keys.items()}
     # as objects: categories of other sets, and text of other storage, compare by value
     joined = pd.concat([key.astype(object) for key in keys.values()], ignore_index=True)
-    codes = joined.groupby(by, sort=False).ngroup().astype(float)
-    codes = codes.mask(joined.isna().any(axis=1)).to_numpy()
+    codes = joined.groupby(by, sort=False).ngroup().to_numpy(dtype=float)
     ends = np.cumsum([len(key) for key in keys.values()])
     return dict(zip(keys, map(pd.Series, np.split(codes, ends[:-1])), strict=True))
 

@@ -199,7 +199,7 @@ def test_times_of_other_units_and_types_are_compared_exactly():
     }
     assert align_on_time(frames, "time", tolerance="0s").notna().all(axis=None)
     large = 2**62 + 1  # float64 would round it
-    numbers = {"a": labels([large]), "b": labels([large - 1, large], b=[0, 1])}
+    numbers = {"a": labels([large]), "b": labels([large, large - 1], b=[1, 0])}
     assert align_on_time(numbers, "time", tolerance=0)["b"].tolist() == [1]
     mixed = {"a": labels([1, 2]), "b": labels(np.array([1.5], np.float32), b=[7])}
     assert align_on_time(mixed, "time")["b"].isna().tolist() == [True, False]
@@ -234,6 +234,15 @@ def test_a_clock_that_is_ahead_is_flagged_and_a_slow_sensor_is_not():
     assert report["constant_offset"].tolist() == [False, True, False, False]
     assert report["offset_median"]["ahead"] == pytest.approx(-0.1, abs=1e-3)
     assert report["offset_spread"]["ahead"] == pytest.approx(0.001 * 0.6745, rel=0.2)
+
+
+def test_the_age_of_the_last_sample_is_no_clock_offset():
+    times = np.random.default_rng(0).uniform(0, 300, 400)
+    frames = {"label": labels(times), "sensor": labels(np.arange(301.0), x=0)}
+    _, report = align_on_time(frames, "time", return_report=True)
+    assert report["offset_median"]["sensor"] == pytest.approx(0.5, abs=0.06)
+    assert report["offset_spread"]["sensor"] == pytest.approx(0.25, abs=0.03)
+    assert not report["constant_offset"].any()
 
 
 def test_no_source_is_changed():
@@ -366,6 +375,11 @@ def test_windows_of_aligned_events_form_a_column():
     events = pd.DataFrame({"time": [1.0, 2.0], "label": ["a", "b"]}, index=[7, 3])
     events["audio"] = cut_windows(np.zeros(50), events["time"], after=1.0, sample_rate=10)
     assert str(events["audio"].dtype) == "tensor[float64, 10, 10Hz]" and events.loc[7].notna().all()
+
+
+def test_windows_start_at_the_nearest_sample():
+    windows = cut_windows(np.arange(100), [0.29, 0.286, 0.284], after=0.02, sample_rate=100)
+    assert [window[0] for window in windows] == [29, 29, 28]  # 0.29 * 100 is below 29
 
 
 def test_windows_of_a_memory_map(tmp_path):

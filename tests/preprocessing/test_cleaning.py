@@ -24,6 +24,7 @@ from sklearn_mmfusion import (
     ImageCleaner,
     ImageEncoder,
     JointFusionClassifier,
+    LateFusionClassifier,
     SequenceCleaner,
     TensorArray,
     TextCleaner,
@@ -592,6 +593,19 @@ def test_cells_that_become_absent_are_absent_in_compositions(fusion):
     one = FusionTransformer(cleaned_first, **settings).fit(X, y)
     other = FusionTransformer(cleaned_inside, **settings).fit(X, y)
     np.testing.assert_array_equal(other.transform(X), one.transform(X))
+
+
+@pytest.mark.filterwarnings("ignore:ImageCleaner. 1 of 24 images are constant")
+def test_late_fusion_leaves_out_cells_that_become_absent():
+    X, y = multimodal_frame(text=texts(), image=images()), classes()
+    text = ("text", TextEncoder(**SMALL_TEXT), "text")
+    image = make_pipeline(ImageCleaner(None), ImageEncoder(**SMALL_IMAGE))
+    late = LateFusionClassifier([text, ("image", image, "image")], random_state=0).fit(X, y)
+    black, absent = images(), [*images()]
+    black[7], absent[7] = 0, None
+    with pytest.warns(UserWarning, match="modality counts as absent in these rows"):
+        found = late.predict_proba(X.assign(image=TensorArray(black)))
+    np.testing.assert_array_equal(found, late.predict_proba(X.assign(image=TensorArray(absent))))
 
 
 @pytest.mark.filterwarnings("ignore:ImageCleaner. 1 of 24 images are constant")

@@ -10,6 +10,7 @@ __version__ = "0.1.0.dev0"
 
 # public name -> the module that defines it
 _PUBLIC = {
+    "AudioCleaner": "preprocessing",
     "AudioEncoder": "feature_extraction",
     "BlockImputer": "cross_decomposition",
     "BlockPooling": "cross_decomposition",
@@ -18,6 +19,7 @@ _PUBLIC = {
     "FileArray": "containers",
     "FusionTransformer": "compose",
     "GCCA": "cross_decomposition",
+    "ImageCleaner": "preprocessing",
     "ImageEncoder": "feature_extraction",
     "JointFusionClassifier": "neural_network",
     "JointFusionRegressor": "neural_network",
@@ -29,12 +31,16 @@ _PUBLIC = {
     "NeuralClassifier": "neural_network",
     "NeuralRegressor": "neural_network",
     "PointCloudEncoder": "feature_extraction",
+    "SequenceCleaner": "preprocessing",
     "SequenceEncoder": "feature_extraction",
     "TensorArray": "containers",
+    "TextCleaner": "preprocessing",
     "TextEncoder": "feature_extraction",
     "Tokenizer": "preprocessing",
+    "align_on_time": "alignment",
     "check_files": "containers",
     "column_kinds": "pipelines",
+    "cut_windows": "alignment",
     "load_multimodal_digits": "datasets",
     "make_fusion_transformer": "compose",
     "make_multimodal_classification": "datasets",

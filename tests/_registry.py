@@ -16,12 +16,14 @@ from sklearn_mmfusion import (
     GCCA,
     MCCA,
     MFA,
+    AudioCleaner,
     AudioEncoder,
     BlockImputer,
     BlockPooling,
     BlockWeighting,
     BlockWhitening,
     FusionTransformer,
+    ImageCleaner,
     ImageEncoder,
     JointFusionClassifier,
     JointFusionRegressor,
@@ -31,7 +33,9 @@ from sklearn_mmfusion import (
     NeuralClassifier,
     NeuralRegressor,
     PointCloudEncoder,
+    SequenceCleaner,
     SequenceEncoder,
+    TextCleaner,
     TextEncoder,
     Tokenizer,
     multimodal_frame,
@@ -41,8 +45,10 @@ from tests._fusion_data import hide
 NOT_ESTIMATORS = {
     "FileArray",
     "TensorArray",
+    "align_on_time",
     "check_files",
     "column_kinds",
+    "cut_windows",
     "load_multimodal_digits",
     "make_fusion_transformer",
     "make_multimodal_classification",
@@ -107,6 +113,22 @@ def sequences(n=N_ROWS):
         (np.sin(f * t + [0, 1, 2]) + 0.3 * rng.normal(size=(len(t), 3))).astype(np.float32)
         for f, t in zip(speed, steps, strict=True)
     ]
+
+
+def markup(n=N_ROWS):
+    """Texts as in `texts`, with tags, entities, addresses and accents."""
+    frames = ["<p>{}</p>", "{} &amp; caf\u00e9", "{} http://example.com/?q=1.", "{}"]
+    return [frames[i % 4].format(text) for i, text in enumerate(texts(n))]
+
+
+def flawed_sequences(n=N_ROWS):
+    """Sequences of 3 to 12 steps of two channels, some values missing, one of them far off."""
+    rng = np.random.default_rng(7)
+    cells = [rng.normal(size=(rng.integers(3, 13), 2)) + c for c in classes(n)]
+    for cell in cells[::3]:
+        cell[rng.integers(len(cell)), 0] = np.nan
+    cells[4][1, 1] = 1000.0
+    return cells
 
 
 def table(n=N_ROWS):
@@ -276,6 +298,31 @@ ENTRIES = [
         "transformer cells",
         FRONT,
         {"n_mels": 5},
+    ),
+    _entry(
+        "TextCleaner",
+        TextCleaner,
+        partial(column, markup(), "x"),
+        "transformer cells",
+        {},
+        {"stop_words": ["warm"]},
+    ),
+    _entry("AudioCleaner", AudioCleaner, SOUNDS, "transformer cells", {}, {"normalize": "rms"}),
+    _entry(
+        "ImageCleaner",
+        ImageCleaner,
+        MODALITIES["image"].column,
+        "transformer cells",
+        {},
+        {"outlier_threshold": 0.1},
+    ),
+    _entry(
+        "SequenceCleaner",
+        SequenceCleaner,
+        partial(column, flawed_sequences(), "x"),
+        "transformer cells",
+        {},
+        {"outlier_threshold": 3.0},
     ),
     _entry(
         "FusionTransformer",

@@ -22,7 +22,7 @@ LAYERS = [
     {"_validation", "_decoders", "_shared_docs"},
     {"_torch", "containers", "modules"},
     {"_losses", "_columns", "_routing"},
-    {"_targets", "_triples", "_streams", "preprocessing", "datasets"},
+    {"_targets", "_triples", "_streams", "preprocessing", "alignment", "datasets"},
     {"_skorch", "_caching"},
     {"feature_extraction", "cross_decomposition"},
     {"neural_network", "compose"},
@@ -73,7 +73,7 @@ FILES = {
         {"classifier", "regressor"},
     ],
     "pipelines": [{"kinds"}, {"multimodal_pipeline"}],
-    "preprocessing": [{"audio", "scaling", "table", "text"}],
+    "preprocessing": [{"audio", "image", "scaling", "table", "text"}, {"cleaning"}],
 }
 
 # Every plain install has these (the last two come with scikit-learn); the rest is imported where

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from sklearn_mmfusion._columns import warn_empty_rows
-from sklearn_mmfusion._triples import columns_hint, seeded_clone
+from sklearn_mmfusion._triples import columns_hint, seeded_clone, wants_column
 from sklearn_mmfusion._validation import add_error_note, check_real, log_elapsed, number_rows
 from sklearn_mmfusion.cross_decomposition import (
     GCCA,
@@ -90,7 +90,22 @@ def as_block(selection, child, output, present, width=None):
         raise ValueError(
             f"FusionTransformer: {label} {values.shape[1]} features, {width} when fitted."
         )
-    return Block(selection.name, _as_float(values, label), present), columns
+    values = _as_float(values, label)
+    if wants_column(child):
+        values, present = _without_absent(values, present)
+    return Block(selection.name, values, present), columns
+
+
+def _without_absent(values, present):
+    """Leave out rows of NaN: the cells that a cleaner before the encoder has made absent."""
+    absent = (
+        np.zeros(len(values), bool) if sparse.issparse(values) else np.isnan(values).all(axis=1)
+    )
+    if not absent.any():
+        return values, present
+    left = present.copy()
+    left[np.flatnonzero(present)[absent]] = False
+    return values[~absent], left
 
 
 def _as_float(values, label):

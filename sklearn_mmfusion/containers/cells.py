@@ -75,6 +75,8 @@ class CellKind:
         different lengths are not treated as flat rows.
     divisors : dict of str to float, default={}
         Divisors of values by the name of their dtype, e.g. ``{"uint16": 257}``.
+    allow_nan : bool, default=False
+        Whether the rows of a table may hold NaN.
     """
 
     name: str
@@ -85,6 +87,7 @@ class CellKind:
     flat: Callable | None = None
     flat_parameter: str | None = None
     divisors: dict = field(default_factory=dict)
+    allow_nan: bool = False
 
     @property
     def file_kinds(self):
@@ -328,9 +331,13 @@ class Cells:
 
         return in_threads(header, self.rows[batch])
 
+    def shaped(self, cell, row):
+        """Check the shape of the cell in a row of the column; a flat one gets that of its kind."""
+        return self._shaped(cell[None], [row])[0]
+
     def _read_shaped(self, row):
         cell, _ = self.read_one(row)
-        return self._shaped(cell[None], [row])[0] if self.kind.shapes else cell
+        return self.shaped(cell, row) if self.kind.shapes else cell
 
     def unreadable(self):
         """Read all cells, and return the errors of those that fail: {row: message}."""
@@ -509,9 +516,11 @@ def check_column(estimator, X, *, reset):
 def _check_table(estimator, X, reset):
     if reset:
         estimator._cells_in = False
+    checks = {"dtype": np.float32}
+    checks["ensure_all_finite"] = "allow-nan" if estimator._reads.allow_nan else True
     if estimator._cells_in:  # of any size: the width of a table need not match
-        return check_array(X, dtype=np.float32, estimator=estimator, input_name="X")
-    return validate_data(estimator, X, reset=reset, dtype=np.float32, ensure_min_samples=1)
+        return check_array(X, estimator=estimator, input_name="X", **checks)
+    return validate_data(estimator, X, reset=reset, ensure_min_samples=1, **checks)
 
 
 def _check_kind(estimator, X):
@@ -597,8 +606,9 @@ def _holds_cells(values):
     if not present:
         return len(values) > 0
     if all(isinstance(v, list | tuple) for v in present):
-        # Rows of numbers are equally long and hold only scalars.
-        return len({len(v) for v in present}) > 1 or not all(map(np.isscalar, present[0]))
+        # Rows of numbers are equally long and hold only scalars; none of them is absent.
+        is_table = len({len(v) for v in present}) == 1 and all(map(np.isscalar, present[0]))
+        return len(present) < len(values) or not is_table
     # A list of equally long 1-D arrays is a table of numbers as well as a column of signals: both
     # readings give the same cells.
     return not all(_is_number(v) for v in present)

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch.optim import AdamW
 
-from sklearn_mmfusion._decoders import file_kind, most_common_mode
+from sklearn_mmfusion._decoders import most_common_mode
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRows
 from sklearn_mmfusion._validation import check_sizes, warn
-from sklearn_mmfusion.containers.cells import CellKind
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.image import ImageCNN
+from sklearn_mmfusion.preprocessing.image import IMAGE, channels_first
 from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 
 # The range of pixels is compared with that in fit, of this many images, or of small ones with
@@ -25,16 +25,6 @@ LONGEST = 128
 DARK_SHARE = 0.1  # of images in another scale: single images may be nearly black
 
 __all__ = ["ImageEncoder"]
-
-
-def _channels_first(shape, cells):
-    """Whether the first axis of images holds the channels.
-
-    Their `shape` is None where they differ; for files, it is that of the first image.
-    """
-    if cells.is_file and file_kind(cells.column[cells.rows[0]]) == "image":
-        return False
-    return shape[-1] not in (3, 4) and (shape[0] or 1e9) < (shape[-1] or 1e9)
 
 
 def _common_size(sizes, are_files):
@@ -55,17 +45,6 @@ def _is_dark(ends):
     """Whether images reach 1 at most, as in a scale from 0 to 1, and are not black."""
     peaks = np.abs(ends).max(axis=1)
     return (peaks > 0) & (peaks <= 1)
-
-
-def unflatten(encoder, pixels):
-    """Reshape flat images to `image_shape`: (n, width) -> (n, *image_shape)."""
-    shape = tuple(encoder.image_shape or (1, pixels.shape[1]))
-    if np.prod(shape) != pixels.shape[1]:
-        raise ValueError(
-            f"is flat and has {pixels.shape[1]} numbers; expected {np.prod(shape)}, the product "
-            f"of image_shape={shape}."
-        )
-    return pixels.reshape(len(pixels), *shape)
 
 
 @document_parameters("encoder", "network")
@@ -160,16 +139,7 @@ class ImageEncoder(BaseModalityEncoder):
     (100, 16)
     """
 
-    _reads = CellKind(
-        "image",
-        shapes=((None, None), (None, None, None)),
-        expected="(height, width), (height, width, channels) or (channels, height, width)",
-        value="pixel",
-        files="image",
-        flat=unflatten,
-        flat_parameter="image_shape",
-        divisors={"uint16": 257},
-    )
+    _reads = IMAGE
 
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
@@ -323,10 +293,7 @@ class ImageEncoder(BaseModalityEncoder):
         else:
             shape = cells.shape()
             shapes = cells.column.cell_shapes()[cells.rows] if None in shape else [shape]
-        first = len(shape) == 3 and (
-            self.channel_axis == "first"
-            or (self.channel_axis == "auto" and _channels_first(shape, cells))
-        )
+        first = channels_first(shape, cells)
         channels = 1 if len(shape) == 2 else shape[0 if first else 2]
         if channels is None:
             other = int(np.argmax((shapes != shapes[0]).any(axis=1)))

@@ -84,6 +84,7 @@ class EncoderPart:
         alone_key = None
         if self.alone is not None:
             self.alone, X, alone_key = fit_alone(self.alone, X, y, params, memory, label)
+            refuse_absent(X, self.alone)
         inputs, key = self._fit_encoder(X, y, memory, label)
         self.fit_keys = alone_key, key
         return inputs
@@ -100,6 +101,7 @@ class EncoderPart:
         alone_key, key = self.fit_keys
         if self.alone is not None:
             X = CachedChild(self.alone, memory, key=alone_key).transform(X)
+            refuse_absent(X, self.alone)
         # lazy inputs, read from the column batch by batch, are not stored
         return CachedChild(self.encoder, memory if key else None, key=key).apply(prepare, X)
 
@@ -111,6 +113,18 @@ class EncoderPart:
         if self.alone is None:
             return self.encoder
         return Pipeline([*self.alone.steps, (self.last_name, self.encoder)])
+
+
+def refuse_absent(X, alone):
+    """Raise if the steps before an encoder, such as a cleaner, have made cells absent."""
+    absent = np.flatnonzero(X.isna()) if hasattr(X, "isna") and np.ndim(X) == 1 else []
+    if len(absent):
+        raise ValueError(
+            f"{alone[-1] if isinstance(alone, Pipeline) else alone} before the encoder made "
+            f"{len(absent)} of {len(X)} cells absent, the first in row {absent[0]}; expected none: "
+            "a joint network needs to know absent cells before. Clean the column of X first, as in "
+            "X['image'] = ImageCleaner().fit_transform(X['image'])."
+        )
 
 
 class AdoptedPart(EncoderPart):

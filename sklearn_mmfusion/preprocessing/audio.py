@@ -118,7 +118,7 @@ def mel_filters(sample_rate, n_fft, n_mels, fmin, fmax):
     return (np.maximum(triangles, 0) / areas).astype(np.float32)
 
 
-def _resampling_ratio(rate, new_rate):
+def resampling_ratio(rate, new_rate):
     """Ratio of two rates; of fractional ones to 1e-4, as small numbers keep the filter short."""
     ratio = Fraction(float(new_rate)) / Fraction(float(rate))
     if rate == int(rate) and new_rate == int(new_rate):
@@ -127,6 +127,37 @@ def _resampling_ratio(rate, new_rate):
     while abs(ratio.limit_denominator(limit) / ratio - 1) > 1e-4:
         limit *= 4
     return ratio.limit_denominator(limit)
+
+
+def check_resampled_size(cells, row, cell, rate, ratio, remedy):
+    """Raise, before anything is allocated, if resampling would take too much memory.
+
+    Parameters
+    ----------
+    cells : Cells
+    row : int
+        Row of the cell in the column.
+    cell : ndarray of shape (n_samples, ...)
+    rate : float
+        Its sample rate, in Hz.
+    ratio : Fraction
+        As `resampling_ratio` returns it.
+    remedy : str
+        For the message.
+    """
+    limit, n_samples = cells.options.max_bytes, len(cell)
+    resampled = -(-n_samples * ratio.numerator // ratio.denominator)
+    # float32 samples, and the filter of `resample_poly`, which is designed in float64
+    width = 4 * cell.size // n_samples
+    size = width * resampled + 8 * (20 * max(ratio.numerator, ratio.denominator) + 1)
+    if size > limit:
+        raise cells.error(
+            row,
+            f"has {n_samples} samples at sample_rate={rate:g} Hz, {n_samples / rate:.4g} seconds: "
+            f"resampling them to {float(rate * ratio):g} Hz takes {resampled} samples and {size} "
+            f"bytes; expected at most {limit}. {remedy}, or raise the limit: "
+            f"file_params={{'max_bytes': {size}}}.",
+        )
 
 
 def join_blocks(blocks, n_mels):
@@ -457,26 +488,11 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
                 f"has sample_rate={rate} Hz; expected {self.sample_rate_} Hz. Set "
                 f"sample_rate={rate} or resample=True, and fit again.",
             )
-        ratio = _resampling_ratio(rate, self.sample_rate_)
-        self._check_resampled_size(cells, row, len(cell), rate, ratio)
+        ratio = resampling_ratio(rate, self.sample_rate_)
+        check_resampled_size(cells, row, cell, rate, ratio, "Check the sample rate, set max_length")
         if self.resample == "soxr":
             return import_soxr().resample(cell, rate, self.sample_rate_)
         return signal.resample_poly(cell, ratio.numerator, ratio.denominator)
-
-    def _check_resampled_size(self, cells, row, n_samples, rate, ratio):
-        """Raise, before anything is allocated, if resampling would take too much memory."""
-        limit = cells.options.max_bytes
-        resampled = -(-n_samples * ratio.numerator // ratio.denominator)
-        # float32 samples, and the filter of `resample_poly`, which is designed in float64
-        size = 4 * resampled + 8 * (20 * max(ratio.numerator, ratio.denominator) + 1)
-        if size > limit:
-            raise cells.error(
-                row,
-                f"has {n_samples} samples at sample_rate={rate:g} Hz, {n_samples / rate:.4g} "
-                f"seconds: resampling them to {self.sample_rate_:g} Hz takes {resampled} samples "
-                f"and {size} bytes; expected at most {limit}. Check the sample rate, set "
-                f"max_length, or raise the limit: file_params={{'max_bytes': {size}}}.",
-            )
 
     @np.errstate(over="ignore", invalid="ignore")  # `_check_power` raises
     def _log_mel(self, cells, rows, waveforms):

@@ -114,6 +114,8 @@ class AudioEncoder(BaseModalityEncoder):
 
     _reads = RECORDING
 
+    _modality = "audio"
+
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
         "sample_rate": [Interval(Real, 1, None, closed="left")],
@@ -133,6 +135,7 @@ class AudioEncoder(BaseModalityEncoder):
         max_length=None,
         architecture="cnn",
         file_params=None,
+        augment=None,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -163,6 +166,7 @@ class AudioEncoder(BaseModalityEncoder):
         self.max_length = max_length
         self.architecture = architecture
         self.file_params = file_params
+        self.augment = augment
         self.module = module
         self.module_params = module_params
         self.dropout = dropout

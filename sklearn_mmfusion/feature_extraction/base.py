@@ -38,12 +38,14 @@ from sklearn_mmfusion._validation import (
     remember_params,
 )
 from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
+from sklearn_mmfusion.corruptions.inputs import Augmentation, augmentation_steps
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 
 # Parameters that may change between warm starts. `file_params` names the folder of the files.
-TRAINING = {*TRAINING_CONSTRAINTS, "loss", "target_type", "class_weight", "file_params"} - {
+TRAINING = {*TRAINING_CONSTRAINTS, "loss", "target_type", "class_weight"} - {
     *("module", "module_params"),
 }
+TRAINING |= {"file_params", "augment"}
 
 
 class BaseModalityEncoder(
@@ -62,6 +64,8 @@ class BaseModalityEncoder(
         otherwise ``_prepare`` is called.
     ``_prepare(cells)``
         Present cells -> `Inputs`, whose batches are the keywords of the module's ``forward``.
+    ``_modality``
+        Optional: the key of `corruptions.CORRUPTIONS` with the corruptions of its inputs.
     ``_network()``
         A triple made from fitted attributes: the class of the default module; the size arguments
         of any module; options of the default module only (``dropout`` is added).
@@ -80,6 +84,9 @@ class BaseModalityEncoder(
         width. For fusions that read sequences, the module may define ``tokens(**batch)``, which
         returns its features, the sequence they are pooled from (n, L, token_features) and the mask
         of its valid steps (n, L).
+    ``build_augmentation()``
+        Optional: return None, or an object that changes batches in training: called with a batch,
+        it returns one of the same shapes; its ``to(device)`` returns itself.
 
     X is an array of the cells, or a Series of the column if the class sets ``wants_column = True``;
     ``X.array.gather(copy=False)`` then returns the cells, without a copy if possible. In
@@ -88,6 +95,7 @@ class BaseModalityEncoder(
     """
 
     wants_column = True
+    _modality = None
 
     _parameter_constraints = {
         **TRAINING_CONSTRAINTS,
@@ -95,6 +103,7 @@ class BaseModalityEncoder(
         "target_type": [StrOptions({"auto", *TARGET_TYPES})],
         "loss": [StrOptions({"auto", *LOSSES})],
         "file_params": [dict, None],
+        "augment": [StrOptions({"light", "strong"}), list, callable, None],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
@@ -120,6 +129,7 @@ class BaseModalityEncoder(
         """
         with all_or_nothing(self):
             check_module(self)
+            self._augmentation_steps()
             column = check_column(self, X, reset=True)
             estimator_name = type(self).__name__
             is_float = is_float_type(y)
@@ -145,7 +155,7 @@ class BaseModalityEncoder(
             inputs = self._prepare_again(cells) if warm else self._learn_inputs(cells)
             weights = self._remember_target(target)
             self._module_spec = self._describe_module()
-            trainer = Trainer(training_config(self, target, self._fitted_loss))
+            trainer = Trainer(self._config(target))
             self.module_, self.history_, self.n_iter_ = trainer.train(
                 self._build_module, inputs, target, weight, groups, weights
             )
@@ -258,6 +268,7 @@ class BaseModalityEncoder(
         with all_or_nothing(self):
             check_module(self)
             self._validate_params()
+            self._augmentation_steps()
             column = check_column(self, X, reset=True)
             inputs = self._learn_inputs(Cells(self, column, np.arange(len(column))))
             self._n_features_out = self.n_components
@@ -306,6 +317,26 @@ class BaseModalityEncoder(
             )
         return module
 
+    def build_augmentation(self):
+        """Build the function that changes the batches of a training, as `augment` describes.
+
+        Returns
+        -------
+        augmentation : callable or None
+            ``augmentation(batch)`` takes and returns a dict of tensors, the keywords of the
+            network's ``forward``; ``augmentation.to(device)`` moves it and returns itself.
+        """
+        steps = self._augmentation_steps()
+        return Augmentation(steps, self._pixel_limits()) if steps else None
+
+    def _augmentation_steps(self):
+        # custom subclasses may lack the parameter
+        augment = getattr(self, "augment", None)
+        return augmentation_steps(augment, self._modality, type(self).__name__)
+
+    def _pixel_limits(self):
+        """Lowest and highest pixel in training; None if the inputs are no images."""
+
     def _encode_target(self, y, is_float):
         kind = type_of_y(y) if self.target_type == "auto" else self.target_type
         label = type(self).__name__
@@ -348,6 +379,10 @@ class BaseModalityEncoder(
         if self.module is None:
             arguments |= {"dropout": self.dropout, **options}
         return self.module or default, {**arguments, **(self.module_params or {})}
+
+    def _config(self, target):
+        augmentation = self.build_augmentation()
+        return training_config(self, target, self._fitted_loss, augmentation=augmentation)
 
     def _build_module(self):
         return EncoderNetwork(self.build_module(), self._n_outputs)

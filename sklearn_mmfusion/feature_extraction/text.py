@@ -115,6 +115,8 @@ class TextEncoder(BaseModalityEncoder):
 
     _reads = CellKind("text")
 
+    _modality = "text"
+
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
         "word_ngram_range": [tuple],
@@ -138,6 +140,7 @@ class TextEncoder(BaseModalityEncoder):
         embedding_dim=64,
         max_length=None,
         file_params=None,
+        augment=None,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -170,6 +173,7 @@ class TextEncoder(BaseModalityEncoder):
         self.embedding_dim = embedding_dim
         self.max_length = max_length
         self.file_params = file_params
+        self.augment = augment
         self.module = module
         self.module_params = module_params
         self.dropout = dropout

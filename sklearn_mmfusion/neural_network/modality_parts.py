@@ -6,7 +6,8 @@ Every part has:
 - ``fitted``: the fitted estimator of the triple;
 - ``fit_inputs(X, y, params, memory, label)``: fit the preparation and return the prepared inputs;
 - ``prepare(X, memory)``: prepare new rows;
-- ``build_module()``: make the untrained module.
+- ``build_module()``: make the untrained module;
+- ``build_augmentation()``: make what changes its batches in training, or None.
 
 X is the data returned by `select_rows`. Fits and inputs are cached in `memory` unless it is None.
 """
@@ -95,6 +96,10 @@ class EncoderPart:
     def build_module(self):
         return self.encoder.build_module()
 
+    def build_augmentation(self):
+        build = getattr(self.encoder, "build_augmentation", None)
+        return None if build is None else build()
+
     @property
     def fitted(self):
         if self.alone is None:
@@ -176,6 +181,9 @@ class FeaturePart:
         module = FeatureNetwork(len(mean), **self.arguments)
         module.set_scale(mean, scale)
         return module
+
+    def build_augmentation(self):
+        return None
 
     @property
     def fitted(self):

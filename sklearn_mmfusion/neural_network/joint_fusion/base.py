@@ -61,6 +61,7 @@ from sklearn_mmfusion._validation import (
     warn,
 )
 from sklearn_mmfusion.containers.conversion import as_table
+from sklearn_mmfusion.corruptions.inputs import JointAugmentation
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.modules.fusion_network import build_network
 from sklearn_mmfusion.modules.objectives import ALIGNMENTS
@@ -409,4 +410,10 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             criterion=criterion,
             param_groups=encoder_rates(self.encoder_lr, list(self._parts)),
             min_steps=MIN_STEPS,
+            augmentation=self._build_augmentation(),
         )
+
+    def _build_augmentation(self):
+        built = {name: part.build_augmentation() for name, part in self._parts.items()}
+        built = {name: augmentation for name, augmentation in built.items() if augmentation}
+        return JointAugmentation(built) if built else None

@@ -56,7 +56,8 @@ FILES = {
         {"sequence", "text"},
         {"audio", "image"},
         {"table"},
-        {"cells", "inputs"},
+        {"cells"},
+        {"inputs"},
     ],
     "cross_decomposition": [
         {"block_transformer"},

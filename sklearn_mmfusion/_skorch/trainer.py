@@ -264,7 +264,11 @@ class Trainer:
         if split is not None and config.refit:
             stages.append(("refit on all rows", (rows,)))
         for stage, row_sets in stages:
-            parts = [RowDataset(inputs, target.values, weight, part) for part in row_sets]
+            sources = [inputs.drawn(self.seed), inputs]  # of training and validation
+            parts = [
+                RowDataset(source, target.values, weight, part)
+                for source, part in zip(sources, row_sets, strict=False)
+            ]
             epochs = self.n_epochs(len(rows)) if result is None else result.n_iter
             self.announce(stage, parts, epochs)
             with (

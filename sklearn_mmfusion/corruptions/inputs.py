@@ -6,21 +6,19 @@ import math
 from functools import partial
 from numbers import Real
 
+import numpy as np
 from torch import nn
 
+from sklearn_mmfusion.corruptions.cells import APPLY
 from sklearn_mmfusion.corruptions.image import pixel_range
-from sklearn_mmfusion.corruptions.table import (
-    CORRUPTIONS,
-    PRESETS,
-    check_severity,
-    find_corruption,
-    listed,
-)
+from sklearn_mmfusion.corruptions.table import PRESETS, check_severity, find_corruption
 from sklearn_mmfusion.modules.layers import pad, valid_steps
 
 
 def augmentation_steps(augment, modality, estimator_name):
-    """Return the functions of a batch that a parameter ``augment`` describes.
+    """Return the functions of a cell and those of a batch that a parameter ``augment`` describes.
+
+    Corruptions that have both forms act on batches.
 
     Parameters
     ----------
@@ -32,17 +30,19 @@ def augmentation_steps(augment, modality, estimator_name):
 
     Returns
     -------
-    steps : list of callable
+    on_cells : list of callable
+        ``step(cell, seed=seed)`` returns a cell; the seed is a numpy ``SeedSequence``.
+    on_inputs : list of callable
         ``step(values)``, or ``step(values, mask=mask)`` if it has a parameter ``mask``. A callable
         is copied, so that neither its weights nor its random state change the original.
     """
     label = f"{estimator_name}: augment"
     if augment is None:
-        return []
+        return [], []
     if isinstance(augment, type):
         raise TypeError(f"{label}={augment.__name__} is a class; expected an instance of it.")
     if callable(augment):
-        return [copy.deepcopy(augment)]
+        return [], [copy.deepcopy(augment)]
     if modality is None:
         raise ValueError(
             f"{label}={augment!r}, but there are no corruptions for the inputs of this encoder; "
@@ -50,22 +50,25 @@ def augmentation_steps(augment, modality, estimator_name):
         )
     if isinstance(augment, str):
         augment = [(n, {"severity": s}) for n, s in PRESETS[modality][augment].items()]
-    return [step for item in augment for step in _named_step(item, modality, label)]
+    on_cells, on_inputs = [], []
+    for item in augment:
+        corruption, params = _resolve(item, modality, label)
+        if params is None:
+            continue
+        if corruption.on_inputs is None:
+            arguments = {"function": corruption.on_cells, "params": params}
+            on_cells.append(partial(APPLY[modality], **arguments))
+        else:
+            on_inputs.append(partial(corruption.on_inputs, generator=None, **params))
+    return on_cells, on_inputs
 
 
-def _named_step(item, modality, label):
-    """The function of a pair (name, parameters), or nothing at severity 0."""
+def _resolve(item, modality, label):
+    """The corruption of a pair (name, parameters), and its strength; None at severity 0."""
     if not (isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[1], dict)):
         raise TypeError(f"{label} contains {item!r}; expected pairs (name, {{parameter: value}}).")
     name, params = item
     corruption, label = find_corruption(modality, name, label), f"{label}: {name!r}"
-    if corruption.on_inputs is None:
-        possible = [n for n, c in CORRUPTIONS[modality].items() if c.on_inputs is not None]
-        raise ValueError(
-            f"{label} acts on the cells of a column, not on a batch in training; expected "
-            f"{listed(possible)}. To train on corrupted cells, add rows made by "
-            "sklearn_mmfusion.corruptions.corrupt."
-        )
     if unknown := set(params) - {"severity", corruption.parameter}:
         raise ValueError(
             f"{label} has parameters {sorted(unknown, key=str)}; expected 'severity' or "
@@ -76,13 +79,20 @@ def _named_step(item, modality, label):
         severity = params.get("severity", 1)
         check_severity(severity, label)
         if severity == 0:
-            return []
+            return corruption, None
         strength = corruption.strengths[severity - 1]
     elif not isinstance(strength, Real) or not 0 < strength < math.inf:
         raise ValueError(
             f"{label} has {corruption.parameter}={strength!r}; expected a number above 0."
         )
-    return [partial(corruption.on_inputs, generator=None, **{corruption.parameter: strength})]
+    return corruption, {corruption.parameter: strength}
+
+
+def change_cell(cell, on_cells, seed):
+    """Return a cell after all steps, each with a seed made from the given one."""
+    for step, own in zip(on_cells, seed.spawn(len(on_cells)), strict=True):
+        cell = step(cell, seed=own) if np.size(cell) else cell
+    return cell
 
 
 class Augmentation:

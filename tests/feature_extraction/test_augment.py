@@ -11,9 +11,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from sklearn_mmfusion import FusionTransformer, JointFusionClassifier
+from sklearn_mmfusion import AudioEncoder, FusionTransformer, JointFusionClassifier, TextEncoder
 from sklearn_mmfusion._skorch import fixed_steps, trainer
 from sklearn_mmfusion.corruptions.table import PRESETS
+from sklearn_mmfusion.feature_extraction import base
+from tests._media import recording
 from tests._registry import MODALITIES, N_ROWS, SMALL_JOINT, classes, encoders, modalities
 
 CALLS = []  # rows of the batches that a `Recorder` has seen; copies share it
@@ -130,6 +132,70 @@ def test_fixed_shapes_see_the_same_augmentation(name, fixed):
     assert without != pytest.approx(gathered, rel=1e-3)
 
 
+# Corruptions of cells: so weak that they change nothing, or nearly nothing, and strong ones.
+NOTHING = {"text": [("swap", {"share": 1e-12})], "audio": [("gain", {"decibels": 1e-9})]}
+MUCH = {"text": [("swap", {"severity": 5})], "audio": [("noise", {"snr": 1.0})]}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_copies_of_cells_replace_them_in_training(name, monkeypatch):
+    plain, copies = features(name, fit(name, None)), features(name, fit(name, NOTHING[name]))
+    assert np.allclose(copies, plain, rtol=1e-3, atol=1e-4, equal_nan=True)
+    noisy = features(name, fit(name, MUCH[name]))
+    assert not np.allclose(noisy, plain, rtol=1e-2, atol=1e-2, equal_nan=True)
+    assert not np.array_equal(noisy, features(name, fit(name, MUCH[name], augment_copies=1)))
+    monkeypatch.setattr(base, "CHUNK", 5)
+    assert np.array_equal(noisy, features(name, fit(name, MUCH[name])), equal_nan=True)
+
+
+def test_copies_are_prepared_once(monkeypatch):
+    texts, look_up = [], TextEncoder._look_up
+
+    def counted(self, clean):
+        texts.append(clean)
+        return look_up(self, clean)
+
+    monkeypatch.setattr(TextEncoder, "_look_up", counted)
+    fit("text", MUCH["text"], augment_copies=3, max_epochs=6)
+    assert len(texts) == 4 and len({tuple(part) for part in texts}) == 4
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_copies_in_fixed_shapes(name, fixed):
+    steps = fixed()
+    encoder = fit(name, MUCH[name] + NOTHING[name])
+    assert steps and np.isfinite(encoder.history_[-1]["train_loss"])
+
+
+@pytest.mark.slow
+def test_copies_in_a_joint_network(tmp_path):
+    X, y = modalities(names=("image", "text")), classes()
+    model = JointFusionClassifier(encoders(("image", "text")), warm_start=True, **SMALL_JOINT)
+    results = {}
+    for key, augment in {"plain": None, "same": NOTHING["text"], "much": MUCH["text"]}.items():
+        model = clone(model).set_params(text__augment=augment, memory=tmp_path)
+        once = model.fit(X, y).predict_proba(X)
+        twice = model.fit(X, y).predict_proba(X)  # from the weights of the first fit
+        assert np.array_equal(clone(model).fit(X, y).predict_proba(X), once)  # from the store
+        results[key] = once, twice
+    assert np.array_equal(results["plain"], results["same"])
+    assert all((a != b).any() for a, b in zip(results["plain"], results["much"], strict=True))
+
+
+def test_copies_of_files(tmp_path):
+    for i in range(8):
+        rate = 8000 if i < 4 else 16000
+        content = recording(np.sin(np.arange(900) / (i + 2)), "WAV", "PCM_16", rate)
+        (tmp_path / f"{i}.wav").write_bytes(content)
+    paths, y = [str(tmp_path / f"{i}.wav") for i in range(8)], [0, 1] * 4
+    params = {"n_components": 4, "max_epochs": 2, "early_stopping": False, "random_state": 0}
+    encoder = AudioEncoder(sample_rate=8000, augment=MUCH["audio"], **params)
+    assert np.isfinite(encoder.fit(paths[:4], y[:4]).transform(paths[:4])).all()
+    encoder.set_params(resample=True)
+    with pytest.raises(ValueError, match=r"sample rates of \[8000.*16000.*\] Hz; expected one"):
+        encoder.fit(paths, y)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["light", "strong"])
 def test_joint_network_in_both_layouts(preset, fixed):
@@ -184,7 +250,7 @@ def test_warm_start_may_change_it():
     [
         ("image", "weak", "augment' parameter of ImageEncoder must be a str among"),
         ("image", [("time_mask", {})], "ImageEncoder: augment: image has no corruption"),
-        ("text", [("typo", {})], "TextEncoder: augment: 'typo' acts on the cells of a column"),
+        ("text", [("typo", {"n": 1})], r"TextEncoder: augment: 'typo' has parameters \['n'\]"),
         ("audio", Recorder, "AudioEncoder: augment=Recorder is a class"),
     ],
 )

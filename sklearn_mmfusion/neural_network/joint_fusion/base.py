@@ -146,7 +146,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 kept, data = present[rows], self._learnable_data(name, data, present, rows)
                 with preparing(name, part, selection, rows[kept], estimator_name):
                     if warm:
-                        inputs[name] = part.prepare(data, memory), kept
+                        inputs[name] = part.prepare(data, memory, training=True), kept
                         continue
                     args = take_rows(y, kept), self._child_params(routed, name, present, rows)
                     label = f"{estimator_name}: modality {name!r}"

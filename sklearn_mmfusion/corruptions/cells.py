@@ -80,7 +80,9 @@ def corrupt(X, modality, name, severity=1, *, random_state=None):
             f"expected {listed(possible)}. Pass it to an encoder as augment=[({name!r}, {{}})]."
         )
     column = _decoded(as_column(X, name=getattr(X, "name", None), copy=False))
-    if severity:
+    if severity == 0:
+        column = column.copy()
+    else:
         seeds = _row_seeds(random_state, len(column))
         apply, params = APPLY[modality], corruption.params(severity)
         present = ~np.asarray(pd.isna(column))

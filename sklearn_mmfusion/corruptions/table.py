@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 
 from sklearn_mmfusion.corruptions import audio, image, sequence, text
 
@@ -130,7 +131,8 @@ def find_corruption(modality, name, label):
 
 def check_severity(severity, label):
     """Raise unless a severity is one of 0 to 5."""
-    if isinstance(severity, bool) or severity not in SEVERITIES:
+    is_integer = isinstance(severity, Integral) and not isinstance(severity, bool)
+    if not is_integer or severity not in SEVERITIES:
         raise ValueError(f"{label}: severity={severity!r}; expected an integer from 0 to 5.")
 
 

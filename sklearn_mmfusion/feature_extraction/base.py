@@ -89,6 +89,8 @@ class BaseModalityEncoder(
         width. For fusions that read sequences, the module may define ``tokens(**batch)``, which
         returns its features, the sequence they are pooled from (n, L, token_features) and the mask
         of its valid steps (n, L).
+    ``prepare_copies(X)``
+        Optional: like ``prepare``, for training rows in a warm start.
     ``build_augmentation()``
         Optional: return None, or an object that changes batches in training: called with a batch,
         it returns one of the same shapes; its ``to(device)`` returns itself.

@@ -15,6 +15,7 @@ from sklearn_mmfusion.corruptions import CORRUPTIONS, corrupt
 from tests._media import image as image_file
 from tests._media import pixels, recording, waves
 from tests._registry import clouds, images, texts, waveforms
+from tests.test_docstrings import check_object
 
 
 def sequences(n):
@@ -86,6 +87,26 @@ def _distance(one, other):
     return np.mean([np.abs(a - b).mean() for a, b in pairs])
 
 
+def test_docstring():
+    assert check_object(corrupt) == []
+
+
+def test_a_result_is_not_the_given_column():
+    X = TensorArray(np.ones((2, 4)))
+    corrupt(X, "audio", "gain", 0)[[0]] = np.nan
+    assert not X.isna().any()
+
+
+def test_odd_columns():
+    empty = corrupt([np.zeros((0, 2)), np.ones((3, 2))], "sequence", "warp", 3, random_state=0)
+    assert [cell.shape for cell in empty] == [(0, 2), (3, 2)]
+    assert corrupt([None, None], "image", "blur", 2).isna().all()
+    texts = pd.Series(["one two three four " * 9, None], dtype="category")
+    assert corrupt(texts, "text", "swap", 5, random_state=1)[0].split() != texts[0].split()
+    holey = [np.array([[0.2, np.nan], [0.4, 0.6]])]
+    assert np.isfinite(corrupt(holey, "image", "noise", 1, random_state=0)[0]).sum() == 3
+
+
 def test_pixels_keep_their_scale_and_layout():
     photo = np.random.default_rng(0).integers(0, 256, (1, 12, 10, 3), dtype=np.uint8)
     first = corrupt(np.moveaxis(photo, 3, 1), "image", "colour", 3, random_state=0)[0]
@@ -123,6 +144,11 @@ def test_files_are_decoded(tmp_path):
         ((["a"], "text", "noise"), "text has no corruption 'noise'; expected 'drop', 'swap'"),
         ((["a"], "text", "drop", 6), "severity=6; expected an integer from 0 to 5"),
         ((["a"], "text", "drop", True), "severity=True; expected an integer"),
+        ((["a"], "text", "drop", 2.0), "severity=2.0; expected an integer"),
+        (
+            ([1.5, 2.5], "audio", "gain"),
+            "row 0 holds an array of 0 axes; expected arrays of 1 or 2",
+        ),
         (([[1.0]], "audio", "time_mask"), "acts on the inputs of a network, not on cells"),
         ((["a"], "image", "flip"), r"row 0 holds a text; expected arrays of 2 or 3 axes"),
         (([[1.0], None], "text", "drop"), r"row 0 holds an array of 1 axes; expected texts"),

@@ -58,8 +58,8 @@ def corrupt(X, modality, name, severity=1, *, random_state=None):
 
     Notes
     -----
-    Pixels of a type other than uint8 are taken to range from 0 to 1, or from 0 to 255, if those of
-    their image do, else over the values of their image and 0.
+    The strength of noise and the limits of pixels need a scale. It is 0 to 255 for uint8; for other
+    types it is 0 to 1 if the image lies there, else from its lowest pixel or 0 to its highest.
 
     Examples
     --------

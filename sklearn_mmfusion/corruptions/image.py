@@ -21,10 +21,9 @@ def channels_first(shape):
 
 
 def pixel_range(low, high):
-    """The range of pixels from `low` to `high`: 0 to 1 or 0 to 255 if they lie there."""
-    if low >= 0 and high <= 255:
-        return 0.0, 1.0 if high <= 1 else 255.0
-    return min(low, 0.0), max(high, 0.0)
+    """The scale of pixels from `low` to `high`: 0 to 1 if they lie there, else up to their ends."""
+    # 255 cannot be assumed above 1: noise in that scale would drown images from 0 to 16.
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (min(low, 0.0), max(high, 0.0))
 
 
 def identity(images):

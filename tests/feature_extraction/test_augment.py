@@ -11,7 +11,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from sklearn_mmfusion import AudioEncoder, FusionTransformer, JointFusionClassifier, TextEncoder
+from sklearn_mmfusion import (
+    AudioEncoder,
+    FusionTransformer,
+    JointFusionClassifier,
+    PointCloudEncoder,
+    TextEncoder,
+)
 from sklearn_mmfusion._skorch import fixed_steps, trainer
 from sklearn_mmfusion.corruptions.table import PRESETS
 from sklearn_mmfusion.feature_extraction import base
@@ -263,3 +269,19 @@ def test_a_bad_value_leaves_the_encoder_as_it_was(name, augment, message):
     with pytest.raises((ValueError, TypeError), match=message):
         encoder.fit_prepare(modality.column()[2:])
     assert vars(encoder) == before
+
+
+def test_a_custom_encoder_needs_only_the_name_of_its_modality(monkeypatch):
+    plain = features("point_cloud", fit("point_cloud", None))
+    monkeypatch.setattr(PointCloudEncoder, "_modality", "audio")
+    nothing, much = (
+        features("point_cloud", fit("point_cloud", [("gain", {"decibels": d})])) for d in (1e-9, 40)
+    )
+    assert np.allclose(nothing, plain, rtol=1e-3, atol=1e-4, equal_nan=True)
+    assert not np.allclose(much, plain, rtol=1e-2, atol=1e-2, equal_nan=True)
+
+
+def test_digits_of_numbers_can_be_mistyped():
+    X, y = np.random.default_rng(0).normal(size=(20, 3)), [0, 1] * 10
+    encoder = MODALITIES["text"].make(augment=[("typo", {"severity": 5})], max_epochs=1)
+    assert np.isfinite(encoder.fit_transform(X, y)).all()

@@ -2,16 +2,19 @@
 
 import copy
 import inspect
-import math
 from functools import partial
-from numbers import Real
 
 import numpy as np
 from torch import nn
 
 from sklearn_mmfusion.corruptions.cells import APPLY
 from sklearn_mmfusion.corruptions.image import pixel_range
-from sklearn_mmfusion.corruptions.table import PRESETS, check_severity, find_corruption
+from sklearn_mmfusion.corruptions.table import (
+    PRESETS,
+    check_severity,
+    check_strength,
+    find_corruption,
+)
 from sklearn_mmfusion.modules.layers import pad, valid_steps
 
 
@@ -81,10 +84,8 @@ def _resolve(item, modality, label):
         if severity == 0:
             return corruption, None
         strength = corruption.strengths[severity - 1]
-    elif not isinstance(strength, Real) or not 0 < strength < math.inf:
-        raise ValueError(
-            f"{label} has {corruption.parameter}={strength!r}; expected a number above 0."
-        )
+    else:
+        check_strength(strength, corruption.parameter, label)
     return corruption, {corruption.parameter: strength}
 
 

@@ -1,13 +1,17 @@
 """The table of corruptions by modality, with the strength of each severity, and the presets."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 
 from sklearn_mmfusion.corruptions import audio, image, sequence, text
 
 SEVERITIES = range(6)  # 0 changes nothing
+# What a parameter must be above, and at most; 0 and infinity for those not named.
+LIMITS = {name: (0, 1) for name in ("share", "probability", "strength", "level")}
+LIMITS["snr"] = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,15 @@ def check_severity(severity, label):
     is_integer = isinstance(severity, Integral) and not isinstance(severity, bool)
     if not is_integer or severity not in SEVERITIES:
         raise ValueError(f"{label}: severity={severity!r}; expected an integer from 0 to 5.")
+
+
+def check_strength(strength, parameter, label):
+    """Raise unless a parameter is a number within its limits."""
+    low, high = LIMITS.get(parameter, (0, math.inf))
+    if not isinstance(strength, Real) or not math.isfinite(strength) or not low < strength <= high:
+        limits = [f"above {low}"] * math.isfinite(low) + [f"up to {high}"] * math.isfinite(high)
+        wanted = " ".join(["finite number", *limits])
+        raise ValueError(f"{label} has {parameter}={strength!r}; expected a {wanted}.")
 
 
 def listed(names):

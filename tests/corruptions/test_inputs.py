@@ -119,7 +119,10 @@ def test_a_module_is_copied_and_trains():
         ([("blur", 1)], "expected pairs"),
         ([("blur", {"sigma": 1})], r"'blur' has parameters \['sigma'\]; expected 'severity' or 's"),
         ([("blur", {"severity": 9})], "severity=9; expected an integer from 0 to 5"),
-        ([("blur", {"share": 0})], "share=0; expected a number above 0"),
+        ([("blur", {"share": 0})], "share=0; expected a finite number above 0 up to 1"),
+        ([("crop", {"share": 1.5})], "share=1.5; expected a finite number above 0 up to 1"),
+        ([("rotation", {"degrees": np.inf})], "degrees=inf; expected a finite number above 0"),
+        ([("rotation", {"degrees": "5"})], "degrees='5'; expected a finite number above 0"),
         (nn.Dropout, "augment=Dropout is a class; expected an instance"),
     ],
 )
@@ -135,6 +138,7 @@ def test_corruptions_of_cells_and_of_batches():
     changed = [change_cell("ab cd ef", on_cells, np.random.SeedSequence(s)) for s in (0, 0, 1)]
     assert changed[0] == changed[1] and sorted(changed[0].split()) != ["ab", "cd", "ef"][::-1]
     assert change_cell("", on_cells, np.random.SeedSequence(0)) == ""
+    assert augmentation_steps([("noise", {"snr": -3})], "audio", "E")[0]
     with pytest.raises(ValueError, match="no corruptions for the inputs of this encoder"):
         augmentation_steps("light", None, "E")
 

@@ -103,6 +103,26 @@ How files are read. A key has no effect on files that it does not concern:
   processes (default None). A file whose size or modification time has changed is decoded again.
   Outdated cells stay until the folder is deleted, which is possible at any time.""",
         ),
+        "augment": (
+            '{"light", "strong"}, list of (str, dict) or callable',
+            """\
+How the inputs of the network (pixels, spectrograms, token ids, coordinates) change at random in
+training, each time they are drawn; never in validation and prediction. Corruptions of recordings
+and texts change a few copies of the cells (`augment_copies`).
+
+- ``"light"``, ``"strong"``: a choice of corruptions that rarely change the label.
+- a list of pairs ``(name, {"severity": 1})`` with severities from 0 to 5, or with the parameter of
+  the corruption in place of the severity: ``("rotation", {"degrees": 10})``. The names are those of
+  ``sklearn_mmfusion.corruptions.CORRUPTIONS``. Image: "flip", "rotation", "scale", "crop",
+  "colour", "noise", "blur", "occlusion"; audio: "time_mask", "band_mask", and on recordings
+  "noise", "gain", "shift", "dropouts", "clipping"; text: "drop", and on texts "swap", "typo"; point
+  cloud: "jitter", "scale".
+- a callable, such as an instance of a ``torch.nn.Module`` (kornia's, for example), that takes and
+  returns a tensor on the device: images (n, channels, height, width) in a scale from 0 to 1; padded
+  sequences (n, length, ...), for which it may have a parameter ``mask`` (n, length) of their valid
+  steps; token ids (n, length), once for each kind of token. `fit` works on a copy. It should draw
+  from torch's own generators, which `random_state` seeds.""",
+        ),
         "dropout": ("float", "Dropout before the last linear layer."),
         "target_type": (
             "str",

@@ -22,7 +22,17 @@ LAYERS = [
     {"_validation", "_decoders", "_shared_docs"},
     {"_torch", "containers", "modules"},
     {"_losses", "_columns", "_routing"},
-    {"_targets", "_triples", "_streams", "preprocessing", "alignment", "datasets"},
+    {
+        *(
+            "_targets",
+            "_triples",
+            "_streams",
+            "preprocessing",
+            "corruptions",
+            "alignment",
+            "datasets",
+        ),
+    },
     {"_skorch", "_caching"},
     {"feature_extraction", "cross_decomposition"},
     {"neural_network", "compose"},
@@ -51,6 +61,13 @@ FILES = {
         {"conversion"},
         {"cells", "file_checks"},
         {"accessor"},
+    ],
+    "corruptions": [
+        {"sequence", "text"},
+        {"audio", "image"},
+        {"table"},
+        {"cells"},
+        {"inputs"},
     ],
     "cross_decomposition": [
         {"block_transformer"},

@@ -102,6 +102,7 @@ class TrainingConfig:
     min_steps: int  # minimum number of steps with max_epochs="auto"
     max_norm: float  # gradients are clipped to this norm
     param_groups: list | None  # learning rates of parts of the network, in skorch's format
+    augmentation: Callable | None  # changes the inputs of training batches; has `to(device)`
 
 
 class TrainingResult(NamedTuple):
@@ -113,7 +114,15 @@ class TrainingResult(NamedTuple):
 
 
 def training_config(
-    estimator, target, loss, *, criterion=None, param_groups=None, min_steps=MIN_STEPS, max_norm=1.0
+    estimator,
+    target,
+    loss,
+    *,
+    criterion=None,
+    param_groups=None,
+    min_steps=MIN_STEPS,
+    max_norm=1.0,
+    augmentation=None,
 ):
     """Make the config of a fit from the parameters of an estimator.
 
@@ -129,6 +138,7 @@ def training_config(
         skorch's ``optimizer__param_groups``.
     min_steps : int, default=300
     max_norm : float, default=1.0
+    augmentation : Augmentation or JointAugmentation, default=None
 
     Returns
     -------
@@ -153,6 +163,7 @@ def training_config(
         min_steps=min_steps,
         max_norm=max_norm,
         param_groups=param_groups,
+        augmentation=augmentation,
     )
 
 
@@ -253,7 +264,11 @@ class Trainer:
         if split is not None and config.refit:
             stages.append(("refit on all rows", (rows,)))
         for stage, row_sets in stages:
-            parts = [RowDataset(inputs, target.values, weight, part) for part in row_sets]
+            sources = [inputs.drawn(self.seed), inputs]  # of training and validation
+            parts = [
+                RowDataset(source, target.values, weight, part)
+                for source, part in zip(sources, row_sets, strict=False)
+            ]
             epochs = self.n_epochs(len(rows)) if result is None else result.n_iter
             self.announce(stage, parts, epochs)
             with (
@@ -264,7 +279,7 @@ class Trainer:
                 module = self._initial_module(build_module, weights)
                 if weights is None and pretrain is not None:
                     pretrain(module, parts, self)
-                net = self.make_net(module, parts, epochs, config.param_groups)
+                net = self.make_net(module, parts, epochs, config.param_groups, config.augmentation)
                 with net.training_on(parts[0]):
                     net.fit_loop(parts[0])
             module = getattr(net.module_, "_orig_mod", net.module_).eval()  # if compiled
@@ -312,7 +327,7 @@ class Trainer:
             sizes = " + ".join(str(len(part)) for part in parts)
             print(f"[{self.config.estimator_name}] {stage}: {sizes} rows, {epochs} epochs")
 
-    def make_net(self, module, parts, epochs, param_groups=None):
+    def make_net(self, module, parts, epochs, param_groups=None, augmentation=None):
         """Make a net that trains a module on the first part and validates on the second, if any.
 
         Train it with ``with net.training_on(parts[0]): net.fit_loop(parts[0])``, inside
@@ -320,6 +335,8 @@ class Trainer:
         """
         config = self.config
         params = self._net_params(parts, epochs)
+        if augmentation is not None:
+            params["augmentation"] = augmentation.to(self.device)
         batch_size = params.get("iterator_train__batch_size", params["batch_size"])
         batches = BatchIterator(parts[0], batch_size, "cpu")
         reason = why_gather(module, parts[0].inputs, self.device, config)

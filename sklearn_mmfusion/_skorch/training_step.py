@@ -15,8 +15,8 @@ The step and its buffers
 ------------------------
 Training is a loop over ``step(batch)``: forward, weighted loss, backward, clip, optimizer. The rows
 of a batch are gathered before the step (`RowDataset.batch`), because a thread gathers data outside
-the device ahead of time. Nothing in the step waits for the device: row losses stay there until the
-epoch ends.
+the device ahead of time. The step changes them if the estimator has `augment`. Nothing in it waits
+for the device: row losses stay there until the epoch ends.
 
 A batch (`Batch`) has the same layout in every step of a fit:
 
@@ -82,6 +82,8 @@ class Net(NeuralNet):
         Name of the estimator, for messages.
     cuda_graph : {"auto", False}, default="auto"
         False never captures the step (see `fixed_steps`).
+    augmentation : callable, default=None
+        ``augmentation(inputs)`` returns changed inputs of a training batch, on its device.
     """
 
     fixed_steps = None  # set by the trainer
@@ -96,10 +98,12 @@ class Net(NeuralNet):
         max_norm=1.0,
         estimator_name="a net",
         cuda_graph="auto",
+        augmentation=None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
         self.cuda_graph = cuda_graph
+        self.augmentation = augmentation
         self.total_steps = total_steps
         self.precision = precision
         self.kind = kind
@@ -229,7 +233,7 @@ class Net(NeuralNet):
         self.standard_error = math.sqrt(max(variance, 0.0) / n_rows)
 
     def step(self, batch, training):
-        """Run forward and weighted loss; in training also backward, clipping and optimizer.
+        """Run forward and weighted loss; in training also augmentation, backward and optimizer.
 
         All training uses this function (see the module's docstring). It leaves its results on the
         device and does not wait for them.
@@ -246,6 +250,9 @@ class Net(NeuralNet):
         output : Tensor of shape (N, n_outputs)
         """
         inputs, target = batch
+        if training and self.augmentation is not None:
+            with torch.no_grad():
+                inputs = self.augmentation(inputs)
         with torch.set_grad_enabled(training), self._autocast():
             outputs = self._as_float32(self.module_(**inputs))
             output = outputs[0] if isinstance(outputs, tuple) else outputs  # as skorch reads tuples

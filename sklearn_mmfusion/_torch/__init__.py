@@ -26,6 +26,7 @@ from sklearn_mmfusion._torch.device import (
 )
 from sklearn_mmfusion._torch.row_dataset import (
     Batch,
+    CopiedInputs,
     DenseRows,
     FusionInputs,
     Inputs,
@@ -39,6 +40,7 @@ from sklearn_mmfusion._torch.row_dataset import (
 __all__ = [
     "Batch",
     "BatchIterator",
+    "CopiedInputs",
     "DenseRows",
     "FixedBatches",
     "FusionInputs",

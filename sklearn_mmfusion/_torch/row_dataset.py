@@ -389,6 +389,106 @@ class Inputs:
         """Names of the modalities whose rows differ in length or are absent; "" for the only."""
         return [""] if self.step_counts() else []
 
+    def drawn(self, seed):
+        """The inputs of training batches: these, or one of the copies of each row."""
+        return self
+
+
+class CopiedInputs(Inputs):
+    """Inputs of rows and, for training, of several corrupted copies of each.
+
+    Row ``c * n_rows + i`` of the sources is copy c of row i; copy 0 is the row itself.
+    """
+
+    def __init__(self, n_rows, /, **sources):
+        super().__init__(**sources)
+        self.n_rows = n_rows
+
+    @classmethod
+    def of(cls, inputs, copies):
+        """Join inputs with those of the copies, which are in the same order.
+
+        Parameters
+        ----------
+        inputs : Inputs
+        copies : list of Inputs
+            Of all rows of the first copy, in one or several parts, then of the second, and so on.
+        """
+        parts = [inputs, *copies]
+        names = inputs.sources
+        return cls(len(inputs), **{n: _join([part.sources[n] for part in parts]) for n in names})
+
+    def __len__(self):
+        return self.n_rows
+
+    def lengths(self):
+        lengths = super().lengths()
+        return None if lengths is None else lengths[: self.n_rows]
+
+    def step_counts(self):
+        return {name: own[: self.n_rows] for name, own in super().step_counts().items()}
+
+    def to(self, device):
+        sources = {name: source.to(device) for name, source in self.sources.items()}
+        return CopiedInputs(self.n_rows, **sources)
+
+    def batch(self, rows, device="cpu"):
+        return super().batch(np.arange(self.n_rows)[rows], device)
+
+    def drawn(self, seed):
+        return DrawnInputs(self.n_rows, np.random.default_rng(seed), **self.sources)
+
+
+class DrawnInputs(Inputs):
+    """Inputs of one copy of each row, drawn anew for every batch.
+
+    Parameters
+    ----------
+    n_rows : int
+    rng : numpy.random.Generator
+        Draws the copies of batches on the host; torch draws those of `gather`.
+    **sources
+        Those of `CopiedInputs`.
+    """
+
+    def __init__(self, n_rows, rng, /, **sources):
+        super().__init__(**sources)
+        self.n_rows, self.rng = n_rows, rng
+        self.stop = super().__len__() // n_rows
+
+    def __len__(self):
+        return self.n_rows
+
+    def _longest(self, lengths):
+        """The length of the longest copy of each row."""
+        return lengths.reshape(self.stop, self.n_rows)[1:].max(0)
+
+    def lengths(self):
+        lengths = super().lengths()
+        return None if lengths is None else self._longest(lengths)
+
+    def step_counts(self):
+        return {name: self._longest(own) for name, own in super().step_counts().items()}
+
+    def batch(self, rows, device="cpu"):
+        rows = np.arange(self.n_rows)[rows]
+        copies = self.rng.integers(1, self.stop, len(rows))
+        return super().batch(rows + self.n_rows * copies, device)
+
+    def gather(self, rows, n_steps, left_out=()):
+        copies = torch.randint(1, self.stop, rows.shape, device=rows.device)
+        return super().gather(rows + self.n_rows * copies, n_steps, left_out)
+
+
+def _join(sources):
+    """Rows of several sources, one after another, as one source of an array."""
+    lazy = LazyRows | LazyRaggedRows
+    sources = [source.to("cpu") if isinstance(source, lazy) else source for source in sources]
+    values = np.concatenate([np.asarray(source.values) for source in sources])
+    if isinstance(sources[0], RaggedRows):
+        return RaggedRows(values, np.concatenate([source.sizes for source in sources]))
+    return DenseRows(values)
+
 
 class FusionInputs:
     """Inputs of a joint network: those of several modalities, any of which a row may lack.
@@ -434,8 +534,18 @@ class FusionInputs:
         there = {
             n: None if inputs is None else inputs.to(device) for n, inputs in self.parts.items()
         }
-        pairs = zip(there.items(), self.mask.T, strict=True)
+        return self._with_parts(there)
+
+    def _with_parts(self, parts):
+        pairs = zip(parts.items(), self.mask.T, strict=True)
         return FusionInputs({name: (inputs, present) for (name, inputs), present in pairs})
+
+    def drawn(self, seed):
+        """The inputs of training batches: these, or one of the copies of each row."""
+        if not any(isinstance(inputs, CopiedInputs) for inputs in self.parts.values()):
+            return self
+        parts = enumerate(self.parts.items())
+        return self._with_parts({n: inputs and inputs.drawn([seed, m]) for m, (n, inputs) in parts})
 
     def batch(self, rows, device="cpu"):
         """Gather rows: ``mask`` and, as ``name.keyword``, the present rows of each modality.

@@ -103,6 +103,11 @@ class CellKind:
         )
 
 
+def channels_lead(shape):
+    """Whether the first axis of images of a shape holds the channels, None being any length."""
+    return shape[-1] not in (3, 4) and (shape[0] or np.inf) < (shape[-1] or np.inf)
+
+
 def rows_of(width):
     """Return the `flat` of a `CellKind` whose cells are any number of rows of this width.
 

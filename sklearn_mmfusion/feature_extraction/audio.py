@@ -54,6 +54,10 @@ class AudioEncoder(BaseModalityEncoder):
         2-D convolutions over the spectrogram, a convolution over its frames before a bidirectional
         GRU, or a bidirectional LSTM over its frames.
 
+    augment_copies : int, default=4
+        Corruptions of recordings in `augment` are applied to so many copies of each training cell
+        before training. Every epoch draws one of them.
+
     module : type, default=None
         Class of a network to use in place of the default network; it is called with the
         keywords ``n_mels``, ``out_features`` and `module_params`, and its ``forward`` takes
@@ -115,6 +119,8 @@ class AudioEncoder(BaseModalityEncoder):
 
     _reads = RECORDING
 
+    _modality = "audio"
+
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
         "sample_rate": [Interval(Real, 1, None, closed="left")],
@@ -134,6 +140,8 @@ class AudioEncoder(BaseModalityEncoder):
         max_length=None,
         architecture="cnn",
         file_params=None,
+        augment=None,
+        augment_copies=4,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -164,6 +172,8 @@ class AudioEncoder(BaseModalityEncoder):
         self.max_length = max_length
         self.architecture = architecture
         self.file_params = file_params
+        self.augment = augment
+        self.augment_copies = augment_copies
         self.module = module
         self.module_params = module_params
         self.dropout = dropout
@@ -219,6 +229,16 @@ class AudioEncoder(BaseModalityEncoder):
             )
         resample = self.resample or front_end.resample
         return front_end.set_params(sample_rate=self.sample_rate, resample=resample)
+
+    def _read_cells(self, cells):
+        pairs = [cells.read_one(row) for row in cells.rows]
+        rates = sorted({rate for _, rate in pairs if rate is not None})
+        if len(rates) > 1:
+            raise ValueError(
+                f"AudioEncoder: augment has corruptions of recordings, which have sample rates of "
+                f"{rates} Hz; expected one. Resample them, or use 'time_mask' and 'band_mask'."
+            )
+        return [cell for cell, _ in pairs], rates[0] if rates else None
 
     def _prepare(self, cells):
         frames = Frames(self.front_end_, cells)

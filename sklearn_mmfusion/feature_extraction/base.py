@@ -1,10 +1,12 @@
 """Base class of the modality encoders: check, prepare, train, encode."""
 
+import warnings
 from numbers import Integral
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -26,6 +28,7 @@ from sklearn_mmfusion._targets import (
     type_of_y,
     warn_of_whole_numbers,
 )
+from sklearn_mmfusion._torch import CopiedInputs
 from sklearn_mmfusion._validation import (
     TARGET_TYPES,
     all_or_nothing,
@@ -38,12 +41,16 @@ from sklearn_mmfusion._validation import (
     remember_params,
 )
 from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
+from sklearn_mmfusion.containers.conversion import as_column
+from sklearn_mmfusion.corruptions.inputs import Augmentation, augmentation_steps, change_cell
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 
 # Parameters that may change between warm starts. `file_params` names the folder of the files.
-TRAINING = {*TRAINING_CONSTRAINTS, "loss", "target_type", "class_weight", "file_params"} - {
+TRAINING = {*TRAINING_CONSTRAINTS, "loss", "target_type", "class_weight"} - {
     *("module", "module_params"),
 }
+TRAINING |= {"file_params", "augment", "augment_copies"}
+CHUNK = 256  # cells that are read at a time to corrupt copies of them
 
 
 class BaseModalityEncoder(
@@ -62,6 +69,8 @@ class BaseModalityEncoder(
         otherwise ``_prepare`` is called.
     ``_prepare(cells)``
         Present cells -> `Inputs`, whose batches are the keywords of the module's ``forward``.
+    ``_modality``
+        Optional: the key of `corruptions.CORRUPTIONS` with the corruptions of its inputs.
     ``_network()``
         A triple made from fitted attributes: the class of the default module; the size arguments
         of any module; options of the default module only (``dropout`` is added).
@@ -80,6 +89,11 @@ class BaseModalityEncoder(
         width. For fusions that read sequences, the module may define ``tokens(**batch)``, which
         returns its features, the sequence they are pooled from (n, L, token_features) and the mask
         of its valid steps (n, L).
+    ``prepare_copies(X)``
+        Optional: like ``prepare``, for training rows in a warm start.
+    ``build_augmentation()``
+        Optional: return None, or an object that changes batches in training: called with a batch,
+        it returns one of the same shapes; its ``to(device)`` returns itself.
 
     X is an array of the cells, or a Series of the column if the class sets ``wants_column = True``;
     ``X.array.gather(copy=False)`` then returns the cells, without a copy if possible. In
@@ -88,6 +102,8 @@ class BaseModalityEncoder(
     """
 
     wants_column = True
+    _modality = None
+    augment_copies = 4  # a parameter of the encoders that have corruptions of cells
 
     _parameter_constraints = {
         **TRAINING_CONSTRAINTS,
@@ -95,6 +111,8 @@ class BaseModalityEncoder(
         "target_type": [StrOptions({"auto", *TARGET_TYPES})],
         "loss": [StrOptions({"auto", *LOSSES})],
         "file_params": [dict, None],
+        "augment": [StrOptions({"light", "strong"}), list, callable, None],
+        "augment_copies": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
@@ -120,6 +138,7 @@ class BaseModalityEncoder(
         """
         with all_or_nothing(self):
             check_module(self)
+            self._augmentation_steps()
             column = check_column(self, X, reset=True)
             estimator_name = type(self).__name__
             is_float = is_float_type(y)
@@ -143,9 +162,10 @@ class BaseModalityEncoder(
             warm = self.warm_start and hasattr(self, "module_")  # keeps its vocabulary and scales
             cells = Cells(self, column, rows)
             inputs = self._prepare_again(cells) if warm else self._learn_inputs(cells)
+            inputs = self._add_copies(cells, inputs)
             weights = self._remember_target(target)
             self._module_spec = self._describe_module()
-            trainer = Trainer(training_config(self, target, self._fitted_loss))
+            trainer = Trainer(self._config(target))
             self.module_, self.history_, self.n_iter_ = trainer.train(
                 self._build_module, inputs, target, weight, groups, weights
             )
@@ -258,8 +278,10 @@ class BaseModalityEncoder(
         with all_or_nothing(self):
             check_module(self)
             self._validate_params()
+            self._augmentation_steps()
             column = check_column(self, X, reset=True)
-            inputs = self._learn_inputs(Cells(self, column, np.arange(len(column))))
+            cells = Cells(self, column, np.arange(len(column)))
+            inputs = self._add_copies(cells, self._learn_inputs(cells))
             self._n_features_out = self.n_components
             self._module_spec = self._describe_module()
             for name in ("module_", "classes_", "history_", "n_iter_"):  # of another vocabulary
@@ -286,6 +308,23 @@ class BaseModalityEncoder(
         self._check_range(cells)
         return fitted._prepare(cells)
 
+    def prepare_copies(self, X):
+        """Convert cells and the corrupted copies that `augment` describes to inputs for training.
+
+        Parameters
+        ----------
+        X : column of cells
+            None of them absent.
+
+        Returns
+        -------
+        inputs : Inputs
+            See `prepare`; those of the copies are drawn in training only.
+        """
+        column, fitted = check_column(self, X, reset=False), as_fitted(self)
+        cells = Cells(fitted, column, np.arange(len(column)))
+        return fitted._add_copies(cells, fitted._prepare(cells))
+
     def build_module(self):
         """Build an untrained network for the cells that `fit_prepare` or `fit` has seen.
 
@@ -305,6 +344,50 @@ class BaseModalityEncoder(
                 "expected the number of features that its forward returns."
             )
         return module
+
+    def build_augmentation(self):
+        """Build the function that changes the batches of a training, as `augment` describes.
+
+        Returns
+        -------
+        augmentation : callable or None
+            ``augmentation(batch)`` takes and returns a dict of tensors, the keywords of the
+            network's ``forward``; ``augmentation.to(device)`` moves it and returns itself.
+        """
+        _, steps = self._augmentation_steps()
+        return Augmentation(steps, self._pixel_limits()) if steps else None
+
+    def _augmentation_steps(self):
+        # custom subclasses may lack the parameter
+        augment = getattr(self, "augment", None)
+        return augmentation_steps(augment, self._modality, type(self).__name__)
+
+    def _add_copies(self, cells, inputs):
+        """Add the inputs of corrupted copies, if `augment` has corruptions of cells."""
+        steps, _ = self._augmentation_steps()
+        if not steps:
+            return inputs
+        root = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        copies = [[] for _ in range(self.augment_copies)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the cells themselves have had theirs
+            for start in range(0, len(cells), CHUNK):
+                given, rate = self._read_cells(cells.part(slice(start, start + CHUNK)))
+                for number, prepared in enumerate(copies):
+                    changed = [
+                        change_cell(cell, steps, np.random.SeedSequence([root, number, row]))
+                        for row, cell in enumerate(given, start)
+                    ]
+                    column = as_column(changed, sample_rate=rate)
+                    prepared.append(self._prepare(Cells(self, column)))
+        return CopiedInputs.of(inputs, [part for prepared in copies for part in prepared])
+
+    def _read_cells(self, cells):
+        """The cells as arrays or texts, and their sample rate or None."""
+        return list(cells.read()), None
+
+    def _pixel_limits(self):
+        """Lowest and highest pixel in training; None if the inputs are no images."""
 
     def _encode_target(self, y, is_float):
         kind = type_of_y(y) if self.target_type == "auto" else self.target_type
@@ -348,6 +431,10 @@ class BaseModalityEncoder(
         if self.module is None:
             arguments |= {"dropout": self.dropout, **options}
         return self.module or default, {**arguments, **(self.module_params or {})}
+
+    def _config(self, target):
+        augmentation = self.build_augmentation()
+        return training_config(self, target, self._fitted_loss, augmentation=augmentation)
 
     def _build_module(self):
         return EncoderNetwork(self.build_module(), self._n_outputs)

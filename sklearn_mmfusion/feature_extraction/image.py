@@ -119,7 +119,9 @@ class ImageEncoder(BaseModalityEncoder):
     -----
     uint8 images stay uint8 until a batch is on the device. Pixels of type uint16, in arrays and in
     files, are divided by 257, so that 8-bit and 16-bit images share the scale from 0 to 255;
-    pixels of other types are used unchanged. Training costs about 7 million
+    pixels of other types are used unchanged. In training, the default network moves each image at
+    random by up to 8 % of its size, whatever `augment` is; ``module_params={"max_shift": 0.0}``
+    turns this off. Training costs about 7 million
     multiply-adds per 28 x 28 image and pass. Results are reproducible bit for bit on a CPU with
     the same seed and number of threads.
 
@@ -141,6 +143,8 @@ class ImageEncoder(BaseModalityEncoder):
 
     _reads = IMAGE
 
+    _modality = "image"
+
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
         "image_shape": [tuple, None],
@@ -158,6 +162,7 @@ class ImageEncoder(BaseModalityEncoder):
         channel_axis="auto",
         channels=(32, 64, 128),
         file_params=None,
+        augment=None,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -187,6 +192,7 @@ class ImageEncoder(BaseModalityEncoder):
         self.channel_axis = channel_axis
         self.channels = channels
         self.file_params = file_params
+        self.augment = augment
         self.module = module
         self.module_params = module_params
         self.dropout = dropout
@@ -256,6 +262,9 @@ class ImageEncoder(BaseModalityEncoder):
                 f"row {cells.rows[np.argmax(dark)]}), others reach {most:g}. Save all files in "
                 "the same scale, such as from 0 to 255."
             )
+
+    def _pixel_limits(self):
+        return self._pixel_range[:2]
 
     def _check_range(self, cells):
         """Warn if pixels, those of evenly spaced images, have another range than those in fit."""

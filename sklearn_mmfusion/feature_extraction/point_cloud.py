@@ -95,6 +95,8 @@ class PointCloudEncoder(BaseModalityEncoder):
         flat=rows_of(3),
     )
 
+    _modality = "point_cloud"
+
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
         "channels": [tuple],
@@ -106,6 +108,7 @@ class PointCloudEncoder(BaseModalityEncoder):
         *,
         channels=(64, 128),
         file_params=None,
+        augment=None,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -132,6 +135,7 @@ class PointCloudEncoder(BaseModalityEncoder):
         self.n_components = n_components
         self.channels = channels
         self.file_params = file_params
+        self.augment = augment
         self.module = module
         self.module_params = module_params
         self.dropout = dropout

@@ -107,6 +107,8 @@ class SequenceEncoder(BaseModalityEncoder):
         flat=rows_of(1),
     )
 
+    _modality = "sequence"
+
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
         "architecture": [StrOptions(set(ARCHITECTURES))],
@@ -118,6 +120,7 @@ class SequenceEncoder(BaseModalityEncoder):
         *,
         architecture="crnn",
         file_params=None,
+        augment=None,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -144,6 +147,7 @@ class SequenceEncoder(BaseModalityEncoder):
         self.n_components = n_components
         self.architecture = architecture
         self.file_params = file_params
+        self.augment = augment
         self.module = module
         self.module_params = module_params
         self.dropout = dropout

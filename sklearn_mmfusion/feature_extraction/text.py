@@ -61,6 +61,10 @@ class TextEncoder(BaseModalityEncoder):
         Characters of each text that are read, after normalization. The rest is cut, with a warning
         that counts the texts; None reads all.
 
+    augment_copies : int, default=4
+        Corruptions of texts in `augment` are applied to so many copies of each training cell
+        before training. Every epoch draws one of them.
+
     module : type, default=None
         Class of a network to use in place of the default network; it is called with the
         keywords ``n_words``, ``n_ngrams``, ``n_chars``, ``out_features`` and `module_params`,
@@ -115,6 +119,8 @@ class TextEncoder(BaseModalityEncoder):
 
     _reads = CellKind("text")
 
+    _modality = "text"
+
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
         "word_ngram_range": [tuple],
@@ -138,6 +144,8 @@ class TextEncoder(BaseModalityEncoder):
         embedding_dim=64,
         max_length=None,
         file_params=None,
+        augment=None,
+        augment_copies=4,
         module=None,
         module_params=None,
         dropout=0.3,
@@ -170,6 +178,8 @@ class TextEncoder(BaseModalityEncoder):
         self.embedding_dim = embedding_dim
         self.max_length = max_length
         self.file_params = file_params
+        self.augment = augment
+        self.augment_copies = augment_copies
         self.module = module
         self.module_params = module_params
         self.dropout = dropout
@@ -221,6 +231,9 @@ class TextEncoder(BaseModalityEncoder):
                 f"{len(texts)} texts (first text: {texts[0]!r}); the vocabulary is empty."
             )
         return self._look_up(clean)
+
+    def _read_cells(self, cells):
+        return as_texts(cells.take()), None
 
     def _prepare(self, cells):
         return self._look_up(self._clean(as_texts(cells.take())))

@@ -5,8 +5,9 @@ Every part has:
 - ``alone``: the transformer that is fitted separately, before the network, or None;
 - ``fitted``: the fitted estimator of the triple;
 - ``fit_inputs(X, y, params, memory, label)``: fit the preparation and return the prepared inputs;
-- ``prepare(X, memory)``: prepare new rows;
-- ``build_module()``: make the untrained module.
+- ``prepare(X, memory, training=False)``: prepare new rows; True if they will be trained on;
+- ``build_module()``: make the untrained module;
+- ``build_augmentation()``: make what changes its batches in training, or None.
 
 X is the data returned by `select_rows`. Fits and inputs are cached in `memory` unless it is None.
 """
@@ -97,16 +98,21 @@ class EncoderPart:
             return prepare(self.encoder, read(self.encoder, X)), None
         return inputs, child.key
 
-    def prepare(self, X, memory=None):
+    def prepare(self, X, memory=None, training=False):
         alone_key, key = self.fit_keys
         if self.alone is not None:
             X = CachedChild(self.alone, memory, key=alone_key).transform(X)
             refuse_absent(X, self.alone)
         # lazy inputs, read from the column batch by batch, are not stored
-        return CachedChild(self.encoder, memory if key else None, key=key).apply(prepare, X)
+        function = prepare_copies if training else prepare
+        return CachedChild(self.encoder, memory if key else None, key=key).apply(function, X)
 
     def build_module(self):
         return self.encoder.build_module()
+
+    def build_augmentation(self):
+        build = getattr(self.encoder, "build_augmentation", None)
+        return None if build is None else build()
 
     @property
     def fitted(self):
@@ -179,6 +185,11 @@ def prepare(encoder, X):
     return as_inputs(encoder.prepare(X))
 
 
+def prepare_copies(encoder, X):
+    """Prepare a column for training, with corrupted copies of its cells if the encoder has any."""
+    return as_inputs(getattr(encoder, "prepare_copies", encoder.prepare)(X))
+
+
 def fit_alone(transformer, X, y, params, memory, label):
     """Fit a transformer with its fit parameters (by method) and transform the same rows.
 
@@ -209,7 +220,7 @@ class FeaturePart:
         self.scale = FeatureScale.fit(features)
         return self._inputs(features)
 
-    def prepare(self, X, memory=None):
+    def prepare(self, X, memory=None, training=False):
         features = CachedChild(self.alone, memory, key=self.fit_key).transform(X)
         return self._inputs(self._check(features))
 
@@ -218,6 +229,9 @@ class FeaturePart:
         module = FeatureNetwork(len(mean), **self.arguments)
         module.set_scale(mean, scale)
         return module
+
+    def build_augmentation(self):
+        return None
 
     @property
     def fitted(self):

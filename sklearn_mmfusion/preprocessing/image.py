@@ -3,7 +3,7 @@
 import numpy as np
 
 from sklearn_mmfusion._decoders import file_kind
-from sklearn_mmfusion.containers.cells import CellKind
+from sklearn_mmfusion.containers.cells import CellKind, channels_lead
 
 
 def unflatten(estimator, pixels):
@@ -40,4 +40,4 @@ def channels_first(shape, cells):
         return len(shape) == 3 and axis == "first"
     if cells.is_file and file_kind(cells.column[cells.rows[0]]) == "image":
         return False
-    return shape[-1] not in (3, 4) and (shape[0] or 1e9) < (shape[-1] or 1e9)
+    return channels_lead(shape)

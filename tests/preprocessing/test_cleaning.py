@@ -517,7 +517,7 @@ CELLS = {
     TextCleaner: markup,
     AudioCleaner: waveforms,
     ImageCleaner: images,
-    SequenceCleaner: sequences,
+    SequenceCleaner: flawed_sequences,
 }
 
 

@@ -61,6 +61,7 @@ from sklearn_mmfusion._validation import (
     warn,
 )
 from sklearn_mmfusion.containers.conversion import as_table
+from sklearn_mmfusion.corruptions.inputs import JointAugmentation
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.modules.fusion_network import build_network
 from sklearn_mmfusion.modules.objectives import ALIGNMENTS
@@ -145,7 +146,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 kept, data = present[rows], self._learnable_data(name, data, present, rows)
                 with preparing(name, part, selection, rows[kept], estimator_name):
                     if warm:
-                        inputs[name] = part.prepare(data, memory), kept
+                        inputs[name] = part.prepare(data, memory, training=True), kept
                         continue
                     args = take_rows(y, kept), self._child_params(routed, name, present, rows)
                     label = f"{estimator_name}: modality {name!r}"
@@ -423,4 +424,10 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             criterion=criterion,
             param_groups=encoder_rates(self.encoder_lr, list(self._parts)),
             min_steps=MIN_STEPS,
+            augmentation=self._build_augmentation(),
         )
+
+    def _build_augmentation(self):
+        built = {name: part.build_augmentation() for name, part in self._parts.items()}
+        built = {name: augmentation for name, augmentation in built.items() if augmentation}
+        return JointAugmentation(built) if built else None

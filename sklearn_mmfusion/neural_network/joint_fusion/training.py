@@ -117,7 +117,9 @@ def pretrain_encoders(module, parts, trainer, epochs):
             network.head = module.heads[m]
         n_epochs = epochs.get(name) or trainer.n_epochs(len(own[0]), PRETRAINING_STEPS)
         trainer.announce(f"pretraining {name}", own, n_epochs)
-        net = trainer.make_net(network.to(trainer.device), own, n_epochs)
+        augmentation = trainer.config.augmentation
+        augmentation = augmentation and augmentation.by_name.get(name)
+        net = trainer.make_net(network.to(trainer.device), own, n_epochs, augmentation=augmentation)
         with net.training_on(own[0]):
             net.fit_loop(own[0])
         epochs[name] = net.best_epoch or n_epochs

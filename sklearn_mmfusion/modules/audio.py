@@ -87,6 +87,8 @@ class AudioLSTM(RecurrentNetwork):
     Shape: frames (V, F), lengths (N,) int64, on the CPU -> (N, out_features).
     """
 
+    fixed_shapes = True
+
     def __init__(
         self,
         n_mels: int,
@@ -103,6 +105,8 @@ class AudioCRNN(ConvolutionalRecurrentNetwork):
 
     Shape: frames (V, F), lengths (N,) int64, on the CPU -> (N, out_features).
     """
+
+    fixed_shapes = True
 
     def __init__(
         self,

@@ -134,6 +134,8 @@ class ConvolutionalRecurrentNetwork(RecurrentNetwork):
     Shape: frames (V, F), lengths (N,) int64, on the CPU -> (N, out_features).
     """
 
+    fixed_shapes = True
+
     def __init__(
         self,
         in_features: int,

@@ -132,3 +132,9 @@ def test_padding_leaves_valid_tokens_unchanged(kind, training, monkeypatch):
     assert more.shape[1] > values.shape[1]
     assert more_valid.sum(1).tolist() == valid.sum(1).tolist()
     torch.testing.assert_close(more[more_valid], values[valid])
+
+
+@pytest.mark.parametrize("kind", having("ragged"))
+def test_networks_of_sequences_declare_fixed_shapes(kind):
+    # A subclass does not inherit it: its own forward may need lengths.
+    assert vars(type(make_network(kind)))["fixed_shapes"]

@@ -173,7 +173,7 @@ def make_ours(size, **params):
     if size == "FEAT":
         return NeuralClassifier(module=HandHead, **shared)
     encoders = [
-        ("image", ImageEncoder(512, module=ImageModule), "image"),
+        ("image", ImageEncoder(module=ImageModule), "image"),
         ("tokens", ArrayEncoder(TextModule), "tokens"),
         ("frames", ArrayEncoder(SoundModule, {"frame": SIZES[size].frame}), "frames"),
     ]

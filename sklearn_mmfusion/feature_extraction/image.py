@@ -155,7 +155,7 @@ class ImageEncoder(BaseModalityEncoder):
 
     def __init__(
         self,
-        n_components=128,
+        n_components=512,
         *,
         image_shape=None,
         image_size=None,

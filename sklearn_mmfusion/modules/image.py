@@ -23,7 +23,7 @@ class ImageCNN(nn.Module):
         self,
         in_channels: int,
         image_size: tuple[int, int],
-        out_features: int = 128,
+        out_features: int = 512,
         channels: tuple[int, ...] = (32, 64, 128),
         kernel_size: int = 3,
         dropout: float = 0.3,

@@ -190,6 +190,7 @@ def encode_part(y, classes, known, *, estimator_name, target_type="auto"):
     target : Target
     """
     if classes is not None:
+        classes = classes if np.ndim(classes) else [classes]
         with add_error_note("Raised for `classes`."):
             classes = np.unique(check_y(classes, len(classes), estimator_name=estimator_name))
         if known is None:

@@ -173,7 +173,7 @@ class BaseModalityEncoder(
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in the loss, not rescaled. Rows of weight zero are left out.
         classes : array-like of shape (n_classes,), default=None
-            Labels of all calls, for the first call. Without it, the labels of its rows are all.
+            Labels of all calls. Pass them in the first call, unless its rows have every label.
 
         Returns
         -------

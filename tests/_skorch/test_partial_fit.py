@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.datasets import load_digits
+from skorch.callbacks import Callback
 from torch import nn
 from torch.optim import SGD, AdamW
 
@@ -127,6 +128,7 @@ def test_another_optimizer_starts_anew():
     assert model.n_iter_ == 2
 
 
+@pytest.mark.slow
 def test_twenty_parts_come_near_a_fit():
     X, y = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(X))
@@ -194,6 +196,7 @@ X, Y = table(), classes()
 FIRST_CALLS = [
     ({}, "NeuralClassifier: classes must be passed on the first call to partial_fit"),
     ({"classes": [0]}, r"classes=\[0\] holds 1 class; expected all labels"),
+    ({"classes": 5}, r"classes=\[5\] holds 1 class"),
     ({"classes": [0, 2]}, r"y holds 1 in row \d+; expected one of the classes \[0, 2\]"),
     ({"classes": ["0", "1"]}, r"y holds . in row \d+; expected one of the classes \['0', '1'\]"),
     ({"classes": [0, np.nan]}, "contains NaN"),
@@ -245,6 +248,22 @@ def test_a_call_that_fails_leaves_the_estimator_as_it_was(make, args, given, mes
     assert vars(model).keys() == before.keys()
     assert all(vars(model)[name] is value for name, value in before.items())
     assert pickle.dumps(model) == state
+
+
+@pytest.mark.parametrize("entry", NETS, ids=str)
+def test_a_training_that_stops_halfway_leaves_the_estimator_as_it_was(entry):
+    class Fail(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise RuntimeError("disk full")
+
+    fitted = feed(entry, entry.make(), parts=PARTS[:1])
+    before, state = dict(vars(fitted)), weights_of(fitted)
+    with pytest.raises(RuntimeError, match="disk full"):
+        feed(entry, fitted.set_params(callbacks=[Fail()]), parts=PARTS[1:])
+    fitted.set_params(callbacks=None)
+    assert all(vars(fitted)[name] is value for name, value in before.items())
+    for a, b in zip(weights_of(fitted), state, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_settings_that_a_call_keeps_may_not_change():

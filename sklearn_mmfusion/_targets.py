@@ -70,6 +70,54 @@ class Target:
         decoded = LOSSES[loss].activation(np.asarray(outputs, dtype=np.float64))
         return decoded if self.scale is None else decoded * self.scale + self.mean
 
+    def encode(self, y, estimator_name):
+        """Encode the target of further rows with these classes or moments.
+
+        Parameters
+        ----------
+        y : ndarray or CSR matrix of shape (n_samples,) or (n_samples, n_outputs)
+            As `check_y` returns it.
+        estimator_name : str
+            For messages.
+
+        Returns
+        -------
+        target : Target
+        """
+        flat = self.kind in (BINARY, MULTICLASS) or (is_number(self) and self.n_outputs == 1)
+        if y.shape[1:] != (() if flat else (self.n_outputs,)):
+            expected = "(n_samples,)" if flat else f"(n_samples, {self.n_outputs})"
+            raise ValueError(
+                f"{estimator_name}: y has shape {y.shape}; expected {expected}, since the network "
+                f"was trained with a {self.kind} target. Call fit for another one."
+            )
+        if self.kind == MULTILABEL:
+            return _encode_labels(y, self.kind, estimator_name)
+        if self.kind in REGRESSION:
+            return replace(self, values=self._standardize(y, estimator_name))
+        codes = pd.Index(self.classes).get_indexer(y)
+        if (codes < 0).any():
+            row = int(np.argmin(codes))
+            raise ValueError(
+                f"{estimator_name}: y holds {y.tolist()[row]!r} in row {row}; expected one of the "
+                f"classes {self.classes.tolist()}. Pass all labels as `classes` in the first call "
+                "of partial_fit."
+            )
+        return replace(self, values=codes.astype(np.int64))
+
+    def _standardize(self, y, estimator_name):
+        values = as_numbers_of(y, estimator_name).reshape(y.shape[0], -1)
+        with np.errstate(over="ignore"):
+            values = ((values - self.mean) / self.scale).astype(np.float32)
+        if not np.isfinite(values).all():
+            row = int(np.argmin(np.isfinite(values).all(axis=1)))
+            raise ValueError(
+                f"{estimator_name}: y is {y[row]} in row {row}, far beyond the first rows (mean "
+                f"{self.mean}, deviation {self.scale}) and the range of float32. Call fit, or "
+                "correct this number."
+            )
+        return values
+
 
 def encode_target(
     y,
@@ -119,6 +167,62 @@ def encode_target(
     if target_type == "auto":
         warn_of_whole_numbers(target, len(target.values), estimator_name)
     return target
+
+
+def encode_part(y, classes, known, *, estimator_name, target_type="auto"):
+    """Encode the target of one call of `partial_fit`.
+
+    Parameters
+    ----------
+    y : ndarray or CSR matrix of shape (n_samples,) or (n_samples, n_outputs)
+        As `check_y` returns it.
+    classes : array-like of shape (n_classes,) or None
+        Labels of all calls.
+    known : Target or None
+        Target of the last call; None in the first.
+    estimator_name : str
+        For messages.
+    target_type : str, default="auto"
+        See `encode_target`. Used in the first call only.
+
+    Returns
+    -------
+    target : Target
+    """
+    if classes is not None:
+        classes = classes if np.ndim(classes) else [classes]
+        with add_error_note("Raised for `classes`."):
+            classes = np.unique(check_y(classes, len(classes), estimator_name=estimator_name))
+        if known is None:
+            known = _target_of(classes, y, target_type, estimator_name)
+        if known.classes is None or not np.array_equal(known.classes, classes):
+            expected = "none (numbers)" if known.classes is None else known.classes.tolist()
+            raise ValueError(
+                f"{estimator_name}: classes={classes.tolist()} differs from the classes of the "
+                f"target, {expected}. Leave out `classes`, or call fit to start again."
+            )
+    if known is not None:
+        return known.encode(y, estimator_name)
+    return encode_target(y, y.shape[0], estimator_name=estimator_name, target_type=target_type)
+
+
+def _target_of(classes, y, target_type, estimator_name):
+    """The target of the first call of `partial_fit`, from all classes and without values."""
+    kind = type_of_y(y) if target_type == "auto" else target_type
+    if kind == MULTILABEL and y.ndim == 2:
+        return Target(kind, None, y.shape[1], classes=np.arange(y.shape[1]))
+    if len(classes) < 2:
+        raise ValueError(
+            f"{estimator_name}: classes={classes.tolist()} holds 1 class; expected all labels of "
+            "all calls of partial_fit, two or more."
+        )
+    found = BINARY if len(classes) == 2 else MULTICLASS
+    if target_type != "auto" and found not in TYPES_READ_AS.get(target_type, ()):
+        raise ValueError(
+            f"{estimator_name}: target_type={target_type!r}, but classes={classes.tolist()} make "
+            f"the target {found!r}. Set target_type='auto', or leave out `classes`."
+        )
+    return Target(found, None, len(classes), classes=classes)
 
 
 def type_of_y(y):

@@ -280,7 +280,7 @@ def check_weight(sample_weight, n_samples, *, estimator_name):
     return weight
 
 
-def combine_weights(weight, class_weight, y, *, estimator_name, kind):
+def combine_weights(weight, class_weight, y, *, estimator_name, kind, rescale=True):
     """Multiply row and class weights; scale those that are not zero to a mean of one.
 
     Rows of weight zero are ignored in the mean and in the balance of the classes.
@@ -295,6 +295,8 @@ def combine_weights(weight, class_weight, y, *, estimator_name, kind):
         For messages.
     kind : str
         Type of the target.
+    rescale : bool, default=True
+        False keeps the scale of the weights.
 
     Returns
     -------
@@ -311,7 +313,42 @@ def combine_weights(weight, class_weight, y, *, estimator_name, kind):
     kept = np.flatnonzero(weight)
     if class_weight is not None:
         weight[kept] *= compute_sample_weight(class_weight, y[kept])
-    return (weight / weight[kept].mean()).astype(np.float32)
+    return (weight / weight[kept].mean() if rescale else weight).astype(np.float32)
+
+
+def combine_weights_of_part(weight, class_weight, y, classes, *, estimator_name, kind):
+    """Multiply row and class weights of one call of `partial_fit`, which may lack some classes.
+
+    They are not rescaled: the weights of all calls are on one scale.
+
+    Parameters
+    ----------
+    weight, class_weight, y, estimator_name, kind
+        See `combine_weights`.
+    classes : ndarray or None
+        Classes of all calls.
+
+    Returns
+    -------
+    weight : ndarray of shape (n_samples,), dtype=float32, or None if all are equal
+    """
+    if isinstance(class_weight, str):
+        raise ValueError(
+            f"{estimator_name}: class_weight={class_weight!r} is not supported by partial_fit, "
+            "because one call does not show how frequent the classes are. Pass a dict: "
+            "sklearn.utils.class_weight.compute_class_weight('balanced', ...) computes its values."
+        )
+    if isinstance(class_weight, dict) and classes is not None:
+        ones = dict.fromkeys(classes.tolist(), 1.0)
+        unknown = [label for label in class_weight if label not in ones]
+        if unknown:
+            raise ValueError(
+                f"{estimator_name}: class_weight names {unknown}; expected some of the classes "
+                f"{list(ones)}."
+            )
+        class_weight = ones | class_weight
+    options = {"estimator_name": estimator_name, "kind": kind}
+    return combine_weights(weight, class_weight, y, **options, rescale=False)
 
 
 def check_named_numbers(values, names, label):

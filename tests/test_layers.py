@@ -49,6 +49,7 @@ FILES = {
         {"training_step"},
         {"accelerate", "fixed_steps"},
         {"trainer"},
+        {"partial_fit"},
     ],
     "_torch": [{"allocator", "device", "row_dataset"}, {"batches"}],
     "compose": [{"blocks"}, {"fusion_transformer"}],

@@ -9,6 +9,7 @@ from sklearn_mmfusion._skorch.fitted_network import (
     has_evidence,
     settings_of,
 )
+from sklearn_mmfusion._skorch.partial_fit import train_part
 from sklearn_mmfusion._skorch.schedule import schedule
 from sklearn_mmfusion._skorch.trainer import (
     TRAINING_CONSTRAINTS,
@@ -33,6 +34,7 @@ __all__ = [
     "has_evidence",
     "schedule",
     "settings_of",
+    "train_part",
     "training_config",
     "validation_rows",
 ]

@@ -93,6 +93,7 @@ def drop_validation_callbacks(net, refuse):
         if refuse:
             raise ValueError(
                 f"{net.estimator_name}: callback {name!r} has monitor={callback.monitor!r}, but "
-                "there is no validation. Set early_stopping=True, or monitor='train_loss'."
+                "there is no validation. Set early_stopping=True (partial_fit never validates), or "
+                "monitor='train_loss'."
             )
         net.callbacks_.remove((name, callback))

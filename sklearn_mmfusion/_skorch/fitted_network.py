@@ -70,13 +70,19 @@ def changed_settings(settings, before):
     return [key for key in names if not equal(settings.get(key), before.get(key))]
 
 
-def check_same_settings(settings, before, estimator_name):
-    """Raise if settings that a warm start keeps differ from those of the last fit."""
+def check_same_settings(settings, before, estimator_name, part=False):
+    """Raise if settings that a warm start, or `partial_fit`, keeps differ from the last fit's."""
     changed = changed_settings(settings, before)
     if changed:
+        names = ", ".join(changed[:5])
+        if part:
+            raise ValueError(
+                f"{estimator_name}: {names} changed since the last call, but partial_fit keeps "
+                "vocabulary, scales and sizes of the first one. Call fit to start again."
+            )
         raise ValueError(
-            f"{estimator_name}: warm_start=True, but {', '.join(changed[:5])} changed since the "
-            "last fit, and a warm start keeps its encoders. Set warm_start=False."
+            f"{estimator_name}: warm_start=True, but {names} changed since the last fit, and a "
+            "warm start keeps its encoders. Set warm_start=False."
         )
 
 
@@ -98,10 +104,10 @@ class FittedNetworkMixin:
     the parameters may have changed since the fit.
     """
 
-    def _remember_target(self, target):
+    def _remember_target(self, target, warm):
         """Store what decodes the outputs; return the weights for a warm start, or None."""
         weights = None
-        if self.warm_start and hasattr(self, "module_"):
+        if warm:
             self._check_same_classes(target)
             weights = module_state(self.module_)
         loss = resolve_loss(self.loss, target.kind, type(self).__name__)

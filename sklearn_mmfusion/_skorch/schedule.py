@@ -11,7 +11,12 @@ SMALL_SET, SMALL_BATCH, LARGE_BATCH = 1000, 32, 64  # batch_size="auto": rows, b
 
 
 def schedule(step, total_steps):
-    """Factor of the learning rate at a step: linear warm-up, then a half cosine."""
+    """Factor of the learning rate at a step: linear warm-up, then a half cosine.
+
+    With ``total_steps=None`` the rate is constant.
+    """
+    if total_steps is None:
+        return 1.0
     warmup = max(1, round(WARMUP * total_steps))
     if step < warmup:
         return (step + 1) / warmup

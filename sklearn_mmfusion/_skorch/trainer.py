@@ -298,9 +298,9 @@ class Trainer:
             load_module_state(module, weights)
         except RuntimeError as error:
             raise ValueError(
-                f"{self.config.estimator_name}: warm_start=True, but X and y need a network that "
-                "differs in shape from the fitted one (other classes, sizes or vocabulary). Set "
-                "warm_start=False."
+                f"{self.config.estimator_name}: training goes on from the fitted network "
+                "(warm_start=True or partial_fit), but X, y and the parameters need one of another "
+                "shape (other classes, sizes or vocabulary). Call fit with warm_start=False."
             ) from error
         return module.to(self.device)
 

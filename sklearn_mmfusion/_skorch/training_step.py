@@ -68,8 +68,8 @@ class Net(NeuralNet):
     ----------
     *args, **kwargs
         Passed to ``skorch.NeuralNet``.
-    total_steps : int
-        Length of the schedule: linear warm-up, then a half cosine to zero.
+    total_steps : int or None
+        Length of the schedule: linear warm-up, then a half cosine to zero. None: a constant rate.
     precision : {"float32", "bf16"}, default="float32"
         Number format of the forward pass.
     kind : str, default="continuous"

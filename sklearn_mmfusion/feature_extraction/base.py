@@ -20,9 +20,11 @@ from sklearn_mmfusion._skorch import (
     check_same_settings,
     has_evidence,
     settings_of,
+    train_part,
     training_config,
 )
 from sklearn_mmfusion._targets import (
+    encode_part,
     encode_target,
     is_float_type,
     type_of_y,
@@ -38,6 +40,7 @@ from sklearn_mmfusion._validation import (
     check_weight,
     check_y,
     combine_weights,
+    combine_weights_of_part,
     remember_params,
 )
 from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
@@ -137,42 +140,100 @@ class BaseModalityEncoder(
         self : object
         """
         with all_or_nothing(self):
-            check_module(self)
-            self._augmentation_steps()
-            column = check_column(self, X, reset=True)
-            estimator_name = type(self).__name__
             is_float = is_float_type(y)
-            y = check_y(y, len(column), estimator_name=estimator_name)
-            groups = check_groups(groups, len(column), estimator_name=estimator_name)
-            weight = check_weight(sample_weight, len(column), estimator_name=estimator_name)
-            # Nothing is learned from absent rows and rows of weight zero.
-            taken = ~np.asarray(column.isna())
-            rows = np.flatnonzero(taken if weight is None else taken & (weight > 0))
-            if len(rows) < 2:
-                raise ValueError(
-                    f"{estimator_name}: X has n_samples={len(column)}, of which {len(rows)} are "
-                    "present and have a weight; a minimum of 2 such rows is required."
-                )
-            y, weight, groups = (None if v is None else v[rows] for v in (y, weight, groups))
+            cells, y, weight, groups = self._check_rows(X, y, sample_weight, groups, reset=True)
             target = self._encode_target(y, is_float)
             weight = combine_weights(
-                weight, self.class_weight, y, estimator_name=estimator_name, kind=target.kind
+                weight, self.class_weight, y, estimator_name=type(self).__name__, kind=target.kind
             )
-            self._n_features_out = self.n_components
             warm = self.warm_start and hasattr(self, "module_")  # keeps its vocabulary and scales
-            cells = Cells(self, column, rows)
             inputs = self._prepare_again(cells) if warm else self._learn_inputs(cells)
-            inputs = self._add_copies(cells, inputs)
-            weights = self._remember_target(target)
-            self._module_spec = self._describe_module()
+            inputs, weights = self._set_up(cells, inputs, target, warm)
             trainer = Trainer(self._config(target))
             self.module_, self.history_, self.n_iter_ = trainer.train(
                 self._build_module, inputs, target, weight, groups, weights
             )
-            vars(self).pop("classes_", None)
-            if target.classes is not None:
-                self.classes_ = target.classes
+            vars(self).pop("_optimizer_state", None)  # of `partial_fit`
         return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None, classes=None):
+        """Train for one pass over some of the rows, at a constant learning rate.
+
+        The first call learns vocabulary, scales, sizes and the moments of a numeric target from
+        its rows; later calls, and calls after `fit`, keep them. For example, words that the first
+        rows lack stay unknown. There is no validation.
+
+        Parameters
+        ----------
+        X : column of cells or array-like of shape (n_samples, n_features)
+            See the docstring of the class. NA, None or NaN marks absent cells.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Target, of the same kind in all calls.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss, not rescaled. Rows of weight zero are left out.
+        classes : array-like of shape (n_classes,), default=None
+            Labels of all calls. Pass them in the first call, unless its rows have every label.
+
+        Returns
+        -------
+        self : object
+
+        Notes
+        -----
+        `batch_size` rows make one step; 2 rows are the least. The state of the optimizer is kept
+        from call to call, also in pickles; `fit` discards it. ``history_`` and ``n_iter_`` count
+        the calls. Calls with the same rows and `random_state` give equal results.
+        """
+        with all_or_nothing(self):
+            named, is_float = {"estimator_name": type(self).__name__}, is_float_type(y)
+            goes_on = hasattr(self, "module_")
+            cells, y, weight, _ = self._check_rows(X, y, sample_weight, None, reset=not goes_on)
+            if goes_on or classes is not None:
+                known = self._target if goes_on else None
+                target = encode_part(y, classes, known, target_type=self.target_type, **named)
+            else:
+                target = self._encode_target(y, is_float)
+            weight = combine_weights_of_part(
+                weight, self.class_weight, y, target.classes, kind=target.kind, **named
+            )
+            if goes_on:
+                inputs = self._prepare_again(cells, part=True)
+            else:
+                inputs = self._learn_inputs(cells)
+            inputs, weights = self._set_up(cells, inputs, target, goes_on)
+            train_part(self, self._config(target), inputs, target, weight, weights)
+        return self
+
+    def _check_rows(self, X, y, sample_weight, groups, reset):
+        """Check the arguments of `fit`; return the rows that are present and have a weight."""
+        check_module(self)
+        self._augmentation_steps()
+        column = check_column(self, X, reset=reset)
+        named = {"estimator_name": type(self).__name__}
+        y = check_y(y, len(column), **named)
+        groups = check_groups(groups, len(column), **named)
+        weight = check_weight(sample_weight, len(column), **named)
+        taken = ~np.asarray(column.isna())
+        rows = np.flatnonzero(taken if weight is None else taken & (weight > 0))
+        if len(rows) < 2:
+            raise ValueError(
+                f"{type(self).__name__}: X has n_samples={len(column)}, of which {len(rows)} are "
+                "present and have a weight; a minimum of 2 such rows is required."
+            )
+        y, weight, groups = (None if v is None else v[rows] for v in (y, weight, groups))
+        return Cells(self, column, rows), y, weight, groups
+
+    def _set_up(self, cells, inputs, target, warm):
+        """Set what describes the network; return inputs with copies, and weights to start from."""
+        self._n_features_out = self.n_components
+        inputs = self._add_copies(cells, inputs)
+        weights = self._remember_target(target, warm)
+        self._module_spec = self._describe_module()
+        vars(self).pop("classes_", None)
+        if target.classes is not None:
+            self.classes_ = target.classes
+        return inputs, weights
 
     def fit_transform(self, X, y=None, sample_weight=None, groups=None):
         """Fit and encode the same rows, like ``fit(X, y).transform(X)``.
@@ -412,11 +473,13 @@ class BaseModalityEncoder(
     def _check_range(self, cells):
         """Warn if new cells have another range of numbers than those in fit."""
 
-    def _prepare_again(self, cells):
-        """Prepare the rows of a warm start, which keeps vocabulary, scales and sizes."""
+    def _prepare_again(self, cells, part=False):
+        """Prepare the rows of a warm start or a `part`, which keep vocabulary, scales and sizes."""
         params = self.get_params(), self._fit_params
         settings, before = (settings_of(p, TRAINING) | cell_options(p) for p in params)
-        check_same_settings(settings, before, type(self).__name__)
+        check_same_settings(settings, before, type(self).__name__, part)
+        if part:
+            self._check_range(cells)
         remember_params(self)
         return self._prepare(cells)
 

@@ -103,10 +103,10 @@ class ImageEncoder(BaseModalityEncoder):
         Labels of the classes, if the target has classes.
 
     history_ : list of dict
-        Losses of each epoch of the validated training.
+        Losses of each epoch of the validated training, and of each call of `partial_fit`.
 
     n_iter_ : int
-        Number of epochs of the final network.
+        Number of epochs of the final network; each call of `partial_fit` adds one.
 
     n_features_in_ : int
         Pixels per image times channels, 1 where images differ in size or are files.

@@ -61,10 +61,10 @@ class SequenceEncoder(BaseModalityEncoder):
         Labels of the classes, if the target has classes.
 
     history_ : list of dict
-        Losses of each epoch of the validated training.
+        Losses of each epoch of the validated training, and of each call of `partial_fit`.
 
     n_iter_ : int
-        Number of epochs of the final network.
+        Number of epochs of the final network; each call of `partial_fit` adds one.
 
     n_features_in_ : int
         Numbers in each sequence where all have the same number of steps, else 1.

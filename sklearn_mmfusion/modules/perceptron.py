@@ -12,8 +12,8 @@ class MLP(nn.Module):
     Dropout follows every hidden layer. The features themselves have none: of a few numbers, none
     can be guessed from the others.
 
-    The last layer of the perceptron is zero at first. `set_linear` makes a linear model the start
-    of training, or gives one a share of the trained network.
+    The last layer of the perceptron and the linear path are zero at first. `set_linear` makes a
+    linear model the start of training, or gives one a share of the trained network.
 
     Shape: features (N, in_features) -> (N, n_outputs).
     """
@@ -34,8 +34,9 @@ class MLP(nn.Module):
             layers += [nn.Linear(i, o), nn.BatchNorm1d(o), nn.ReLU(), nn.Dropout(dropout)]
         self.hidden = nn.Sequential(*layers)
         self.output = nn.Linear(sizes[-1], n_outputs, bias=False)
-        nn.init.zeros_(self.output.weight)
         self.linear = nn.Linear(in_features, n_outputs)
+        for parameter in (self.output.weight, self.linear.weight, self.linear.bias):
+            nn.init.zeros_(parameter)
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
         """Set the mean and standard deviation of each feature, (in_features,) each."""

@@ -153,7 +153,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                     inputs[name] = part.fit_inputs(data, *args, memory, label), kept
             weight = self._with_class_weight(weight, y, target.kind)
             self._priors = priors(target, weight)
-            weights = self._remember_target(target)
+            weights = self._remember_target(target, warm)
             self._module_spec = self._describe_module()
             pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain is True else None
             with number_rows(rows):

@@ -300,6 +300,14 @@ ENTRIES = [
         {"n_mels": 5},
     ),
     _entry(
+        "LogMelSpectrogram-mfcc",
+        LogMelSpectrogram,
+        MODALITIES["audio"].column,
+        "transformer cells",
+        FRONT | {"n_mfcc": 4},
+        {"n_mfcc": 3},
+    ),
+    _entry(
         "TextCleaner",
         TextCleaner,
         partial(column, markup(), "x"),

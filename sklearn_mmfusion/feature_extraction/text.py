@@ -5,12 +5,12 @@ from numbers import Integral
 from torch.optim import AdamW
 
 from sklearn_mmfusion._shared_docs import document_parameters
-from sklearn_mmfusion._sklearn import Interval
+from sklearn_mmfusion._sklearn import Interval, StrOptions
 from sklearn_mmfusion._torch import Inputs, RaggedRows
 from sklearn_mmfusion._validation import warn
 from sklearn_mmfusion.containers.cells import CellKind, check_column
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
-from sklearn_mmfusion.modules.text import TextNetwork
+from sklearn_mmfusion.modules.text import TextNetwork, TextRNN
 from sklearn_mmfusion.preprocessing.text import (
     Tokenizer,
     as_texts,
@@ -21,6 +21,12 @@ from sklearn_mmfusion.preprocessing.text import (
 
 __all__ = ["TextEncoder"]
 
+# network, its options, and the tokenizers whose ids it reads
+ARCHITECTURES = {
+    "cnn": (TextNetwork, {}, ("words", "ngrams", "chars")),
+    "gru": (TextRNN, {"cell": "gru"}, ("words",)),
+    "lstm": (TextRNN, {"cell": "lstm"}, ("words",)),
+}
 LONG_TEXT = 50_000  # characters; training on longer texts gives a warning
 BYTES_PER_CHARACTER = 9_000  # of memory in training: measured with a text of 10^6 characters
 
@@ -29,21 +35,26 @@ BYTES_PER_CHARACTER = 9_000  # of memory in training: measured with a text of 10
 class TextEncoder(BaseModalityEncoder):
     """Learn features of texts from words, character n-grams and a character convolution.
 
-    `fit` learns the vocabularies, then trains embeddings, convolution and a linear head to
-    predict `y`; `transform` returns the output of the layer before the head. Text is brought to
-    Unicode NFKC form and case-folded; each Chinese or Japanese character is one word. An
-    n-gram outside the vocabulary falls into an unknown bucket.
+    Or, with another `architecture`, from words in their order. `fit` learns the vocabularies, then
+    trains embeddings, network and a linear head to predict `y`; `transform` returns the output of
+    the layer before the head. Text is brought to Unicode NFKC form and case-folded; each Chinese or
+    Japanese character is one word. An n-gram outside the vocabulary falls into an unknown bucket.
 
     X is a column of texts (list, pandas column, array of str), or a 2-D numeric array, whose
     rows are read as their digits.
 
     Parameters
     ----------
+    architecture : {"cnn", "gru", "lstm"}, default="cnn"
+        Mean embeddings of words and character n-grams, and a convolution over the characters; or a
+        bidirectional GRU or LSTM over the words alone, for longer texts in which the order of
+        words matters.
+
     word_ngram_range : tuple of (int, int), default=(1, 1)
-        Shortest and longest n-gram of words.
+        Shortest and longest n-gram of words; (1, 1) if the architecture is recurrent.
 
     char_ngram_range : tuple of (int, int), default=(1, 4)
-        Shortest and longest n-gram of characters.
+        Shortest and longest n-gram of characters; unused if the architecture is recurrent.
 
     lowercase : bool, default=True
         Whether to case-fold.
@@ -69,7 +80,8 @@ class TextEncoder(BaseModalityEncoder):
         Class of a network to use in place of the default network; it is called with the
         keywords ``n_words``, ``n_ngrams``, ``n_chars``, ``out_features`` and `module_params`,
         and its ``forward`` takes ``words``, ``ngrams``, ``chars`` (ids end to end) and their
-        ``..._lengths``. Its attribute ``out_features`` is the width of its output.
+        ``..._lengths``; without n-grams and characters if `architecture` is recurrent. Its
+        attribute ``out_features`` is the width of its output.
 
     Attributes
     ----------
@@ -77,7 +89,8 @@ class TextEncoder(BaseModalityEncoder):
         The trained network: ``encoder`` and ``head``.
 
     tokenizers_ : dict of str to Tokenizer
-        The fitted tokenizers of "words", "ngrams" and "chars".
+        The fitted tokenizers of "words", "ngrams" and "chars"; of "words" alone if the
+        architecture is recurrent.
 
     classes_ : ndarray of shape (n_classes,)
         Labels of the classes, if the target has classes.
@@ -105,7 +118,9 @@ class TextEncoder(BaseModalityEncoder):
     ----------
     .. [1] Joulin, Grave, Bojanowski, Mikolov (2017). "Bag of tricks for efficient text
        classification." EACL. arXiv:1607.01759
-    .. [2] Zhang, Zhao, LeCun (2015). "Character-level convolutional networks for text
+    .. [2] Hochreiter, Schmidhuber (1997). "Long short-term memory." Neural Computation 9(8).
+       doi:10.1162/neco.1997.9.8.1735
+    .. [3] Zhang, Zhao, LeCun (2015). "Character-level convolutional networks for text
        classification." NeurIPS. arXiv:1509.01626
 
     Examples
@@ -123,6 +138,7 @@ class TextEncoder(BaseModalityEncoder):
 
     _parameter_constraints = {
         **BaseModalityEncoder._parameter_constraints,
+        "architecture": [StrOptions(set(ARCHITECTURES))],
         "word_ngram_range": [tuple],
         "char_ngram_range": [tuple],
         "lowercase": ["boolean"],
@@ -136,6 +152,7 @@ class TextEncoder(BaseModalityEncoder):
         self,
         n_components=100,
         *,
+        architecture="cnn",
         word_ngram_range=(1, 1),
         char_ngram_range=(1, 4),
         lowercase=True,
@@ -170,6 +187,7 @@ class TextEncoder(BaseModalityEncoder):
         verbose=0,
     ):
         self.n_components = n_components
+        self.architecture = architecture
         self.word_ngram_range = word_ngram_range
         self.char_ngram_range = char_ngram_range
         self.lowercase = lowercase
@@ -206,13 +224,7 @@ class TextEncoder(BaseModalityEncoder):
     def _learn(self, cells):
         texts = as_texts(cells.take())
         warn_if_paths(texts, type(self).__name__)
-        shared = {"lowercase": self.lowercase, "min_df": self.min_df}
-        shared["max_features"] = self.max_features
-        self.tokenizers_ = {
-            "words": Tokenizer("word", ngram_range=self.word_ngram_range, **shared),
-            "ngrams": Tokenizer("char", ngram_range=self.char_ngram_range, **shared),
-            "chars": Tokenizer("char", **shared),
-        }
+        self.tokenizers_ = self._make_tokenizers()
         clean = self._clean(texts)
         longest = max(map(len, clean))
         if longest > LONG_TEXT:
@@ -225,12 +237,29 @@ class TextEncoder(BaseModalityEncoder):
         for tokenizer in self.tokenizers_.values():
             check_column(tokenizer, cells.column, reset=True)  # so that it also works on its own
             tokenizer.fit_clean(clean)
-        if self.tokenizers_["chars"].n_tokens_ == 1:
+        if all(tokenizer.n_tokens_ == 1 for tokenizer in self.tokenizers_.values()):
             raise ValueError(
                 f"TextEncoder: no token occurs in at least min_df={self.min_df} of the "
                 f"{len(texts)} texts (first text: {texts[0]!r}); the vocabulary is empty."
             )
         return self._look_up(clean)
+
+    def _make_tokenizers(self):
+        names = ARCHITECTURES[self.architecture][2]
+        if "ngrams" not in names and self.word_ngram_range != (1, 1):
+            raise ValueError(
+                f"TextEncoder: word_ngram_range={self.word_ngram_range}, but "
+                f"architecture={self.architecture!r} reads single words in their order; expected "
+                "(1, 1). Omit word_ngram_range, or set architecture='cnn'."
+            )
+        shared = {"lowercase": self.lowercase, "min_df": self.min_df}
+        shared["max_features"] = self.max_features
+        tokenizers = {
+            "words": Tokenizer("word", ngram_range=self.word_ngram_range, **shared),
+            "ngrams": Tokenizer("char", ngram_range=self.char_ngram_range, **shared),
+            "chars": Tokenizer("char", **shared),
+        }
+        return {name: tokenizers[name] for name in names}
 
     def _read_cells(self, cells):
         return as_texts(cells.take()), None
@@ -248,4 +277,5 @@ class TextEncoder(BaseModalityEncoder):
 
     def _network(self):
         sizes = {f"n_{name}": t.n_tokens_ for name, t in self.tokenizers_.items()}
-        return TextNetwork, sizes, {"embedding_dim": self.embedding_dim}
+        network, options, _ = ARCHITECTURES[self.architecture]
+        return network, sizes, {**options, "embedding_dim": self.embedding_dim}

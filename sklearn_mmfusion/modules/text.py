@@ -1,4 +1,4 @@
-"""Embedding bags and character convolution for short texts."""
+"""Embedding bags and character convolution, or recurrent layers over words, for texts."""
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from sklearn_mmfusion.modules.layers import (
     pad,
     pool_in_chunks,
 )
+from sklearn_mmfusion.modules.recurrent import BidirectionalRNN
 
 
 def bag(embedding: nn.EmbeddingBag, ids: Tensor, lengths: Tensor) -> Tensor:
@@ -26,6 +27,13 @@ def bag(embedding: nn.EmbeddingBag, ids: Tensor, lengths: Tensor) -> Tensor:
         return total / valid.sum(1, keepdim=True).clamp(min=1)
     offsets = lengths.cumsum(0) - lengths
     return embedding(ids, offsets.to(ids.device, non_blocking=True))
+
+
+def drop_tokens(ids: Tensor, probability: float) -> Tensor:
+    """Make some tokens unknown, so that the unknown bucket learns a meaning."""
+    if not probability:
+        return ids
+    return ids * (torch.rand(ids.shape, device=ids.device) >= probability)
 
 
 class TextNetwork(nn.Module):
@@ -100,12 +108,47 @@ class TextNetwork(nn.Module):
         ]
 
     def _drop(self, ids: Tensor) -> Tensor:
-        # Some tokens become unknown in training, so that the unknown bucket learns a meaning.
-        if not self.training or not self.token_dropout:
-            return ids
-        return ids * (torch.rand(ids.shape, device=ids.device) >= self.token_dropout)
+        return drop_tokens(ids, self.token_dropout if self.training else 0.0)
 
     def _convolve(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x, mask = pad(self.chars(self._drop(ids)), lengths)  # (V, D) -> (N, L, D)
         x = self.convolution(x.transpose(1, 2))  # (N, D, L) -> (N, C, L)
         return functional.relu(self.norm(x, mask)), mask
+
+
+class TextRNN(nn.Module):
+    """Bidirectional LSTM or GRU over word embeddings, mean and maximum over words, one embedding.
+
+    Shape: words (V,) int64, words_lengths (N,) int64, on the CPU -> (N, out_features) float. Id 0
+    is the unknown bucket.
+    """
+
+    fixed_shapes = True
+
+    def __init__(
+        self,
+        n_words: int,
+        out_features: int = 100,
+        cell: str = "gru",
+        embedding_dim: int = 64,
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        dropout: float = 0.3,
+        token_dropout: float = 0.1,
+    ):
+        super().__init__()
+        self.out_features, self.token_dropout = out_features, token_dropout
+        self.words = nn.Embedding(n_words, embedding_dim)
+        self.recurrent = BidirectionalRNN(cell, embedding_dim, hidden_size, num_layers, dropout)
+        self.token_features = self.recurrent.out_features
+        self.embedding = Embedding(2 * self.token_features, out_features, dropout)
+
+    def forward(self, words: Tensor, words_lengths: Tensor) -> Tensor:
+        return self.tokens(words, words_lengths)[0]
+
+    def tokens(self, words: Tensor, words_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The embedding, and the steps it pools: (N, L, token_features), valid (N, L)."""
+        ids = drop_tokens(words, self.token_dropout if self.training else 0.0)
+        x, mask = pad(self.words(ids), words_lengths)  # (V, D) -> (N, L, D)
+        x = self.recurrent(x, words_lengths)
+        return self.embedding(masked_mean_max(x.transpose(1, 2), mask)), x, mask

@@ -47,6 +47,26 @@ def test_features_tell_classes_apart():
     assert head.predict(encoder.transform(["scarlette", "navyblue"])).tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("architecture", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
+def test_order_of_words_is_learned_where_bags_are_at_chance(architecture):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 120)
+    pairs = [["first", "second"], ["second", "first"]]
+    orders = [" x ".join([*pairs[label], *["noise"] * rng.integers(0, 3)]) for label in y]
+    encoder = TextEncoder(8, architecture=architecture, max_epochs=15, lr=0.01, random_state=0)
+    encoder.fit(orders[:80], y[:80])
+    assert list(encoder.tokenizers_) == ["words"]
+    assert (encoder.predict_head(orders[80:]).argmax(1) == y[80:]).mean() > 0.95
+    assert np.isfinite(encoder.transform(["", "unseen words"])).all()
+
+
+def test_recurrent_networks_read_single_words():
+    with pytest.raises(
+        ValueError, match=r"word_ngram_range=\(1, 2\), but architecture='gru' reads"
+    ):
+        TextEncoder(**TINY, architecture="gru", word_ngram_range=(1, 2)).fit(*make_texts())
+
+
 def test_texts_are_the_same_in_any_container():
     texts, _ = make_texts()
     expected = features(texts)

@@ -1,7 +1,11 @@
 """Features of texts."""
 
+import os
+from collections.abc import Mapping
 from numbers import Integral
 
+import numpy as np
+import torch
 from torch.optim import AdamW
 
 from sklearn_mmfusion._shared_docs import document_parameters
@@ -18,6 +22,7 @@ from sklearn_mmfusion.preprocessing.text import (
     cut_texts,
     warn_if_paths,
 )
+from sklearn_mmfusion.preprocessing.word_vectors import read_vectors
 
 __all__ = ["TextEncoder"]
 
@@ -66,7 +71,19 @@ class TextEncoder(BaseModalityEncoder):
         Maximum size of each vocabulary; the n-grams in most texts are kept.
 
     embedding_dim : int, default=64
-        Width of the embeddings.
+        Width of the embeddings; those of words have the width of `embeddings`, if given.
+
+    embeddings : mapping of str to array-like, str or PathLike, default=None
+        Word vectors, or the path of a file of them in the text format of word2vec and GloVe, also
+        gzipped: one word and its values per line, optionally after a line with their numbers. A
+        file is read line by line, and a path keeps clones and pickles small. Words are normalized
+        like the texts.
+
+    freeze_embeddings : bool, default=True
+        Whether the word vectors stay as they are. The vocabulary then also gets the first other
+        words of `embeddings`, up to `max_features` in all, so that words unseen in training count
+        in prediction. If False, the vectors are where the training of the embeddings starts. Words
+        without a vector are trained in either case.
 
     max_length : int, default=None
         Characters of each text that are read, after normalization. The rest is cut, with a warning
@@ -80,8 +97,9 @@ class TextEncoder(BaseModalityEncoder):
         Class of a network to use in place of the default network; it is called with the
         keywords ``n_words``, ``n_ngrams``, ``n_chars``, ``out_features`` and `module_params`,
         and its ``forward`` takes ``words``, ``ngrams``, ``chars`` (ids end to end) and their
-        ``..._lengths``; without n-grams and characters if `architecture` is recurrent. Its
-        attribute ``out_features`` is the width of its output.
+        ``..._lengths``; without n-grams and characters if `architecture` is recurrent. If
+        it defines ``set_vectors(vectors)``, that is called with `vectors_`. Its attribute
+        ``out_features`` is the width of its output.
 
     Attributes
     ----------
@@ -91,6 +109,12 @@ class TextEncoder(BaseModalityEncoder):
     tokenizers_ : dict of str to Tokenizer
         The fitted tokenizers of "words", "ngrams" and "chars"; of "words" alone if the
         architecture is recurrent.
+
+    vectors_ : ndarray of shape (n_vectors, width), dtype=float32
+        Word vectors of the last ids of words, if `embeddings` has any.
+
+    n_words_found_ : int
+        Number of the words of the training texts that `embeddings` has, if given.
 
     classes_ : ndarray of shape (n_classes,)
         Labels of the classes, if the target has classes.
@@ -145,6 +169,8 @@ class TextEncoder(BaseModalityEncoder):
         "min_df": [Interval(Integral, 1, None, closed="left")],
         "max_features": [Interval(Integral, 1, None, closed="left"), None],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+        "embeddings": [Mapping, str, os.PathLike, None],
+        "freeze_embeddings": ["boolean"],
         "max_length": [Interval(Integral, 1, None, closed="left"), None],
     }
 
@@ -159,6 +185,8 @@ class TextEncoder(BaseModalityEncoder):
         min_df=1,
         max_features=50000,
         embedding_dim=64,
+        embeddings=None,
+        freeze_embeddings=True,
         max_length=None,
         file_params=None,
         augment=None,
@@ -194,6 +222,8 @@ class TextEncoder(BaseModalityEncoder):
         self.min_df = min_df
         self.max_features = max_features
         self.embedding_dim = embedding_dim
+        self.embeddings = embeddings
+        self.freeze_embeddings = freeze_embeddings
         self.max_length = max_length
         self.file_params = file_params
         self.augment = augment
@@ -242,7 +272,50 @@ class TextEncoder(BaseModalityEncoder):
                 f"TextEncoder: no token occurs in at least min_df={self.min_df} of the "
                 f"{len(texts)} texts (first text: {texts[0]!r}); the vocabulary is empty."
             )
+        self._read_embeddings()
         return self._look_up(clean)
+
+    def _read_embeddings(self):
+        """Read the vectors of words, which become the last ones of the vocabulary."""
+        for name in ("vectors_", "n_words_found_"):  # of an earlier fit
+            vars(self).pop(name, None)
+        if self.embeddings is None:
+            return
+        tokenizer = self.tokenizers_["words"]
+        words, n_others = tokenizer.vocabulary_, 0
+        if self.freeze_embeddings:
+            n_others = (np.inf if self.max_features is None else self.max_features) - len(words)
+        vectors = read_vectors(
+            self.embeddings,
+            words,
+            n_others=n_others,
+            lowercase=self.lowercase,
+            label="TextEncoder: embeddings",
+        )
+        without = [word for word in words if word not in vectors]
+        self.n_words_found_ = len(words) - len(without)
+        if not self.n_words_found_:
+            warn(
+                f"TextEncoder: embeddings has none of the {len(words)} words of the training texts "
+                f"(such as {without[:3]}). Check its language, and lowercase={self.lowercase}."
+            )
+        if vectors:
+            self.vectors_ = np.stack(list(vectors.values()))
+            tokenizer.vocabulary_ = {w: i for i, w in enumerate([*without, *vectors], start=1)}
+            tokenizer.n_tokens_ = len(tokenizer.vocabulary_) + 1
+
+    def build_module(self):
+        """Build an untrained network for the texts that `fit_prepare` or `fit` has seen.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            Its attribute ``out_features`` is the width of its output.
+        """
+        module = super().build_module()
+        if hasattr(self, "vectors_") and hasattr(module, "set_vectors"):
+            module.set_vectors(torch.tensor(self.vectors_, device="cpu"))
+        return module
 
     def _make_tokenizers(self):
         names = ARCHITECTURES[self.architecture][2]
@@ -278,4 +351,15 @@ class TextEncoder(BaseModalityEncoder):
     def _network(self):
         sizes = {f"n_{name}": t.n_tokens_ for name, t in self.tokenizers_.items()}
         network, options, _ = ARCHITECTURES[self.architecture]
-        return network, sizes, {**options, "embedding_dim": self.embedding_dim}
+        options = {**options, "embedding_dim": self.embedding_dim}
+        if hasattr(self, "vectors_"):
+            n_vectors, options["word_dim"] = self.vectors_.shape
+            options["n_frozen"] = n_vectors if self.freeze_embeddings else 0
+        return network, sizes, options
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        if isinstance(self.embeddings, str | os.PathLike) and os.path.exists(self.embeddings):
+            file = os.stat(self.embeddings)
+            state["_embeddings_file"] = file.st_size, file.st_mtime_ns  # part of keys of caches
+        return state

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sklearn_mmfusion.modules.layers import pad
+from sklearn_mmfusion.modules.text import WordEmbedding
 from tests.modules._networks import make_batch, make_network, rows_of
 from tests.modules.test_audio import run_lstm
 from tests.modules.test_recurrent import run_gru
@@ -28,6 +29,25 @@ def test_training_on_empty_texts_leaves_finite_gradients_and_statistics(kind):
     network(**make_batch(kind, (0, 4, 2))).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
     assert all(v.isfinite().all() for v in network.state_dict().values())
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("n_frozen", [0, 3])
+def test_frozen_and_trained_words_are_rows_of_one_table(n_frozen, fixed):
+    torch.manual_seed(0)
+    words, vectors = WordEmbedding(7, 4, n_frozen), torch.randn(3, 4)
+    before = words.weight.detach().clone()
+    words.set_vectors(vectors)
+    table = torch.cat([before[:4], vectors])
+    ids, lengths = torch.tensor([6, 0, 2, 4, 6, 3]), torch.tensor([4, 0, 2])
+    torch.testing.assert_close(words.each(ids), table[ids])
+    means = torch.stack([table[[6, 0, 2, 4]].mean(0), torch.zeros(4), table[[6, 3]].mean(0)])
+    mean = words.mean(*pad(ids, lengths)) if fixed else words.mean(ids, lengths)
+    torch.testing.assert_close(mean, means)
+    mean.sum().backward()
+    touched = [0, 2, 3] if n_frozen else [0, 2, 3, 4, 6]
+    assert words.weight.grad.any(1).nonzero()[:, 0].tolist() == touched
+    assert len(list(words.parameters())) == 1 and len(words.state_dict()) == 1 + bool(n_frozen)
 
 
 @pytest.mark.parametrize(("cell", "run"), [("gru", run_gru), ("lstm", run_lstm)])

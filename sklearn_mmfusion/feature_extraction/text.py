@@ -136,7 +136,8 @@ class TextEncoder(BaseModalityEncoder):
     Notes
     -----
     Bags are summed without padding; the convolution sees valid characters only, so that neither
-    padding nor batch composition changes a result.
+    padding nor batch composition changes a result. A fitted encoder holds its word vectors twice,
+    4 bytes per value: lower `max_features` to keep fewer.
 
     References
     ----------

@@ -100,17 +100,16 @@ def _split_line(line, width, place):
         n_words = len(fields) - width
         if n_words > 1 and _is_number(fields[1]) or not width:
             n_words = 1  # too many values, not a word of several parts
-        _check_width(place, len(fields) - n_words if n_words > 0 else len(fields) - 1, width)
+        n_values = len(fields) - n_words if n_words > 0 else len(fields) - 1
+        _check_width(place, n_values, width, " Lines hold a word and its values, with spaces.")
         word, values = " ".join(fields[:n_words]), " ".join(fields[n_words:])
     return word, values
 
 
-def _check_width(place, n_values, width):
+def _check_width(place, n_values, width, hint=""):
     if n_values != width or not width:
-        raise ValueError(
-            f"{place} has {n_values} values; expected {width or 'some'}, as before: a word and "
-            "its values, separated by spaces (the text format of word2vec and GloVe)."
-        )
+        expected = f"{width}, as before" if width else "at least one"
+        raise ValueError(f"{place} has {n_values} values; expected {expected}.{hint}")
 
 
 def _is_number(text):

@@ -51,7 +51,8 @@ def test_features_tell_classes_apart():
     assert head.predict(encoder.transform(["scarlette", "navyblue"])).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("architecture", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["gru", "lstm"])
 def test_order_of_words_is_learned_where_bags_are_at_chance(architecture):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 120)
@@ -321,7 +322,7 @@ def test_files_of_vectors_equal_mappings(tmp_path):
         ("", "holds no vectors"),
         ("red 1 2 3\nblue 1 2\n", "row 2 of .* has 2 values; expected 3"),
         ("1 3\nred 1 2 3 4\n", "row 2 of .* has 4 values; expected 3"),
-        ("red\n", "row 1 of .* has 0 values; expected some"),
+        ("red\n", "row 1 of .* has 0 values; expected at least one"),
         ("the 1 2\nred 1 x\n", "row 2 of .* has values that are no numbers: .*'x'"),
         ("red 1 nan\n", "row 1 of .* has NaN or infinite values"),
         ("3 2\nred 1 2\n", "has 1 rows after its first one, which states 3"),
@@ -341,6 +342,7 @@ def test_unreadable_files_and_odd_mappings_are_errors(tmp_path):
         (str(tmp_path / "absent.txt"), FileNotFoundError, "cannot read the file .*absent.txt"),
         (str(tmp_path / "cut.gz"), ValueError, "cannot read the file .*cut.gz"),
         ({}, ValueError, "a dict holds no vectors"),
+        ({"red": []}, ValueError, r"\['red'\] has 0 values; expected at least one"),
         ({"red": [1, 2], "blue": [1]}, ValueError, r"\['blue'\] has 1 values; expected 2"),
         ({"red": [[1, 2]]}, ValueError, r"\['red'\] has shape \(1, 2\); expected one vector"),
         ({1: [1, 2]}, TypeError, "has the key 1; expected words"),

@@ -46,6 +46,7 @@ LATER = {
     "missing": "zero",
     "ngram_range": (2, 3),
     "n_mels": 3,
+    "n_mfcc": 2,
     "objectives": None,
     "remove_mean": False,
     "remove_punctuation": True,

@@ -157,6 +157,7 @@ SMALL = {"n_components": 8, "max_epochs": 2, "random_state": 0}
 SMALL_IMAGE = {**SMALL, "channels": (8, 8)}
 # Four epochs: after two, all features of some texts can still be below zero, where ReLU cuts.
 SMALL_TEXT = {**SMALL, "max_epochs": 4, "embedding_dim": 8, "module_params": {"channels": 8}}
+SMALL_GRU = {**SMALL_TEXT, "architecture": "gru", "module_params": {"hidden_size": 8}}
 SMALL_AUDIO = {**SMALL, "sample_rate": RATE, "front_end": LogMelSpectrogram(n_mels=8)}
 SMALL_LSTM = {**SMALL_AUDIO, "architecture": "lstm", "module_params": {"hidden_size": 8}}
 SMALL_CNN = {**SMALL_AUDIO, "architecture": "cnn", "module_params": {"channels": (8, 8)}}
@@ -283,6 +284,7 @@ ENTRIES = [
         for each in MODALITIES.values()
     ],
     _entry("AudioEncoder-lstm", AudioEncoder, SOUNDS, ENCODER, SMALL_LSTM, FEWER),
+    _entry("TextEncoder-gru", TextEncoder, TEXTS, ENCODER, SMALL_GRU, FEWER),
     _entry(
         "Tokenizer",
         Tokenizer,
@@ -298,6 +300,14 @@ ENTRIES = [
         "transformer cells",
         FRONT,
         {"n_mels": 5},
+    ),
+    _entry(
+        "LogMelSpectrogram-mfcc",
+        LogMelSpectrogram,
+        MODALITIES["audio"].column,
+        "transformer cells",
+        FRONT | {"n_mfcc": 4},
+        {"n_mfcc": 3},
     ),
     _entry(
         "TextCleaner",

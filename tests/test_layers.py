@@ -91,7 +91,7 @@ FILES = {
         {"classifier", "regressor"},
     ],
     "pipelines": [{"kinds"}, {"multimodal_pipeline"}],
-    "preprocessing": [{"audio", "image", "scaling", "table", "text"}, {"cleaning"}],
+    "preprocessing": [{"audio", "image", "scaling", "table", "text"}, {"cleaning", "word_vectors"}],
 }
 
 # Every plain install has these (the last two come with scikit-learn); the rest is imported where

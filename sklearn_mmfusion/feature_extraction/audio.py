@@ -23,7 +23,7 @@ KEPT_BYTES = 1 << 26  # of the frames of files; if they take more, each batch co
 
 @document_parameters("encoder", "network")
 class AudioEncoder(BaseModalityEncoder):
-    """Learn features of recordings from log-mel frames.
+    """Learn features of recordings from log-mel frames or cepstral coefficients.
 
     `fit` trains a network over the frames and a linear head to predict `y`; `transform` returns the
     output of the layer before the head. The mean of each band over a recording is subtracted, which
@@ -41,7 +41,7 @@ class AudioEncoder(BaseModalityEncoder):
     front_end : LogMelSpectrogram or None, default=None
         Transformer of recordings into frames; None is ``LogMelSpectrogram()``. `fit` works on a
         clone, to which it gives `sample_rate` if the front end has none. Pass one to search its
-        parameters: ``front_end__n_mels``.
+        parameters: ``front_end__n_mels``; with `n_mfcc`, frames are cepstral coefficients.
 
     resample : bool or "soxr", default=False
         Whether to resample recordings of another rate, as in `LogMelSpectrogram`.
@@ -60,10 +60,10 @@ class AudioEncoder(BaseModalityEncoder):
 
     module : type, default=None
         Class of a network to use in place of the default network; it is called with the
-        keywords ``n_mels``, ``out_features`` and `module_params`, and its ``forward`` takes
-        ``frames`` of shape (all frames, n_mels) and ``frames_lengths``, as computed. If it defines
-        ``set_scale(mean, std)``, that is called with the training statistics. Its attribute
-        ``out_features`` is the width of its output.
+        keywords ``n_mels`` (the width of a frame), ``out_features`` and `module_params`, and its
+        ``forward`` takes ``frames`` of shape (all frames, n_mels) and ``frames_lengths``, as
+        computed. If it defines ``set_scale(mean, std)``, that is called with the training
+        statistics. Its attribute ``out_features`` is the width of its output.
 
     Attributes
     ----------
@@ -73,8 +73,8 @@ class AudioEncoder(BaseModalityEncoder):
     front_end_ : LogMelSpectrogram
         The fitted front end.
 
-    mean_, scale_ : ndarray of shape (n_mels,), dtype=float32
-        Mean and standard deviation of each band.
+    mean_, scale_ : ndarray of shape (n_mels,) or (n_mfcc,), dtype=float32
+        Mean and standard deviation of each band or coefficient.
 
     classes_ : ndarray of shape (n_classes,)
         Labels of the classes, if the target has classes.
@@ -281,7 +281,7 @@ class Frames:
     def source(self):
         """The rows of a network's input: RaggedRows or LazyRaggedRows."""
         if self.are_kept:
-            return RaggedRows(join_blocks(self.blocks, self.front_end.n_mels), self.counts)
+            return RaggedRows(join_blocks(self.blocks, self.blocks[0].shape[1]), self.counts)
         self.counts = np.array(self.counts)
         return LazyRaggedRows(self.counts, self._read)
 

@@ -13,7 +13,7 @@ class BidirectionalRNN(nn.Module):
     """LSTM or GRU in both directions; the padding enters neither.
 
     Gathered sequences are packed; those in the fixed layout are reversed by index, because packing
-    needs lengths on the CPU.
+    needs lengths on the CPU. Sequences may be empty.
 
     Shape: x (N, L, in_features), lengths (N,) int64 on the CPU, or the mask (N, L)
     -> (N, L, 2 hidden_size), zero where padded.
@@ -46,11 +46,13 @@ class BidirectionalRNN(nn.Module):
         order = lengths.argsort(descending=True)
         there = order.to(x.device, non_blocking=True)
         packed = nn.utils.rnn.pack_padded_sequence(
-            x.index_select(0, there), lengths[order], batch_first=True
+            x.index_select(0, there), lengths[order].clamp(min=1), batch_first=True
         )
         steps, _ = nn.utils.rnn.pad_packed_sequence(
             self.rnn(packed)[0], batch_first=True, total_length=x.shape[1]
         )
+        if not lengths.all():  # packing needs a step: that of an empty sequence is padding
+            steps[(lengths > 0).sum() :] = 0.0
         return torch.empty_like(steps).index_copy(0, there, steps)
 
     def _run_padded(self, x: Tensor, mask: Tensor) -> Tensor:

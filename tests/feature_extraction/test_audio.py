@@ -28,7 +28,11 @@ from sklearn_mmfusion.neural_network.modality_parts import is_lazy
 from sklearn_mmfusion.preprocessing import LogMelSpectrogram
 
 RATE = 8000
-SMALL = {"cnn": {"channels": (4, 4)}, "lstm": {"hidden_size": 4}}
+SMALL = {
+    "cnn": {"channels": (4, 4)},
+    "crnn": {"channels": 4, "hidden_size": 4},
+    "lstm": {"hidden_size": 4},
+}
 BOTH = pytest.mark.parametrize("architecture", ["cnn", "lstm"])
 
 
@@ -284,6 +288,17 @@ def test_parameters_of_the_front_end_are_searched():
     search = GridSearchCV(pipeline, {f"audioencoder__{k}": v for k, v in grid.items()}, cv=2)
     bands = len(search.fit(waves, y).best_estimator_[0].mean_)
     assert bands == search.best_params_["audioencoder__front_end__n_mels"]
+
+
+@pytest.mark.parametrize("architecture", ["cnn", "crnn", "lstm"])
+def test_every_architecture_reads_cepstral_coefficients(architecture):
+    waves, y = make_tones()
+    front_end = LogMelSpectrogram(n_mels=12, n_mfcc=6)
+    encoder = tiny(architecture, front_end=front_end, max_epochs=1).fit(waves, y)
+    cepstra = np.concatenate(list(encoder.front_end_.transform(waves)))
+    assert cepstra.shape[1] == 6
+    np.testing.assert_allclose(encoder.mean_, cepstra.mean(0), atol=1e-5)
+    assert np.isfinite(encoder.transform(waves)).all()
 
 
 def test_rate_of_the_front_end_must_be_that_of_the_encoder():

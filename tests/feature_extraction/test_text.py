@@ -1,5 +1,8 @@
 """TextEncoder: what counts as the same text, and what n-grams it knows."""
 
+import gzip
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +10,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from sklearn_mmfusion._caching import key_of
 from sklearn_mmfusion.feature_extraction import TextEncoder
 from tests._registry import SMALL_TEXT, classes, texts
 
@@ -45,6 +49,27 @@ def test_features_tell_classes_apart():
     assert head.score(encoder.transform(texts[200:]), y[200:]) > 0.95
     # a word never seen whole is known by its pieces
     assert head.predict(encoder.transform(["scarlette", "navyblue"])).tolist() == [0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["gru", "lstm"])
+def test_order_of_words_is_learned_where_bags_are_at_chance(architecture):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 120)
+    pairs = [["first", "second"], ["second", "first"]]
+    orders = [" x ".join([*pairs[label], *["noise"] * rng.integers(0, 3)]) for label in y]
+    encoder = TextEncoder(8, architecture=architecture, max_epochs=15, lr=0.01, random_state=0)
+    encoder.fit(orders[:80], y[:80])
+    assert list(encoder.tokenizers_) == ["words"]
+    assert (encoder.predict_head(orders[80:]).argmax(1) == y[80:]).mean() > 0.95
+    assert np.isfinite(encoder.transform(["", "unseen words"])).all()
+
+
+def test_recurrent_networks_read_single_words():
+    with pytest.raises(
+        ValueError, match=r"word_ngram_range=\(1, 2\), but architecture='gru' reads"
+    ):
+        TextEncoder(**TINY, architecture="gru", word_ngram_range=(1, 2)).fit(*make_texts())
 
 
 def test_texts_are_the_same_in_any_container():
@@ -212,3 +237,131 @@ def test_very_long_training_texts_give_a_warning(monkeypatch):
     match = "longest of 12 texts has 41 characters.* GB of memory.* Set max_length"
     with pytest.warns(UserWarning, match=match):
         TextEncoder(n_components=2, max_epochs=1, random_state=0).fit(texts, [0, 1] * 6)
+
+
+# ------------------------------------------------------------------------------ word vectors
+
+
+VECTORS = {
+    "red": [1.0, 0, 0],
+    "crimson": [0.9, 0.1, 0],
+    "Scarlet": [1.0, 0.1, 0],
+    "blue": [0, 1.0, 0],
+    "azure": [0, 0.9, 0.1],
+    "navy": [0.1, 1.0, 0],
+    "ruby": [1.0, 0, 0.1],
+    "cobalt": [0, 1.0, 0.1],
+    "two words": [5.0, 5, 5],
+}
+
+
+def write_vectors(path, vectors=VECTORS, header=True, open=open):
+    lines = [f"{len(vectors)} 3"] * header
+    lines += [" ".join([word, *map(str, values)]) for word, values in vectors.items()]
+    with open(path, "wt", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    return str(path)
+
+
+@pytest.mark.parametrize("architecture", ["cnn", "gru"])
+def test_frozen_vectors_stay_and_serve_unseen_words(architecture):
+    texts, y = make_texts()
+    params = {**TINY, "module_params": None, "architecture": architecture}
+    encoder = TextEncoder(**params, embeddings=VECTORS).fit(texts, y)
+    words = encoder.tokenizers_["words"].vocabulary_
+    table, n_trained = encoder.module_.encoder.words, len(words) + 1 - 8
+    for word, vector in VECTORS.items():
+        if word != "two words":
+            row = words[word.lower()] - n_trained
+            np.testing.assert_array_equal(table.frozen[row].cpu(), np.float32(vector))
+    assert encoder.n_words_found_ == 6 and len(table.weight) == n_trained
+    assert encoder.vectors_.shape == (8, 3) and "the" in words
+    seen, unseen = encoder.transform(["ruby", "cobalt"])
+    assert architecture == "cnn" or not np.array_equal(seen, unseen)
+    again = pickle.loads(pickle.dumps(encoder)).transform(texts)
+    np.testing.assert_array_equal(again, encoder.transform(texts))
+
+
+def test_trained_vectors_start_from_the_given_ones():
+    texts, y = make_texts()
+    encoder = TextEncoder(**TINY, embeddings=VECTORS, freeze_embeddings=False)
+    encoder.fit_prepare(texts)
+    words = encoder.tokenizers_["words"].vocabulary_
+    table = encoder.build_module().words
+    assert table.frozen is None and "ruby" not in words and list(words)[-1] == "navy"
+    assert table.weight[words["scarlet"]].tolist() == pytest.approx([1.0, 0.1, 0.0])
+    trained = encoder.fit(texts, y).module_.encoder.words.weight[words["scarlet"]].tolist()
+    assert 0 < np.abs(np.subtract(trained, [1.0, 0.1, 0.0])).max() < 0.5
+    assert not hasattr(encoder.set_params(embeddings=None).fit(texts, y), "vectors_")
+
+
+def test_files_of_vectors_equal_mappings(tmp_path):
+    texts, _ = make_texts()
+    expected = TextEncoder(**TINY, embeddings=VECTORS)
+    expected.fit_prepare(texts)
+    paths = [
+        write_vectors(tmp_path / "header.txt"),
+        write_vectors(tmp_path / "plain.txt", header=False),
+        write_vectors(tmp_path / "zipped.vec", open=gzip.open),
+    ]
+    for path in [*paths, tmp_path / "plain.txt"]:
+        encoder = TextEncoder(**TINY, embeddings=path)
+        encoder.fit_prepare(texts)
+        np.testing.assert_array_equal(encoder.vectors_, expected.vectors_)
+        words = [each.tokenizers_["words"].vocabulary_ for each in (encoder, expected)]
+        assert words[0] == words[1]
+    few = TextEncoder(**TINY, embeddings=paths[0], max_features=15)  # the texts have 14 words
+    few.fit_prepare(texts)
+    vocabulary = few.tokenizers_["words"].vocabulary_
+    assert len(vocabulary) == 15 and "ruby" in vocabulary and "cobalt" not in vocabulary
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("", "holds no vectors"),
+        ("red 1 2 3\nblue 1 2\n", "row 2 of .* has 2 values; expected 3"),
+        ("1 3\nred 1 2 3 4\n", "row 2 of .* has 4 values; expected 3"),
+        ("red\n", "row 1 of .* has 0 values; expected at least one"),
+        ("the 1 2\nred 1 x\n", "row 2 of .* has values that are no numbers: .*'x'"),
+        ("red 1 nan\n", "row 1 of .* has NaN or infinite values"),
+        ("3 2\nred 1 2\n", "has 1 rows after its first one, which states 3"),
+    ],
+)
+def test_broken_files_of_vectors_are_errors(tmp_path, content, match):
+    path = tmp_path / "vectors.txt"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f"TextEncoder: embeddings: .*{match}"):
+        TextEncoder(**TINY, embeddings=path).fit(*make_texts())
+
+
+def test_unreadable_files_and_odd_mappings_are_errors(tmp_path):
+    texts, y = make_texts()
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"red 1 2\n" * 99)[:20])
+    for embeddings, error, match in [
+        (str(tmp_path / "absent.txt"), FileNotFoundError, "cannot read the file .*absent.txt"),
+        (str(tmp_path / "cut.gz"), ValueError, "cannot read the file .*cut.gz"),
+        ({}, ValueError, "a dict holds no vectors"),
+        ({"red": []}, ValueError, r"\['red'\] has 0 values; expected at least one"),
+        ({"red": [1, 2], "blue": [1]}, ValueError, r"\['blue'\] has 1 values; expected 2"),
+        ({"red": [[1, 2]]}, ValueError, r"\['red'\] has shape \(1, 2\); expected one vector"),
+        ({1: [1, 2]}, TypeError, "has the key 1; expected words"),
+    ]:
+        with pytest.raises(error, match=f"embeddings.*{match}"):
+            TextEncoder(**TINY, embeddings=embeddings).fit(texts, y)
+
+
+def test_vectors_of_no_word_of_the_texts_give_a_warning():
+    match = r"embeddings has none of the \d+ words of the training texts \(such as \['"
+    with pytest.warns(UserWarning, match=match):
+        encoder = TextEncoder(**TINY, embeddings={"rouge": [1.0, 2.0]}).fit(*make_texts())
+    assert encoder.n_words_found_ == 0
+
+
+def test_a_changed_file_of_vectors_has_another_key(tmp_path):
+    path = write_vectors(tmp_path / "vectors.txt")
+    encoder = TextEncoder(**TINY, embeddings=path)
+    key = key_of(encoder)
+    assert key_of(clone(encoder)) == key
+    write_vectors(path, VECTORS | {"green": [0, 0, 1.0]})
+    assert key_of(encoder) != key

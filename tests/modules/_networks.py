@@ -5,6 +5,7 @@ import math
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 
 import torch
@@ -18,7 +19,7 @@ from sklearn_mmfusion.modules.perceptron import MLP
 from sklearn_mmfusion.modules.point_cloud import PointCloudNetwork
 from sklearn_mmfusion.modules.recurrent import RecurrentNetwork
 from sklearn_mmfusion.modules.sequence import TemporalConvNet
-from sklearn_mmfusion.modules.text import TextNetwork
+from sklearn_mmfusion.modules.text import TextNetwork, TextRNN
 
 N_MELS = 6
 SIZES = {"n_words": 7, "n_ngrams": 9, "n_chars": 5}
@@ -67,6 +68,11 @@ def draw_ids(lengths, random):
         ids = torch.randint(size, (int(lengths.sum()),), generator=random)
         batch |= {name[2:]: ids, f"{name[2:]}_lengths": lengths}
     return batch
+
+
+def draw_words(lengths, random):
+    ids = torch.randint(SIZES["n_words"], (int(lengths.sum()),), generator=random)
+    return {"words": ids, "words_lengths": lengths}
 
 
 def draw_pixels(lengths, random):
@@ -132,6 +138,16 @@ NETWORKS = {
         ragged=True,
         n_tokens=lambda length: length,
     ),
+    **{
+        f"text_{cell}": Network(
+            make=partial(quiet, TextRNN, SIZES["n_words"], 5, cell, embedding_dim=4, hidden_size=4),
+            batch=draw_words,
+            ragged=True,
+            n_tokens=lambda length: length,
+            pool=mean_max,
+        )
+        for cell in ("gru", "lstm")
+    },
     "image": Network(
         make=make_image,
         batch=draw_pixels,

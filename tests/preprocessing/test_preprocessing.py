@@ -92,6 +92,38 @@ def test_log_mel_equals_librosa(n_samples, n_fft, hop_length):
     np.testing.assert_allclose(frames, np.log(np.maximum(power.T, 1e-6)), atol=1e-3)
 
 
+def test_cepstra_equal_cosine_sums_of_the_bands():
+    sizes = {"n_mels": 20, "remove_mean": False}
+    recordings = waves([900, 300, 500])
+    bands = LogMelSpectrogram(RATE, **sizes).fit_transform(recordings)
+    cepstra = LogMelSpectrogram(RATE, n_mfcc=13, **sizes).fit_transform(recordings)
+    waveforms = np.cos(np.pi / 20 * (np.arange(20) + 0.5)[:, None] * np.arange(13))
+    waveforms *= np.where(np.arange(13) > 0, np.sqrt(2 / 20), np.sqrt(1 / 20))
+    for band, cepstrum in zip(bands, cepstra, strict=True):
+        assert cepstrum.dtype == np.float32
+        np.testing.assert_allclose(cepstrum, band @ waveforms, atol=1e-4)
+    centered = LogMelSpectrogram(RATE, n_mels=20, n_mfcc=13).fit_transform(recordings)[0]
+    np.testing.assert_allclose(centered, cepstra[0] - cepstra[0].mean(0), atol=1e-4)
+
+
+@pytest.mark.slow  # librosa compiles for half a minute
+@pytest.mark.parametrize(("n_mels", "n_mfcc"), [(40, 13), (20, 20)])
+def test_cepstra_equal_librosa(n_mels, n_mfcc):
+    librosa = pytest.importorskip("librosa", reason="librosa is the oracle of the coefficients")
+    sizes = {"n_mels": n_mels, "n_mfcc": n_mfcc}
+    front = LogMelSpectrogram(RATE, **sizes, remove_mean=False, top_db=80.0)
+    (wave,) = waves([4000])
+    (cepstra,) = cells(front.fit_transform([wave]))
+    windows = {"n_fft": front.n_fft_, "hop_length": front.hop_length_, "pad_mode": "constant"}
+    expected = librosa.feature.mfcc(y=wave, sr=RATE, **sizes, **windows).T
+    np.testing.assert_allclose(cepstra, expected * np.log(10) / 10, atol=1e-3)
+
+
+def test_more_cepstra_than_bands_are_an_error():
+    with pytest.raises(ValueError, match="n_mfcc=13; expected at most n_mels=12, the number of"):
+        LogMelSpectrogram(RATE, n_mels=12, n_mfcc=13).fit(waves([300]))
+
+
 @given(
     st.lists(st.integers(1, 900), min_size=1, max_size=5),
     st.sampled_from([None, 128, 255]),

@@ -54,6 +54,14 @@ def make_image():
     return quiet(ImageCNN, 2, (9, 8), out_features=5, channels=(3, 4))
 
 
+def make_mlp():
+    """With weights after its last layers, which are zero at first."""
+    network = quiet(MLP, 3, 2, hidden_layer_sizes=(6, 4))
+    for parameter in (*network.output.parameters(), *network.linear.parameters()):
+        torch.nn.init.normal_(parameter)
+    return network
+
+
 def normal(*shape, random):
     return torch.randn(*shape, generator=random, dtype=torch.float64)
 
@@ -164,7 +172,7 @@ NETWORKS = {
         pool=lambda tokens: tokens.amax(0),
     ),
     "mlp": Network(
-        make=lambda: quiet(MLP, 3, 2, hidden_layer_sizes=(6, 4)),
+        make=make_mlp,
         batch=draw_features,
         scaled="features",
     ),

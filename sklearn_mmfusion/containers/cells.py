@@ -401,6 +401,34 @@ class Cells:
             return [self._finite(c[None], [row], exact)[0] for c, row in pairs]
         return self._finite(cells, rows, exact)
 
+    def read_steps(self, batch=slice(None)):
+        """Read cells as `read_finite` does, without the steps that are missing: those all NaN.
+
+        Parameters
+        ----------
+        batch : slice or ndarray of int, default=slice(None)
+
+        Returns
+        -------
+        cells : list of ndarray of shape (n_steps, ...)
+        """
+        cells = zip(self.read(batch), self.rows[batch], strict=True)
+        return [
+            self._finite(self._present_steps(c, row)[None], [row], False)[0] for c, row in cells
+        ]
+
+    def _present_steps(self, cell, row):
+        if cell.dtype.kind != "f":
+            return cell
+        missing = np.isnan(cell).all(tuple(range(1, cell.ndim)))
+        if missing.all():
+            raise self.error(
+                row,
+                f"has only {self.kind.value}s that are NaN. Assign NA to mark the "
+                f"{self.kind.name} absent.",
+            )
+        return cell[~missing] if missing.any() else cell
+
     def error(self, row, problem):
         """The ValueError for a problem with the cell in a row of the column."""
         estimator_name = type(self.estimator).__name__

@@ -309,6 +309,14 @@ def _is_images(shape, dtype, rate):
 
 
 @_shaped
+def _is_clips(shape, dtype, rate):
+    if len(shape) == 4 and rate is None:
+        return ": frames, height, width and channels"
+    is_ragged = len(shape) == 3 and shape[0] is None and None not in shape[1:]
+    return ": any number of frames of one size" if is_ragged and dtype.kind in "bu" else None
+
+
+@_shaped
 def _is_point_clouds(shape, dtype, rate):
     is_cloud = len(shape) == 2 and shape[1] == 3 and dtype.kind == "f" and rate is None
     return ": points in three dimensions" if is_cloud else None
@@ -520,6 +528,7 @@ DETECTORS = [
     (UNSUPPORTED, _is_text_file),
     ("point clouds", _is_point_clouds),
     ("images", _is_images),
+    ("clips", _is_clips),
     ("sequences", _is_sequences),
     ("waveforms", _is_waveforms),
     ("vectors", _is_vectors),
@@ -580,8 +589,8 @@ def column_kinds(X, *, file_params=None):
         - "date": dates and times, also as text;
         - "free text";
         - "image path", "audio path", "array path": paths or contents of files;
-        - "images", "waveforms", "vectors", "point clouds", "sequences": arrays, by their shape and
-          dtype;
+        - "images", "waveforms", "vectors", "point clouds", "sequences", "clips": arrays, by their
+          shape and dtype;
         - "identifier": row numbers and keys, different in each row;
         - "constant": one value, or none;
         - "unsupported": videos, web addresses, dicts and whatever else no encoder reads.

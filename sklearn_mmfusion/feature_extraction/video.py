@@ -18,6 +18,7 @@ __all__ = ["VideoEncoder"]
 N_SAMPLED = 16  # files that are read to learn the size of their frames
 # Longest side of frames in files, in pixels: a clip has many, and motion shows in small ones too.
 LONGEST = 64
+PIXELS_PER_STEP = 8  # a pixel takes 500 bytes in training; see `TRAIN_STEPS` of `_torch`
 
 
 def _single_pixels(estimator, values):
@@ -99,9 +100,9 @@ class VideoEncoder(BaseModalityEncoder):
     Clips of similar length share a batch; every layer sees valid frames only, so that neither
     padding nor batch composition changes a result. uint8 frames stay uint8 until a batch is on the
     device. Arrays are gathered batch by batch; frames from files are kept in memory, at the size
-    that the network sees. In training, a batch takes about 200 bytes per pixel of all its frames
-    with the default channels: 100 frames of 64 x 64 pixels take 80 MB per clip. A smaller
-    `image_size` or `batch_size` saves memory.
+    that the network sees. In training, a batch takes about 500 bytes per pixel of all its frames:
+    100 frames of 64 x 64 pixels take 0.2 GB per clip. Batches of long or large clips get fewer
+    rows, so that they take 5 GB at most; a smaller `image_size` or `batch_size` saves memory.
 
     References
     ----------
@@ -244,16 +245,21 @@ class VideoEncoder(BaseModalityEncoder):
         return find_layout(cells, shape[1:], frames, self.image_size, LONGEST)
 
     def _prepare(self, cells):
+        layout, size = self._layout, self.image_size_
+        step_size = max(1, size[0] * size[1] // PIXELS_PER_STEP)
+
         def read(batch):
             clips = zip(cells.read_steps(batch), cells.rows[batch], strict=True)
-            return [arrange(cells, c, row, self._layout, self.image_size_) for c, row in clips]
+            return np.concatenate([arrange(cells, clip, row, layout, size) for clip, row in clips])
 
-        if cells.is_file:
-            clips = [read(slice(i, i + 1))[0] for i in range(len(cells))]
-            return Inputs(frames=RaggedRows(np.concatenate(clips), [len(c) for c in clips]))
         # One by one: NaN frames are found and shapes are checked here, not in the middle of a fit.
-        lengths = [len(read(slice(i, i + 1))[0]) for i in range(len(cells))]
-        return Inputs(frames=LazyRaggedRows(lengths, lambda batch: np.concatenate(read(batch))))
+        clips = (read(slice(i, i + 1)) for i in range(len(cells)))
+        if cells.is_file:
+            clips = list(clips)
+            frames = RaggedRows(np.concatenate(clips), [len(clip) for clip in clips], step_size)
+        else:
+            frames = LazyRaggedRows([len(clip) for clip in clips], read, step_size)
+        return Inputs(frames=frames)
 
     def _network(self):
         sizes = {"in_channels": self._layout["channels"], "image_size": self.image_size_}

@@ -7,6 +7,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_mmfusion import VideoEncoder, make_multimodal_classification
+from sklearn_mmfusion._torch import RowDataset
+from sklearn_mmfusion._torch.batches import BatchIterator
 from tests._registry import MODALITIES, N_ROWS, SMALL, classes, clips
 
 make = MODALITIES["video"].make
@@ -123,3 +125,22 @@ def test_wrong_clips_are_refused(cell, message):
     fitted = make().fit(clips(), classes())
     with pytest.raises(ValueError, match=f"VideoEncoder: clip in row 0 {message}"):
         fitted.transform([cell] * 3)
+
+
+def test_batches_of_large_clips_have_fewer_rows():
+    def largest_batch(size):
+        cells = [np.zeros((100, size, size), np.uint8)] * 2 + [np.ones((90, size, size), np.uint8)]
+        inputs = make().fit_prepare(cells * 10)
+        assert inputs.step_counts()["frames"].max() == 100
+        dataset = RowDataset(inputs, None, None, np.arange(30))
+        return max(map(len, BatchIterator(dataset, 30, "cpu").positions()))
+
+    assert largest_batch(8) == 30
+    assert largest_batch(64) <= 15
+
+
+def test_a_long_clip_of_large_frames_is_read():
+    rng = np.random.default_rng(0)
+    cells = [rng.integers(0, 256, (n, 64, 64, 3), dtype=np.uint8) for n in (100, 2, 3)]
+    encoder = make(max_epochs=1, early_stopping=False).fit(cells, [0, 1, 1])
+    assert np.isfinite(encoder.transform(cells)).all()

@@ -35,9 +35,10 @@ class VideoEncoder(BaseModalityEncoder):
     of all training frames.
 
     X is a column of arrays of shape (n_frames, height, width) or (n_frames, height, width,
-    channels), each with any number of frames (list of arrays, pandas column), a column of paths of
-    ``.npy`` files, or a 2-D array, whose numbers are read as frames of one pixel. Frames that are
-    missing are NaN in all pixels, or left out; both give the same features.
+    channels), each with any number of frames (list of arrays, pandas column), a column of video
+    files (paths or contents, read with PyAV, of the extra ``video``; ``file_params`` chooses the
+    frames), or a 2-D array, whose numbers are read as frames of one pixel. Frames that are missing
+    are NaN in all pixels, or left out; both give the same features.
 
     Parameters
     ----------
@@ -99,10 +100,11 @@ class VideoEncoder(BaseModalityEncoder):
     -----
     Clips of similar length share a batch; every layer sees valid frames only, so that neither
     padding nor batch composition changes a result. uint8 frames stay uint8 until a batch is on the
-    device. Arrays are gathered batch by batch; frames from files are kept in memory, at the size
-    that the network sees. In training, a batch takes about 500 bytes per pixel of all its frames:
-    100 frames of 64 x 64 pixels take 0.2 GB per clip. Batches of long or large clips get fewer
-    rows, so that they take 5 GB at most; a smaller `image_size` or `batch_size` saves memory.
+    device. Arrays are gathered batch by batch; files are decoded once per `fit` or `transform`, and
+    their frames are kept in memory, at the size that the network sees (``cache_folder`` has no
+    effect). In training, a batch takes about 500 bytes per pixel of all its frames: 100 frames of
+    64 x 64 pixels take 0.2 GB per clip. Batches of long or large clips get fewer rows, so that they
+    take 5 GB at most; a smaller `image_size` or `batch_size` saves memory.
 
     References
     ----------
@@ -129,7 +131,7 @@ class VideoEncoder(BaseModalityEncoder):
         shapes=((None, None, None), (None, None, None, None)),
         expected="(n_frames, height, width) or (n_frames, height, width, channels)",
         value="pixel",
-        files="array",
+        files="video",
         flat=_single_pixels,
         divisors={"uint16": 257},
     )
@@ -233,7 +235,7 @@ class VideoEncoder(BaseModalityEncoder):
     def _find_layout(self, cells):
         if cells.is_file:
             sample = np.linspace(0, len(cells) - 1, min(N_SAMPLED, len(cells))).astype(np.intp)
-            shapes = [clip.shape for clip in cells.read(sample)]
+            shapes = [cells.read(slice(i, i + 1))[0].shape for i in sample]
             shape = shapes[0]
         else:
             shape = cells.shape()

@@ -62,6 +62,7 @@ TRIPLES = {
     "point clouds": "point_cloud",
     "sequences": "sequence",
     "clips": "video",
+    "video path": "video",
     "array path": None,
     "identifier": None,
     "constant": None,

@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_mmfusion import VideoEncoder, make_multimodal_classification
 from sklearn_mmfusion._torch import RowDataset
 from sklearn_mmfusion._torch.batches import BatchIterator
+from tests._media import video_file
 from tests._registry import MODALITIES, N_ROWS, SMALL, classes, clips
 
 make = MODALITIES["video"].make
@@ -144,3 +145,18 @@ def test_a_long_clip_of_large_frames_is_read():
     cells = [rng.integers(0, 256, (n, 64, 64, 3), dtype=np.uint8) for n in (100, 2, 3)]
     encoder = make(max_epochs=1, early_stopping=False).fit(cells, [0, 1, 1])
     assert np.isfinite(encoder.transform(cells)).all()
+
+
+def test_video_files_give_the_features_of_their_frames(tmp_path):
+    cells = [np.repeat(np.repeat(clip, 2, 1), 2, 2) for clip in clips()]
+    for i, clip in enumerate(cells):
+        (tmp_path / f"{i}.mkv").write_bytes(video_file(clip))
+    names = [f"{i}.mkv" for i in range(N_ROWS)]
+    options = {"root": str(tmp_path), "n_frames": 4}
+    encoder = make(file_params=options).fit(names, classes())
+    places = [np.linspace(0, len(clip) - 1, min(4, len(clip))).round() for clip in cells]
+    chosen = [clip[own.astype(int)] for clip, own in zip(cells, places, strict=True)]
+    expected = make().fit(chosen, classes()).transform(chosen)
+    np.testing.assert_allclose(encoder.transform(names), expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"a.png', an image; expected the path of a video"):
+        encoder.transform(["a.png"])

@@ -138,6 +138,7 @@ ODD = {
     "png": ([png()] * N, "image path", "contents"),
     "png dict": ([{"bytes": png(), "path": None}] * N, "image path", "contents"),
     "clip": ([f"{i}.wav" for i in range(N)], "audio path", "40 of 40"),
+    "video": ([f"{i}.mp4" for i in range(N)], "video path", "40 of 40"),
     "npy": ([f"{i}.npy" for i in range(N)], "array path", "40 of 40"),
     "file array": (FileArray([f"{i}.png" for i in range(N)]), "image path", "40 of 40"),
     "documents": (FileArray([f"{i}.txt" for i in range(N)]), "free text", "FileArray"),
@@ -181,7 +182,7 @@ ODD = {
     "blank": ([""] * N, "constant", "all 40 cells are ''"),
     "nan texts": (cycle("nan", "None"), "constant", "mark missing values"),
     # refused
-    "video": ([f"{i}.mp4" for i in range(N)], "unsupported", "no encoder for them yet"),
+    "movies": ([f"{i}.wmv" for i in range(N)], "unsupported", "convert them to mp4"),
     "url": ([f"https://example.org/{i}.jpg" for i in range(N)], "unsupported", "download"),
     "txt": ([f"{i}.txt" for i in range(N)], "unsupported", "FileArray"),
     "cubes": (

@@ -43,9 +43,9 @@ class VideoEncoder(BaseModalityEncoder):
     Parameters
     ----------
     architecture : {"gru", "lstm", "attention"}, default="gru"
-        Network over time: a bidirectional GRU or LSTM, then mean and maximum over time, or
-        attention pooling, which is faster for long clips, but sees motion only through the place
-        of each frame in the clip.
+        Network over time: a bidirectional GRU or LSTM, then mean and maximum over time; or
+        attention pooling, for clips in which single frames decide: it learns motion and the order
+        of events less well.
 
     image_size : tuple of (int, int), default=None
         Height and width that all frames are resized to (bilinear). None takes the median size of

@@ -39,7 +39,7 @@ def turning(n, rng):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("generate", "architecture"),
-    [(turning, "gru"), (ordered, "gru"), (turning, "lstm"), (ordered, "attention")],
+    [(turning, "gru"), (ordered, "gru"), (ordered, "lstm")],
 )
 def test_motion_is_learned_where_averages_of_frames_are_at_chance(generate, architecture):
     rng = np.random.default_rng(0)

@@ -37,6 +37,7 @@ _PUBLIC = {
     "TextCleaner": "preprocessing",
     "TextEncoder": "feature_extraction",
     "Tokenizer": "preprocessing",
+    "VideoEncoder": "feature_extraction",
     "align_on_time": "alignment",
     "check_files": "containers",
     "column_kinds": "pipelines",

@@ -1,4 +1,4 @@
-"""Read image, audio, array and text files into numpy arrays, and refuse unsafe files.
+"""Read image, audio, video, array and text files into numpy arrays, and refuse unsafe files.
 
 A source is the path of a file, or its content as `bytes`, as image data sets store it.
 Files are opened only if they are regular files of a bounded size; images, arrays and recordings
@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from importlib import import_module
-from numbers import Integral
+from numbers import Integral, Real
 from tokenize import TokenError
 
 import numpy as np
@@ -32,6 +32,7 @@ AUDIO_SUFFIXES = (
 SUFFIXES = {
     "image": IMAGE_SUFFIXES,
     "audio": AUDIO_SUFFIXES,
+    "video": (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"),
     "array": (".npy",),
     "text": (".txt", ".text", ".md", ".rst"),
 }
@@ -67,6 +68,10 @@ class FileOptions:
         an `ImageEncoder` then converts all images to the most common mode of the training files.
     mono : {"mean", "first"} or None, default="mean"
         How to make one channel of several; None keeps all.
+    n_frames : int, default=16
+        Number of frames of a video, spread evenly over it; shorter ones have fewer.
+    fps : float or None, default=None
+        Frames per second of a video, in place of `n_frames`.
     on_error : {"raise", "missing"}, default="raise"
         What to do with a file that cannot be read: raise, or treat the cell as absent.
     max_pixels : int, default=60_000_000
@@ -83,6 +88,8 @@ class FileOptions:
 
     mode: str = "auto"
     mono: str | None = "mean"
+    n_frames: int = 16
+    fps: float | None = None
     on_error: str = "raise"
     max_pixels: int = 60_000_000
     max_bytes: int = 2**28
@@ -130,11 +137,17 @@ def _is_count(value):
     return isinstance(value, Integral) and not isinstance(value, bool) and value > 0
 
 
+def _is_rate(value):
+    return value is None or isinstance(value, Real) and 0 < value < float("inf")
+
+
 _COUNT = _is_count, "an integer above 0"
 _FOLDER = lambda value: value is None or isinstance(value, str | os.PathLike), "a path or None"
 _CHECKS = {
     "mode": _one_of("auto", "L", "RGB", "RGBA"),
     "mono": _one_of("mean", "first"),
+    "n_frames": _COUNT,
+    "fps": (_is_rate, "a number above 0 or None"),
     "on_error": _one_of("raise", "missing"),
     "max_pixels": _COUNT,
     "max_bytes": _COUNT,
@@ -160,7 +173,7 @@ def check_root(options, estimator_name):
 
 
 def file_kind(path):
-    """Return "image", "audio", "array" or "text" by the suffix of `path`, None for another."""
+    """Return a key of `SUFFIXES` by the suffix of `path`, None for another."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     return next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)
 
@@ -193,7 +206,9 @@ FORMATS = (
     ("a gzip archive", None, (), [(0, (b"\x1f\x8b\x08",))]),
     ("a PDF document", None, (), [(0, (b"%PDF-",))]),
     ("a HEIC or AVIF image", None, (), [(4, (b"ftyphe", b"ftypmif", b"ftypmsf", b"ftypav"))]),
-    ("an MP4 file", None, (), [(4, (b"ftyp",))]),
+    ("an MP4 file", "video", (".mp4", ".m4v", ".mov"), [(4, (b"ftyp",))]),
+    ("a Matroska video", "video", (".mkv", ".webm"), [(0, (b"\x1a\x45\xdf\xa3",))]),
+    ("an AVI video", "video", (".avi",), [(0, (b"RIFF",)), (8, (b"AVI ",))]),
 )
 
 
@@ -283,10 +298,10 @@ def check_bytes(size, max_bytes, has="it would take"):
         )
 
 
-def needs_extra(what, package, error):
-    """The ImportError for a package of the extra ``io``."""
+def needs_extra(what, package, error, extra="io"):
+    """The ImportError for a package of an extra."""
     return ImportError(
-        f"reading {what} needs {package}: pip install 'sklearn-mmfusion[io]'", name=error.name
+        f"reading {what} needs {package}: pip install 'sklearn-mmfusion[{extra}]'", name=error.name
     )
 
 
@@ -296,20 +311,20 @@ def read_file(path, *, sample_rate=None, options=AS_STORED, kind=None):
     Parameters
     ----------
     path : str, path-like or bytes
-        Path or content of an image, a recording, an array or a text.
+        Path or content of an image, a recording, a video, an array or a text.
     sample_rate : float or None, default=None
         Rate in Hz that a recording must have; None accepts any.
     options : FileOptions, default=AS_STORED
-    kind : {"image", "audio", "array", "text"}, default=None
+    kind : {"image", "audio", "video", "array", "text"}, default=None
         Kind of the file; None determines it by the suffix, or by the first bytes of a content,
         which do not show whether it is a text.
 
     Returns
     -------
     array : ndarray or str
-        Result of `read_image`, `read_audio`, `read_array` or `read_text`.
+        Result of `read_image`, `read_audio`, `read_video`, `read_array` or `read_text`.
     sample_rate : float or None
-        Rate of a recording in Hz; the argument for an array, None for an image.
+        Rate of a recording in Hz; the argument for an array, None for the others.
 
     Raises
     ------
@@ -339,6 +354,8 @@ def read_file(path, *, sample_rate=None, options=AS_STORED, kind=None):
         raise ValueError(f"unknown file suffix {suffix!r} of {source!r}; known: {known}")
     if kind == "image":
         return read_image(source, options), None
+    if kind == "video":
+        return read_video(source, options), None
     if kind == "text":
         return read_text(source, options), None
     if kind == "array":
@@ -575,6 +592,92 @@ def pil_pixels(image, mode="auto"):
     if is_palette and mode != "RGBA":  # Pillow would warn, or could not convert
         image = image.convert("RGBA")
     return np.array(image if image.mode == mode else image.convert(mode))
+
+
+# ------------------------------------------------------------------------------ videos
+
+_PIXEL_FORMATS = {"L": "gray", "RGB": "rgb24", "RGBA": "rgba"}
+
+
+def read_video(source, options=AS_STORED):
+    """Read some frames of a video, with PyAV (the extra ``video``).
+
+    Parameters
+    ----------
+    source : str or bytes
+        MP4, MOV, Matroska, WebM or AVI, whatever the suffix.
+    options : FileOptions, default=AS_STORED
+        `n_frames` or `fps` choose the frames.
+
+    Returns
+    -------
+    clip : ndarray of shape (n_frames, height, width) or (n_frames, height, width, channels)
+        uint8; RGB, unless the video is grey.
+
+    Raises
+    ------
+    ImportError
+        If PyAV is not installed.
+    ValueError
+        If it is no such video, is damaged, or has more pixels or bytes than `options` allow.
+    """
+    with opened(source, options.max_bytes) as (file, _):
+        name, kind, _ = format_of(file.read(64))
+        if kind != "video":
+            raise ValueError("it is not a video in one of the formats MP4, Matroska and AVI")
+        try:
+            import av
+        except ImportError as error:
+            raise needs_extra("video files", "av", error, "video") from error
+        # The format is given, because others, such as playlists, may open more files.
+        arguments = {"format": {"an MP4 file": "mp4", "an AVI video": "avi"}.get(name, "matroska")}
+        try:
+            total = None
+            if options.fps is None:
+                file.seek(0)
+                with av.open(file, **arguments) as video:
+                    total = sum(packet.size > 0 for packet in video.demux(video=0))
+            file.seek(0)
+            with av.open(file, **arguments) as video:
+                return _read_frames(video, total, options)
+        except av.FFmpegError as error:
+            raise ValueError(f"the video is damaged: {error.strerror}") from error
+        except IndexError as error:
+            raise ValueError("the file holds no video, perhaps only sound") from error
+
+
+def _read_frames(video, total, options):
+    frames, n_bytes, mode = [], 0, options.mode
+    for frame in _chosen(video.decode(video=0), total, options):
+        if frame.width * frame.height > options.max_pixels:
+            raise RefusedError(
+                f"frames have {frame.width} x {frame.height} pixels; expected at most "
+                f"max_pixels={options.max_pixels}",
+                "too large",
+            )
+        if mode == "auto":
+            mode = "L" if frame.format.name.startswith("gray") else "RGB"
+        n_bytes += frame.width * frame.height * len(mode)
+        check_bytes(n_bytes, options.max_bytes, "its frames have")
+        frames.append(frame.to_ndarray(format=_PIXEL_FORMATS[mode]))
+    if not frames:
+        raise ValueError("the video holds no frames")
+    return np.stack(frames)
+
+
+def _chosen(frames, total, options):
+    """Those of the `total` frames that are spread evenly, or `fps` of every second."""
+    if options.fps is None:
+        places = np.linspace(0, total - 1, min(options.n_frames, total)).round().tolist()
+        yield from (frame for place, frame in enumerate(frames) if place in places)
+        return
+    start, n_due = None, 0
+    for frame in frames:
+        start = frame.time if start is None else start
+        n_passed = (frame.time - start) * options.fps + 1e-6
+        if n_passed >= n_due:
+            n_due = int(n_passed) + 1
+            yield frame
 
 
 # ------------------------------------------------------------------------------ recordings

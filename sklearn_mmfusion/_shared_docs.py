@@ -96,9 +96,11 @@ How files are read. A key has no effect on files that it does not concern:
   mode of the training files. All images are converted to this mode.
 - ``"mono"``: how to make one channel of several in a recording: their "mean" (default), or the
   "first".
-- ``"max_pixels"``: largest number of pixels of an image (default 60 million); ``"max_bytes"``:
-  largest size of a file, and of the array that it is decoded or resampled to (default 2**28). Both
-  are checked before decoding.
+- ``"n_frames"``: number of frames that are read from a video, spread evenly over it (default 16),
+  or ``"fps"``: how many of every second (default None: `n_frames` decides).
+- ``"max_pixels"``: largest number of pixels of an image or a frame (default 60 million);
+  ``"max_bytes"``: largest size of a file, and of the array that it is decoded or resampled to
+  (default 2**28). Both are checked before decoding.
 - ``"cache_folder"``: folder in which decoded and resized cells are kept for later epochs, fits and
   processes (default None). A file whose size or modification time has changed is decoded again.
   Outdated cells stay until the folder is deleted, which is possible at any time.""",

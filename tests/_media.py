@@ -4,6 +4,7 @@ import io
 import struct
 
 import numpy as np
+import pytest
 import soundfile
 from PIL import Image, ImageOps
 
@@ -183,3 +184,20 @@ def expected(content, name):
         return TEXT
     oracle = expected_audio if name in audio_files() else expected_image
     return oracle(content, name)
+
+
+# ------------------------------------------------------------------------------ videos
+
+
+def video_file(clip, name="matroska", codec="ffv1", pixels="gray", rate=10):
+    """Content of a video; the default codec loses nothing."""
+    av = pytest.importorskip("av")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=name) as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.height, stream.width, stream.pix_fmt = *clip.shape[1:3], pixels
+        for frame in clip:
+            form = "gray" if frame.ndim == 2 else "rgb24"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format=form)))
+        container.mux(stream.encode())
+    return buffer.getvalue()

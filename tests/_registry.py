@@ -38,6 +38,7 @@ from sklearn_mmfusion import (
     TextCleaner,
     TextEncoder,
     Tokenizer,
+    VideoEncoder,
     multimodal_frame,
 )
 from tests._fusion_data import hide
@@ -115,6 +116,16 @@ def sequences(n=N_ROWS):
     ]
 
 
+def clips(n=N_ROWS):
+    """uint8 clips (n_frames, 8, 8) of 3 to 8 frames; a bar moves right, or left in class 1."""
+    rng = np.random.default_rng(8)
+    columns = [np.arange(rng.integers(3, 9)) + rng.integers(8) for _ in range(n)]
+    frames = [rng.integers(0, 60, (len(c), 8, 8)) for c in columns]
+    for cell, label, steps in zip(frames, classes(n), columns, strict=True):
+        cell[np.arange(len(steps)), :, (steps if label else -steps) % 8] += 150
+    return [cell.astype(np.uint8) for cell in frames]
+
+
 def markup(n=N_ROWS):
     """Texts as in `texts`, with tags, entities, addresses and accents."""
     frames = ["<p>{}</p>", "{} &amp; caf\u00e9", "{} http://example.com/?q=1.", "{}"]
@@ -163,6 +174,11 @@ SMALL_LSTM = {**SMALL_AUDIO, "architecture": "lstm", "module_params": {"hidden_s
 SMALL_CNN = {**SMALL_AUDIO, "architecture": "cnn", "module_params": {"channels": (8, 8)}}
 SMALL_CLOUD = {**SMALL, "channels": (8, 8)}
 SMALL_SEQUENCE = {**SMALL, "module_params": {"channels": 8, "hidden_size": 8}}
+SMALL_VIDEO = {
+    **SMALL,
+    "channels": (8, 8),
+    "module_params": {"frame_features": 8, "hidden_size": 8},
+}
 SMALL_NET = {
     "hidden_layer_sizes": (8,),
     "max_epochs": 8,
@@ -206,6 +222,7 @@ MODALITIES = {
     "audio": Modality(AudioEncoder, SMALL_CNN, waveforms),
     "point_cloud": Modality(PointCloudEncoder, SMALL_CLOUD, clouds),
     "sequence": Modality(SequenceEncoder, SMALL_SEQUENCE, sequences),
+    "video": Modality(VideoEncoder, SMALL_VIDEO, clips),
 }
 THREE = ("image", "text", "audio")
 

@@ -24,6 +24,7 @@ from sklearn_mmfusion._decoders import (
     read_image,
 )
 from sklearn_mmfusion.containers import FileArray, TensorArray, file_array
+from tests._media import video_file
 
 SIGNAL = np.array([0.0, 0.5, -0.5, -1.0])
 
@@ -406,3 +407,74 @@ def test_time_out_passes_through_libsndfile(tmp_path, monkeypatch, make):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+
+
+# ------------------------------------------------------------------------------ videos
+
+
+def frames(n, *shape):
+    return np.random.default_rng(0).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0, 1, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 19, 20]),
+        ({"n_frames": 3}, [0, 10, 20]),
+        ({"n_frames": 1}, [0]),
+        ({"n_frames": 99}, range(21)),
+        ({"fps": 2}, [0, 5, 10, 15, 20]),
+        ({"fps": 4}, [0, 3, 5, 8, 10, 13, 15, 18, 20]),
+        ({"fps": 99.0}, range(21)),
+    ],
+)
+def test_frames_of_a_video_are_chosen(options, expected):
+    clip = frames(21, 16, 24)
+    options = FileOptions.from_dict(options, "E")
+    found, rate = read_file(video_file(clip), options=options)
+    assert rate is None
+    np.testing.assert_array_equal(found, clip[list(expected)])
+
+
+def test_colors_of_a_video():
+    clip = frames(3, 16, 24, 3)
+    content = video_file(clip, pixels="bgr0")
+    np.testing.assert_array_equal(read_file(content)[0], clip)
+    grey = read_file(content, options=FileOptions(mode="L"))[0]
+    luminance = clip @ [0.299, 0.587, 0.114]
+    assert grey.shape == (3, 16, 24) and np.corrcoef(grey.ravel(), luminance.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(("name", "codec"), [("mp4", "mpeg4"), ("avi", "mpeg4")])
+def test_formats_of_videos(name, codec, tmp_path):
+    clip = np.repeat(np.linspace(40, 200, 9).astype(np.uint8), 32 * 32).reshape(9, 32, 32)
+    path = tmp_path / f"a.{name}"
+    path.write_bytes(video_file(clip, name, codec, "yuv420p"))
+    found = read_file(path)[0]
+    assert found.shape == (9, 32, 32, 3)
+    assert np.abs(found.mean((1, 2, 3)) - clip.mean((1, 2))).max() < 5
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda content: b"#EXTM3U\n/etc/passwd", {}, "not a video in one of the formats"),
+        (lambda content: content[:64] + bytes(99), {}, "damaged|no video|no frames"),
+        (lambda content: content, {"max_pixels": 100}, "16 x 8 pixels; expected at most max_pixel"),
+        (lambda content: content, {"max_bytes": 700}, "its frames have 768 bytes; expected at m"),
+    ],
+)
+def test_bad_videos_are_refused(change, options, message):
+    content = change(video_file(frames(9, 8, 16)))
+    if "max_bytes" in options:
+        content = video_file(np.zeros((99, 8, 16), np.uint8))
+        options = {"max_bytes": len(content), "n_frames": 99}
+        message = "its frames have .* bytes; expected at most max_bytes"
+    with pytest.raises(ValueError, match=message):
+        read_file(content, options=FileOptions(**options), kind="video")
+
+
+def test_videos_without_pyav_name_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match=r"video files needs av: pip install .*\[video\]"):
+        read_file(b"\x1a\x45\xdf\xa3" + bytes(60))

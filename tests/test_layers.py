@@ -66,6 +66,7 @@ FILES = {
     "corruptions": [
         {"sequence", "text"},
         {"audio", "image"},
+        {"video"},
         {"table"},
         {"cells"},
         {"inputs"},
@@ -77,11 +78,14 @@ FILES = {
     "datasets": [{"shared"}, {"digits", "generators"}],
     "ensemble": [{"members", "rules"}, {"late_fusion"}],
     "ensemble.late_fusion": [{"base"}, {"classifier", "regressor"}],
-    "feature_extraction": [{"base"}, {"audio", "image", "point_cloud", "sequence", "text"}],
+    "feature_extraction": [
+        {"base"},
+        {"audio", "image", "point_cloud", "sequence", "text", "video"},
+    ],
     "modules": [
         {"fusion", "layers", "objectives"},
-        {"recurrent"},
-        {"audio", "image", "perceptron", "point_cloud", "sequence", "text"},
+        {"image", "recurrent"},
+        {"audio", "perceptron", "point_cloud", "sequence", "text", "video"},
         {"fusion_network"},
     ],
     "neural_network": [{"linear_path", "modality_parts"}, {"perceptron", "joint_fusion"}],

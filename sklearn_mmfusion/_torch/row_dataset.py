@@ -65,10 +65,13 @@ class RaggedRows:
     ----------
     values : ndarray of shape (n_steps, ...) or Tensor on a device
     lengths : ndarray of shape (n,), dtype=int64
+    step_size : int, default=1
+        How many steps of other sequences take as much memory in a network as one of these: it
+        limits the rows of a batch.
     """
 
-    def __init__(self, values, lengths):
-        self.values = values
+    def __init__(self, values, lengths, step_size=1):
+        self.values, self.step_size = values, step_size
         self.sizes = np.asarray(lengths, dtype=np.int64)
         self.starts = np.cumsum(self.sizes) - self.sizes
 
@@ -82,7 +85,7 @@ class RaggedRows:
 
     def to(self, device):
         values = _move(lambda steps: _gather(self.values, steps, device), len(self.values), device)
-        return RaggedRows(values, self.sizes)
+        return RaggedRows(values, self.sizes, self.step_size)
 
     def batch(self, name, rows, device):
         sizes = self.sizes[rows]
@@ -163,12 +166,15 @@ class LazyRaggedRows:
     lengths : ndarray of shape (n,), dtype=int64
     read : callable
         ``read(row indices)`` returns the values of these sequences, end to end.
+    step_size : int, default=1
+        See `RaggedRows`.
     """
 
     is_slow = True
 
-    def __init__(self, lengths, read):
+    def __init__(self, lengths, read, step_size=1):
         self.sizes, self.read = np.asarray(lengths, dtype=np.int64), read
+        self.step_size = step_size
 
     first, __len__, lengths = LazyRows.first, RaggedRows.__len__, RaggedRows.lengths
 
@@ -180,7 +186,7 @@ class LazyRaggedRows:
     def to(self, device):
         parts = np.array_split(np.arange(len(self)), -(-len(self) // CHUNK))
         values = [self.batch("x", rows, device)["x"] for rows in parts]
-        return RaggedRows(torch.cat(values), self.sizes)
+        return RaggedRows(torch.cat(values), self.sizes, self.step_size)
 
     def batch(self, name, rows, device):
         rows = np.arange(len(self))[rows]
@@ -343,8 +349,9 @@ class Inputs:
         return any(getattr(source, "is_slow", False) for source in self.sources.values())
 
     def lengths(self):
-        """Longest axis of each row, or None if all rows are equally long."""
-        lengths = [s.lengths() for s in self.sources.values() if s.lengths() is not None]
+        """Steps of each row by their memory, or None if all rows are equally long."""
+        ragged = [s for s in self.sources.values() if s.lengths() is not None]
+        lengths = [s.lengths() * getattr(s, "step_size", 1) for s in ragged]
         return np.max(lengths, axis=0) if lengths else None
 
     def to(self, device):

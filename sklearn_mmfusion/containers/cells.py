@@ -42,6 +42,7 @@ from sklearn_mmfusion.containers.tensor_array import TensorArray
 SWAPPED = {
     "image": ("an image", "Encode images with an ImageEncoder."),
     "audio": ("a recording", "Encode recordings with an AudioEncoder."),
+    "video": ("a video", "Encode videos with a VideoEncoder."),
     "array": ("an array", "Encode arrays with the encoder of their modality."),
     "text": ("a text file", "Encode texts with a TextEncoder."),
     None: ("which has no known file suffix", "If these are texts, use a TextEncoder."),
@@ -66,8 +67,8 @@ class CellKind:
     value : str, default="value"
         Name of a single number in messages: "pixel".
     files : str or None, default=None
-        Kind of the files that str cells name: "image", "audio" or "array". None: str cells are
-        texts, and only the cells of a FileArray are paths.
+        Kind of the files that str cells name: "image", "audio", "video" or "array". None: str cells
+        are texts, and only the cells of a FileArray are paths.
     flat : callable or None, default=None
         ``flat(estimator, values)`` gives the cells (n, ...) of flat rows (n, width); see `rows_of`.
     flat_parameter : str or None, default=None
@@ -371,7 +372,7 @@ class Cells:
             name = self.column.name(row)
             shown = name if len(name) <= 80 else f"{name[:77]}..."
             known = ", ".join(suffix for kind in expected for suffix in SUFFIXES[kind])
-            article = "a" if expected[0] == "text" else "an"
+            article = "a" if expected[0] in ("text", "video") else "an"
             raise ValueError(
                 f"{type(self.estimator).__name__}: row {row} holds {shown!r}, {holds}; expected "
                 f"the path of {article} {expected[0]} file ({known}). {remedy}"
@@ -400,6 +401,34 @@ class Cells:
             pairs = zip(cells, rows, strict=True)
             return [self._finite(c[None], [row], exact)[0] for c, row in pairs]
         return self._finite(cells, rows, exact)
+
+    def read_steps(self, batch=slice(None)):
+        """Read cells as `read_finite` does, without the steps that are missing: those all NaN.
+
+        Parameters
+        ----------
+        batch : slice or ndarray of int, default=slice(None)
+
+        Returns
+        -------
+        cells : list of ndarray of shape (n_steps, ...)
+        """
+        cells = zip(self.read(batch), self.rows[batch], strict=True)
+        return [
+            self._finite(self._present_steps(c, row)[None], [row], False)[0] for c, row in cells
+        ]
+
+    def _present_steps(self, cell, row):
+        if cell.dtype.kind != "f":
+            return cell
+        missing = np.isnan(cell).all(tuple(range(1, cell.ndim)))
+        if missing.all():
+            raise self.error(
+                row,
+                f"has only {self.kind.value}s that are NaN. Assign NA to mark the "
+                f"{self.kind.name} absent.",
+            )
+        return cell[~missing] if missing.any() else cell
 
     def error(self, row, problem):
         """The ValueError for a problem with the cell in a row of the column."""

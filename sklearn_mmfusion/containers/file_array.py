@@ -265,7 +265,7 @@ class FileArray(RowViewArray):
         position : int
             Row, from 0.
         options : FileOptions, default=AS_STORED
-        kind : {"image", "audio", "array", "text"}, default=None
+        kind : {"image", "audio", "video", "array", "text"}, default=None
             Kind of the file; None determines it by the suffix or, of a content, the first bytes.
 
         Returns

@@ -20,6 +20,7 @@ from sklearn_mmfusion._decoders import (
     read_audio,
     read_image,
     read_text,
+    read_video,
 )
 from sklearn_mmfusion._validation import check_real
 from sklearn_mmfusion.containers.conversion import as_frame
@@ -303,6 +304,13 @@ def _examine_array(file, content, options, _):
         file.problems["blank"] = f"all values are {values.flat[0]}"
 
 
+def _examine_video(file, content, options, _):
+    clip = read_video(content, options)
+    file.kind, file.shape = "video", "x".join(["?", *map(str, clip.shape[1:])])
+    if _is_uniform(clip.reshape(-1)):
+        file.problems["blank"] = f"all pixels are {clip.flat[0]}"
+
+
 def _examine_text(file, content, options, _):
     file.kind = "text"
     if not read_text(content, options).strip():
@@ -312,6 +320,7 @@ def _examine_text(file, content, options, _):
 _EXAMINE = {
     "image": _examine_image,
     "audio": _examine_audio,
+    "video": _examine_video,
     "array": _examine_array,
     "text": _examine_text,
 }

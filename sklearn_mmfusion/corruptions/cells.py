@@ -29,7 +29,7 @@ def corrupt(X, modality, name, severity=1, *, random_state=None):
     ----------
     X : column of cells
         A Series, a list or an array of n cells. Files are decoded.
-    modality : {"image", "audio", "text", "sequence", "point_cloud"}
+    modality : {"image", "audio", "text", "sequence", "video", "point_cloud"}
         Kind of the cells.
     name : str
         One of ``CORRUPTIONS[modality]`` that acts on cells:
@@ -38,6 +38,7 @@ def corrupt(X, modality, name, severity=1, *, random_state=None):
         - audio: "noise", "gain", "shift", "dropouts", "clipping";
         - text: "drop" (of words), "swap" (of neighbouring words), "typo";
         - sequence: "jitter", "scale", "warp", "crop", "channel_dropout";
+        - video: those of images without "colour", the same for all frames; "warp" (of time);
         - point_cloud: "jitter", "scale".
     severity : int, default=1
         From 0, which changes nothing, to 5. ``CORRUPTIONS[modality][name].strengths`` holds the
@@ -146,11 +147,26 @@ def _checked(cell, modality, row):
 # ------------------------------------------------------------------------------ cells by modality
 
 
+def _limits(pixels):
+    """The scale of pixels, see `pixel_range`; 0 to 255 for uint8."""
+    if pixels.dtype == np.uint8:
+        return 0.0, 255.0
+    finite = pixels[np.isfinite(pixels)]
+    return pixel_range(finite.min(initial=0), finite.max(initial=0))
+
+
+def _corrupt_clip(clip, function, params, seed):
+    low, high = _limits(clip)
+    frames = (_as_float(clip) - low) / (high - low)
+    first = frames.ndim == 4 and channels_lead(frames.shape[1:])
+    frames = frames if first else np.moveaxis(frames.reshape(*clip.shape[:3], -1), -1, 1)
+    frames = _apply_to_batch(np.ascontiguousarray(frames), function, params, seed)
+    frames = frames if first else np.moveaxis(frames, 1, -1)
+    return _as_type(frames.reshape(clip.shape) * (high - low) + low, clip.dtype)
+
+
 def _corrupt_image(image, function, params, seed):
-    finite = image[np.isfinite(image)]
-    low, high = pixel_range(finite.min(initial=0), finite.max(initial=0))
-    if image.dtype == np.uint8:
-        low, high = 0.0, 255.0
+    low, high = _limits(image)
     channels = image.reshape(*image.shape, -1) if image.ndim == 2 else image
     first = image.ndim == 3 and channels_lead(image.shape)
     channels = channels if first else np.moveaxis(channels, -1, 0)
@@ -201,6 +217,7 @@ APPLY = {
     "audio": _corrupt_samples,
     "text": _corrupt_text,
     "sequence": _corrupt_sequence,
+    "video": _corrupt_clip,
     "point_cloud": _corrupt_sequence,
 }
 N_AXES = {
@@ -208,5 +225,6 @@ N_AXES = {
     "audio": (1, 2),
     "text": (),
     "sequence": (1, 2, 3, 4),
+    "video": (3, 4),
     "point_cloud": (2,),
 }

@@ -107,8 +107,8 @@ class Augmentation:
     steps : list of callable
         See `augmentation_steps`.
     limits : pair of float, default=None
-        Lowest and highest pixel in training, if the inputs are images. Steps see pixels in a scale
-        from 0 to 1.
+        Lowest and highest pixel in training, if the inputs are images or clips. Steps see pixels
+        in a scale from 0 to 1.
     """
 
     def __init__(self, steps, limits=None):
@@ -131,8 +131,14 @@ class Augmentation:
         return changed
 
     def _change(self, values, lengths):
-        if self.range is not None:
-            return self._change_pixels(values)
+        if self.range is None:
+            return self._change_steps(values, lengths)
+        low, high = self.range
+        changed = self._change_steps((values.float() - low) / (high - low), lengths)
+        changed = changed * (high - low) + low
+        return changed if values.is_floating_point() else changed.round().clamp(0, 255)
+
+    def _change_steps(self, values, lengths):
         if lengths is None:
             return self._run(values, None)
         padded, mask = pad(values, lengths)
@@ -141,11 +147,6 @@ class Augmentation:
         if lengths.ndim == 2:  # the fixed layout (see `_skorch.training_step`)
             return padded
         return padded.flatten(0, 1).index_select(0, valid_steps(mask, values.device))
-
-    def _change_pixels(self, pixels):
-        low, high = self.range
-        changed = self._run((pixels.float() - low) / (high - low), None) * (high - low) + low
-        return changed if pixels.is_floating_point() else changed.round().clamp(0, 255)
 
     def _run(self, values, mask):
         for step, takes_mask in self.steps:

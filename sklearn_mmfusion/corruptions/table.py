@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
 
-from sklearn_mmfusion.corruptions import audio, image, sequence, text
+from sklearn_mmfusion.corruptions import audio, image, sequence, text, video
 
 SEVERITIES = range(6)  # 0 changes nothing
 # What a parameter must be above, and at most; 0 and infinity for those not named.
@@ -51,6 +51,11 @@ def of_batches(parameter, strengths, function):
     return Corruption(parameter, strengths, function, function)
 
 
+def of_clips(parameter, strengths, function):
+    """Make a corruption of clips from a function of images."""
+    return of_batches(parameter, strengths, video.on_frames(function))
+
+
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.3)
 JITTER = of_batches("std", (0.05, 0.1, 0.2, 0.4, 0.8), sequence.jitter)
 FACTORS = (0.05, 0.1, 0.2, 0.3, 0.5)
@@ -88,6 +93,16 @@ CORRUPTIONS = {
         "crop": of_batches("share", (0.05, 0.1, 0.2, 0.3, 0.4), sequence.crop),
         "channel_dropout": of_batches("probability", SHARES, sequence.channel_dropout),
     },
+    "video": {
+        "flip": of_clips("probability", (0.1, 0.2, 0.3, 0.4, 0.5), image.flip),
+        "rotation": of_clips("degrees", (5, 10, 15, 20, 30), image.rotation),
+        "scale": of_clips("factor", FACTORS, image.scale),
+        "crop": of_clips("share", (0.05, 0.1, 0.2, 0.3, 0.4), image.crop),
+        "noise": of_clips("std", (0.02, 0.04, 0.08, 0.12, 0.2), image.noise),
+        "blur": of_clips("share", (0.01, 0.02, 0.03, 0.04, 0.06), image.blur),
+        "occlusion": of_clips("share", (0.02, 0.05, 0.1, 0.2, 0.3), image.occlusion),
+        "warp": of_batches("strength", (0.1, 0.2, 0.3, 0.5, 0.8), sequence.warp),
+    },
     "point_cloud": {
         "jitter": of_batches("std", (0.01, 0.02, 0.05, 0.1, 0.2), sequence.jitter),
         "scale": of_batches("factor", FACTORS, ABOUT_MEAN),
@@ -108,6 +123,10 @@ PRESETS = {
     "sequence": {
         "light": {"jitter": 1, "scale": 1},
         "strong": {"jitter": 2, "scale": 3, "warp": 2, "channel_dropout": 2},
+    },
+    "video": {
+        "light": {"rotation": 1, "scale": 1},
+        "strong": {"rotation": 3, "scale": 3, "noise": 1, "occlusion": 2, "warp": 2},
     },
     "point_cloud": {"light": {"jitter": 1, "scale": 1}, "strong": {"jitter": 3, "scale": 3}},
 }

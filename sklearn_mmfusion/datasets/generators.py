@@ -2,8 +2,8 @@
 
 Each class, label or cause is one *factor*. A row's factors have activations from 0 to 1, and each
 modality renders the same activations in its own way: a grating in the image, words of its own in
-the text, a tone in the sound, a loop in the point cloud. Gratings and tones have random phases, so
-that a linear model on raw pixels or samples sees nothing.
+the text, a tone in the sound, a loop in the point cloud, a circling dot in the video. Gratings and
+tones have random phases, so that a linear model on raw pixels or samples sees nothing.
 """
 
 from numbers import Integral, Real
@@ -112,12 +112,37 @@ def render_sequence(activations, noise, rng):
     return TensorArray(sequences)
 
 
+def render_video(activations, noise, rng):
+    """Let one dot per factor circle at its own speed and turn: ragged (n_frames, 16, 16) uint8.
+
+    The number of frames is a prime: every dot visits the same places, however many turns it makes,
+    and only their order differs. The average of the frames says nothing about the class.
+    """
+    n_factors = activations.shape[1]
+    turns = np.array([(factor // 2 + 1) * (-1) ** factor for factor in range(n_factors)])
+    numbers = range(n_factors + 7, 2 * n_factors + 20)
+    primes = [n for n in numbers if all(n % d for d in range(2, n))][:2]
+    rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE] - (IMAGE_SIZE - 1) / 2
+    clips = []
+    for active in activations:
+        n_frames = primes[rng.randint(2)]
+        start = rng.uniform(0, 2 * np.pi, size=n_factors)
+        angles = start + 2 * np.pi * np.arange(n_frames)[:, None] * turns / n_frames
+        ups, acrosses = 5 * np.sin(angles)[..., None, None], 5 * np.cos(angles)[..., None, None]
+        dots = np.exp(-((rows - ups) ** 2 + (columns - acrosses) ** 2) / 3)
+        frames = np.tensordot(dots, active, (1, 0))
+        frames += 0.2 * noise * rng.normal(size=frames.shape)
+        clips.append(np.round(255 * (0.3 + 0.4 * frames).clip(0, 1)).astype(np.uint8))
+    return TensorArray(clips)
+
+
 RENDERERS = {
     "image": render_image,
     "text": render_text,
     "audio": render_audio,
     "point_cloud": render_point_cloud,
     "sequence": render_sequence,
+    "video": render_video,
 }
 
 
@@ -144,8 +169,8 @@ def make_multimodal_classification(
     n_classes : int, default=3
         Number of classes, equally frequent.
     modalities : sequence of str, default=("image", "text", "audio")
-        Columns to make: "image", "text", "audio", "point_cloud", "sequence". A modality looks the
-        same whatever others are made.
+        Columns to make: "image", "text", "audio", "point_cloud", "sequence", "video". A modality
+        looks the same whatever others are made.
     informative : sequence of str, default=None
         Modalities that depend on the class; the others show the class of another row, drawn at
         random. None: all.
@@ -164,7 +189,7 @@ def make_multimodal_classification(
     X : pandas.DataFrame of shape (n_samples, n_modalities)
         `image` a `TensorArray` of (16, 16) uint8, `text` strings, `audio` a ragged `TensorArray`
         of float32 in [-1, 1] with `sample_rate` 8000, `point_cloud` one of (n_points, 3) float32,
-        `sequence` one of (n_steps, 3) float32.
+        `sequence` one of (n_steps, 3) float32, `video` one of (n_frames, 16, 16) uint8.
     y : ndarray of shape (n_samples,), dtype=int64
         Class, from 0.
 

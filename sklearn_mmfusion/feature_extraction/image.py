@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch.optim import AdamW
 
 from sklearn_mmfusion._decoders import most_common_mode
@@ -13,26 +12,16 @@ from sklearn_mmfusion._torch import Inputs, LazyRows
 from sklearn_mmfusion._validation import check_sizes, warn
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.image import ImageCNN
-from sklearn_mmfusion.preprocessing.image import IMAGE, channels_first
+from sklearn_mmfusion.preprocessing.image import IMAGE, arrange, find_layout
 from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 
 # The range of pixels is compared with that in fit, of this many images, or of small ones with
 # this many pixels.
 N_CHECKED, PIXELS_CHECKED = 16, 1 << 20
 N_SAMPLED = 1000  # files whose headers are read to learn mode and size
-# Longest side of images in files, in pixels: time and memory of training grow with its square.
-LONGEST = 128
 DARK_SHARE = 0.1  # of images in another scale: single images may be nearly black
 
 __all__ = ["ImageEncoder"]
-
-
-def _common_size(sizes, are_files):
-    """The median size, with at most `LONGEST` pixels per side; arrays of one size keep it."""
-    if (sizes == sizes[0]).all() and not are_files:
-        return sizes[0]
-    median = np.median(sizes, axis=0)
-    return np.maximum(1, np.rint(median * min(1, LONGEST / median.max()))).astype(int)
 
 
 def _ends(images):
@@ -302,22 +291,8 @@ class ImageEncoder(BaseModalityEncoder):
         else:
             shape = cells.shape()
             shapes = cells.column.cell_shapes()[cells.rows] if None in shape else [shape]
-        first = channels_first(shape, cells)
-        channels = 1 if len(shape) == 2 else shape[0 if first else 2]
-        if channels is None:
-            other = int(np.argmax((shapes != shapes[0]).any(axis=1)))
-            raise ValueError(
-                f"{type(self).__name__}: images have different numbers of channels "
-                f"({cells.column.dtype}): row {cells.rows[0]} has shape "
-                f"{tuple(shapes[0].tolist())}, row {cells.rows[other]} "
-                f"{tuple(shapes[other].tolist())}. Convert them to the same number, or set "
-                "channel_axis if another axis holds the channels."
-            )
-        sizes = np.array([each[1:3] if first else each[:2] for each in shapes], dtype=np.intp)
-        size = self.image_size or _common_size(sizes, cells.is_file)
-        resizes = cells.is_file or self.image_size is not None or (sizes != sizes[0]).any()
-        self.image_size_ = tuple(map(int, size))
-        return {"channels": int(channels), "first": first, "resizes": bool(resizes)}
+        self.image_size_, layout = find_layout(cells, shape, shapes, self.image_size)
+        return layout
 
     def _learn_mode(self, cells):
         """Learn the mode of images in files; return the shapes of a sample in this mode."""
@@ -355,61 +330,22 @@ class ImageEncoder(BaseModalityEncoder):
     def _reader(self, cells):
         """The function that reads and resizes images one at a time, with channels as in files."""
 
-        def arrange(pixels, row):
+        def arrange_one(pixels, row):
             image = self._arrange(cells, pixels, row)[0]
             # The order in memory may affect the last bits of the network's output.
             return np.ascontiguousarray(np.moveaxis(image, 0, 0 if self._layout["first"] else -1))
 
         if self.image_mode_ is not None:
             cells.options = replace(cells.options, mode=self.image_mode_)
-        return cells.arranged(arrange, type(self), self._layout, self.image_size_, self.image_shape)
+        return cells.arranged(
+            arrange_one, type(self), self._layout, self.image_size_, self.image_shape
+        )
 
     def _arrange(self, cells, pixels, row):
         """Images of equal size, the first one in `row` -> (n, channels, height, width)."""
-        channels, first, resizes = (self._layout[k] for k in ("channels", "first", "resizes"))
-        size = self.image_size_
-        if pixels.ndim == 3:
-            pixels = pixels[:, None]
-        elif not first:
-            pixels = pixels.transpose(0, 3, 1, 2)
-        if resizes and pixels.shape[2:] != size:
-            pixels = resize(pixels, size)
-        if pixels.shape[1] == 1 and channels == 3:
-            pixels = np.repeat(pixels, 3, axis=1)
-        if pixels.shape[1] != channels:
-            raise cells.error(
-                row,
-                f"has {pixels.shape[1]} channels; expected {channels}, like the first training "
-                "image. Convert all images to the same mode.",
-            )
-        if pixels.shape[1:] != (channels, *size):
-            raise cells.error(
-                row,
-                f"has (channels, height, width) = {pixels.shape[1:]}; expected "
-                f"{(channels, *size)}. To resize images, set image_size=(height, width) and fit "
-                "again.",
-            )
-        return pixels
+        return arrange(cells, pixels, row, self._layout, self.image_size_)
 
     def _network(self):
         sizes = {"in_channels": self._layout["channels"], "image_size": self.image_size_}
         check_sizes(self.channels, "channels", type(self).__name__)
         return ImageCNN, sizes, {"channels": self.channels}
-
-
-def resize(pixels, size):
-    """Resize images bilinearly, with antialiasing.
-
-    Parameters
-    ----------
-    pixels : ndarray of shape (n, channels, height, width), uint8 or float32
-    size : tuple of (int, int)
-
-    Returns
-    -------
-    pixels : ndarray of shape (n, channels, *size), of the same dtype
-    """
-    dtype = np.uint8 if pixels.dtype == np.uint8 else np.float32  # bytes are 10 times as fast
-    return torch.nn.functional.interpolate(
-        torch.from_numpy(np.array(pixels, dtype=dtype)), size=size, mode="bilinear", antialias=True
-    ).numpy()

@@ -70,17 +70,17 @@ def is_padded(batch: dict[str, Tensor]) -> bool:
 
 @contextmanager
 def fixed_shapes(module: nn.Module, present: Tensor | None = None):
-    """Let the normalization layers of this package count by masks inside the block.
+    """Let the layers of this package that compute statistics count by masks inside the block.
 
     present : (N,) bool on the device, the rows that count; None for all
     """
-    norms = [layer for layer in module.modules() if isinstance(layer, BatchNorm | MaskedBatchNorm)]
+    layers = [layer for layer in module.modules() if isinstance(layer, FixedShapes)]
     try:
-        for layer in norms:
+        for layer in layers:
             layer.is_fixed, layer.present = True, present
         yield
     finally:
-        for layer in norms:
+        for layer in layers:
             layer.is_fixed, layer.present = False, None
 
 
@@ -109,14 +109,14 @@ def batch_norm_where(x: Tensor, mask: Tensor, enough: Tensor, norm: nn.Module) -
     return ((x - mean) * torch.rsqrt(variance + norm.eps) * norm.weight + norm.bias).to(low)
 
 
-class _FixedShapes:
-    """What `fixed_shapes` sets."""
+class FixedShapes:
+    """A layer on which `fixed_shapes` sets the rows that count."""
 
     is_fixed: bool = False
     present: Tensor | None = None
 
 
-class BatchNorm(_FixedShapes, nn.BatchNorm1d):
+class BatchNorm(FixedShapes, nn.BatchNorm1d):
     """Batch normalization of (N, C) or (N, C, ...), which `fixed_shapes` restricts to some rows."""
 
     _check_input_dim = staticmethod(id)  # any number of axes; torch calls this for every batch
@@ -131,7 +131,7 @@ class BatchNorm(_FixedShapes, nn.BatchNorm1d):
         return batch_norm_where(steps, mask.flatten(), enough, self).view(x.shape).movedim(-1, 1)
 
 
-class MaskedBatchNorm(_FixedShapes, nn.Module):
+class MaskedBatchNorm(FixedShapes, nn.Module):
     """Batch normalization over valid steps only (Ioffe and Szegedy, 2015).
 
     ``nn.BatchNorm`` would count the padding, so that the longest clip of a batch changed the

@@ -40,7 +40,7 @@ ROWS_PER_LEVEL = 5  # fewer rows per text: their characters say more than which 
 LONG_VECTOR = 8192  # embeddings are shorter; one second of sound at 8 kHz is about as long
 N_OPENED = 20  # files whose existence or header is looked up
 
-_VIDEO = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
+_OTHER_VIDEO = (".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://\S+", re.IGNORECASE)
 _PHONE = re.compile(r"[+(]?\d[\d ()./-]{5,}\d")
 _KEY_NAME = re.compile(
@@ -216,8 +216,8 @@ def _file_kind(cell):
         return format_of(cell)[1]
     if not isinstance(cell, str | os.PathLike) or "\n" in os.fspath(cell):
         return None
-    if os.path.splitext(os.fspath(cell))[1].lower() in _VIDEO:
-        return "video"
+    if os.path.splitext(os.fspath(cell))[1].lower() in _OTHER_VIDEO:
+        return "other video"
     return file_kind(cell)
 
 
@@ -254,9 +254,9 @@ def _is_address(column):
         )
 
 
-def _is_video(column):
-    if column.kind_of_files == "video":
-        return "most cells are paths of videos; there is no encoder for them yet"
+def _is_other_video(column):
+    if column.kind_of_files == "other video":
+        return "most cells are paths of videos in formats that are not read; convert them to mp4"
 
 
 def _is_file(kind, column):
@@ -306,6 +306,14 @@ def _is_images(shape, dtype, rate):
         return ": height, width and channels"
     is_pixels = dtype.kind in "bu" or None not in shape and min(shape, default=0) >= 8
     return ": height and width" if len(shape) == 2 and is_pixels else None
+
+
+@_shaped
+def _is_clips(shape, dtype, rate):
+    if len(shape) == 4 and rate is None:
+        return ": frames, height, width and channels"
+    is_ragged = len(shape) == 3 and shape[0] is None and None not in shape[1:]
+    return ": any number of frames of one size" if is_ragged and dtype.kind in "bu" else None
 
 
 @_shaped
@@ -513,13 +521,15 @@ UNSUPPORTED = "unsupported"
 DETECTORS = [
     ("constant", _is_empty),
     (UNSUPPORTED, _is_address),
-    (UNSUPPORTED, _is_video),
+    (UNSUPPORTED, _is_other_video),
     ("image path", partial(_is_file, "image")),
     ("audio path", partial(_is_file, "audio")),
+    ("video path", partial(_is_file, "video")),
     ("array path", partial(_is_file, "array")),
     (UNSUPPORTED, _is_text_file),
     ("point clouds", _is_point_clouds),
     ("images", _is_images),
+    ("clips", _is_clips),
     ("sequences", _is_sequences),
     ("waveforms", _is_waveforms),
     ("vectors", _is_vectors),
@@ -579,12 +589,12 @@ def column_kinds(X, *, file_params=None):
         - "code": texts or integers that name something, such as zip codes;
         - "date": dates and times, also as text;
         - "free text";
-        - "image path", "audio path", "array path": paths or contents of files;
-        - "images", "waveforms", "vectors", "point clouds", "sequences": arrays, by their shape and
-          dtype;
+        - "image path", "audio path", "video path", "array path": paths or contents of files;
+        - "images", "waveforms", "vectors", "point clouds", "sequences", "clips": arrays, by their
+          shape and dtype;
         - "identifier": row numbers and keys, different in each row;
         - "constant": one value, or none;
-        - "unsupported": videos, web addresses, dicts and whatever else no encoder reads.
+        - "unsupported": web addresses, dicts and whatever else no encoder reads.
 
     See Also
     --------

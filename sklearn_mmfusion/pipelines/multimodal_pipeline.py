@@ -24,6 +24,7 @@ from sklearn_mmfusion.feature_extraction import (
     PointCloudEncoder,
     SequenceEncoder,
     TextEncoder,
+    VideoEncoder,
 )
 from sklearn_mmfusion.neural_network import (
     JointFusionClassifier,
@@ -60,6 +61,8 @@ TRIPLES = {
     "vectors": "vector",
     "point clouds": "point_cloud",
     "sequences": "sequence",
+    "clips": "video",
+    "video path": "video",
     "array path": None,
     "identifier": None,
     "constant": None,
@@ -181,6 +184,10 @@ def _sequence_part(column, file_params):
     return SequenceEncoder(file_params=file_params)
 
 
+def _video_part(column, file_params):
+    return VideoEncoder(file_params=file_params)
+
+
 CELL_PARTS = {
     "image": _image_part,
     "text": _text_part,
@@ -188,6 +195,7 @@ CELL_PARTS = {
     "vector": _vector_part,
     "point_cloud": _point_cloud_part,
     "sequence": _sequence_part,
+    "video": _video_part,
 }
 
 
@@ -248,7 +256,8 @@ def make_multimodal_pipeline(
           day;
         - "categories": one column per level; levels of fewer than 5 rows share one;
         - "many_categories": columns of more than 40 levels, by the mean of the target;
-        - "text", "image", "audio", "point_cloud", "sequence": one encoder per column;
+        - "text", "image", "audio", "point_cloud", "sequence", "video": one encoder per
+          column;
         - "vector": standardized.
 
         A name is followed by that of the column (``text_title``) if several columns share it. At

@@ -24,6 +24,7 @@ from sklearn_mmfusion import (
     PointCloudEncoder,
     SequenceEncoder,
     TextEncoder,
+    VideoEncoder,
     make_multimodal_classification,
 )
 from sklearn_mmfusion._skorch import fixed_steps, trainer
@@ -227,13 +228,14 @@ RAGGED = {
     ),
     "point_cloud": PointCloudEncoder,
     **{name: partial(SequenceEncoder, architecture=name) for name in ("crnn", "gru", "tcn")},
+    "video": VideoEncoder,
 }
 
 
 @pytest.mark.parametrize("name", RAGGED)
 def test_padding_changes_no_step_of_an_encoder(monkeypatch, name):
     X, y = make_multimodal_classification(
-        40, modalities=("text", "audio", "point_cloud", "sequence"), random_state=0
+        40, modalities=("text", "audio", "point_cloud", "sequence", "video"), random_state=0
     )
     encoder = RAGGED[name](n_components=16, **SHARED)
     column = X["audio" if "lstm" in name else name if name in X else "sequence"]

@@ -12,6 +12,7 @@ from scipy.io import wavfile
 
 from sklearn_mmfusion import FileArray, check_files
 from sklearn_mmfusion.containers import file_checks
+from tests._media import video_file
 
 Image = pytest.importorskip("PIL.Image")
 soundfile = pytest.importorskip("soundfile")
@@ -320,3 +321,15 @@ def test_every_reason_is_documented():
     documented = check_files.__doc__
     missing = [r for r in file_checks.REASONS if f"    {r} " not in documented.replace(",", " ")]
     assert [reason for reason in missing if reason != "long"] == []  # "short, long"
+
+
+def test_videos_are_examined(tmp_path):
+    clip = RNG.integers(0, 256, (5, 8, 16), dtype=np.uint8)
+    contents = [video_file(clip), video_file(np.full_like(clip, 7)), video_file(clip)[:40]]
+    for i, content in enumerate(contents):
+        (tmp_path / f"{i}.avi").write_bytes(content)
+    found = check_files([str(tmp_path / f"{i}.avi") for i in range(3)], verbose=False)
+    problems = found.groupby("row")["problem"].agg(" ".join)
+    assert "all pixels" not in problems[0] and "all pixels are 7" in problems[1]
+    assert problems.str.contains("the content is a Matroska video").all()
+    assert "damaged" in problems[2]

@@ -10,6 +10,7 @@ from sklearn_mmfusion.corruptions import CORRUPTIONS
 from sklearn_mmfusion.corruptions.inputs import (
     Augmentation,
     JointAugmentation,
+    _takes_mask,
     augmentation_steps,
     change_cell,
 )
@@ -19,6 +20,7 @@ SHAPES = {
     "image": (4, 3, 8, 9),
     "audio": (4, 7, 12),
     "sequence": (4, 7, 3),
+    "video": (4, 7, 3, 8, 9),
     "point_cloud": (4, 7, 3),
 }
 
@@ -33,11 +35,14 @@ def make_batch(modality):
     lengths = torch.tensor([5, 0, 7, 1])
     if modality == "text":
         return {"words": torch.arange(1, 1301), "words_lengths": 100 * lengths}
+    if modality == "video":
+        frames = torch.randint(0, 256, (13, *SHAPES["video"][2:]), dtype=torch.uint8)
+        return {"frames": frames, "frames_lengths": lengths}
     return {"x": torch.randn(13, *SHAPES[modality][2:]), "x_lengths": lengths}
 
 
 def augment(batch, steps, modality="image"):
-    limits = (0, 255) if modality == "image" else None
+    limits = (0, 255) if modality in ("image", "video") else None
     torch.manual_seed(0)
     return Augmentation(augmentation_steps(steps, modality, "E")[1], limits)(batch)
 
@@ -49,7 +54,7 @@ def test_a_gpu_need_not_wait(modality, name):
     values = (values * 9).long() if modality == "text" else values
     torch.manual_seed(1)
     with profile(use_kineto=False) as profiled:
-        changed = step(values) if modality == "image" else step(values, mask=mask)
+        changed = step(values, mask=mask) if _takes_mask(step) else step(values)
     operators = {event.name.removeprefix("aten::") for event in profiled.function_events}
     assert operators and not operators & REFUSED
     assert changed.shape == values.shape and changed.dtype == values.dtype

@@ -12,7 +12,7 @@ from torch import nn
 
 from sklearn_mmfusion.containers import FileArray, TensorArray
 from sklearn_mmfusion.feature_extraction import ImageEncoder
-from sklearn_mmfusion.feature_extraction.image import resize
+from sklearn_mmfusion.preprocessing.image import resize
 
 TINY = {"n_components": 4, "channels": (4, 4), "max_epochs": 2, "random_state": 0}
 

@@ -20,6 +20,7 @@ from sklearn_mmfusion.modules.point_cloud import PointCloudNetwork
 from sklearn_mmfusion.modules.recurrent import RecurrentNetwork
 from sklearn_mmfusion.modules.sequence import TemporalConvNet
 from sklearn_mmfusion.modules.text import TextNetwork, TextRNN
+from sklearn_mmfusion.modules.video import VideoNetwork
 
 N_MELS = 6
 SIZES = {"n_words": 7, "n_ngrams": 9, "n_chars": 5}
@@ -93,6 +94,16 @@ def draw_features(lengths, random):
 
 def draw_points(lengths, random):
     return {"points": normal(int(lengths.sum()), 3, random=random), "points_lengths": lengths}
+
+
+def draw_clips(lengths, random):
+    frames = normal(int(lengths.sum()), 2, 6, 5, random=random)
+    return {"frames": frames, "frames_lengths": lengths}
+
+
+def make_video(pooling):
+    sizes = {"channels": (3, 4), "frame_features": 6, "hidden_size": 4}
+    return quiet(VideoNetwork, 2, (6, 5), out_features=5, pooling=pooling, **sizes)
 
 
 def mean_max(tokens):
@@ -170,6 +181,21 @@ NETWORKS = {
         scaled="points",
         n_tokens=lambda length: length,
         pool=lambda tokens: tokens.amax(0),
+    ),
+    "video_gru": Network(
+        make=lambda: make_video("gru"),
+        batch=draw_clips,
+        ragged=True,
+        scaled="frames",
+        n_tokens=lambda length: length,
+        pool=mean_max,
+    ),
+    "video_attention": Network(
+        make=lambda: make_video("attention"),
+        batch=draw_clips,
+        ragged=True,
+        scaled="frames",
+        n_tokens=lambda length: length,
     ),
     "mlp": Network(
         make=make_mlp,

@@ -138,6 +138,7 @@ ODD = {
     "png": ([png()] * N, "image path", "contents"),
     "png dict": ([{"bytes": png(), "path": None}] * N, "image path", "contents"),
     "clip": ([f"{i}.wav" for i in range(N)], "audio path", "40 of 40"),
+    "video": ([f"{i}.mp4" for i in range(N)], "video path", "40 of 40"),
     "npy": ([f"{i}.npy" for i in range(N)], "array path", "40 of 40"),
     "file array": (FileArray([f"{i}.png" for i in range(N)]), "image path", "40 of 40"),
     "documents": (FileArray([f"{i}.txt" for i in range(N)]), "free text", "FileArray"),
@@ -163,6 +164,12 @@ ODD = {
         "sequences",
         "steps and channels",
     ),
+    "clips": (TensorArray(np.zeros((N, 2, 8, 8, 3), np.uint8)), "clips", "height, width and chan"),
+    "grey clips": (
+        TensorArray([np.zeros((5 + i, 8, 9), np.uint8) for i in range(N)]),
+        "clips",
+        "any number of frames of one size",
+    ),
     # identifiers
     "row": (np.arange(N), "identifier", "integers from 0 to 39"),
     "shuffled": (RNG.permutation(N) + 1, "identifier", "integers from 1 to 40"),
@@ -175,10 +182,14 @@ ODD = {
     "blank": ([""] * N, "constant", "all 40 cells are ''"),
     "nan texts": (cycle("nan", "None"), "constant", "mark missing values"),
     # refused
-    "video": ([f"{i}.mp4" for i in range(N)], "unsupported", "no encoder for them yet"),
+    "movies": ([f"{i}.wmv" for i in range(N)], "unsupported", "convert them to mp4"),
     "url": ([f"https://example.org/{i}.jpg" for i in range(N)], "unsupported", "download"),
     "txt": ([f"{i}.txt" for i in range(N)], "unsupported", "FileArray"),
-    "clips": (TensorArray(np.zeros((N, 2, 8, 8, 3), np.uint8)), "unsupported", "(2, 8, 8, 3)"),
+    "cubes": (
+        TensorArray(np.zeros((N, 2, 8, 8, 3, 1), np.uint8)),
+        "unsupported",
+        "(2, 8, 8, 3, 1)",
+    ),
     "unequal": ([np.zeros(3), np.zeros((2, 2))] * (N // 2), "unsupported", "row 1"),
     "dicts": ([{"a": 1}] * N, "unsupported", "type dict"),
     "sets": ([{1}] * N, "unsupported", "type set"),

@@ -34,6 +34,7 @@ from sklearn_mmfusion import (
     SequenceEncoder,
     TensorArray,
     TextEncoder,
+    VideoEncoder,
     make_multimodal_pipeline,
 )
 
@@ -193,7 +194,7 @@ def test_several_columns_of_a_kind_are_numbered_by_name():
         (bikes, {"kinds": {"color": "categorie"}}, "expected one of .*Did you mean 'category'"),
         (bikes, {"file_params": {"rot": "a"}}, "Did you mean 'root'"),
         (
-            lambda: pd.DataFrame({"clip": [f"{i}.mp4" for i in range(30)], "a": [*range(29), 7]}),
+            lambda: pd.DataFrame({"clip": [f"{i}.wmv" for i in range(30)], "a": [*range(29), 7]}),
             {},
             re.escape("1 of 2 columns are not supported ('clip': most cells are paths of videos"),
         ),
@@ -267,6 +268,7 @@ def test_cells_get_the_encoder_of_their_modality(tmp_path):
     X["sound"] = TensorArray([np.zeros(9 + i, np.float32) for i in range(4)], sample_rate=4000)
     X["cloud"] = TensorArray([np.zeros((5 + i, 3), np.float32) for i in range(4)])
     X["gestures"] = TensorArray([np.zeros((5 + i, 6), np.float32) for i in range(4)])
+    X["video"] = TensorArray([np.zeros((5 + i, 8, 8), np.uint8) for i in range(4)])
     X["embedding"] = TensorArray(np.eye(4, dtype=np.float32))
     found = parts(make_multimodal_pipeline(X, file_params={"root": str(tmp_path)}))
     photo, clip, sound = found["image"][0], found["audio_clip"][0], found["audio_sound"][0]
@@ -276,6 +278,7 @@ def test_cells_get_the_encoder_of_their_modality(tmp_path):
     assert sound.sample_rate == 4000 and not sound.resample
     assert isinstance(found["point_cloud"][0], PointCloudEncoder)
     assert isinstance(found["sequence"][0], SequenceEncoder)
+    assert isinstance(found["video"][0], VideoEncoder)
     fusion = FusionTransformer([("vector", *found["vector"])])
     assert fusion.fit_transform(X).shape == (4, 4)
 

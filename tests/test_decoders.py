@@ -16,13 +16,13 @@ from sklearn_mmfusion import FusionTransformer, PointCloudEncoder
 from sklearn_mmfusion._decoders import (
     FileOptions,
     audio_header,
-    file_kind,
     image_header,
     pil_pixels,
     read_audio,
     read_file,
     read_image,
 )
+from sklearn_mmfusion._file_formats import file_kind
 from sklearn_mmfusion.containers import FileArray, TensorArray, file_array
 from tests._media import video_file
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sklearn_mmfusion._decoders import file_kind, image_header
+from sklearn_mmfusion._decoders import image_header
+from sklearn_mmfusion._file_formats import file_kind
 from sklearn_mmfusion.containers import FileArray
 from sklearn_mmfusion.containers.file_array import in_threads
 

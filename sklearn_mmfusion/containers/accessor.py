@@ -13,12 +13,11 @@ from sklearn_mmfusion._decoders import (
     ALLOWED,
     FileOptions,
     audio_header,
-    content_kind,
-    file_kind,
     image_header,
     opened,
     raise_passing,
 )
+from sklearn_mmfusion._file_formats import content_kind, file_kind
 from sklearn_mmfusion.containers.arrow import holds_arrow_cells
 from sklearn_mmfusion.containers.conversion import as_column
 from sklearn_mmfusion.containers.file_array import (

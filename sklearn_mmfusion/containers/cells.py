@@ -14,14 +14,12 @@ from sklearn.utils import check_array
 
 from sklearn_mmfusion._decoders import (
     ALLOWED,
-    SUFFIXES,
     FileOptions,
     check_root,
-    content_kind,
-    file_kind,
     image_header,
     raise_passing,
 )
+from sklearn_mmfusion._file_formats import SUFFIXES, content_kind, file_kind
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
 from sklearn_mmfusion._validation import as_numpy, check_real, warn
 from sklearn_mmfusion.containers.conversion import (

@@ -14,12 +14,12 @@ from sklearn_mmfusion._decoders import (
     DEFAULT,
     FileOptions,
     RefusedError,
-    file_kind,
     ignored_warnings,
     leaves_root,
     raise_passing,
     read_file,
 )
+from sklearn_mmfusion._file_formats import file_kind
 from sklearn_mmfusion.containers.dtypes import ConflictDtype, FileDtype, check_same_rate
 from sklearn_mmfusion.containers.row_view_array import RowViewArray
 from sklearn_mmfusion.containers.storage import RaggedStorage, blake, is_absent

@@ -12,9 +12,6 @@ from sklearn_mmfusion._decoders import (
     FileOptions,
     RefusedError,
     check_root,
-    content_kind,
-    file_kind,
-    format_of,
     opened,
     read_array,
     read_audio,
@@ -22,6 +19,7 @@ from sklearn_mmfusion._decoders import (
     read_text,
     read_video,
 )
+from sklearn_mmfusion._file_formats import content_kind, file_kind, format_of
 from sklearn_mmfusion._validation import check_real
 from sklearn_mmfusion.containers.conversion import as_frame
 from sklearn_mmfusion.containers.file_array import (

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from sklearn_mmfusion._decoders import file_kind
+from sklearn_mmfusion._file_formats import file_kind
 from sklearn_mmfusion.containers.cells import CellKind, channels_lead
 
 # Longest side of images in files, in pixels: time and memory of training grow with its square.

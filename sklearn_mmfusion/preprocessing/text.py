@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mmfusion._decoders import file_kind
+from sklearn_mmfusion._file_formats import file_kind
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
 from sklearn_mmfusion.containers import TensorArray

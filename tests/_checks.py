@@ -28,7 +28,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from skorch.callbacks import Callback
 
 from sklearn_mmfusion._skorch import early_stopping
-from tests._registry import N_ROWS, having, rows
+from tests._registry import N_ROWS, having, is_slow, rows
 
 CHECKS = []
 # Other values of parameters that affect how new rows are read, computed or fused.
@@ -69,7 +69,12 @@ def check(*tags):
 def cases():
     """All (check, entry) pairs, as pytest parameters."""
     return [
-        pytest.param(function, entry, id=f"{entry}-{function.__name__.removeprefix('check_')}")
+        pytest.param(
+            function,
+            entry,
+            id=f"{entry}-{function.__name__.removeprefix('check_')}",
+            marks=[pytest.mark.slow] * is_slow(entry),
+        )
         for function, tags in CHECKS
         for entry in having(*tags)
     ]

@@ -422,6 +422,15 @@ ENTRIES = [
 ]
 
 
+def is_slow(entry):
+    """Whether the common checks of an entry are slow tests.
+
+    Encoders differ in three short methods only, so the fast tests check three of them.
+    """
+    extra = ("PointCloudEncoder", "SequenceEncoder", "VideoEncoder")
+    return entry.name in extra or "-" in entry.name  # or another architecture
+
+
 def having(*tags):
     """The entries that have all of some tags."""
     return [entry for entry in ENTRIES if entry.tags.issuperset(tags)]

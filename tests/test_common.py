@@ -44,6 +44,7 @@ from tests._registry import (
     classes,
     having,
     images,
+    is_slow,
     modalities,
     numbers,
     table,
@@ -96,7 +97,7 @@ def expected_failures(estimator):
 def small_estimators():
     """One small estimator of each entry; the fusions over columns that a plain table has."""
     image = ("image", ImageEncoder(**SMALL_IMAGE), slice(None))
-    plain = [entry.make() for entry in ENTRIES if "Fusion" not in entry.name]
+    plain = [entry.make() for entry in ENTRIES if "Fusion" not in entry.name and not is_slow(entry)]
     return [
         *plain,
         FusionTransformer([image, ("table", StandardScaler(), slice(None))], random_state=0),
@@ -131,12 +132,13 @@ def test_scikit_learn_check(estimator, check):
 @pytest.mark.slow
 @parametrize_with_checks(
     [
+        *[entry.make() for entry in ENTRIES if is_slow(entry)],
         *small_joints("classifier", ["pretrained"]),
         *small_joints("regressor", ["gated", "pretrained"]),
     ],
     expected_failed_checks=expected_failures,
 )
-def test_scikit_learn_check_of_other_joint_networks(estimator, check):
+def test_scikit_learn_check_of_others(estimator, check):
     check(estimator)
 
 

@@ -53,7 +53,7 @@ def test_search_over_classifier_fits_each_encoder_once_a_fold(tmp_path, n_jobs):
     np.testing.assert_array_equal(found.predict_proba(X), plain.predict_proba(X))
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_search_over_three_encoders_costs_the_sum(tmp_path, n_jobs):
     X, y = three()
     log = str(tmp_path / "log")

@@ -64,7 +64,7 @@ def test_parameters_are_searched_and_transformers_replaced():
     assert fused.output_indices_["vector"] == slice(2, 6)
 
 
-@pytest.mark.parametrize("missing", [0.0, 0.3])
+@pytest.mark.parametrize("missing", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 def test_cross_validation_scores_are_equal_with_two_jobs_and_from_a_pickle(missing):
     X, y = masked(make_X(), masks(missing=missing)), np.arange(24) % 2
     fused = FusionTransformer(TRIPLES, random_state=0, n_jobs=2).fit(X, y)

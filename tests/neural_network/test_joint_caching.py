@@ -23,7 +23,7 @@ def search(model, grid, n_jobs=None):
     return GridSearchCV(model, grid, cv=KFold(3), n_jobs=n_jobs, error_score="raise")
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_search_fits_each_transformer_once_a_fold(tmp_path, n_jobs, new_workers):
     X, y = three()
     log = str(tmp_path / "log")

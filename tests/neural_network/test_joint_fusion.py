@@ -439,6 +439,7 @@ def test_training_parameters_of_encoders_have_no_effect_and_warn():
     joint().set_params(**joint().get_params())  # no value is new
 
 
+@pytest.mark.slow
 def test_grid_search_over_fusion_and_encoder_with_workers(new_workers):
     grid = {"fusion": ["concat", "graph"], "image__n_components": [4, 8]}
     search = GridSearchCV(joint(), grid, cv=2, scoring="neg_log_loss")

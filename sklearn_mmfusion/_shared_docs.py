@@ -116,7 +116,7 @@ and texts change a few copies of the cells (`augment_copies`).
 - a list of pairs ``(name, {"severity": 1})`` with severities from 0 to 5, or with the parameter of
   the corruption in place of the severity: ``("rotation", {"degrees": 10})``. The names are those of
   ``sklearn_mmfusion.corruptions.CORRUPTIONS``. Image: "flip", "rotation", "scale", "crop",
-  "colour", "noise", "blur", "occlusion"; audio: "time_mask", "band_mask", and on recordings
+  "color", "noise", "blur", "occlusion"; audio: "time_mask", "band_mask", and on recordings
   "noise", "gain", "shift", "dropouts", "clipping"; text: "drop", and on texts "swap", "typo"; point
   cloud: "jitter", "scale".
 - a callable, such as an instance of a ``torch.nn.Module`` (kornia's, for example), that takes and

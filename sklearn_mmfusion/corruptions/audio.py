@@ -61,7 +61,7 @@ def time_mask(frames, generator, share, mask=None):
 
 
 def band_mask(frames, generator, share, mask=None):
-    """Replace neighbouring bands, up to a `share` of all, by their mean (SpecAugment)."""
+    """Replace neighboring bands, up to a `share` of all, by their mean (SpecAugment)."""
     n_bands = frames.shape[2]
     width = share * n_bands * draw(frames, generator, len(frames), 1)
     first = (n_bands - width) * draw(frames, generator, len(frames), 1)

@@ -34,11 +34,11 @@ def corrupt(X, modality, name, severity=1, *, random_state=None):
     name : str
         One of ``CORRUPTIONS[modality]`` that acts on cells:
 
-        - image: "flip", "rotation", "scale", "crop", "colour", "noise", "blur", "occlusion";
+        - image: "flip", "rotation", "scale", "crop", "color", "noise", "blur", "occlusion";
         - audio: "noise", "gain", "shift", "dropouts", "clipping";
-        - text: "drop" (of words), "swap" (of neighbouring words), "typo";
+        - text: "drop" (of words), "swap" (of neighboring words), "typo";
         - sequence: "jitter", "scale", "warp", "crop", "channel_dropout";
-        - video: those of images without "colour", the same for all frames; "warp" (of time);
+        - video: those of images without "color", the same for all frames; "warp" (of time);
         - point_cloud: "jitter", "scale".
     severity : int, default=1
         From 0, which changes nothing, to 5. ``CORRUPTIONS[modality][name].strengths`` holds the

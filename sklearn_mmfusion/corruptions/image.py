@@ -29,7 +29,7 @@ def identity(images):
 def resample(images, matrices, offsets=0.0):
     """Bilinear values at ``matrix @ place + offset``; beyond the border, its pixels are repeated.
 
-    Places are (row, column) in pixels from the centre; matrices (N, 2, 2), offsets (N, 2).
+    Places are (row, column) in pixels from the center; matrices (N, 2, 2), offsets (N, 2).
     """
     height, width = images.shape[2:]
     axes = [
@@ -51,7 +51,7 @@ def flip(images, generator, probability):
 
 
 def rotation(images, generator, degrees):
-    """Rotate each image about its centre by up to so many degrees, either way."""
+    """Rotate each image about its center by up to so many degrees, either way."""
     most = math.radians(degrees)
     angles = draw(images, generator, len(images), low=-most, high=most)
     cos, sin = angles.cos(), angles.sin()
@@ -59,7 +59,7 @@ def rotation(images, generator, degrees):
 
 
 def scale(images, generator, factor):
-    """Enlarge each image by a number from 1 / (1 + factor) to 1 + factor about its centre."""
+    """Enlarge each image by a number from 1 / (1 + factor) to 1 + factor about its center."""
     most = math.log1p(factor)
     zooms = draw(images, generator, len(images), low=-most, high=most).exp()
     return resample(images, identity(images) / zooms[:, None, None])
@@ -72,7 +72,7 @@ def crop(images, generator, share):
     return resample(images, (1 - share) * identity(images), offsets)
 
 
-def colour(images, generator, strength):
+def color(images, generator, strength):
     """Change brightness, contrast and, of three channels, saturation.
 
     Each is multiplied by a number from ``1 - strength`` to ``1 + strength``.

@@ -67,7 +67,7 @@ CORRUPTIONS = {
         "rotation": of_batches("degrees", (5, 10, 15, 20, 30), image.rotation),
         "scale": of_batches("factor", FACTORS, image.scale),
         "crop": of_batches("share", (0.05, 0.1, 0.2, 0.3, 0.4), image.crop),
-        "colour": of_batches("strength", (0.1, 0.2, 0.3, 0.4, 0.6), image.colour),
+        "color": of_batches("strength", (0.1, 0.2, 0.3, 0.4, 0.6), image.color),
         "noise": of_batches("std", (0.02, 0.04, 0.08, 0.12, 0.2), image.noise),
         "blur": of_batches("share", (0.01, 0.02, 0.03, 0.04, 0.06), image.blur),
         "occlusion": of_batches("share", (0.02, 0.05, 0.1, 0.2, 0.3), image.occlusion),
@@ -112,8 +112,8 @@ CORRUPTIONS = {
 # What `augment="light"` and "strong" do: the severities of corruptions that rarely change a label.
 PRESETS = {
     "image": {
-        "light": {"rotation": 1, "scale": 1, "colour": 1},
-        "strong": {"rotation": 3, "scale": 3, "colour": 3, "noise": 1, "occlusion": 2},
+        "light": {"rotation": 1, "scale": 1, "color": 1},
+        "strong": {"rotation": 3, "scale": 3, "color": 3, "noise": 1, "occlusion": 2},
     },
     "audio": {
         "light": {"time_mask": 1, "band_mask": 1},

@@ -26,7 +26,7 @@ def drop(text, rng, share):
 
 
 def swap(text, rng, share):
-    """Exchange neighbouring words, each pair with probability `share`."""
+    """Exchange neighboring words, each pair with probability `share`."""
     words = text.split()
     swapped = chosen(rng, len(words) - 1, share)
     for i in swapped:

@@ -109,10 +109,10 @@ def test_odd_columns():
 
 def test_pixels_keep_their_scale_and_layout():
     photo = np.random.default_rng(0).integers(0, 256, (1, 12, 10, 3), dtype=np.uint8)
-    first = corrupt(np.moveaxis(photo, 3, 1), "image", "colour", 3, random_state=0)[0]
-    last = corrupt(photo, "image", "colour", 3, random_state=0)[0]
+    first = corrupt(np.moveaxis(photo, 3, 1), "image", "color", 3, random_state=0)[0]
+    last = corrupt(photo, "image", "color", 3, random_state=0)[0]
     assert (np.moveaxis(first, 0, 2) == last).all()
-    scaled = corrupt(photo / 255, "image", "colour", 3, random_state=0)[0]
+    scaled = corrupt(photo / 255, "image", "color", 3, random_state=0)[0]
     assert np.abs(scaled * 255 - last).max() <= 0.51
     deep = corrupt(photo.astype(np.uint16) * 257, "image", "rotation", 3, random_state=0)[0]
     rotated = corrupt(photo, "image", "rotation", 3, random_state=0)[0]

@@ -35,8 +35,8 @@ def test_rotation_equals_scipy():
 
 
 def affine(pixels, factor, offset):
-    centre = (np.array(pixels.shape) - 1) / 2
-    start = centre - factor * centre + offset
+    center = (np.array(pixels.shape) - 1) / 2
+    start = center - factor * center + offset
     return ndimage.affine_transform(pixels, np.eye(2) * factor, start, order=1, mode="nearest")
 
 
@@ -68,7 +68,7 @@ def test_noise_has_the_standard_deviation():
     assert image.noise(grey, seeded(), 0.1).std() == pytest.approx(0.1, rel=0.02)
 
 
-def test_colour_factors():
+def test_color_factors():
     images = make_images(3).clamp(0.4, 0.6)
     brightness, contrast, saturation = drawn(3, 3, 1, 1, 1, low=0.8, high=1.2)
     expected = images.numpy() * brightness
@@ -76,7 +76,7 @@ def test_colour_factors():
     expected = mean + contrast * (expected - mean)
     grey = np.tensordot(expected, [0.299, 0.587, 0.114], ([1], [0]))[:, None]
     expected = grey + saturation * (expected - grey)
-    assert np.abs(image.colour(images, seeded(), 0.2).numpy() - expected).max() < 1e-12
+    assert np.abs(image.color(images, seeded(), 0.2).numpy() - expected).max() < 1e-12
 
 
 def test_occlusion_covers_its_share():

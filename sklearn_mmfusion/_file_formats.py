@@ -17,7 +17,7 @@ SUFFIXES = {
 
 
 def file_kind(path):
-    """Return a key of `SUFFIXES` by the suffix of `path`, None for another."""
+    """Return the key of `SUFFIXES` that lists the suffix of `path`, None if there is none."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     return next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)
 

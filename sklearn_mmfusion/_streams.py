@@ -40,13 +40,14 @@ class StreamMixin:
         Raises
         ------
         TypeError
-            If an event is no triple, or times of numbers and datetimes are mixed.
+            If an event is not a triple, or if numbers and datetimes are mixed as times.
         ValueError
-            If a modality is unknown, a time is missing, or `window` is not above 0.
+            If a modality is unknown, a time is missing or infinite, `window` is not above 0, or two
+            modalities share a column.
 
         Notes
         -----
-        An event that arrives late takes its place in time: it counts if its modality has no newer
+        A late event is ordered by its time, not its arrival: it counts if its modality has no newer
         cell and it is not too old. Nothing is computed ahead, and nothing waits for a silent
         modality. Every event costs a prediction of one row.
 
@@ -77,6 +78,16 @@ class StreamMixin:
             raise ValueError(
                 f"{type(self).__name__}: window={window!r}; expected a number of seconds above 0."
             )
+        owners = {}
+        for selection in self._selections:
+            for column in selection.labels:
+                if column in owners:
+                    raise ValueError(
+                        f"{type(self).__name__}: column {column!r} belongs to the modalities "
+                        f"{owners[column]!r} and {selection.name!r}; predict_stream needs columns "
+                        "of one modality each. Fit on a frame with a copy of the column."
+                    )
+                owners[column] = selection.name
         return self._predict_events(events, float(window))
 
     def _predict_events(self, events, window):
@@ -114,12 +125,14 @@ def _read_event(event, selections, label):
         )
     if isinstance(time, np.datetime64) or not isinstance(time, Real):
         try:
+            if isinstance(time, str):  # "10:00" would be today
+                raise TypeError("a str")
             time = pd.Timestamp(time)
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"{label} has the time {time!r}; expected seconds or a datetime."
             ) from error
-    if pd.isna(time):
+    if pd.isna(time) or (isinstance(time, Real) and not np.isfinite(time)):
         raise ValueError(f"{label} has the time {time}; expected a known time.")
     selection = selections[name]
     if not selection.single and cell is not None:
@@ -137,7 +150,7 @@ def _later(now, time, label):
         return max(now, time)
     except TypeError as error:
         raise TypeError(
-            f"{label} has the time {time!r}, an earlier one {now!r}; expected times of one kind, "
+            f"{label} has the time {time!r}, an earlier event {now!r}; expected times of one kind, "
             "and datetimes all with or all without a time zone."
         ) from error
 

@@ -58,7 +58,7 @@ def align_on_time(
         which later sources can match, and sorts all rows by time.
     direction : {"backward", "nearest", "forward"}, default="backward"
         Whether to take the last row at or before the time of the first source, the nearest one or
-        the first one at or after it. "backward" never uses the future, as a model that runs live.
+        the first one at or after it. "backward" never uses the future, like a model that runs live.
     tolerance : timedelta-like, number or dict of them by source, default=None
         Largest distance in time, inclusive; None allows any. A timedelta or a text such as "20ms"
         for datetimes and durations, else a number.
@@ -82,13 +82,13 @@ def align_on_time(
           their matched rows.
         - ``offset_spread``: median absolute deviation of these differences.
         - ``constant_offset``: whether five rows or more are matched, and the median exceeds four
-          times the spread. The clock of the source may be late (if positive) or ahead, or both
+          times the spread. The clock of the source may be behind (if positive) or ahead, or both
           are sampled regularly, out of phase.
 
     Raises
     ------
     TypeError
-        If times of different kinds are mixed, datetimes with and without a time zone, or keys of
+        If sources mix kinds of times, datetimes with and without a time zone, or keys of
         text and numbers; or `tolerance` is of another kind than the times.
     ValueError
         If a column is missing or occurs twice.
@@ -105,7 +105,7 @@ def align_on_time(
 
     Notes
     -----
-    Of several rows of a source with the same time and key, the last one counts. Between two equally
+    If rows of a source have the same time and key, the last one counts. Between two equally
     near rows, "nearest" takes the earlier one. A row of a source may match several rows of the
     first one. No cell is copied. To keep the times of a source, copy its column before:
     ``frame.assign(video_time=frame["time"])``.
@@ -141,7 +141,7 @@ def align_on_time(
     first, *others = frames
     rows, places = sources[first], {first: np.arange(len(frames[first]))}
     for name in others:
-        is_known = len(rows) and len(sources[name])  # else, neither is the kind of the times
+        is_known = len(rows) and len(sources[name])  # else the kind of times is unknown
         limit = _as_number(limits.get(name), unit) if is_known else None
         places[name] = _match(rows, len(places[first]), sources[name], direction, limit)
         _warn_if_unmatched(name, places[name], frames, on, limits.get(name))
@@ -495,8 +495,8 @@ def cut_windows(
     ----------
     recordings : ndarray, or column, list or dict of recordings
         One recording: an array of shape (length,), or (length, n_channels) of a sequence. Several:
-        a Series whose index holds their names, a dict by name, or a TensorArray, FileArray of
-        recordings or list, whose names are 0, 1, .... Files are read one at a time.
+        a Series whose index holds their names, a dict by name, or a TensorArray, FileArray or list
+        of recordings, whose names are 0, 1, .... Files are read one at a time.
     times : array-like of shape (n_events,)
         Times of the events in seconds, or datetimes if `start` is one.
     before : float, default=0.0
@@ -533,7 +533,7 @@ def cut_windows(
 
     Notes
     -----
-    Each window is copied once: overlapping windows take more memory than their recording. Of a
+    Each window is copied once: overlapping windows take more memory than their recording. From a
     memory map, only the windows are read.
 
     Examples
@@ -580,9 +580,9 @@ def cut_windows(
 def _named_recordings(recordings):
     """Functions by name that read a recording and its sample rate; None for absent ones."""
     recordings = as_numpy(recordings)
-    if isinstance(recordings, list | tuple) and len(recordings) and np.isscalar(recordings[0]):
+    if isinstance(recordings, list | tuple) and len(recordings) and isinstance(recordings[0], Real):
         recordings = np.asarray(recordings)
-    if isinstance(recordings, np.ndarray) and recordings.dtype != object:
+    if isinstance(recordings, np.ndarray) and recordings.dtype.kind in "biufc":
         column, names = [recordings], [0]
     elif isinstance(recordings, pd.Series):
         column, names = recordings.array, recordings.index
@@ -697,7 +697,7 @@ def _seconds(times, starts, name):
 
 
 def _window(samples, begin, n_samples, fill_value):
-    """Samples from `begin` on, completed with `fill_value`; None if they are not there."""
+    """Samples from `begin` on, padded with `fill_value`; None if they are not there."""
     if not -n_samples < begin < len(samples):  # nor is NaN
         return None
     begin, end = int(begin), int(begin) + n_samples
@@ -707,7 +707,9 @@ def _window(samples, begin, n_samples, fill_value):
         return None
     with np.errstate(all="ignore"):
         fill = np.asarray(fill_value).astype(samples.dtype)
-    if not np.array_equal(fill, fill_value, equal_nan=True):
+    is_exact = samples.dtype.kind != "f"  # floats may round
+    fits = np.isfinite(fill) == np.isfinite(fill_value) and (not is_exact or fill == fill_value)
+    if not fits:
         raise ValueError(
             f"cut_windows: fill_value={fill_value!r} does not fit samples of {samples.dtype}. "
             "Convert the recordings, or pass another value."

@@ -423,3 +423,21 @@ def test_recordings_of_different_rates_are_refused(tmp_path):
     files = {"a": tmp_path / "10.wav", "b": tmp_path / "20.wav"}
     with pytest.raises(ValueError, match="recording 'b' has 20 Hz, others have 10 Hz.*Resample"):
         cut_windows(files, [1, 1], after=1.0, names=["a", "b"])
+
+
+def test_windows_of_a_list_of_paths(tmp_path):
+    paths = [str(tmp_path / f"{i}.npy") for i in range(2)]
+    for i, path in enumerate(paths):
+        np.save(path, np.arange(20.0) + 100 * i)
+    windows = cut_windows(paths, [1.0, 1.0], names=[0, 1], after=0.3, sample_rate=10)
+    assert [cell.tolist() for cell in windows] == [[10, 11, 12], [110, 111, 112]]
+
+
+def test_fill_values_of_floats_may_round():
+    signal = np.zeros(10, np.float32)
+    (cell,) = cut_windows(signal, [0.0], before=0.2, after=0.2, sample_rate=10, fill_value=0.1)
+    np.testing.assert_array_equal(cell, np.float32([0.1, 0.1, 0, 0]))
+    (cell,) = cut_windows(signal, [0.0], before=0.1, after=0.1, sample_rate=10, fill_value=np.nan)
+    assert np.isnan(cell[0]) and cell[1] == 0
+    with pytest.raises(ValueError, match=r"fill_value=1e\+60 does not fit samples of float32"):
+        cut_windows(signal, [0.0], before=0.2, after=0.2, sample_rate=10, fill_value=1e60)

@@ -123,6 +123,8 @@ def test_events_are_read_one_at_a_time():
         ("skin", TypeError, r"event 1 is 'skin'; expected \(time, modality, cell\)"),
         ((1, "skim", [1, 2]), ValueError, r"'skim'; expected one of .* Did you mean 'skin'\?"),
         ((np.nan, "skin", [1, 2]), ValueError, "event 1 has the time nan; expected a known"),
+        ((np.inf, "skin", [1, 2]), ValueError, "event 1 has the time inf; expected a known"),
+        (("10:00", "skin", [1, 2]), TypeError, "has the time '10:00'; expected seconds or a dat"),
         ((pd.NaT, "skin", [1, 2]), ValueError, "event 1 has the time NaT; expected a known"),
         (([], "skin", [1, 2]), TypeError, r"has the time \[\]; expected seconds or a datetime"),
         ((datetime(2026, 1, 1), "skin", [1, 2]), TypeError, "expected times of one kind"),
@@ -133,6 +135,22 @@ def test_wrong_events_are_refused(event, error, message):
     next(stream)
     with pytest.raises(error, match=f"LateFusionClassifier: .*{message}"):
         next(stream)
+
+
+def test_modalities_share_no_column(tmp_path):
+    triples = [(name, LogisticRegression(), "heart") for name in "ab"]
+    model = LateFusionClassifier(triples).fit(vectors(), Y)
+    with pytest.raises(ValueError, match="column 'heart' belongs to the modalities 'a' and 'b'"):
+        model.predict_stream([], window=1)
+
+
+def test_a_stream_is_not_stored(tmp_path):
+    triples = [(name, LogisticRegression(), name) for name in COLUMNS]
+    model = LateFusionClassifier(triples, memory=tmp_path, random_state=0).fit(vectors(), Y)
+    before = sorted(tmp_path.rglob("*"))
+    assert before
+    list(model.predict_stream([(0, "heart", [1.0, 2.0, 3.0])], window=1))
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("window", [0, -1.0, np.nan, "5s", True])

@@ -13,7 +13,7 @@ ONE_PASS = {"max_epochs": 1, "total_steps": None}
 
 
 class OptimizerState(Callback):
-    """Start with the optimizer's moments of an earlier training; keep those of this one.
+    """Start from the optimizer state of earlier training, and store that of this training.
 
     Parameters
     ----------

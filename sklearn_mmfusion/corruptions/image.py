@@ -51,7 +51,7 @@ def flip(images, generator, probability):
 
 
 def rotation(images, generator, degrees):
-    """Rotate each image about its center by up to so many degrees, either way."""
+    """Rotate each image about its center by up to `degrees`, in either direction."""
     most = math.radians(degrees)
     angles = draw(images, generator, len(images), low=-most, high=most)
     cos, sin = angles.cos(), angles.sin()

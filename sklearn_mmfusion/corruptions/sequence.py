@@ -90,7 +90,7 @@ def crop(values, generator, share, mask=None):
 
 def channel_dropout(values, generator, probability, mask=None):
     """Replace channels by their mean; at least one channel of each row is kept."""
-    chance = draw(values, generator, len(values), *values.shape[2:]).flatten(1)
+    chance = draw(values, generator, len(values), *values.shape[2:]).reshape(len(values), -1)
     kept = (chance >= probability) | (chance == chance.amax(1, keepdim=True))
     kept = kept.view(len(values), 1, *values.shape[2:])
     return torch.where(kept, values, moments(values, mask)[0])

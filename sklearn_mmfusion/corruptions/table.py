@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from sklearn_mmfusion.corruptions import audio, image, sequence, text, video
 
 SEVERITIES = range(6)  # 0 changes nothing
-# What a parameter must be above, and at most; 0 and infinity for those not named.
+# Limits of each parameter: above the first, at most the second; (0, infinity) if not listed.
 LIMITS = {name: (0, 1) for name in ("share", "probability", "strength", "level")}
 LIMITS["snr"] = (-math.inf, math.inf)
 

@@ -157,7 +157,7 @@ class BaseModalityEncoder(
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one pass over some of the rows, at a constant learning rate.
 
         The first call learns vocabulary, scales, sizes and the moments of a numeric target from
@@ -170,10 +170,10 @@ class BaseModalityEncoder(
             See the docstring of the class. NA, None or NaN marks absent cells.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Target, of the same kind in all calls.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row in the loss, not rescaled. Rows of weight zero are left out.
         classes : array-like of shape (n_classes,), default=None
             Labels of all calls. Pass them in the first call, unless its rows have every label.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss, not rescaled. Rows of weight zero are left out.
 
         Returns
         -------
@@ -181,7 +181,7 @@ class BaseModalityEncoder(
 
         Notes
         -----
-        `batch_size` rows make one step; 2 rows are the least. The state of the optimizer is kept
+        `batch_size` rows make one step; pass at least 2 rows. The state of the optimizer is kept
         from call to call, also in pickles; `fit` discards it. ``history_`` and ``n_iter_`` count
         the calls. Calls with the same rows and `random_state` give equal results.
         """

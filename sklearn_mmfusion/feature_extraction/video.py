@@ -6,7 +6,7 @@ from torch.optim import AdamW
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRaggedRows, RaggedRows
-from sklearn_mmfusion._validation import check_sizes
+from sklearn_mmfusion._validation import check_sizes, warn
 from sklearn_mmfusion.containers.cells import CellKind
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.video import VideoNetwork
@@ -15,6 +15,7 @@ from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 
 __all__ = ["VideoEncoder"]
 
+N_CHECKED = 4  # clips whose range of pixels is compared with that in fit
 N_SAMPLED = 16  # files that are read to learn the size of their frames
 # Longest side of frames in files, in pixels: a clip has many, and motion shows in small ones too.
 LONGEST = 64
@@ -228,6 +229,23 @@ class VideoEncoder(BaseModalityEncoder):
         self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
         self._pixel_range = float(np.min(ends)), float(np.max(ends))
         return inputs
+
+    def _check_range(self, cells):
+        """Warn if pixels, those of evenly spaced clips, have another range than those in fit."""
+        if cells.is_file:  # decoded to 0 to 255
+            return
+        least, most = self._pixel_range
+        room = 10 * float(self.scale_.max())
+        for i in np.linspace(0, len(cells) - 1, min(N_CHECKED, len(cells))).astype(np.intp):
+            clip = cells.read_steps(slice(i, i + 1))[0]
+            low, high = float(clip.min()), float(clip.max())
+            is_rescaled = most > 10 and clip.dtype.kind == "f" and 0 < max(-low, high) <= 1
+            if low < least - room or high > most + room or is_rescaled:
+                warn(
+                    f"VideoEncoder: pixels from {low:g} to {high:g} in row {cells.rows[i]}, in fit "
+                    f"from {least:g} to {most:g}. Scale all in the same way, such as from 0 to 255."
+                )
+                return
 
     def _pixel_limits(self):
         return self._pixel_range

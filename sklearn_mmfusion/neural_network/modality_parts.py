@@ -13,6 +13,7 @@ X is the data returned by `select_rows`. Fits and inputs are cached in `memory` 
 """
 
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -52,8 +53,16 @@ def as_part(estimator, width, dropout, adopt=False):
     """
     last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     is_frozen = isinstance(last, FrozenEstimator)
-    if is_frozen and adopt and is_encoder(last.estimator):
-        return AdoptedPart(estimator)
+    if is_frozen and adopt:
+        inner = last.estimator
+        if isinstance(inner, Pipeline) and is_encoder(inner.steps[-1][1]):
+            raise ValueError(
+                "pretrain='fitted', but the FrozenEstimator holds a whole Pipeline that ends in an "
+                "encoder; expected one around the encoder alone: make_pipeline(cleaner, "
+                "FrozenEstimator(encoder))."
+            )
+        if is_encoder(inner):
+            return AdoptedPart(estimator)
     if not is_frozen and is_encoder(last):
         return EncoderPart(estimator)
     return FeaturePart(as_transformer(estimator), width, dropout)
@@ -140,9 +149,17 @@ class AdoptedPart(EncoderPart):
         super().__init__(estimator)
         self.encoder = self.encoder.estimator
         check_is_fitted(self.encoder)
+        if not hasattr(getattr(self.encoder, "module_", None), "encoder"):
+            raise TypeError(
+                f"pretrain='fitted' needs the attribute module_.encoder, the trained network of "
+                f"build_module; {type(self.encoder).__name__} has none. Set pretrain=False to use "
+                "its features as they are."
+            )
 
     def _fit_encoder(self, X, y, memory, label):
-        return prepare(self.encoder, read(self.encoder, X)), None
+        # A later fit of the original must not change the vocabulary of this network.
+        self.encoder = deepcopy(self.encoder)
+        return prepare_copies(self.encoder, read(self.encoder, X)), None
 
     def build_module(self):
         module = self.encoder.build_module()

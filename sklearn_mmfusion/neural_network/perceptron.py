@@ -421,7 +421,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one pass over some of the rows, at a constant learning rate.
 
         The first call learns the scales of the features; later calls, and calls after `fit`, keep
@@ -434,10 +434,10 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
             Features, of 2 rows or more. `batch_size` rows make one step.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Classes, or a multilabel indicator.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row in the loss, not rescaled. Rows of weight zero are left out.
         classes : array-like of shape (n_classes,), default=None
             Labels of all calls. Required in the first call, unless ``y`` is a multilabel indicator.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss, not rescaled. Rows of weight zero are left out.
 
         Returns
         -------

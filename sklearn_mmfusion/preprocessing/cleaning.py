@@ -49,7 +49,7 @@ from sklearn_mmfusion.preprocessing.text import as_texts
 
 __all__ = ["AudioCleaner", "ImageCleaner", "SequenceCleaner", "TextCleaner"]
 
-TO_DEVIATION = 1.4826  # of a median absolute deviation: the standard deviation of a normal one
+TO_DEVIATION = 1.4826  # times the median absolute deviation: the standard deviation if normal
 
 SEQUENCE = CellKind(
     "sequence",
@@ -197,7 +197,7 @@ class TextCleaner(BaseCleaner):
 
     strip_accents : {"ascii", "unicode"} or None, default=None
         Whether to remove accents, as in :class:`~sklearn.feature_extraction.text.CountVectorizer`;
-        "ascii" also removes all characters that are not ASCII then.
+        "ascii" then removes all characters that are still not ASCII.
 
     lowercase : bool, default=False
         Whether to case-fold.
@@ -331,7 +331,8 @@ class ArrayCleaner(BaseCleaner):
         with add_error_note(
             f"Raised by {type(self).__name__}, whose cells make one column{remedy}"
         ):
-            return TensorArray(cleaned, sample_rate=next(iter(rates), None))
+            default = self._rate_out(getattr(column.dtype, "sample_rate", None))
+            return TensorArray(cleaned, sample_rate=next(iter(rates), default))
 
     def _rate_out(self, rate):
         return rate
@@ -676,7 +677,7 @@ class ImageCleaner(ArrayCleaner):
     """Replace single outlying pixels of images, and make constant images absent.
 
     A pixel is an outlier if it is brighter, or darker, than all its eight neighbors by far more
-    than neighbors usually differ, as defective sensor elements and transmission errors are. It gets
+    than neighbors usually differ, as with defective sensor elements or transmission errors. It gets
     the median of its neighbors. Lines and edges stay as they are.
 
     X is a column of images of any sizes (array of shape (n_samples, height, width[, channels]),

@@ -1,6 +1,7 @@
 """`partial_fit` of heads and encoders: passes over parts of the rows that go on from each other."""
 
 import pickle
+from inspect import signature
 
 import numpy as np
 import pandas as pd
@@ -290,3 +291,8 @@ def test_frames_of_later_calls_have_the_names_of_the_first():
     model = head().partial_fit(frame, Y, classes=[0, 1])
     with pytest.raises(ValueError, match="feature names should match"):
         model.partial_fit(frame[list("edcba")], Y)
+
+
+@pytest.mark.parametrize("cls", [NeuralClassifier, ImageEncoder])
+def test_classes_come_before_weights_as_in_scikit_learn(cls):
+    assert list(signature(cls.partial_fit).parameters)[1:] == ["X", "y", "classes", "sample_weight"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_mmfusion.corruptions import audio, sequence
+from sklearn_mmfusion.corruptions import audio, corrupt, sequence
 
 
 def seeded():
@@ -103,3 +103,9 @@ def test_shift_moves_both_ways_and_fills_with_zeros():
         assert (kept == (samples[: 100 - offset] if offset > 0 else samples[-offset:])).all()
         seen.add(np.sign(offset))
     assert {-1, 1} <= seen
+
+
+def test_the_only_channel_is_kept():
+    cell = np.arange(6.0)
+    corrupted = corrupt([cell, cell + 1], "sequence", "channel_dropout", 5, random_state=0)
+    np.testing.assert_array_equal(corrupted[0], cell)

@@ -160,3 +160,13 @@ def test_video_files_give_the_features_of_their_frames(tmp_path):
     np.testing.assert_allclose(encoder.transform(names), expected, atol=1e-5)
     with pytest.raises(ValueError, match=r"a.png', an image; expected the path of a video"):
         encoder.transform(["a.png"])
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 300.0])
+def test_another_range_of_pixels_warns(scale):
+    rng = np.random.default_rng(0)
+    bright = [rng.integers(0, 256, (n, 6, 6), dtype=np.uint8) for n in (3, 5) * 6]
+    encoder = make().fit(bright, [0, 1] * 6)
+    encoder.transform([clip.astype(np.float32) for clip in bright])  # the same range
+    with pytest.warns(UserWarning, match="VideoEncoder: pixels from .* in row 0, in fit from 0 to"):
+        encoder.transform([(clip * scale).astype(np.float32) for clip in bright])

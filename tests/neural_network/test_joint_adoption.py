@@ -63,7 +63,7 @@ def test_training_starts_from_the_weights_and_leaves_the_encoders_alone():
     for name, encoder in encoders.items():
         assert_equal(weights(encoder.module_), before[name])
         assert pickle.dumps(encoder) == kept[name]
-        assert model.named_encoders_[name] is encoder
+        assert model.named_encoders_[name] is not encoder
     trained = model.module_.encoders[0].state_dict()
     assert not any(
         torch.equal(value, before["image"][f"encoder.{key}"])
@@ -80,6 +80,15 @@ def test_the_vocabulary_of_the_encoder_is_kept():
     assert model.module_.encoders[0].state_dict()["words.weight"].shape == n_words
     assert pickle.loads(pickle.dumps(model)).predict(X).tolist() == model.predict(X).tolist()
     assert model.predict_one(X.iloc[0].to_dict()) == model.predict(X[:1])[0]
+
+
+def test_a_later_fit_of_the_encoder_changes_nothing():
+    X, y = one("text")
+    encoder = MODALITIES["text"].make().fit(X["text"], y)
+    model = joint({"text": encoder}).fit(X, y)
+    expected = model.predict_proba(X)
+    encoder.fit(X["text"].str.upper(), y)
+    np.testing.assert_array_equal(model.predict_proba(X), expected)
 
 
 def test_other_triples_are_as_before():
@@ -106,6 +115,9 @@ def test_without_a_fitted_encoder_it_is_refused():
     model = JointFusionClassifier(triples, pretrain="fitted", **SMALL_JOINT)
     with pytest.raises(ValueError, match="no triple has a fitted encoder in a FrozenEstimator; "):
         model.fit(modalities(), classes())
+    inside = FrozenEstimator(make_pipeline(StandardScaler(), fitted("image")))
+    with pytest.raises(ValueError, match="holds a whole Pipeline .*expected one around the encod"):
+        model.set_params(encoders=[("image", inside, "image")]).fit(modalities(), classes())
     unfitted = [("image", FrozenEstimator(MODALITIES["image"].make()), "image")]
     with pytest.raises(NotFittedError, match="ImageEncoder instance is not fitted"):
         model.set_params(encoders=unfitted).fit(modalities(), classes())

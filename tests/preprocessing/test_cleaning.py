@@ -619,3 +619,12 @@ def test_joint_networks_refuse_cells_that_become_absent():
         message = r"ImageCleaner\(\) before the encoder made 1 of 24 .* row 7; .*Clean the column"
         with pytest.raises(ValueError, match=message):
             call(multimodal_frame(image=black))
+
+
+@pytest.mark.parametrize("cleaner", [SequenceCleaner(), AudioCleaner()])
+def test_the_rate_stays_if_all_cells_are_absent(cleaner):
+    column = TensorArray([np.arange(20.0), np.arange(9.0)], sample_rate=10)
+    cleaner.fit(column)
+    empty = cleaner.transform(TensorArray._from_sequence([None], dtype=column.dtype))
+    assert empty.isna().all()
+    assert empty.dtype.sample_rate == cleaner.transform(column).dtype.sample_rate == 10

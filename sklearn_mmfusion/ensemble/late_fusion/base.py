@@ -290,7 +290,8 @@ class _LateFusion(StreamMixin, TransformerMixin, TripleComposition):
     def _member_outputs(self, X, absent=None):
         """Return the outputs of all members on X and a mask of those present.
 
-        `absent` flags modalities to leave out, tables too.
+        `absent` flags modalities to leave out, tables too: those of an event of a stream, whose
+        outputs are not stored.
         """
         check_is_fitted(self)
         selected = select_for_predict(self, X, self._selections)
@@ -299,8 +300,8 @@ class _LateFusion(StreamMixin, TransformerMixin, TripleComposition):
                 (None, np.zeros_like(present)) if is_absent else (data, present)
                 for is_absent, (data, present) in zip(absent, selected, strict=True)
             ]
-        memory = open_memory(self.memory)
-        computed = Parallel(n_jobs=self.n_jobs)(
+        memory = open_memory(self.memory if absent is None else None)
+        computed = Parallel(n_jobs=self.n_jobs if absent is None else 1)(
             delayed(member_output)(
                 self._output(),
                 CachedChild(member, memory, key=key),

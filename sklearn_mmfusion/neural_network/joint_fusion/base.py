@@ -155,7 +155,8 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             self._priors = priors(target, weight)
             weights = self._remember_target(target, warm)
             self._module_spec = self._describe_module()
-            pretrain = partial(pretrain_encoders, epochs={}) if self.pretrain is True else None
+            pretrains = self.pretrain and self.pretrain != "fitted"
+            pretrain = partial(pretrain_encoders, epochs={}) if pretrains else None
             with number_rows(rows):
                 self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
                     *(self._build_module, FusionInputs(inputs), target),
@@ -296,7 +297,10 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
 
     @property
     def named_encoders_(self):
-        """The fitted estimators of the triples by name."""
+        """The fitted estimators of the triples by name.
+
+        Those of ``pretrain="fitted"`` are copies from before the training of the joint network.
+        """
         return Bunch(**{name: part.fitted for name, part in self._parts.items()})
 
     # ------------------------------------------------------------------------------ routing

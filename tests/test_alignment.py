@@ -177,6 +177,8 @@ def test_equal_names_get_the_source_as_prefix():
         align_on_time(frames, "time")
 
 
+# polars and pyarrow, old ones with a new pandas, on the way from it
+@pytest.mark.filterwarnings("ignore:Series.values returning an ndarray")
 @pytest.mark.parametrize("container", ["polars", "pyarrow"])
 def test_frames_of_other_packages(container):
     times = pd.to_datetime(["2024-01-01 00:00:01", "2024-01-01 00:00:03"]).tz_localize("UTC")

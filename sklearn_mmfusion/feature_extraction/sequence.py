@@ -1,5 +1,7 @@
 """Features of sequences of sensor readings or feature vectors."""
 
+from collections import Counter
+
 import numpy as np
 from torch.optim import AdamW
 
@@ -173,7 +175,8 @@ class SequenceEncoder(BaseModalityEncoder):
 
     def _learn(self, cells):
         sequences = cells.read_finite(exact=True)
-        self._n_channels = sequences[0].shape[1]
+        counts = Counter(sequence.shape[1] for sequence in sequences)
+        self._n_channels = counts.most_common(1)[0][0]  # so that an error names the odd row
         self._check_channels(sequences, cells)
         self._channels = FeatureScale.fit(np.concatenate(list(sequences)))
         self.mean_, self.scale_ = self._channels.of_network
@@ -189,8 +192,8 @@ class SequenceEncoder(BaseModalityEncoder):
             if sequence.shape[1] != self._n_channels:
                 raise cells.error(
                     row,
-                    f"has {sequence.shape[1]} channels; expected {self._n_channels}, as in the "
-                    "first training row. Give all sequences the same channels.",
+                    f"has {sequence.shape[1]} channels; expected {self._n_channels}, as in "
+                    "most training rows. Give all sequences the same channels.",
                 )
 
     def _cast(self, sequences, cells):

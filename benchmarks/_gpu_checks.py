@@ -31,6 +31,7 @@ from sklearn_mmfusion import (
     make_multimodal_classification,
 )
 from sklearn_mmfusion._skorch import fixed_steps
+from sklearn_mmfusion._torch import cuda_graphs
 
 TOLERANCE = 1e-4
 
@@ -296,6 +297,43 @@ def fit_captured(model, X, y, has_masks):
     row["gathered: losses"] = abs(losses[0] / losses[1] - 1)
     same = row["gathered: losses"] <= 0.01 if has_masks else row["gathered: outputs"] <= TOLERANCE
     return row | {"ok": bool(same and row["outputs differ by"] <= TOLERANCE)}
+
+
+def single_rows(plan):
+    """Single rows replayed as CUDA graphs, some with absent modalities, beside eager passes."""
+    X, y = make_rows(32)
+    X.iloc[::3, list(X.columns).index("text")] = pd.NA
+    features = np.random.default_rng(0).normal(size=(32, 20)).astype(np.float32)
+    shared = {"max_epochs": 1, "random_state": 0, "device": plan.device}
+    models = {
+        "head": (NeuralClassifier(**shared), features, list(features)),
+        "joint, gated": (joint(plan, **shared), X, X.to_dict("records")),
+        "joint, attention": (
+            joint(plan, "audio cnn", fusion="attention", **shared),
+            X,
+            X.to_dict("records"),
+        ),
+    }
+    for name, (model, rows, cells) in list(models.items())[: plan.n_entries]:
+        yield {"network": name}, partial(predict_singly, model, rows, cells, y)
+
+
+@without_tf32()
+def predict_singly(model, X, rows, y):
+    """Each row often enough for a graph, then after the weights have moved to the CPU and back."""
+    model.fit(X, y)
+    with mock.patch.object(cuda_graphs, "DEVICES", ()):
+        expected = np.array([model.predict_proba_one(row) for row in rows])
+    often = range(cuda_graphs.WARM_UP + 1)
+    found = [[model.predict_proba_one(row) for row in rows] for _ in often]
+    graphs = cuda_graphs.row_graphs(model.module_)
+    row = {"graphs": len(graphs.graphs), "differs by": distance(np.array(found[-1]), expected)}
+    model.module_.to("cpu")
+    moved = [[model.predict_proba_one(row) for row in rows] for _ in often]
+    row["moved, differs by"] = distance(np.array(moved[-1]), expected)
+    on_cpu = not next(model.module_.parameters()).is_cuda  # it has no graphs
+    same = max(row["differs by"], row["moved, differs by"]) <= TOLERANCE
+    return row | {"ok": bool(same and (graphs.graphs or on_cpu))}
 
 
 # ------------------------------------------------------------------------------ little memory

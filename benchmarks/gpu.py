@@ -57,6 +57,7 @@ def make_sections():
         (checks.registry, 90, 35),
         (checks.faults, 60, 20),
         (checks.captured, 30, 15),
+        (checks.single_rows, 15, 8),
         (speed.training, 120, 30),
         (speed.step, 30, 12),
         (speed.prediction, 40, 10),

@@ -119,14 +119,14 @@ def test_gpu_benchmark_runs_its_plan_on_a_cpu(tmp_path):
     sections = json.loads((tmp_path / "out" / "gpu.json").read_text(encoding="utf-8"))["sections"]
     assert [section["name"] for section in sections if section["error"]] == [], done.stdout
     assert [section["name"] for section in sections] == [
-        "registry", "faults", "captured", "training", "step", "prediction", "out of memory",
-        "memory mapped", "data", "machine", "searches", "compiled",
+        "registry", "faults", "captured", "single rows", "training", "step", "prediction",
+        "out of memory", "memory mapped", "data", "machine", "searches", "compiled",
     ]  # fmt: skip
     assert all(section["rows"] and not section["skipped"] for section in sections)
     failed = [row for section in sections for row in section["rows"] if row.get("ok") is False]
     assert failed == [], done.stdout
     assert done.returncode == 0, done.stderr
-    training = {(row["size"], row["contender"]): row for row in sections[3]["rows"]}
+    training = {(row["size"], row["contender"]): row for row in sections[4]["rows"]}
     # The captured step, eager here, is the plain loop with levers.
     for size in ("SMALL", "SEED", "FEAT"):
         losses = [

@@ -45,13 +45,13 @@ LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
 # Which files of a package may import which: those of a line may import those of the lines before.
 FILES = {
     "_skorch": [
-        {"schedule", "early_stopping", "fitted_network"},
+        {"schedule", "early_stopping", "fitted_network", "low_precision"},
         {"training_step"},
         {"accelerate", "fixed_steps"},
         {"trainer"},
         {"partial_fit"},
     ],
-    "_torch": [{"allocator", "device", "row_dataset"}, {"batches"}],
+    "_torch": [{"allocator", "device", "row_dataset"}, {"cuda_graphs"}, {"batches"}],
     "compose": [{"blocks"}, {"fusion_transformer"}],
     "containers": [
         {"dtypes"},

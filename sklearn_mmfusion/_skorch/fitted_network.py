@@ -146,16 +146,20 @@ class FittedNetworkMixin:
         ValueError
             If an output is NaN or infinite.
         """
+        is_whole = module is self.module_ and method == "forward"
+        if len(inputs) == 1 and is_whole and not module.training:
+            return self._row_outputs(inputs, rows)
         device = place_fitted(self.module_, self.device, type(self).__name__)
         outputs = predict_batches(module, inputs, device=device, method=method)
         check_finite(outputs, rows, type(self).__name__)
         return outputs
 
-    def _row_outputs(self, inputs):
+    def _row_outputs(self, inputs, rows=None):
         """Outputs of the network for one row: ndarray of shape (1, ...), dtype=float32."""
         device = place_fitted(self.module_, self.device, type(self).__name__)
-        outputs = predict_row(self.module_, inputs, device)
-        check_finite(outputs, None, type(self).__name__)
+        captures = (self.net_params or {}).get("cuda_graph") is not False
+        outputs = predict_row(self.module_, inputs, device, captures)
+        check_finite(outputs, rows, type(self).__name__)
         return outputs
 
     def __getstate__(self):

@@ -1,8 +1,5 @@
 """Training steps on buffers of fixed shapes, on a GPU captured once and replayed as CUDA graphs.
 
-Networks of this package launch hundreds of small kernels per step: a GPU spends most of the time
-waiting for launches. A CUDA graph holds all kernels of a step and is launched as one.
-
 `FixedSteps` keeps everything that changes from step to step on the device: the order of the rows in
 this epoch, a cursor in it, the learning rates of all steps, the losses. A step gathers its rows at
 the cursor, trains on them with `Net.step`, and moves the cursor. It neither reads from the host nor
@@ -19,11 +16,8 @@ A module that cannot be captured, because it waits for the device, runs the same
 reasons are logged as debug messages of the logger "sklearn_mmfusion".
 """
 
-import gc
 import logging
-import random
-import warnings
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from inspect import signature
 
 import numpy as np
@@ -31,7 +25,7 @@ import torch
 from skorch.callbacks import Callback
 
 from sklearn_mmfusion._skorch.schedule import schedule
-from sklearn_mmfusion._torch import side_stream
+from sklearn_mmfusion._torch import capture, new_pool, run_and_check, side_stream, takes_masks
 
 LOGGER = logging.getLogger("sklearn_mmfusion")
 DEVICES = ("cuda",)  # tests add the CPU, on which fixed steps run eagerly
@@ -71,10 +65,8 @@ def why_gather(module, inputs, device, config):
         return "the rows are not kept on the device"
     if "capturable" not in signature(config.optimizer).parameters:
         return "the optimizer has no parameter `capturable`"
-    encoders = module.encoders_by_name() if hasattr(module, "encoders_by_name") else {}
     for name in inputs.irregular():
-        # a subclass may do anything: it must declare the attribute itself
-        if not vars(type(encoders.get(name))).get("fixed_shapes"):
+        if not takes_masks(module, name):
             return f"the network of {name or 'the rows'} takes no masks"
     return None
 
@@ -208,13 +200,9 @@ class FixedSteps:
         self.seen.add(shape)
         if not self.captures or self.n_eager != WARM_UP:
             return self._run(*shape)
-        before = host_randomness()
-        with noted_waiting() as notes:
-            output = self._run(*shape)
-        if notes:
-            self._give_up(notes[0].message)
-        elif host_randomness() != before:
-            self._give_up("it draws random numbers on the host, which replays would repeat")
+        output, reason = run_and_check(lambda: self._run(*shape))
+        if reason is not None:
+            self._give_up(reason)
         return output
 
     def _give_up(self, reason):
@@ -224,75 +212,10 @@ class FixedSteps:
 
     def _capture(self, shape):
         """Capture a step of this shape; if that fails, capture nothing any more."""
-        generator = torch.cuda.default_generators[self.stream.device.index]
-        before, graph = generator.clone_state(), torch.cuda.CUDAGraph()
-        if self.pool is None:
-            self.pool = torch.cuda.graph_pool_handle()
-            gc.collect()
-            torch.cuda.empty_cache()  # a capture cannot free what eager steps have cached
+        self.pool = self.pool or new_pool()
         try:
-            with paused_collection(), recorded(graph, self.pool):
-                output = self._run(*shape)
-        except BaseException as error:
-            # The generator would go on expecting a capture (pytorch issue 171263).
-            generator.graphsafe_set_state(before)
-            if not isinstance(error, Exception):
-                raise
+            captured = capture(lambda: self._run(*shape), self.stream.device, self.pool)
+        except Exception as error:
             self._give_up(error)  # the eager step raises it again if it is not about capture
-            return
-        self.graphs[shape] = graph, output
-
-
-def host_randomness():
-    """State of the generators from which a module may draw on the host."""
-    name, keys, *rest = np.random.get_state()
-    return torch.get_rng_state().tolist(), random.getstate(), name, keys.tolist(), rest
-
-
-@contextmanager
-def noted_waiting():
-    """Collect torch's warnings of operations in the block that wait for the GPU."""
-    mode = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        notes = []
-        try:
-            yield notes
-        finally:
-            torch.cuda.set_sync_debug_mode(mode)
-    for warning in caught:
-        if "called a synchronizing" in str(warning.message):
-            notes.append(warning)
-        elif "Synchronization debug mode is a prototype" not in str(warning.message):
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
-
-
-@contextmanager
-def recorded(graph, pool):
-    """Record the work of the current stream in a graph, which ends in any case.
-
-    Unlike ``torch.cuda.graph``, this does not empty the caches for each graph.
-    """
-    graph.capture_begin(pool=pool, capture_error_mode="thread_local")
-    try:
-        yield
-    except BaseException:
-        with suppress(RuntimeError):  # the same failure
-            graph.capture_end()
-        raise
-    graph.capture_end()
-
-
-@contextmanager
-def paused_collection():
-    """No garbage collection inside: freeing other graphs or events would break a capture."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+        else:
+            self.graphs[shape] = captured

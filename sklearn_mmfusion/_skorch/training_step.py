@@ -41,12 +41,13 @@ device. Sequences are padded, and a mask (N, L) replaces their lengths. Layers t
 exclude masked rows and steps from all statistics. Features of masked rows are set to zero before
 the fusion reads them, like scattered features.
 
-The trainer chooses once per fit (`fixed_steps.why_gather`). Prediction always gathers. Both layouts
-use the same step function; only the inputs of the batch differ.
+The trainer chooses once per fit (`fixed_steps.why_gather`). Predictions gather, except for single
+rows on a GPU (`_torch.cuda_graphs`). Both layouts use the same step function; only the inputs of
+the batch differ.
 """
 
 import math
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -56,6 +57,7 @@ from skorch.utils import TeeGenerator
 from torch import nn
 
 from sklearn_mmfusion._losses import row_losses
+from sklearn_mmfusion._skorch.low_precision import autocast
 from sklearn_mmfusion._skorch.schedule import schedule
 from sklearn_mmfusion._torch import closing_batches
 from sklearn_mmfusion._validation import CLASSIFICATION, CONTINUOUS, MULTILABEL
@@ -253,7 +255,8 @@ class Net(NeuralNet):
         if training and self.augmentation is not None:
             with torch.no_grad():
                 inputs = self.augmentation(inputs)
-        with torch.set_grad_enabled(training), self._autocast():
+        low = autocast(self.module_, self.precision, self.device, training)
+        with torch.set_grad_enabled(training), low:
             outputs = self._as_float32(self.module_(**inputs))
             output = outputs[0] if isinstance(outputs, tuple) else outputs  # as skorch reads tuples
             if target.is_floating_point():  # not every loss promotes dtypes
@@ -281,11 +284,6 @@ class Net(NeuralNet):
         if isinstance(output, tuple | list):
             return tuple(self._as_float32(part) for part in output)
         return output.float() if output.dtype == torch.bfloat16 else output
-
-    def _autocast(self):
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
 
     def _set_rates(self):
         """Learning rates of the next step."""

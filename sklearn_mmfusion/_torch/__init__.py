@@ -14,6 +14,7 @@ from sklearn_mmfusion._torch.batches import (
     split_long,
     steps_per_batch,
 )
+from sklearn_mmfusion._torch.cuda_graphs import capture, new_pool, run_and_check, takes_masks
 from sklearn_mmfusion._torch.device import (
     isolated_rng,
     load_module_state,
@@ -49,12 +50,14 @@ __all__ = [
     "LazyRows",
     "RaggedRows",
     "RowDataset",
+    "capture",
     "closing_batches",
     "isolated_rng",
     "keep_freed_memory",
     "load_module_state",
     "module_state",
     "n_batches",
+    "new_pool",
     "note_out_of_memory",
     "place_fitted",
     "predict_batches",
@@ -64,8 +67,10 @@ __all__ = [
     "resident",
     "resolve_device",
     "rows_per_batch",
+    "run_and_check",
     "side_stream",
     "split_long",
     "steps_per_batch",
     "surely_finite",
+    "takes_masks",
 ]

@@ -9,7 +9,9 @@ from itertools import pairwise, repeat
 import numpy as np
 import torch
 
+from sklearn_mmfusion._torch import cuda_graphs
 from sklearn_mmfusion._torch.allocator import keep_freed_memory, release_freed_memory
+from sklearn_mmfusion._torch.cuda_graphs import FIRST, row_graphs
 from sklearn_mmfusion._torch.device import note_out_of_memory, side_stream
 from sklearn_mmfusion._torch.row_dataset import Batch
 
@@ -373,17 +375,32 @@ class Outputs:
         return self.result
 
 
-def predict_row(module, inputs, device):
+def predict_row(module, inputs, device, captures=True):
     """Run a module, in evaluation mode on `device`, over inputs of one row.
 
-    For a single row, the overhead of `predict_batches` exceeds the cost of the network.
+    For a single row, the overhead of `predict_batches` exceeds the cost of the network; on a GPU
+    that of launches does (see `RowGraphs`).
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    inputs : Inputs or FusionInputs
+    device : str
+    captures : bool, default=True
+        Whether later rows of this shape may replay a CUDA graph.
 
     Returns
     -------
     outputs : ndarray of shape (1, ...), dtype=float32
     """
     with torch.inference_mode():
-        return module(**inputs.batch(np.zeros(1, dtype=np.int64), device)).float().cpu().numpy()
+        captures = captures and torch.device(device).type in cuda_graphs.DEVICES
+        if captures and not (graphs := row_graphs(module)).refused:
+            inputs = inputs.to("cpu")  # files are read once
+            output = graphs.run(module, inputs, device)
+            if output is not None:
+                return output.numpy()
+        return module(**inputs.batch(FIRST, device)).float().cpu().numpy()
 
 
 # ------------------------------------------------------------------------------ fixed shapes

@@ -55,6 +55,14 @@ class DenseRows:
     def gather(self, name, rows, n_steps):
         return {name: _widened(_select(self.values, rows))}
 
+    def padded(self, padded_length):
+        """The same rows with room for longer ones."""
+        return self
+
+    def overwrite(self, other):
+        """Take the values of other rows of the same shape."""
+        self.values.copy_(other.values, non_blocking=True)
+
 
 class RaggedRows:
     """Sequences stored end to end; a batch is their values and lengths, without padding.
@@ -110,6 +118,19 @@ class RaggedRows:
         positions = torch.where(valid, starts + steps, 0)
         values = self.values.index_select(0, positions.flatten())
         return {name: _widened(values).unflatten(0, valid.shape), f"{name}_lengths": valid}
+
+    def padded(self, padded_length):
+        """The same tensor with room for more steps: `padded_length` of their number."""
+        n_steps = len(self.values)
+        values = self.values.new_zeros(padded_length(n_steps), *self.values.shape[1:])
+        values[:n_steps] = self.values
+        return RaggedRows(values, self.sizes, self.step_size)
+
+    def overwrite(self, other):
+        """Take the values of another sequence; for a single one, with room for it."""
+        n_steps = len(other.values)
+        self.values[:n_steps].copy_(other.values, non_blocking=True)
+        self.extents[1].fill_(n_steps)
 
 
 class LazyRows:
@@ -358,6 +379,14 @@ class Inputs:
         """The same inputs, kept on a device."""
         return Inputs(**{name: source.to(device) for name, source in self.sources.items()})
 
+    def padded(self, padded_length):
+        """The same inputs with room for longer sequences."""
+        return Inputs(**{name: own.padded(padded_length) for name, own in self.sources.items()})
+
+    def each_source(self):
+        """All sources by name."""
+        return self.sources
+
     def batch(self, rows, device="cpu"):
         """Gather rows (indices or a slice) as a dict of tensors, the keywords of ``forward``.
 
@@ -542,6 +571,16 @@ class FusionInputs:
             n: None if inputs is None else inputs.to(device) for n, inputs in self.parts.items()
         }
         return self._with_parts(there)
+
+    def padded(self, padded_length):
+        """The same inputs with room for longer sequences."""
+        parts = self.parts.items()
+        return self._with_parts({name: part and part.padded(padded_length) for name, part in parts})
+
+    def each_source(self):
+        """All sources, as ``name.keyword``."""
+        parts = [(name, part) for name, part in self.parts.items() if part is not None]
+        return {f"{name}.{key}": own for name, part in parts for key, own in part.sources.items()}
 
     def _with_parts(self, parts):
         pairs = zip(parts.items(), self.mask.T, strict=True)

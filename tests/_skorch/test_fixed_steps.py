@@ -28,7 +28,7 @@ from sklearn_mmfusion import (
     make_multimodal_classification,
 )
 from sklearn_mmfusion._skorch import fixed_steps, trainer
-from sklearn_mmfusion._torch import FixedBatches, RowDataset
+from sklearn_mmfusion._torch import FixedBatches, RowDataset, cuda_graphs
 from sklearn_mmfusion._torch.batches import buckets
 
 SHARED = {"max_epochs": 2, "batch_size": 16, "random_state": 0, "device": "cpu"}
@@ -466,7 +466,7 @@ def captures(monkeypatch):
 
     monkeypatch.setattr(fixed_steps.FixedSteps, "__init__", start)
     monkeypatch.setattr(fixed_steps.FixedSteps, "_capture", capture)
-    monkeypatch.setattr(fixed_steps, "noted_waiting", lambda: nullcontext([]))
+    monkeypatch.setattr(cuda_graphs, "_noted_waiting", lambda: nullcontext([]))
     return captured
 
 

@@ -1,0 +1,316 @@
+"""CUDA graphs: work that is recorded once and launched as one, in training and for single rows.
+
+Networks of this package launch hundreds of small kernels: with few rows a GPU spends most of the
+time waiting for launches.
+"""
+
+import gc
+import logging
+import random
+import threading
+import warnings
+from collections import Counter, OrderedDict
+from contextlib import contextmanager, suppress
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+
+from sklearn_mmfusion._torch.device import side_stream
+
+LOGGER = logging.getLogger("sklearn_mmfusion")
+DEVICES = ("cuda",)  # tests add the CPU, with a stand-in for graphs
+WARM_UP = 3  # libraries choose algorithms and allocate workspaces in the first runs
+MAX_GRAPHS = 16  # of one network, for rows of several shapes
+FIRST = np.zeros(1, dtype=np.int64)  # the only row
+
+
+def takes_masks(module, name):
+    """Whether the network of a modality takes a mask for sequences and for absent rows.
+
+    It declares that with ``fixed_shapes = True``. A subclass may do anything: it must declare the
+    attribute itself.
+    """
+    encoders = module.encoders_by_name() if hasattr(module, "encoders_by_name") else {}
+    return bool(vars(type(encoders.get(name))).get("fixed_shapes"))
+
+
+def run_and_check(run):
+    """Run eagerly, and find out why replays would differ.
+
+    Returns
+    -------
+    output : object
+        What `run` returns.
+    reason : object or None
+        Why the work cannot be captured, or None if it can.
+    """
+    before = _host_randomness()
+    with _noted_waiting() as notes:
+        output = run()
+    if notes:
+        return output, notes[0].message
+    if _host_randomness() != before:
+        return output, "it draws random numbers on the host, which replays would repeat"
+    return output, None
+
+
+def capture(run, device, pool):
+    """Record what `run` launches on the current stream, which is not the default one.
+
+    Parameters
+    ----------
+    run : callable
+    device : torch.device
+        With an index.
+    pool : tuple
+        Where the memory of the graph comes from; graphs that share one never run at a time.
+
+    Returns
+    -------
+    graph : torch.cuda.CUDAGraph
+    output : object
+        What `run` returned: tensors that a replay overwrites.
+    """
+    generator = torch.cuda.default_generators[device.index]
+    before, graph = generator.clone_state(), torch.cuda.CUDAGraph()
+    try:
+        with _paused_collection(), _recorded(graph, pool):
+            output = run()
+    except BaseException:
+        # The generator would go on expecting a capture (pytorch issue 171263).
+        generator.graphsafe_set_state(before)
+        raise
+    return graph, output
+
+
+def _host_randomness():
+    """State of the generators from which a module may draw on the host."""
+    name, keys, *rest = np.random.get_state()
+    return torch.get_rng_state().tolist(), random.getstate(), name, keys.tolist(), rest
+
+
+@contextmanager
+def _noted_waiting():
+    """Collect torch's warnings of operations in the block that wait for the GPU."""
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        notes = []
+        try:
+            yield notes
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+    for warning in caught:
+        if "called a synchronizing" in str(warning.message):
+            notes.append(warning)
+        elif "Synchronization debug mode is a prototype" not in str(warning.message):
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+
+
+@contextmanager
+def _on_side_stream(device):
+    """Work on a stream of its own, before and after that of the current one."""
+    stream, usual = side_stream(device, "rows"), torch.cuda.current_stream(device)
+    stream.wait_stream(usual)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        usual.wait_stream(stream)
+
+
+def new_pool():
+    """Memory for graphs that never run at a time."""
+    gc.collect()
+    torch.cuda.empty_cache()  # a capture cannot free what eager runs have cached
+    return torch.cuda.graph_pool_handle()
+
+
+@contextmanager
+def _recorded(graph, pool):
+    """Record the work of the current stream in a graph, which ends in any case.
+
+    Unlike ``torch.cuda.graph``, this does not empty the caches for each graph.
+    """
+    graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+    try:
+        yield
+    except BaseException:
+        with suppress(RuntimeError):  # the same failure
+            graph.capture_end()
+        raise
+    graph.capture_end()
+
+
+@contextmanager
+def _paused_collection():
+    """No garbage collection inside: freeing other graphs or events would break a capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+# ------------------------------------------------------------------------------ one row
+
+
+class RowGraphs:
+    """Passes of one network over one row: a graph for each shape of a row.
+
+    The first `WARM_UP` rows of a shape run eagerly. Sequences are padded to one of four lengths per
+    octave, so that rows of similar lengths share a graph. A network that cannot be captured runs
+    eagerly for good; the reason is logged as a debug message of the logger "sklearn_mmfusion".
+    """
+
+    def __init__(self):
+        self.lock, self.pool = threading.Lock(), None
+        self.graphs, self.seen, self.weights = OrderedDict(), Counter(), None
+        self.refused = False
+
+    def run(self, module, inputs, device):
+        """Run the network over one row.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            On `device`.
+        inputs : Inputs or FusionInputs
+            One row, as tensors on the host.
+        device : str
+
+        Returns
+        -------
+        output : Tensor of shape (1, ...), dtype=float32, or None
+            On the host. None if this row must run eagerly.
+        """
+        with self.lock:  # the buffers of a graph hold one row at a time
+            weights = None if self.refused else _state_of(module)
+            if weights is None or not inputs.each_source():
+                return None
+            if weights != self.weights:  # moved or replaced: the graphs would read freed memory
+                self.graphs.clear()
+                self.weights = weights
+            shape = _shape_of(inputs)
+            if shape not in self.graphs:
+                self.seen[shape] += 1
+                if self.seen[shape] <= WARM_UP or not self._capture(module, inputs, device, shape):
+                    return None
+            self.graphs.move_to_end(shape)
+            replay, row, output = self.graphs[shape]
+            row.overwrite(inputs)
+            replay()
+            return output.cpu()
+
+    def _capture(self, module, inputs, device, shape):
+        """Make a graph for rows of this shape; False if the network cannot be captured."""
+        ragged = set(inputs.irregular()) - set(inputs.absent_in(FIRST))
+        if all(takes_masks(module, name) for name in ragged):
+            reason = self._record(module, FixedRow(inputs, device), device, shape)
+        else:
+            reason = f"a network of {sorted(ragged)} takes no masks"
+        if reason is not None:
+            LOGGER.debug("The network runs eagerly over single rows: %s", reason)
+            self.refused = True
+            self.graphs.clear()
+        return reason is None
+
+    def _record(self, module, row, device, shape):
+        """Add a graph; return why that failed, or None."""
+
+        def run():
+            return module(**row.gather()).float()
+
+        try:
+            with _on_side_stream(device):
+                _, reason = run_and_check(run)
+                if reason is not None:
+                    return reason
+                self.pool = self.pool or new_pool()
+                graph, output = capture(run, torch.device(device), self.pool)
+        except Exception as error:
+            return error  # the eager pass raises it again if it is not about capture
+        self.graphs[shape] = graph.replay, row, output
+        if len(self.graphs) > MAX_GRAPHS:
+            self.graphs.popitem(last=False)
+        return None
+
+
+_ROW_GRAPHS, _LOCK = WeakKeyDictionary(), threading.Lock()
+
+
+def row_graphs(module):
+    """The graphs of a network; they live as long as it does."""
+    graphs = _ROW_GRAPHS.get(module)
+    if graphs is None:
+        with _LOCK:
+            graphs = _ROW_GRAPHS.setdefault(module, RowGraphs())
+    return graphs
+
+
+class FixedRow:
+    """One row in buffers on a device; other rows of like shape take its place.
+
+    Parameters
+    ----------
+    inputs : Inputs or FusionInputs
+        One row, as tensors on the host.
+    device : str
+    """
+
+    def __init__(self, inputs, device):
+        self.inputs = inputs.padded(padded_length).to(device)
+        sources = self.inputs.each_source().items()
+        self.n_steps = {name: len(s.values) for name, s in sources if s.lengths() is not None}
+        self.first = torch.from_numpy(FIRST).to(device)
+        self.left_out = inputs.absent_in(FIRST)
+        self.gather()  # the inputs send what they keep on the device, which a graph must not
+
+    def overwrite(self, inputs):
+        """Write another row into the buffers."""
+        others = inputs.each_source()
+        for name, source in self.inputs.each_source().items():
+            source.overwrite(others[name])
+
+    def gather(self):
+        """The row as keywords of the network, sequences with their masks."""
+        return self.inputs.gather(self.first, self.n_steps, self.left_out)
+
+
+def padded_length(n_steps):
+    """The next of four lengths per octave, so at most a quarter more; at least 1."""
+    step = 1 << max(0, int(n_steps).bit_length() - 3)
+    return max(1, -(-n_steps // step) * step)
+
+
+def _shape_of(inputs):
+    """What a graph fixes about a row: its modalities, their types and shapes."""
+    return tuple(
+        (
+            name,
+            source.values.dtype,
+            source.values.shape[1:],
+            padded_length(len(source.values)),
+        )
+        for name, source in inputs.each_source().items()
+    )
+
+
+def _state_of(module):
+    """What else a graph fixes: where the weights are, modes and settings.
+
+    None if the network has hooks, which Python must call for each row.
+    """
+    state = [torch.is_autocast_enabled("cuda"), torch.get_float32_matmul_precision()]
+    for part in module.modules():
+        if part._forward_hooks or part._forward_pre_hooks:
+            return None
+        tensors = (*part._parameters.values(), *part._buffers.values())
+        state += [part.training, *(t.data_ptr() for t in tensors if t is not None)]
+    return state

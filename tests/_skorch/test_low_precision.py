@@ -1,0 +1,119 @@
+"""Weights converted to bfloat16 together train to the same bits as under autocast alone."""
+
+import warnings
+from contextlib import nullcontext
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from sklearn_mmfusion import (
+    ImageEncoder,
+    JointFusionClassifier,
+    NeuralClassifier,
+    SequenceEncoder,
+    TextEncoder,
+    make_multimodal_classification,
+)
+from sklearn_mmfusion._skorch import low_precision
+
+SHARED = {
+    "max_epochs": 2,
+    "batch_size": 16,
+    "random_state": 0,
+    "device": "cpu",
+    "precision": "bf16",
+}
+
+
+class Tied(nn.Module):
+    """Two layers with the same weights, one that is frozen, one that is not used."""
+
+    def __init__(self, in_features, n_outputs):
+        super().__init__()
+        self.first, self.again = (
+            nn.Linear(in_features, in_features),
+            nn.Linear(in_features, in_features),
+        )
+        self.again.weight = self.first.weight
+        self.frozen = nn.Linear(in_features, in_features).requires_grad_(False)
+        self.unused = nn.Linear(in_features, in_features)
+        self.last = nn.Linear(in_features, n_outputs)
+
+    def forward(self, features):
+        return self.last(torch.relu(self.again(self.frozen(torch.relu(self.first(features))))))
+
+
+def numbers():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(70, 5)).astype(np.float32), rng.integers(0, 3, 70)
+
+
+def joint():
+    X, y = make_multimodal_classification(40, random_state=0)
+    X["sensor"] = [np.random.default_rng(i).normal(size=(6 + i % 3, 2)) for i in range(40)]
+    X.loc[::3, "text"] = pd.NA
+    encoders = [
+        ("image", ImageEncoder(n_components=8), "image"),
+        ("text", TextEncoder(n_components=8), "text"),
+        ("sensor", SequenceEncoder(n_components=8), "sensor"),
+    ]
+    objectives = {"auxiliary": 0.3, "contrastive": 0.1}
+    return JointFusionClassifier(encoders, fusion="gated", objectives=objectives, **SHARED), X, y
+
+
+MODELS = {
+    "head": lambda: (NeuralClassifier(**SHARED), *numbers()),
+    "tied": lambda: (NeuralClassifier(module=Tied, **SHARED), *numbers()),
+    "joint": joint,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_equals_that_with_autocast_alone(name, monkeypatch):
+    model, X, y = MODELS[name]()
+    warnings.simplefilter("ignore", UserWarning)
+    converted = model.fit(X, y).module_.state_dict()
+    converted = {key: value.clone() for key, value in converted.items()}
+    calls = []
+    monkeypatch.setattr(
+        low_precision, "_converted_weights", lambda module: calls.append(1) or nullcontext()
+    )
+    alone = model.fit(X, y).module_.state_dict()
+    assert calls
+    for key, value in alone.items():
+        assert torch.equal(value, converted[key]), key
+
+
+def test_one_conversion_per_step(monkeypatch):
+    calls, forward = [], low_precision._Converted.forward
+
+    def counted(ctx, *tensors):
+        calls.append(len(tensors))
+        return forward(ctx, *tensors)
+
+    monkeypatch.setattr(low_precision._Converted, "forward", staticmethod(counted))
+    X, y = numbers()
+    model = NeuralClassifier(**SHARED, early_stopping=False, module=Tied).fit(X, y)
+    assert calls == [9] * (2 * 5)  # five layers, two of which share a weight; five steps
+    assert len(list(model.module_.parameters())) == 9
+
+
+def test_weights_come_back_after_an_error():
+    layer = nn.Linear(3, 2)
+    weight = layer.weight
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        with low_precision.autocast(layer, "bf16", "cpu", training=True):
+            assert layer.weight.dtype == torch.bfloat16
+            layer(torch.ones(1, 4))
+    assert layer.weight is weight
+    assert list(layer.parameters())[0] is weight
+
+
+def test_predictions_and_float32_keep_their_weights():
+    layer = nn.Linear(3, 2)
+    for precision, training in (("bf16", False), ("float32", True)):
+        with low_precision.autocast(layer, precision, "cpu", training):
+            assert layer.weight.dtype == torch.float32

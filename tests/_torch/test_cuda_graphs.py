@@ -1,0 +1,218 @@
+"""Graphs of single rows predict like eager passes. Here replays run eagerly, on the CPU."""
+
+import gc
+import logging
+from contextlib import nullcontext
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from sklearn_mmfusion import (
+    AudioEncoder,
+    ImageEncoder,
+    JointFusionClassifier,
+    NeuralClassifier,
+    SequenceEncoder,
+    TextEncoder,
+    make_multimodal_classification,
+)
+from sklearn_mmfusion._torch import cuda_graphs
+from sklearn_mmfusion._torch.cuda_graphs import MAX_GRAPHS, WARM_UP, padded_length, row_graphs
+
+SHARED = {"max_epochs": 1, "batch_size": 16, "random_state": 0, "device": "cpu"}
+
+
+class Replay:
+    """In place of a CUDA graph, which a CPU has not: runs again and overwrites the output."""
+
+    def __init__(self, run, output):
+        self.run, self.output = run, output
+
+    def replay(self):
+        with torch.inference_mode():
+            self.output.copy_(self.run())
+
+
+@pytest.fixture
+def on_cpu(monkeypatch):
+    """Captures on the CPU; returns how many there were."""
+    captured = []
+
+    def capture(run, device, pool):
+        output = run()
+        captured.append(output.shape)
+        return Replay(run, output), output
+
+    monkeypatch.setattr(cuda_graphs, "DEVICES", ("cpu",))
+    monkeypatch.setattr(cuda_graphs, "capture", capture)
+    monkeypatch.setattr(cuda_graphs, "new_pool", lambda: (0, 1))
+    monkeypatch.setattr(cuda_graphs, "_on_side_stream", nullcontext)
+    monkeypatch.setattr(cuda_graphs, "_noted_waiting", lambda: nullcontext([]))
+    return captured
+
+
+def head(module=None, **params):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 5)), rng.integers(0, 2, 40)
+    return NeuralClassifier(module=module, **{**SHARED, **params}).fit(X, y), X
+
+
+def joint(**params):
+    X, y = make_multimodal_classification(24, random_state=0)
+    X["sensor"] = [np.random.default_rng(i).normal(size=(4 + i, 2)) for i in range(24)]
+    X.loc[::3, "text"] = pd.NA
+    encoders = [
+        ("image", ImageEncoder(n_components=8), "image"),
+        ("text", TextEncoder(n_components=8), "text"),
+        ("audio", AudioEncoder(sample_rate=8000, n_components=8), "audio"),
+        ("sensor", SequenceEncoder(n_components=8), "sensor"),
+    ]
+    return JointFusionClassifier(encoders, **{**SHARED, **params}).fit(X, y), X
+
+
+def eager(monkeypatch, predict, rows):
+    """Predictions of single rows without graphs."""
+    with monkeypatch.context() as patch:
+        patch.setattr(cuda_graphs, "DEVICES", ())
+        return [predict(row) for row in rows]
+
+
+def test_a_row_of_numbers_is_captured_after_the_warm_up(on_cpu, monkeypatch):
+    model, X = head()
+    expected = eager(monkeypatch, model.predict_proba_one, X)
+    np.testing.assert_array_equal([model.predict_proba_one(row) for row in X], expected)
+    assert len(on_cpu) == 1
+    assert row_graphs(model.module_).seen.total() == WARM_UP + 1
+    np.testing.assert_array_equal(model.predict_proba(X[:1])[0], expected[0])
+
+
+@pytest.mark.parametrize("fusion", ["gated", "attention", "logits"])
+def test_rows_of_several_lengths_and_absent_modalities_share_graphs(on_cpu, monkeypatch, fusion):
+    model, X = joint(fusion=fusion)
+    rows = [X.iloc[i].to_dict() for i in range(len(X))]
+    expected = eager(monkeypatch, model.predict_proba_one, rows)
+    for _ in range(WARM_UP + 1):
+        found = [model.predict_proba_one(row) for row in rows]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert 2 <= len(on_cpu)
+    graphs = row_graphs(model.module_)
+    assert len(graphs.graphs) == min(len(on_cpu), MAX_GRAPHS)
+    assert len(on_cpu) < len(graphs.seen) * (WARM_UP + 1)
+
+
+def test_a_row_without_any_modality_gets_the_prior(on_cpu):
+    model, X = joint()
+    for _ in range(WARM_UP + 2):
+        with pytest.warns(UserWarning, match="no modality"):
+            told = model.predict_proba_one(dict.fromkeys(X.columns))
+    np.testing.assert_allclose(told.sum(), 1)
+    assert not on_cpu
+
+
+def repeated(model, row):
+    """The last of enough predictions for a capture."""
+    return [model.predict_proba_one(row) for _ in range(WARM_UP + 2)][-1]
+
+
+def test_weights_in_other_memory_are_captured_anew(on_cpu):
+    model, X = head()
+    repeated(model, X[0])
+    for parameter in model.module_.parameters():
+        parameter.data = parameter.data * 1.5
+    expected = model.predict_proba(X[:2])[0]
+    np.testing.assert_allclose(repeated(model, X[0]), expected, rtol=1e-6)
+    assert len(on_cpu) == 2
+
+
+def test_weights_that_change_in_place_need_no_other_graph(on_cpu):
+    model, X = head()
+    before = repeated(model, X[0])
+    with torch.no_grad():
+        for parameter in model.module_.parameters():
+            parameter *= 1.5
+    after = model.predict_proba_one(X[0])
+    assert not np.allclose(before, after)
+    np.testing.assert_allclose(after, model.predict_proba(X[:2])[0], rtol=1e-6)
+    assert len(on_cpu) == 1
+
+
+def test_hooks_are_called_for_every_row(on_cpu):
+    model, X = head()
+    repeated(model, X[0])
+    calls = []
+    handle = model.module_.register_forward_hook(lambda *args: calls.append(1))
+    repeated(model, X[0])
+    assert len(calls) == WARM_UP + 2
+    handle.remove()
+    repeated(model, X[0])
+    assert len(calls) == WARM_UP + 2
+
+
+def test_cuda_graph_false_turns_graphs_off(on_cpu):
+    model, X = head(net_params={"cuda_graph": False})
+    repeated(model, X[0])
+    assert not on_cpu
+
+
+class Noisy(nn.Module):
+    """Draws from numpy's generator in every pass."""
+
+    def __init__(self, in_features, n_outputs):
+        super().__init__()
+        self.layer = nn.Linear(in_features, n_outputs)
+
+    def forward(self, features):
+        return self.layer(features) * np.random.uniform(0.5, 2)
+
+
+def test_a_module_that_draws_on_the_host_is_not_captured(on_cpu, caplog):
+    caplog.set_level(logging.DEBUG, logger="sklearn_mmfusion")
+    model, X = head(Noisy)
+    assert len({float(model.predict_proba_one(X[0])[0]) for _ in range(10)}) == 10
+    assert not on_cpu
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("draws random numbers on the host" in message for message in messages) == 1
+
+
+def test_a_failed_capture_leaves_predictions_as_they_were(on_cpu, monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG, logger="sklearn_mmfusion")
+
+    def fail(*args):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(cuda_graphs, "capture", fail)
+    model, X = head()
+    expected = model.predict_proba(X[:2])[0]
+    np.testing.assert_allclose(repeated(model, X[0]), expected, rtol=1e-6)
+    assert "not permitted when stream is capturing" in caplog.text
+
+
+class Recording:
+    """A graph that, unlike `Replay`, has no reference to what it was recorded from."""
+
+    def replay(self):
+        pass
+
+
+def test_graphs_live_as_long_as_their_network(on_cpu, monkeypatch):
+    monkeypatch.setattr(cuda_graphs, "capture", lambda run, *args: (Recording(), run()))
+    model, X = head()
+    repeated(model, X[0])
+    before = len(cuda_graphs._ROW_GRAPHS)
+    del model
+    gc.collect()
+    assert len(cuda_graphs._ROW_GRAPHS) == before - 1
+
+
+@given(st.integers(0, 10**6))
+def test_padded_lengths_waste_a_quarter_at_most(n):
+    assert max(1, n) <= padded_length(n) <= max(1, 1.25 * n)
+
+
+def test_padded_lengths_are_four_per_octave():
+    assert len({padded_length(n) for n in range(64, 128)}) == 5  # 64 is one of the octave before

@@ -239,6 +239,14 @@ is ``{"auxiliary": 0.3}``.""",
             "Probability with which each modality of a row is hidden from the fusion in training; "
             "at least one always stays [8]_.",
         ),
+        "linear_share": (
+            'float from 0 to 1 or "auto"',
+            "Share, in the outputs, of a linear model of the tables (features of transformers that "
+            "are no encoders), in rows that have all of them; the rest is the network's. "
+            '"auto" chooses from 0, 0.1, ..., 1 by the loss on the validation rows, and 0 without '
+            "`early_stopping`. Its penalty is chosen like that of "
+            ":class:`NeuralClassifier`. Ignored with several targets.",
+        ),
         "pretrain": (
             'bool or "fitted"',
             "Whether to train each encoder with its own head before the whole network. With "

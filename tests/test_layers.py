@@ -90,7 +90,7 @@ FILES = {
     ],
     "neural_network": [{"linear_path", "modality_parts"}, {"perceptron", "joint_fusion"}],
     "neural_network.joint_fusion": [
-        {"prediction", "training"},
+        {"prediction", "table_model", "training"},
         {"base"},
         {"classifier", "regressor"},
     ],

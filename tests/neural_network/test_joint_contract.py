@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -162,24 +161,6 @@ def test_prepared_encoder_is_not_fitted_any_more():
 # ------------------------------------------------------------------------------ temperature
 
 
-class Logits:
-    """Inputs that are the outputs of the network."""
-
-    def __init__(self, values):
-        self.values = torch.from_numpy(values)
-
-    def __len__(self):
-        return len(self.values)
-
-    def lengths(self):
-        return None
-
-    nbytes = 0
-
-    def batch(self, rows, device):
-        return {"input": self.values[rows]}
-
-
 def smoothed_log_loss(logits, codes, weight, temperature):
     """The loss row by row; one extra row counts equally for all classes."""
     n_rows, n_classes = logits.shape
@@ -204,7 +185,7 @@ def test_temperature_has_the_lowest_log_loss(weighted):
     logits, codes = draw(rng, 200, 2.0)
     weight = rng.random(200) + 0.5 if weighted else None
     rows = rng.permutation(200)[:100]
-    found = fit_temperature(nn.Identity(), RowDataset(Logits(logits), codes, weight, rows), "cpu")
+    found = fit_temperature(logits[rows], RowDataset(None, codes, weight, rows))
     weight = np.ones(100) if weight is None else weight[rows]
     grid = found * np.array([0.5, 0.9, 0.99, 1, 1.01, 1.1, 2])
     losses = [smoothed_log_loss(logits[rows], codes[rows], weight, each) for each in grid]
@@ -214,15 +195,13 @@ def test_temperature_has_the_lowest_log_loss(weighted):
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_temperature_is_recovered(temperature):
     logits, codes = draw(np.random.default_rng(1), 10_000, temperature)
-    part = RowDataset(Logits(logits), codes, None, np.arange(10_000))
-    found = fit_temperature(nn.Identity(), part, "cpu")
+    found = fit_temperature(logits, RowDataset(None, codes, None, np.arange(10_000)))
     assert found == pytest.approx(temperature, rel=0.05)
 
 
 def test_temperature_is_moderate_if_all_rows_are_correct():
     logits = np.eye(3)[np.arange(30) % 3] * 4
-    part = RowDataset(Logits(logits), np.arange(30) % 3, None, np.arange(30))
-    temperature = fit_temperature(nn.Identity(), part, "cpu")
+    temperature = fit_temperature(logits, RowDataset(None, np.arange(30) % 3, None, np.arange(30)))
     confidence = 1 / (1 + 2 * np.exp(-4 / temperature))
     assert confidence == pytest.approx((30 + 1 / 3) / 31, abs=1e-4)
 

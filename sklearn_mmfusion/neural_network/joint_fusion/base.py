@@ -50,6 +50,7 @@ from sklearn_mmfusion._triples import (
     seeded_clone,
 )
 from sklearn_mmfusion._validation import (
+    MULTITASK,
     add_error_note,
     all_or_nothing,
     check_groups,
@@ -65,14 +66,24 @@ from sklearn_mmfusion.corruptions.inputs import JointAugmentation
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.modules.fusion_network import build_network
 from sklearn_mmfusion.modules.objectives import ALIGNMENTS
+from sklearn_mmfusion.neural_network.joint_fusion.table_model import (
+    TableModel,
+    complete_rows,
+    names_of_tables,
+)
 from sklearn_mmfusion.neural_network.joint_fusion.training import (
     encoder_rates,
     encoder_settings,
     joint_criterion,
+    outputs_of,
     pretrain_encoders,
     replaced_params,
 )
-from sklearn_mmfusion.neural_network.modality_parts import AdoptedPart, as_part, preparing
+from sklearn_mmfusion.neural_network.modality_parts import (
+    AdoptedPart,
+    as_part,
+    preparing,
+)
 
 OBJECTIVES = ("auxiliary", *ALIGNMENTS)
 DEFAULT_OBJECTIVES = {"auxiliary": 0.3}
@@ -92,6 +103,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "objectives": [dict, StrOptions({"auto"}), None],
         "modality_dropout": [Interval(Real, 0, 1, closed="left")],
+        "linear_share": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
         "pretrain": ["boolean", StrOptions({"fitted"})],
         "encoder_lr": [Interval(Real, 0, None, closed="left"), dict, None],
         "target_type": [StrOptions({"auto"}), dict],
@@ -155,13 +167,8 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             self._priors = priors(target, weight)
             weights = self._remember_target(target, warm)
             self._module_spec = self._describe_module()
-            pretrains = self.pretrain and self.pretrain != "fitted"
-            pretrain = partial(pretrain_encoders, epochs={}) if pretrains else None
             with number_rows(rows):
-                self.module_, self.history_, self.n_iter_ = Trainer(self._config(target)).train(
-                    *(self._build_module, FusionInputs(inputs), target),
-                    *(weight, groups, weights, pretrain, self._calibrator()),
-                )
+                self._train(FusionInputs(inputs), target, weight, groups, weights)
             self._keep_classes(target)
         return self
 
@@ -176,8 +183,38 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         groups = check_groups(groups, n_rows, estimator_name=estimator_name)
         return y, several, weight, groups
 
-    def _calibrator(self):
-        """Return the function that calibrates on the validation rows, or None."""
+    def _train(self, inputs, target, weight, groups, weights):
+        """Train the network, then mix it with a linear model of its tables."""
+        config, tables = self._config(target), None
+        names = names_of_tables(self._parts)
+        has_tables = names and len(complete_rows(inputs, names)[0]) > 1
+        if has_tables and target.kind != MULTITASK and self.linear_share != 0:
+            tables = TableModel(
+                *(inputs, self._parts, target, weight, groups),
+                **{"loss": self._fitted_loss, "share": self.linear_share, "seed": config.seed},
+            )
+
+        def calibrate(module, part, device):
+            outputs = outputs_of(module, part, device)
+            if tables is not None:
+                outputs = tables.choose(outputs, part, self._temperature_for)
+            self._keep_temperature(self._temperature_for(outputs, part))
+
+        pretrains = self.pretrain and self.pretrain != "fitted"
+        pretrain = partial(pretrain_encoders, epochs={}) if pretrains else None
+        self._keep_temperature(1.0)
+        self.module_, self.history_, self.n_iter_ = Trainer(config).train(
+            *(self._build_module, inputs, target, weight, groups, weights, pretrain, calibrate)
+        )
+        self._table_share = None if tables is None else tables.solved(self.refit)
+        self.linear_share_ = 0.0 if self._table_share is None else self._table_share.share
+
+    def _temperature_for(self, outputs, part):
+        """The divisor of the outputs with the lowest loss on validation rows; 1 for numbers."""
+        return 1.0
+
+    def _keep_temperature(self, temperature):
+        """Set the divisor of the outputs in predictions, if there is one."""
 
     def _keep_classes(self, target):
         vars(self).pop("classes_", None)

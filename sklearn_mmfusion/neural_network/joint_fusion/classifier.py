@@ -53,6 +53,9 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
     temperature_ : float
         Divisor of the logits.
 
+    linear_share_ : float
+        Share of the linear model of the tables; 0 if there is none.
+
     history_ : list of dict
         Losses of each epoch of the validated training: the sum of all objectives on the training
         part, the prediction loss on the validation part.
@@ -165,6 +168,7 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         n_components=128,
         objectives="auto",
         modality_dropout=0.3,
+        linear_share="auto",
         pretrain=False,
         encoder_lr=None,
         loss="auto",
@@ -197,6 +201,7 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         self.n_components = n_components
         self.objectives = objectives
         self.modality_dropout = modality_dropout
+        self.linear_share = linear_share
         self.pretrain = pretrain
         self.encoder_lr = encoder_lr
         self.loss = loss
@@ -293,20 +298,17 @@ class JointFusionClassifier(PredictionMixin, ClassifierMixin, _JointFusion):
         """
         return self._predict(X)
 
-    def _decode(self, inputs, outputs):
+    def _tempered(self, outputs):
         # in double precision, so that rounding creates no ties
-        return super()._decode(inputs, np.asarray(outputs, dtype=np.float64) / self.temperature_)
+        return np.asarray(outputs, dtype=np.float64) / self.temperature_
 
-    def _calibrator(self):
-        self.temperature_ = 1.0
+    def _temperature_for(self, outputs, part):
         loss = LOSSES.get(self._fitted_loss)  # None for several targets
-        if self.temperature is None or loss is None or not loss.smooths_labels:
-            return None
+        smooths = loss is not None and loss.smooths_labels
+        return fit_temperature(outputs, part) if smooths else 1.0
 
-        def calibrate(*validated):
-            self.temperature_ = fit_temperature(*validated)
-
-        return calibrate
+    def _keep_temperature(self, temperature):
+        self.temperature_ = 1.0 if self.temperature is None else temperature
 
     def _target_type(self, y):
         return "auto"

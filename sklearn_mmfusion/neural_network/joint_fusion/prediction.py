@@ -82,10 +82,16 @@ class PredictionMixin(StreamMixin):
             type(self).__name__,
             "they get the share of each class, the mean of numbers in training",
         )
-        decoded = decode(self._target, outputs, self._fitted_loss)
+        if self._table_share is not None:
+            outputs = self._table_share.mix(inputs, outputs)
+        decoded = decode(self._target, self._tempered(outputs), self._fitted_loss)
         for values, prior in zip(decoded, self._priors, strict=True):
             values[empty] = prior
         return decoded
+
+    def _tempered(self, outputs):
+        """Outputs, divided by a temperature if there is one."""
+        return outputs
 
     def _labels(self, decoded):
         """Labels or numbers of each target."""

@@ -40,6 +40,9 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         The estimators of the triples by name, with what they learned from the cells (vocabulary,
         scales). The networks of encoders are in ``module_.encoders``, in the same order.
 
+    linear_share_ : float
+        Share of the linear model of the tables; 0 if there is none.
+
     history_ : list of dict
         Losses of each epoch of the validated training: the sum of all objectives on the training
         part, the prediction loss on the validation part.
@@ -136,6 +139,7 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         n_components=128,
         objectives="auto",
         modality_dropout=0.3,
+        linear_share="auto",
         pretrain=False,
         encoder_lr=None,
         loss="auto",
@@ -166,6 +170,7 @@ class JointFusionRegressor(PredictionMixin, RegressorMixin, _JointFusion):
         self.n_components = n_components
         self.objectives = objectives
         self.modality_dropout = modality_dropout
+        self.linear_share = linear_share
         self.pretrain = pretrain
         self.encoder_lr = encoder_lr
         self.loss = loss

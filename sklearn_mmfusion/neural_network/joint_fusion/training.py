@@ -133,23 +133,18 @@ def rows_with(name, m, part):
     return RowDataset(part.inputs.parts[name], part.target[present], weight, positions[rows])
 
 
-def fit_temperature(module, part, device):
-    """Fit the temperature of a network to rows it was not trained on.
-
-    The temperature divides the logits and minimizes the log loss of the rows (Guo et al. 2017,
-    arXiv:1706.04599).
+def outputs_of(module, part, device):
+    """Outputs of a network for the rows of a part, in their order.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Network whose outputs are class logits.
     part : RowDataset
-        The rows, with class codes as targets.
     device : str
 
     Returns
     -------
-    temperature : float
+    outputs : ndarray of shape (n_rows, n_outputs), dtype=float64
     """
     n_rows, module = len(part), module.eval()
     n_parts = n_batches(n_rows, rows_per_batch(part.inputs, device))
@@ -159,9 +154,27 @@ def fit_temperature(module, part, device):
     parts = split_long(parts, lengths, steps_per_batch(device))
     with torch.inference_mode():
         batches = [part.batch(rows, device) for rows in parts]
-        logits = np.concatenate([module(**inputs).cpu().double().numpy() for inputs, _ in batches])
-    logits = logits[np.argsort(np.concatenate(parts))]
-    codes = part.target[part.rows]
+        outputs = np.concatenate([module(**inputs).cpu().double().numpy() for inputs, _ in batches])
+    return outputs[np.argsort(np.concatenate(parts))]
+
+
+def fit_temperature(logits, part):
+    """Fit the temperature of a network to rows it was not trained on.
+
+    The temperature divides the logits and minimizes the log loss of the rows (Guo et al. 2017,
+    arXiv:1706.04599).
+
+    Parameters
+    ----------
+    logits : ndarray of shape (n_rows, n_classes)
+    part : RowDataset
+        The rows, with class codes as targets.
+
+    Returns
+    -------
+    temperature : float
+    """
+    n_rows, codes = len(part), part.target[part.rows]
     weight = None if part.weight is None else part.weight[part.rows]
     # One extra row counts equally for all classes (cf. Platt 1999). Without it, the temperature
     # would be zero if all rows were predicted correctly.

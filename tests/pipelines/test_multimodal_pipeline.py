@@ -14,7 +14,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
@@ -231,6 +231,22 @@ def test_the_table_is_one_modality_at_the_other_levels(level):
     table, columns = found["table"]
     assert columns == ["price", "km", "used", "sold", "color"]
     assert table.fit_transform(bikes()[columns]).shape[0] == N
+
+
+def test_late_regression_adds_what_each_modality_explains():
+    rng = np.random.default_rng(0)
+    km, color = rng.normal(size=200), rng.integers(0, 2, 200)
+    names = np.array(["a plain bike of some years", "one fine scooter like a new one"])
+    X = pd.DataFrame({"km": km, "bike": names[color]})
+    y = km + 2 * color
+    kinds = {"bike": "free text", "km": "number"}
+    pipeline = make_multimodal_pipeline(X, "regressor", level="late", kinds=kinds, random_state=0)
+    assert pipeline[0].fusion == "stacking"
+    model = pipeline[0].set_params(text=TfidfVectorizer(), head=Ridge())
+    assert model.fit(X, y).score(X, y) > 0.95
+    assert model.set_params(fusion="mean").fit(X, y).score(X, y) < 0.8
+    alone = make_multimodal_pipeline(X[["km"]], "regressor", level="late", kinds={"km": "number"})
+    assert alone[0].fusion == "mean"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from _data import SIZES, save_data
+from scipy.stats import t
 
 
 def serve(contenders):
@@ -122,3 +123,19 @@ def cpu_seconds(calls, rounds):
             call()
             seconds[name].append(time.process_time() - start)
     return {name: np.array(own[1:]) for name, own in seconds.items()}
+
+
+# ------------------------------------------------------------------------------ folds
+
+
+def interval(differences, share):
+    """Mean and 95 % interval of differences paired by fold, as text.
+
+    `share` is that of the rows held out: folds share training rows (Nadeau and Bengio 2003).
+    """
+    n, mean = len(differences), np.mean(differences)
+    if n == 1:
+        return f"{mean:+.4f}"
+    spread = np.std(differences, ddof=1) * np.sqrt(1 / n + share / (1 - share))
+    half = t.ppf(0.975, n - 1) * spread
+    return f"{mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}]"

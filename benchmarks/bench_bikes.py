@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from _paired import interval
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
@@ -157,18 +157,8 @@ def measure_all(makers, X, price, folds, only):
             yield name, scores, time.perf_counter() - start
 
 
-def interval(difference):
-    """Mean and 95 % interval of paired differences, as text."""
-    n, mean = len(difference), difference.mean()
-    if n == 1:
-        return f"{mean:+.4f}"
-    spread = difference.std(ddof=1) * np.sqrt(1 / n + SHARE / (1 - SHARE))
-    half = t.ppf(0.975, n - 1) * spread
-    return f"{mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}]"
-
-
 def print_row(name, scores, best, seconds):
-    difference = "" if best is None else interval(scores[0] - best[0])
+    difference = "" if best is None else interval(scores[0] - best[0], SHARE)
     cells = [name, f"{scores[0].mean():.4f}", f"{scores[1].mean():.0f}", difference]
     print(f"| {' | '.join([*cells, f'{seconds:.0f}'])} |", flush=True)
 

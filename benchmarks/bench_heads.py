@@ -8,7 +8,9 @@ share of a linear model and without wider scales of rare features.
 
     MMFUSION_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/bench_heads.py
 
-`--only bikes wine` runs these data sets, `--rows 300` these numbers of rows, `--plain` adds that.
+`--only bikes wine` runs these data sets, `--rows 300` these numbers of rows, `--repetitions 2` that
+many; `--plain` adds that, and `--joint` a joint network whose only modality are these features,
+with and without its linear model.
 """
 
 import argparse
@@ -21,8 +23,8 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+from _paired import interval
 from scipy import sparse
-from scipy.stats import t
 from sklearn import datasets
 from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -32,13 +34,21 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from sklearn_mmfusion import ImageEncoder, NeuralClassifier, NeuralRegressor
+from sklearn_mmfusion import (
+    ImageEncoder,
+    JointFusionClassifier,
+    JointFusionRegressor,
+    NeuralClassifier,
+    NeuralRegressor,
+    multimodal_frame,
+)
 from sklearn_mmfusion.datasets import load_digits3
 from sklearn_mmfusion.preprocessing import scaling
 
 DATA = Path(os.environ.get("MMFUSION_DATA", "../shared/data"))
-REPETITIONS, ROWS = 5, (300, 2000, 6000)
+ROWS = (300, 2000, 6000)
 NEURAL = {"classes": NeuralClassifier, "numbers": NeuralRegressor}
+JOINT = {"classes": JointFusionClassifier, "numbers": JointFusionRegressor}
 PENALTIES = {"classes": {"C": [0.1, 1, 10]}, "numbers": {"alpha": [0.1, 1, 10]}}
 words = partial(TfidfVectorizer, dtype=np.float32)
 
@@ -156,13 +166,29 @@ def fit_plain(kind, X, y):
         return NEURAL[kind](linear_alpha=10.0, linear_share=0.0, random_state=0).fit(X, y)
 
 
-def measure(problem, n_rows, contenders):
+class Joint:
+    """A joint network of one modality: these features."""
+
+    def __init__(self, kind, X, y, **params):
+        model = JOINT[kind]([("table", "passthrough", "features")], random_state=0, **params)
+        self.fitted = model.fit(as_frame(X), y)
+
+    def score(self, X, y):
+        return self.fitted.score(as_frame(X), y)
+
+
+def as_frame(X):
+    """One column whose cells are the rows of a matrix."""
+    return multimodal_frame(features=X.toarray() if sparse.issparse(X) else X)
+
+
+def measure(problem, n_rows, contenders, repetitions):
     """Scores (contenders, folds) and seconds of one fit of each."""
     X, y, features, kind = problem
     rows = np.random.default_rng(0).permutation(len(y))[:n_rows]
     X, y = X.iloc[rows] if hasattr(X, "iloc") else X[rows], np.asarray(y)[rows]
     scores, seconds = [], []
-    for repetition in range(REPETITIONS):
+    for repetition in range(repetitions):
         for train, test in KFold(2, shuffle=True, random_state=repetition).split(y):
             part = [X.iloc[r] if hasattr(X, "iloc") else X[r] for r in (train, test)]
             Z, T = features.fit_transform(part[0]), features.transform(part[1])
@@ -177,35 +203,34 @@ def measure(problem, n_rows, contenders):
     return np.array(scores).T, np.median(seconds, axis=0)
 
 
-def interval(difference):
-    """Half the 95 % interval of a mean over repeated halves."""
-    n = len(difference)
-    return t.ppf(0.975, n - 1) * difference.std(ddof=1) * np.sqrt(1 / n + 1)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", default=list(PROBLEMS))
     parser.add_argument("--rows", nargs="+", type=int, default=ROWS)
+    parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--joint", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # classes with one row, and L-BFGS of the peers
     contenders = {"linear": fit_linear, "head": fit_head}
     if options.plain:
         contenders["plain"] = fit_plain
-    heads = ["data", "rows", *contenders, "head - linear", "seconds"]
+    if options.joint:
+        contenders["joint, network alone"] = partial(Joint, linear_share=0.0)
+        contenders["joint"] = Joint
+    differing = list(contenders).index("joint" if options.joint else "head")
+    heads = ["data", "rows", *contenders, f"{list(contenders)[differing]} - linear", "seconds"]
     print(f"| {' | '.join(heads)} |")
     print(f"| --- {'| ---: ' * (len(heads) - 1)}|")
     differences = []
     for name in options.only:
         problem = PROBLEMS[name]()
         for n_rows in sorted({min(n, len(problem[1])) for n in options.rows}):
-            scores, seconds = measure(problem, n_rows, contenders)
-            difference, half = scores[1] - scores[0], interval(scores[1] - scores[0])
-            mean = difference.mean()
-            differences.append(mean)
+            scores, seconds = measure(problem, n_rows, contenders, options.repetitions)
+            difference = scores[differing] - scores[0]
+            differences.append(difference.mean())
             cells = [name, n_rows, *(f"{own.mean():.3f}" for own in scores)]
-            cells += [f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"]
+            cells += [interval(difference, 1 / 2)]
             cells += [" / ".join(f"{s:.1f}" for s in seconds)]
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
     print(f"\nMean difference of {len(differences)} cells: {np.mean(differences):+.4f}")

@@ -243,8 +243,8 @@ is ``{"auxiliary": 0.3}``.""",
             'float from 0 to 1 or "auto"',
             "Share, in the outputs, of a linear model of the tables (features of transformers that "
             "are no encoders), in rows that have all of them; the rest is the network's. "
-            '"auto" takes the least of 0, 0.1, ..., 1 whose loss on the validation rows is within '
-            "one standard error of the lowest, and 0 without `early_stopping`. The penalty is "
+            '"auto" chooses from 0, 0.1, ..., 1 by the loss on the validation rows, and 0 without '
+            "`early_stopping`. The penalty is "
             "chosen like that of "
             ":class:`NeuralClassifier`. Ignored with several targets.",
         ),

@@ -20,10 +20,7 @@ from sklearn_mmfusion import (
     multimodal_frame,
 )
 from sklearn_mmfusion._torch import DenseRows, FusionInputs, Inputs
-from sklearn_mmfusion.neural_network.joint_fusion.table_model import (
-    TableShare,
-    least_within_error,
-)
+from sklearn_mmfusion.neural_network.joint_fusion.table_model import TableShare
 from tests._registry import SMALL_JOINT, images
 
 N_ROWS = 60
@@ -190,15 +187,3 @@ def test_tables_that_no_row_has_together_have_no_linear_model():
     triples = [(name, "passthrough", name) for name in ("vector", "other")]
     model = joint(encoders=triples, linear_share=0.5).fit(X, y)
     assert model.linear_share_ == 0.0
-
-
-def test_the_least_share_within_one_standard_error():
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=100)
-    noise = (noise - noise.mean()) / noise.std()  # of mean 0 and deviation 1
-    losses = np.stack([np.ones(100) + gain + 0.5 * noise * (gain > 0) for gain in (0.2, 0.04, 0)])
-    # one standard error: 0.5 / sqrt(99) = 0.0503
-    assert least_within_error(losses) == 1
-    assert least_within_error(losses[[0, 2]]) == 1
-    assert least_within_error(losses[:, :1]) == 2
-    assert least_within_error(np.zeros((3, 5))) == 0

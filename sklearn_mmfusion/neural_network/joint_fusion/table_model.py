@@ -138,13 +138,15 @@ class TableModel:
             result[there] += share * (linear.numpy() - outputs[there])
             return result
 
-        def losses(share):
+        def loss(share):
             result = mixed(share)
             tempered = torch.from_numpy(result / temperature_for(result, part))
-            return self.model.losses(tempered[there], held).numpy()
+            return float(self.model.losses(tempered[there], held).sum())
 
         if self.chooses:
-            self.share = SHARES[least_within_error(np.stack([losses(share) for share in SHARES]))]
+            # Not the least share within one standard error: on 150 rows of a linear target, that
+            # gave an R2 of .58 where ridge regression had .66.
+            self.share = min(SHARES, key=loss)
         return mixed(self.share)
 
     def _penalty(self, rows):
@@ -162,25 +164,6 @@ class TableModel:
         W = W / self.model.scale[:, None]
         b = b - self.model.mean @ W
         return TableShare(self.names, W, b, self.share)
-
-
-def least_within_error(losses):
-    """The first of several choices that is at most one standard error behind the best.
-
-    Validation rows may be few: the network stays as it is unless a mixture is clearly better
-    (Breiman et al. 1984, "Classification and regression trees", section 3.4.3).
-
-    Parameters
-    ----------
-    losses : ndarray of shape (n_choices, n_rows)
-
-    Returns
-    -------
-    choice : int
-    """
-    behind = losses - losses[losses.mean(axis=1).argmin()]
-    errors = behind.std(axis=1) / np.sqrt(max(1, behind.shape[1] - 1))
-    return int(np.argmax(behind.mean(axis=1) <= errors))
 
 
 def _of_rows(values, rows):

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from numbers import Number
 
 import numpy as np
@@ -21,7 +21,7 @@ from sklearn_mmfusion._decoders import (
 )
 from sklearn_mmfusion._file_formats import SUFFIXES, content_kind, file_kind
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
-from sklearn_mmfusion._validation import as_numpy, check_real, warn
+from sklearn_mmfusion._validation import as_numpy, check_real, number_rows, renumber, warn
 from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
     as_column,
@@ -33,6 +33,7 @@ from sklearn_mmfusion.containers.conversion import (
 from sklearn_mmfusion.containers.decoded_cache import CachedFiles, open_cache
 from sklearn_mmfusion.containers.dtypes import TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray, as_files, in_threads
+from sklearn_mmfusion.containers.sets import SetColumn, as_sets, holds_sets, is_set
 from sklearn_mmfusion.containers.storage import blake
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
@@ -127,10 +128,12 @@ class Cells:
     ----------
     estimator : estimator
         Its class attribute ``_reads`` is a `CellKind`.
-    column : TensorArray, FileArray or ExtensionArray of str
-        From `check_column`.
+    column : TensorArray, FileArray, ExtensionArray of str or SetColumn
+        From `check_column`. The cells of sets are read as `items`.
     rows : ndarray of int of shape (n,), default=None
         Rows of the column to read, none of them absent; None takes all present ones.
+    owners : ndarray of int, default=None
+        If the column holds the items of sets, the row of each item, for messages.
 
     Attributes
     ----------
@@ -142,9 +145,9 @@ class Cells:
         Kinds of the types of numbers, such as "u", in the files read so far.
     """
 
-    def __init__(self, estimator, column, rows=None):
+    def __init__(self, estimator, column, rows=None, owners=None):
         self.estimator, self.kind = estimator, estimator._reads
-        self.column = column
+        self.column, self._owners = column, owners
         self.rows = np.flatnonzero(~np.asarray(column.isna())) if rows is None else rows
         self.options = FileOptions.of(estimator)
         self.is_file = isinstance(column, FileArray)
@@ -160,6 +163,28 @@ class Cells:
 
     def __len__(self):
         return len(self.rows)
+
+    @property
+    def row_numbers(self):
+        """Rows for messages: those of the sets if these are items."""
+        return self.rows if self._owners is None else self._owners[self.rows]
+
+    def numbered(self):
+        """Let errors raised in a block name the rows of the sets if these are items."""
+        return nullcontext() if self._owners is None else number_rows(self._owners)
+
+    @cached_property
+    def sizes(self):
+        """Number of items of each set."""
+        return self.column.sizes[self.rows]
+
+    @cached_property
+    def items(self):
+        """The items of sets, one set after another, as cells; of other columns, the cells."""
+        column = self.column
+        if not isinstance(column, SetColumn):
+            return self
+        return Cells(self.estimator, column.items, column.positions(self.rows), column.owners)
 
     def part(self, batch):
         """Some of the cells, by their positions among these; the cache is shared."""
@@ -511,7 +536,7 @@ def check_column(estimator, X, *, reset):
 
     Returns
     -------
-    column : TensorArray, FileArray, or pandas ExtensionArray of str
+    column : TensorArray, FileArray, pandas ExtensionArray of str, or SetColumn
     """
     X = from_pyarrow(X)
     _check_kind(estimator, X)
@@ -525,16 +550,10 @@ def check_column(estimator, X, *, reset):
         table = _check_table(estimator, X, reset)
         given = np.asarray(X)
         # Whole numbers keep their type, which determines the scale of samples and pixels.
-        return TensorArray(given if given.dtype.kind in "iub" else table, copy=False)
+        column = TensorArray(given if given.dtype.kind in "iub" else table, copy=False)
+        return _read_sets(column, estimator) if takes_sets(estimator) else column
     column = as_column(cells, name=getattr(cells, "name", None), copy=False)
-    if _holds_files(column, estimator):
-        column = _readable_files(column, estimator)
-        if estimator._reads.files is None:
-            column = _read_texts(column, estimator)
-    if isinstance(column, TensorArray):
-        check_real(column.dtype.value_dtype, type(estimator).__name__)
-    if isinstance(column, np.ndarray):
-        column = pd.array(column)
+    column = _read_sets(column, estimator) if takes_sets(estimator) else _read(column, estimator)
     if len(column) == 0:
         raise ValueError(
             f"{type(estimator).__name__}: Found array with 0 sample(s); a minimum of 1 is required."
@@ -543,6 +562,44 @@ def check_column(estimator, X, *, reset):
     if reset:
         _set_width(estimator, column)
     return column
+
+
+def takes_sets(estimator):
+    """Whether an estimator reads each cell as a set of items, and pools them."""
+    return getattr(estimator, "pooling", None) is not None
+
+
+def _read(column, estimator, owners=None):
+    """Convert a column from `as_column` to numbers, files or texts."""
+    if holds_sets(column):
+        row = next(row for row, cell in enumerate(column) if is_set(cell))
+        remedy = " Set pooling='mean' to read sets." if hasattr(estimator, "pooling") else ""
+        raise TypeError(
+            f"{type(estimator).__name__}: row {row} holds a {type(column[row]).__name__} of "
+            f"{len(column[row])} items; expected one {estimator._reads.name} per row.{remedy}"
+        )
+    if _holds_files(column, estimator):
+        column = _readable_files(column, estimator, owners)
+        if estimator._reads.files is None:
+            column = _read_texts(column, estimator)
+    if isinstance(column, TensorArray):
+        check_real(column.dtype.value_dtype, type(estimator).__name__)
+    return pd.array(column) if isinstance(column, np.ndarray) else column
+
+
+def _read_sets(column, estimator):
+    """Convert a column from `as_column` to a `SetColumn` of numbers or files."""
+    sets = _sets_of(column, estimator)
+    return sets.dropna(_read_items(sets, estimator))
+
+
+def _sets_of(column, estimator):
+    return as_sets(column, min(map(len, estimator._reads.shapes)))
+
+
+def _read_items(sets, estimator):
+    with number_rows(sets.owners):
+        return _read(as_column(sets.items, copy=False), estimator, sets.owners)
 
 
 def _check_table(estimator, X, reset):
@@ -640,6 +697,7 @@ def _holds_cells(values):
     if all(isinstance(v, list | tuple) for v in present):
         # Rows of numbers are equally long and hold only scalars; none of them is absent.
         is_table = len({len(v) for v in present}) == 1 and all(map(np.isscalar, present[0]))
+        is_table &= not any(isinstance(v, str) and file_kind(v) for v in present[0])
         return len(present) < len(values) or not is_table
     # A list of equally long 1-D arrays is a table of numbers as well as a column of signals: both
     # readings give the same cells.
@@ -686,8 +744,11 @@ def readable_cells(X, estimator):
     Returns
     -------
     X : object
-        The same if nothing is read as a file, or ``on_error`` is "raise"; else a Series.
+        The same if nothing is read as a file, or ``on_error`` is "raise"; else a Series. Empty sets
+        become absent in any case.
     """
+    if takes_sets(estimator):
+        return _readable_sets(X, estimator)
     if FileOptions.of(estimator).on_error == "raise":
         return X
     cells = _as_cells(from_pyarrow(X))
@@ -701,11 +762,30 @@ def readable_cells(X, estimator):
     return pd.Series(files, index=column.index, name=column.name, copy=False)
 
 
+def _readable_sets(X, estimator):
+    """Mark empty sets as absent; with ``"on_error": "missing"``, leave unreadable files out."""
+    cells = _as_cells(from_pyarrow(X))
+    if cells is None:
+        return X
+    column = cells if isinstance(cells, pd.Series) else pd.Series(as_column(cells, copy=False))
+    sets = _sets_of(as_column(column, name=column.name, copy=False), estimator)
+    given = sets
+    if FileOptions.of(estimator).on_error == "missing":
+        items = _read_items(sets, estimator)
+        sets = sets.dropna(items)
+        if isinstance(given.items, list) and len(sets.items) < len(given.items):
+            kept = [given.items[i] for i in np.flatnonzero(~pd.isna(items))]
+            lists = SetColumn(kept, sets.sizes).lists()
+            column = pd.Series(lists, index=column.index, name=column.name)
+    is_same = len(sets.items) == len(given.items) and not sets.isna().any()
+    return X if is_same else column.mask(sets.isna())
+
+
 _readable = set()  # digests of settings and files that were read, to read them only once
 _MOST_READABLE = 100_000
 
 
-def _readable_files(column, estimator):
+def _readable_files(column, estimator, owners=None):
     """Convert a column to files under the root folder of ``file_params``.
 
     With ``"on_error": "missing"``, each file is read, and those that cannot be read become absent,
@@ -739,6 +819,7 @@ def _readable_files(column, estimator):
     if problems | refused:
         listed = sorted((problems | refused).items())
         first = "; ".join(message.rstrip(".") for _, message in listed[:5])
+        first = first if owners is None else renumber(first, owners)
         warn(
             f"{type(estimator).__name__}: {len(listed)} of {len(rows) + len(refused)} files cannot "
             "be read and count as absent, because file_params has on_error='missing'. The first: "
@@ -748,7 +829,7 @@ def _readable_files(column, estimator):
 
 
 def _set_width(estimator, column):
-    shape = getattr(column.dtype, "cell_shape", (None,))
+    shape = getattr(getattr(column, "dtype", None), "cell_shape", (None,))
     estimator._cells_in = True
     estimator.n_features_in_ = 1 if None in shape else int(np.prod(shape))
     _check_feature_names(estimator, [[0.0]], reset=True)

@@ -19,6 +19,7 @@ from sklearn_mmfusion.containers.arrow import (
 )
 from sklearn_mmfusion.containers.dtypes import FileDtype, TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray, is_content
+from sklearn_mmfusion.containers.sets import is_set, is_stack
 from sklearn_mmfusion.containers.storage import is_absent
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
@@ -51,7 +52,8 @@ def as_column(values, *, name=None, sample_rate=None, copy=True):
     Returns
     -------
     column : TensorArray, FileArray, str ExtensionArray, or 1-D ndarray or ExtensionArray
-        A column without any present cell becomes an all-absent TensorArray.
+        A column without any present cell becomes an all-absent TensorArray. Sets (lists of paths,
+        contents or texts, or of images of several sizes) stay what they are, as objects.
 
     Raises
     ------
@@ -174,6 +176,8 @@ def _kind(cell):
     """Return the kind of column that `cell` belongs to, None if it is not accepted."""
     if isinstance(cell, str):
         return "text"
+    if is_set(cell):
+        return "set"
     if isinstance(cell, os.PathLike) or is_content(cell):
         return "path"
     if isinstance(cell, numbers.Number | np.generic) and not isinstance(cell, np.bytes_):
@@ -188,6 +192,9 @@ def _from_cells(cells, sample_rate):
     cells = [None if is_absent(cell) else cell for cell in cells]
     rows = [row for row, cell in enumerate(cells) if cell is not None]
     kinds = [_kind(cells[row]) for row in rows]
+    empty = [isinstance(cells[row], list | tuple) and not len(cells[row]) for row in rows]
+    if "set" in kinds or any(empty) and any(is_stack(cells[row]) for row in rows):
+        kinds = ["set" if kind == "array" else kind for kind in kinds]
     for row, kind in zip(rows, kinds, strict=True):
         if kind is None:
             raise TypeError(f"row {row}: got {type(cells[row]).__name__}; {_ACCEPTED}")
@@ -203,6 +210,8 @@ def _from_cells(cells, sample_rate):
         return FileArray(cells, sample_rate=sample_rate)
     if kinds and kinds[0] == "number":
         return _numbers(cells)
+    if kinds and kinds[0] == "set":
+        return np.fromiter(cells, object, len(cells))
     return TensorArray(_of_one_mode(cells, rows), sample_rate=sample_rate)
 
 

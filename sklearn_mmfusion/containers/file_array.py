@@ -532,8 +532,18 @@ def _under(column, root):
     is_files = isinstance(column.array, FileArray)
     if isinstance(column.array, RowViewArray) and (root is None or not is_files):
         return None
-    cells = column.array if is_files else [c if type(c) is str and c else None for c in column]
+    cells = column.array if is_files else list(_paths_in(column))
     return as_files(cells, FileOptions(root=root, outside_root=True))[0]
+
+
+def _paths_in(column):
+    """The cells of a Series that may be paths, and those in sets; None for others."""
+    for cell in column:
+        if isinstance(cell, list | tuple | np.ndarray):
+            paths = (os.fspath(c) if isinstance(c, os.PathLike) else c for c in cell)
+            yield from (path for path in paths if type(path) is str and path)
+        else:
+            yield cell if type(cell) is str and cell else None
 
 
 def has_digests(data):

@@ -6,7 +6,6 @@ from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from numbers import Number
 
 import numpy as np
 import pandas as pd
@@ -22,14 +21,7 @@ from sklearn_mmfusion._decoders import (
 from sklearn_mmfusion._file_formats import SUFFIXES, content_kind, file_kind
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
 from sklearn_mmfusion._validation import as_numpy, check_real, number_rows, renumber, warn
-from sklearn_mmfusion.containers.conversion import (
-    any_polars_column,
-    as_column,
-    from_pyarrow,
-    is_polars,
-    is_polars_frame,
-    polars_frame,
-)
+from sklearn_mmfusion.containers.conversion import as_column, cells_of, from_pyarrow, is_number
 from sklearn_mmfusion.containers.decoded_cache import CachedFiles, open_cache
 from sklearn_mmfusion.containers.dtypes import TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray, as_files, in_threads
@@ -545,7 +537,7 @@ def check_column(estimator, X, *, reset):
             f"{type(estimator).__name__}: X holds numbers such as {X[0]!r}; expected texts. "
             "Convert them with list(map(str, X))."
         )
-    cells = _as_cells(X)
+    cells = cells_of(X)
     if cells is None:
         table = _check_table(estimator, X, reset)
         given = np.asarray(X)
@@ -647,65 +639,12 @@ def _is_numbers(X):
     """Whether X is a list or an array of single numbers."""
     if isinstance(X, np.ndarray):
         return X.ndim == 1 and len(X) > 0 and X.dtype.kind in "biuf"
-    return isinstance(X, list | tuple) and len(X) > 0 and all(map(_is_number, X))
+    return isinstance(X, list | tuple) and len(X) > 0 and all(map(is_number, X))
 
 
 def is_table(X):
     """Whether `check_column` reads X as a table of numbers, each row a 1-D cell."""
-    return _as_cells(from_pyarrow(X)) is None
-
-
-def _as_cells(X):
-    """The cells of X, or None where X is a table of numbers."""
-    if isinstance(X, pd.DataFrame):
-        if X.shape[1] != 1 or pd.api.types.is_numeric_dtype(X.dtypes.iloc[0]):
-            return None
-        return X.iloc[:, 0]
-    if isinstance(X, pd.Series):
-        return None if pd.api.types.is_numeric_dtype(X.dtype) else X
-    if isinstance(X, pd.api.extensions.ExtensionArray):
-        return X
-    if is_polars_frame(X):
-        return _as_cells(polars_frame(X, any_polars_column))
-    if is_polars(X):
-        return _as_cells(pd.Series(any_polars_column(X, X.name), name=X.name, copy=False))
-    X = as_numpy(X)
-    if isinstance(X, np.ndarray):
-        return _array_cells(X)
-    if isinstance(X, list | tuple):
-        return X if _holds_cells(X) else None
-    return None
-
-
-def _array_cells(X):
-    if X.dtype.kind not in "OUS":
-        return X if X.ndim > 2 else None
-    if X.dtype == object and X.ndim > 2:
-        return np.asarray(X.tolist())
-    if X.ndim == 2 and X.shape[1] == 1 and _holds_cells(X[:, 0]):
-        return X[:, 0]
-    return X if X.ndim == 1 and _holds_cells(X) else None
-
-
-def _holds_cells(values):
-    """Whether a sequence holds cells rather than numbers or rows of numbers."""
-    present = [
-        v for v in values if not (v is None or (isinstance(v, float) and v != v) or v is pd.NA)
-    ]
-    if not present:
-        return len(values) > 0
-    if all(isinstance(v, list | tuple) for v in present):
-        # Rows of numbers are equally long and hold only scalars; none of them is absent.
-        is_table = len({len(v) for v in present}) == 1 and all(map(np.isscalar, present[0]))
-        is_table &= not any(isinstance(v, str) and file_kind(v) for v in present[0])
-        return len(present) < len(values) or not is_table
-    # A list of equally long 1-D arrays is a table of numbers as well as a column of signals: both
-    # readings give the same cells.
-    return not all(_is_number(v) for v in present)
-
-
-def _is_number(value):
-    return np.ndim(value) == 0 if isinstance(value, np.ndarray) else isinstance(value, Number)
+    return cells_of(from_pyarrow(X)) is None
 
 
 def _holds_files(column, estimator):
@@ -751,7 +690,7 @@ def readable_cells(X, estimator):
         return _readable_sets(X, estimator)
     if FileOptions.of(estimator).on_error == "raise":
         return X
-    cells = _as_cells(from_pyarrow(X))
+    cells = cells_of(from_pyarrow(X))
     if cells is None:
         return X
     column = cells if isinstance(cells, pd.Series) else pd.Series(as_column(cells, copy=False))
@@ -764,7 +703,7 @@ def readable_cells(X, estimator):
 
 def _readable_sets(X, estimator):
     """Mark empty sets as absent; with ``"on_error": "missing"``, leave unreadable files out."""
-    cells = _as_cells(from_pyarrow(X))
+    cells = cells_of(from_pyarrow(X))
     if cells is None:
         return X
     column = cells if isinstance(cells, pd.Series) else pd.Series(as_column(cells, copy=False))

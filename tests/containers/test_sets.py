@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sklearn_mmfusion.containers import FileArray, TensorArray, as_column, multimodal_frame
+from sklearn_mmfusion.containers import (
+    FileArray,
+    TensorArray,
+    as_column,
+    check_files,
+    multimodal_frame,
+)
 from sklearn_mmfusion.containers.sets import SetColumn, as_sets, end_to_end, is_set
 
 ONE, WIDE = np.ones((2, 3), np.uint8), np.ones((2, 4), np.uint8)
@@ -119,3 +125,30 @@ def test_end_to_end_is_a_loop(runs):
     starts, sizes = np.array(runs, np.int64).reshape(-1, 2).T
     expected = [start + step for start, size in runs for step in range(size)]
     assert end_to_end(starts, sizes).tolist() == expected
+
+
+@pytest.mark.parametrize("backend", ["numpy_nullable", "pyarrow"])
+def test_parquet_keeps_lists_of_paths(tmp_path, backend):
+    cells = [["a.png", "b.png"], None, ["c.png"]]
+    pd.DataFrame({"photo": cells}).to_parquet(tmp_path / "x.parquet")
+    back = as_column(pd.read_parquet(tmp_path / "x.parquet", dtype_backend=backend)["photo"])
+    assert [None if cell is None else list(cell) for cell in back] == cells
+
+
+def test_summary_counts_the_items_of_sets():
+    X = pd.DataFrame({"photo": [["a.png", "b.png"], None, []], "crop": [[ONE, WIDE], [ONE], None]})
+    summary = X.modalities.summary()
+    assert summary["kind"].tolist() == ["set", "set"]
+    assert summary["n_absent"].tolist() == [1, 1]
+    assert summary["length_max"].tolist() == [2, 2]
+    assert "a.png" in X.modalities.preview()._repr_html_()
+
+
+def test_check_files_looks_into_sets(tmp_path):
+    Image.fromarray(ONE).save(tmp_path / "a.png")
+    X = pd.DataFrame({"photo": [None, ["a.png", "b.png"], ["a.png"], ["../c.png"]]})
+    found = check_files(X, file_params={"root": str(tmp_path)}, verbose=False)
+    reasons = found[found["reason"] != "blank"][["row", "reason"]].to_numpy().tolist()
+    assert reasons == [[1, "missing"], [2, "duplicate"], [3, "outside root"]]
+    (problem,) = found.loc[found["reason"] == "duplicate", "problem"]
+    assert problem == "the same path as in row 1"

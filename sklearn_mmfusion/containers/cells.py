@@ -84,7 +84,10 @@ class CellKind:
     @property
     def file_kinds(self):
         """Kinds of files that hold such cells."""
-        return ("text",) if self.files is None else tuple(dict.fromkeys([self.files, "array"]))
+        if self.files is None:
+            return ("text",)
+        with_sound = ["video"] if self.files == "audio" else []
+        return tuple(dict.fromkeys([self.files, *with_sound, "array"]))
 
     def takes(self, shape):
         """Whether a cell may have this shape; a length of None fits any axis."""
@@ -375,7 +378,7 @@ class Cells:
         return {row: message for row, message in problems if message is not None}
 
     def _check_kind(self, row):
-        """Return the kind of a file; raise if it is another than those expected."""
+        """Return the kind of a file as `read_file` takes it; raise if it is not expected."""
         path, expected = self.column[row], self.kind.file_kinds
         found = content_kind(path) if isinstance(path, bytes) else file_kind(path)
         if isinstance(path, bytes) and expected == ("text",):
@@ -392,7 +395,7 @@ class Cells:
                 f"{type(self.estimator).__name__}: row {row} holds {shown!r}, {holds}; expected "
                 f"the path of {article} {expected[0]} file ({known}). {remedy}"
             )
-        return found
+        return "sound" if found == "video" and expected[0] == "audio" else found
 
     def read_finite(self, batch=slice(None), *, exact=False):
         """Read cells as uint8 or float32, read-only if consecutive; NaN and infinity raise.

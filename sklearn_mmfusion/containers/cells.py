@@ -23,7 +23,6 @@ from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
 from sklearn_mmfusion._validation import as_numpy, check_real, number_rows, renumber, warn
 from sklearn_mmfusion.containers.conversion import as_column, cells_of, from_pyarrow, is_number
 from sklearn_mmfusion.containers.decoded_cache import CachedFiles, open_cache
-from sklearn_mmfusion.containers.dtypes import TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray, as_files, in_threads
 from sklearn_mmfusion.containers.sets import SetColumn, as_sets, holds_sets, is_set
 from sklearn_mmfusion.containers.storage import blake
@@ -185,6 +184,8 @@ class Cells:
         """Some of the cells, by their positions among these; the cache is shared."""
         part = copy(self)
         part.rows = self.rows[batch]
+        for name in ("items", "sizes"):
+            vars(part).pop(name, None)
         part._base_rows = None if self._base_rows is None else self._base_rows[batch]
         return part
 
@@ -584,12 +585,8 @@ def _read(column, estimator, owners=None):
 
 def _read_sets(column, estimator):
     """Convert a column from `as_column` to a `SetColumn` of numbers or files."""
-    sets = _sets_of(column, estimator)
+    sets = as_sets(column)
     return sets.dropna(_read_items(sets, estimator))
-
-
-def _sets_of(column, estimator):
-    return as_sets(column, min(map(len, estimator._reads.shapes)))
 
 
 def _read_items(sets, estimator):
@@ -710,7 +707,7 @@ def _readable_sets(X, estimator):
     if cells is None:
         return X
     column = cells if isinstance(cells, pd.Series) else pd.Series(as_column(cells, copy=False))
-    sets = _sets_of(as_column(column, name=column.name, copy=False), estimator)
+    sets = as_sets(as_column(column, name=column.name, copy=False))
     given = sets
     if FileOptions.of(estimator).on_error == "missing":
         items = _read_items(sets, estimator)
@@ -775,32 +772,3 @@ def _set_width(estimator, column):
     estimator._cells_in = True
     estimator.n_features_in_ = 1 if None in shape else int(np.prod(shape))
     _check_feature_names(estimator, [[0.0]], reset=True)
-
-
-def join_cells(values, lengths, present):
-    """Make a column of cells that are stored end to end.
-
-    Parameters
-    ----------
-    values : ndarray of shape (total, ...)
-        The column takes it over.
-    lengths : ndarray of int of shape (n_present,)
-        Length of each cell along the first axis.
-    present : ndarray of shape (n_samples,), dtype=bool
-        Where the cells belong; the others are absent.
-
-    Returns
-    -------
-    column : TensorArray of length n_samples
-        Dense where all cells are equally long; nothing is copied.
-    """
-    inner = values.shape[1:]
-    if len(lengths) and (lengths == lengths[0]).all():
-        cells = TensorArray._adopt(values.reshape(len(lengths), lengths[0], *inner))
-    else:
-        shapes = np.column_stack([lengths, np.tile(inner, (len(lengths), 1))])
-        cells = TensorArray._adopt_flat(values.reshape(-1), shapes)
-        cells = cells.astype(TensorDtype(values.dtype, (None, *inner)))
-    if present.all():
-        return cells
-    return cells.take(np.where(present, np.cumsum(present) - 1, -1), allow_fill=True)

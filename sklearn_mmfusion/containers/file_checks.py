@@ -51,7 +51,7 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     X : pandas.DataFrame, Series or array-like of shape (n,)
         In a frame, these columns are checked: those of type `FileArray`, and those in which most
         cells are paths with a known suffix, or contents of files. A Series or a list holds paths
-        or contents.
+        or contents. Cells that are lists of these are checked item by item.
     columns : str or list of str, default=None
         The columns of a frame to check instead.
     file_params : dict, default=None
@@ -163,7 +163,7 @@ def _one_per_row(column):
     """A Series of single files, and the row of each in the given one, which may hold sets."""
     if not holds_sets(column):
         return column, np.arange(len(column))
-    sets = as_sets(as_column(column), 2)
+    sets = as_sets(as_column(column))
     return pd.Series(sets.items, dtype=object, name=column.name), sets.owners
 
 

@@ -13,6 +13,8 @@ from sklearn_mmfusion.containers.file_array import is_content
 from sklearn_mmfusion.containers.storage import DenseStorage, RaggedStorage, is_absent
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
+ITEM_AXES = 2  # an array with so many, or fewer, is a single item
+
 
 def is_set(cell):
     """Whether a cell is a list of texts, files or images that do not make one array.
@@ -112,15 +114,13 @@ def end_to_end(starts, sizes):
     return np.repeat(starts - (ends - sizes), sizes) + np.arange(sizes.sum())
 
 
-def as_sets(column, n_axes):
+def as_sets(column):
     """Read the cells of a column as sets.
 
     Parameters
     ----------
     column : TensorArray, FileArray, ndarray of objects, or array of texts
-        From `as_column`.
-    n_axes : int
-        An array of so many axes, or fewer, is a single item; others are split along the first axis.
+        From `as_column`. An array with more axes than a grey image is a set, along its first axis.
 
     Returns
     -------
@@ -128,24 +128,24 @@ def as_sets(column, n_axes):
         Single items are sets of one. The items of objects are a list.
     """
     if isinstance(column, TensorArray):
-        if len(column.dtype.cell_shape) > n_axes:
+        if len(column.dtype.cell_shape) > ITEM_AXES:
             return _split(column, np.flatnonzero(~column.isna()))
         if len(column.dtype.cell_shape) == 1:  # that of an empty list
             is_full = column.cell_lengths() > 0
             return SetColumn(column[is_full], is_full)
     elif isinstance(column, np.ndarray) and column.dtype == object:
-        cells = [_items(cell, n_axes) for cell in column]
+        cells = [_items(cell) for cell in column]
         items = [item for cell in cells for item in cell]
         return SetColumn(items, [len(cell) for cell in cells]).dropna()
     return SetColumn(column, np.ones(len(column))).dropna()
 
 
-def _items(cell, n_axes):
+def _items(cell):
     """The items of a cell as a list."""
     if is_absent(cell):
         return []
     is_file = isinstance(cell, str | os.PathLike) or is_content(cell)
-    is_array = isinstance(cell, np.ndarray) and cell.dtype != object and cell.ndim <= n_axes
+    is_array = isinstance(cell, np.ndarray) and cell.dtype != object and cell.ndim <= ITEM_AXES
     return [cell] if is_file or is_array or hasattr(cell, "getbands") else list(cell)
 
 

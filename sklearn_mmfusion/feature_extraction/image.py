@@ -108,7 +108,7 @@ class ImageEncoder(BaseModalityEncoder):
         Number of epochs of the final network; each call of `partial_fit` adds one.
 
     n_features_in_ : int
-        Pixels per image times channels, 1 where images differ in size or are files.
+        Pixels per image times channels, 1 where images differ in size, are files or sets.
 
     See Also
     --------

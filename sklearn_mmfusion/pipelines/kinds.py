@@ -118,7 +118,7 @@ class Column:
     def items(self):
         """The items of the sets of the sample; None if its cells are no sets."""
         is_sets = holds_sets(self.present) or holds_arrow_sets(self.dtype)
-        return as_sets(as_column(self.present), 2).items if is_sets else None
+        return as_sets(as_column(self.present)).items if is_sets else None
 
     @cached_property
     def texts(self):

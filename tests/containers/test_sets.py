@@ -78,7 +78,7 @@ def stacks(draw):
 def test_stacks_are_split_into_their_images(cells, seed):
     rows = np.random.default_rng(seed).integers(0, len(cells), 4)
     column = as_column([*cells, np.zeros((1, 2, 2), np.uint8)])[rows]
-    sets = as_sets(column, 2)
+    sets = as_sets(column)
     chosen = [cells[row] for row in rows]
     assert sets.sizes.tolist() == [0 if cell is None else len(cell) for cell in chosen]
     assert sets.isna().tolist() == [cell is None or not len(cell) for cell in chosen]
@@ -91,7 +91,7 @@ def test_stacks_are_split_into_their_images(cells, seed):
 def test_stacks_share_the_memory_of_their_column():
     ragged = as_column([np.zeros((n, 4, 5), np.uint8) for n in (1, 3)])
     for column in (TensorArray(np.zeros((3, 2, 4, 5))), ragged):
-        items = as_sets(column[1:], 2).items
+        items = as_sets(column[1:]).items
         assert items.dtype.cell_shape == (4, 5)
         assert np.may_share_memory(items._storage.values, column._storage.values)
 
@@ -99,13 +99,13 @@ def test_stacks_share_the_memory_of_their_column():
 def test_cells_of_other_views_do_not_matter():
     column = as_column([np.zeros((1, 2, 3)), np.ones((2, 4, 3)), np.ones((1, 4, 3))])[1:]
     narrowed = column.astype("tensor[float64, ?x4x3]")
-    assert as_sets(narrowed, 2).items.gather().shape == (3, 4, 3)
+    assert as_sets(narrowed).items.gather().shape == (3, 4, 3)
 
 
 def test_single_items_are_sets_of_one():
     files = FileArray(["a.png", None, "b.png"])
     for column in (files, pd.array(["a.png", None, "b.png"]), TensorArray([ONE, None, ONE])):
-        sets = as_sets(column, 2)
+        sets = as_sets(column)
         assert sets.sizes.tolist() == [1, 0, 1]
         assert len(sets.items) == 2
 

@@ -585,6 +585,13 @@ def _read(column, estimator, owners=None):
 
 def _read_sets(column, estimator):
     """Convert a column from `as_column` to a `SetColumn` of numbers or files."""
+    shape = getattr(column.dtype, "cell_shape", ())
+    if len(shape) == 3 and shape[2] in (3, 4):  # as sets, they would be narrow grey images
+        raise ValueError(
+            f"{type(estimator).__name__}: cells of {column.dtype} look like single color images; "
+            f"with pooling={estimator.pooling!r}, expected sets of shape "
+            "(n_images, height, width[, channels]). Add an axis to each cell, or set pooling=None."
+        )
     sets = as_sets(column)
     return sets.dropna(_read_items(sets, estimator))
 

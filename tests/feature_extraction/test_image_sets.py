@@ -174,6 +174,12 @@ def test_the_remedy_names_pooling():
         ImageEncoder().fit(image_sets(), classes())
 
 
+def test_single_color_images_are_not_taken_for_sets():
+    for shape in ((8, 8, 3), (8, 8, 4)):
+        with pytest.raises(ValueError, match="look like single color images; with pooling="):
+            make().fit(np.zeros((N_ROWS, *shape)), classes())
+
+
 # ------------------------------------------------------------------------------ files
 
 
@@ -249,6 +255,16 @@ def test_unreadable_files_may_count_as_missing(folder):
         features = fusion.fit_transform(X, classes())
     assert not features[7].any()
     assert [str(w.message)[:13] for w in warned] == ["ImageEncoder:", "FusionTransfo"]
+
+
+@pytest.mark.parametrize("convert", [list, lambda paths: FileArray(paths)])
+def test_unreadable_single_files_are_absent_rows(folder, convert):
+    names = [None, *(str(folder / own[0]) for own in paths()[1:]), str(folder / "gone.png")]
+    X = pd.DataFrame({"photo": convert(names), "title": [*texts(), "end"]})
+    given = triples(file_params={"on_error": "missing"})
+    with pytest.warns(UserWarning, match="1 of 24 files .* row 24: there is no file"):
+        fused = FusionTransformer(given, missing="zero").fit_transform(X, [*classes(), 1])
+    assert (~fused[:, :8].any(axis=1)).nonzero()[0].tolist() == [0, 24]
 
 
 # ------------------------------------------------------------------------------ training

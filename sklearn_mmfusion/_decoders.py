@@ -246,14 +246,15 @@ def read_file(path, *, sample_rate=None, options=AS_STORED, kind=None):
     sample_rate : float or None, default=None
         Rate in Hz that a recording must have; None accepts any.
     options : FileOptions, default=AS_STORED
-    kind : {"image", "audio", "video", "array", "text"}, default=None
-        Kind of the file; None determines it by the suffix, or by the first bytes of a content,
-        which do not show whether it is a text.
+    kind : {"image", "audio", "video", "sound", "array", "text"}, default=None
+        Kind of the file, "sound" being that of a video; None determines it by the suffix, or by the
+        first bytes of a content, which do not show whether it is a text.
 
     Returns
     -------
     array : ndarray or str
-        Result of `read_image`, `read_audio`, `read_video`, `read_array` or `read_text`.
+        Result of `read_image`, `read_audio`, `read_video`, `read_sound`, `read_array` or
+        `read_text`.
     sample_rate : float or None
         Rate of a recording in Hz; the argument for an array, None for the others.
 
@@ -291,7 +292,7 @@ def read_file(path, *, sample_rate=None, options=AS_STORED, kind=None):
         return read_text(source, options), None
     if kind == "array":
         return read_array(source, options), sample_rate
-    samples, found = read_audio(source, options)
+    samples, found = (read_sound if kind == "sound" else read_audio)(source, options)
     if sample_rate is not None and found != sample_rate:
         raise ValueError(
             f"the recording has sample rate {found} Hz; the column states {sample_rate} Hz. "
@@ -552,6 +553,21 @@ def read_video(source, options=AS_STORED):
     ValueError
         If it is no such video, is damaged, or has more pixels or bytes than `options` allow.
     """
+    with _opener_of_video(source, options) as open_video:
+        try:
+            total = None
+            if options.fps is None:
+                with open_video() as video:
+                    total = sum(packet.size > 0 for packet in video.demux(video=0))
+            with open_video() as video:
+                return _read_frames(video, total, options)
+        except IndexError as error:
+            raise ValueError("the file holds no video, perhaps only sound") from error
+
+
+@contextmanager
+def _opener_of_video(source, options):
+    """Yield a function that opens a video at its start with PyAV."""
     with opened(source, options.max_bytes) as (file, _):
         name, kind, _ = format_of(file.read(64))
         if kind != "video":
@@ -561,20 +577,16 @@ def read_video(source, options=AS_STORED):
         except ImportError as error:
             raise needs_extra("video files", "av", error, "video") from error
         # The format is given, because others, such as playlists, may open more files.
-        arguments = {"format": {"an MP4 file": "mp4", "an AVI video": "avi"}.get(name, "matroska")}
-        try:
-            total = None
-            if options.fps is None:
-                file.seek(0)
-                with av.open(file, **arguments) as video:
-                    total = sum(packet.size > 0 for packet in video.demux(video=0))
+        form = {"an MP4 file": "mp4", "an AVI video": "avi"}.get(name, "matroska")
+
+        def open_video():
             file.seek(0)
-            with av.open(file, **arguments) as video:
-                return _read_frames(video, total, options)
+            return av.open(file, format=form)
+
+        try:
+            yield open_video
         except av.FFmpegError as error:
             raise ValueError(f"the video is damaged: {error.strerror}") from error
-        except IndexError as error:
-            raise ValueError("the file holds no video, perhaps only sound") from error
 
 
 def _read_frames(video, total, options):
@@ -654,6 +666,35 @@ def read_audio(source, options=AS_STORED):
         samples = samples.astype(np.float32) / scale
     with np.errstate(over="ignore", invalid="ignore"):  # encoders report infinite samples
         samples = np.ascontiguousarray(samples, dtype=np.float32)
+    return _to_mono(samples, options.mono), int(sample_rate)
+
+
+def read_sound(source, options=AS_STORED):
+    """Read the first sound track of a video, as `read_audio` reads a recording, with PyAV.
+
+    Raises
+    ------
+    ImportError
+        If PyAV, of the extra ``video``, is not installed.
+    ValueError
+        If it is no video that `read_video` reads, is damaged, or has no sound.
+    """
+    with _opener_of_video(source, options) as open_video, open_video() as video:
+        if not video.streams.audio:
+            raise ValueError("the video has no sound")
+        from av import AudioResampler
+
+        track, parts, n_bytes = video.streams.audio[0], [], 0
+        to_float = AudioResampler(format="fltp")  # numbers between -1 and 1, channel by channel
+        for frame in video.decode(track):
+            own = [part.to_ndarray() for part in to_float.resample(frame)]
+            n_bytes += sum(part.nbytes for part in own)
+            check_bytes(n_bytes, options.max_bytes, "its sound has")
+            parts += own
+        if not parts:
+            raise ValueError("the sound of the video has no samples")
+        samples, sample_rate = np.concatenate(parts, axis=1).T, track.rate
+    samples = np.ascontiguousarray(samples[:, 0] if samples.shape[1] == 1 else samples)
     return _to_mono(samples, options.mono), int(sample_rate)
 
 

@@ -78,6 +78,16 @@ def add_error_note(note):
 ROW_NUMBERS = re.compile(r"(?<=\brow )\d+|(?<=\(first \[)[\d, ]+(?=\])")
 
 
+def renumber(message, rows):
+    """Renumber rows in a message: a position among `rows` becomes the row of X."""
+
+    def of_X(match):
+        numbers = [int(number) for number in match[0].split(", ")]
+        return ", ".join(str(rows[n] if n < len(rows) else n) for n in numbers)
+
+    return ROW_NUMBERS.sub(of_X, message)
+
+
 @contextmanager
 def number_rows(rows):
     """Renumber rows in error messages: a position among `rows` becomes the row of X.
@@ -87,16 +97,11 @@ def number_rows(rows):
     rows : ndarray of int
         The rows of X that the block of code processes.
     """
-
-    def of_X(match):
-        numbers = [int(number) for number in match[0].split(", ")]
-        return ", ".join(str(rows[n] if n < len(rows) else n) for n in numbers)
-
     try:
         yield
     except Exception as error:
         if len(error.args) == 1 and isinstance(error.args[0], str):
-            error.args = (ROW_NUMBERS.sub(of_X, error.args[0]),)
+            error.args = (renumber(error.args[0], rows),)
         raise
 
 

@@ -189,13 +189,22 @@ def expected(content, name):
 # ------------------------------------------------------------------------------ videos
 
 
-def video_file(clip, name="matroska", codec="ffv1", pixels="gray", rate=10):
-    """Content of a video; the default codec loses nothing."""
+def video_file(clip, name="matroska", codec="ffv1", pixels="gray", rate=10, sound=None):
+    """Content of a video; the default codec loses nothing.
+
+    ``sound``: int16 samples (n,) or (n, 2) at `RATE`, stored without loss.
+    """
     av = pytest.importorskip("av")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=name) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width, stream.pix_fmt = *clip.shape[1:3], pixels
+        if sound is not None:
+            layout = "mono" if sound.ndim == 1 else "stereo"
+            track = container.add_stream("pcm_s16le", rate=RATE, layout=layout)
+            frame = av.AudioFrame.from_ndarray(sound.reshape(1, -1), format="s16", layout=layout)
+            frame.sample_rate = RATE
+            container.mux([*track.encode(frame), *track.encode(None)])
         for frame in clip:
             form = "gray" if frame.ndim == 2 else "rgb24"
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format=form)))

@@ -126,6 +126,12 @@ def clips(n=N_ROWS):
     return [cell.astype(np.uint8) for cell in frames]
 
 
+def image_sets(n=N_ROWS):
+    """Lists of one to three images of several sizes; those of class 1 are brighter on the left."""
+    rng = np.random.default_rng(9)
+    return [[image[:, : 6 + k] for k in range(rng.integers(1, 4))] for image in images(n)]
+
+
 def markup(n=N_ROWS):
     """Texts as in `texts`, with tags, entities, addresses and accents."""
     frames = ["<p>{}</p>", "{} &amp; caf\u00e9", "{} http://example.com/?q=1.", "{}"]
@@ -166,6 +172,7 @@ def column(cells, name):
 # whether a sum is rounded once or twice, and scikit-learn asks for nearly equal bits.
 SMALL = {"n_components": 8, "max_epochs": 2, "random_state": 0}
 SMALL_IMAGE = {**SMALL, "channels": (8, 8)}
+SMALL_SETS = {**SMALL_IMAGE, "pooling": "attention"}
 # Four epochs: after two, all features of some texts can still be below zero, where ReLU cuts.
 SMALL_TEXT = {**SMALL, "max_epochs": 4, "embedding_dim": 8, "module_params": {"channels": 8}}
 SMALL_GRU = {**SMALL_TEXT, "architecture": "gru", "module_params": {"hidden_size": 8}}
@@ -292,6 +299,7 @@ def _make(make, small, **params):
 
 
 TEXTS, SOUNDS = MODALITIES["text"].column, MODALITIES["audio"].column
+SETS = partial(column, image_sets(), "x")
 ENCODER = "transformer columns encoder net random classes"
 FRONT = {"sample_rate": RATE, "n_mels": 6}
 FEWER = {"n_components": 3}
@@ -301,6 +309,7 @@ ENTRIES = [
         for each in MODALITIES.values()
     ],
     _entry("AudioEncoder-lstm", AudioEncoder, SOUNDS, ENCODER, SMALL_LSTM, FEWER),
+    _entry("ImageEncoder-sets", ImageEncoder, SETS, ENCODER, SMALL_SETS, FEWER),
     _entry("TextEncoder-gru", TextEncoder, TEXTS, ENCODER, SMALL_GRU, FEWER),
     _entry(
         "Tokenizer",

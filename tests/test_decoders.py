@@ -24,7 +24,7 @@ from sklearn_mmfusion._decoders import (
 )
 from sklearn_mmfusion._file_formats import file_kind
 from sklearn_mmfusion.containers import FileArray, TensorArray, file_array
-from tests._media import video_file
+from tests._media import RATE, video_file, waves
 
 SIGNAL = np.array([0.0, 0.5, -0.5, -1.0])
 
@@ -478,3 +478,40 @@ def test_videos_without_pyav_name_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ImportError, match=r"video files needs av: pip install .*\[video\]"):
         read_file(b"\x1a\x45\xdf\xa3" + bytes(60))
+
+
+@pytest.mark.parametrize("name", ["matroska", "avi"])
+@pytest.mark.parametrize(
+    ("mono", "pick"),
+    [(None, lambda x: x), ("mean", lambda x: x.mean(1)), ("first", lambda x: x[:, 0])],
+)
+def test_sound_of_a_video(name, mono, pick):
+    sound = (32767 * waves(3000, channels=2)).astype(np.int16)
+    content = video_file(frames(9, 16, 24), name, sound=sound)
+    found, rate = read_file(content, options=FileOptions(mono=mono), kind="sound")
+    assert rate == RATE and found.dtype == np.float32
+    np.testing.assert_allclose(found, pick(sound.astype(np.float32) / 32768), atol=1e-6)
+    np.testing.assert_array_equal(read_file(content)[0], frames(9, 16, 24))
+
+
+def test_mono_sound_of_a_video_has_one_axis():
+    sound = (32767 * waves(3000)).astype(np.int16)
+    found, _ = read_file(video_file(frames(2, 8, 8), sound=sound), kind="sound")
+    np.testing.assert_array_equal(found, sound.astype(np.float32) / 32768)
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (lambda: video_file(frames(2, 8, 8)), {}, "^the video has no sound$"),
+        (lambda: b"RIFF" + bytes(60), {}, "not a video in one of the formats"),
+        (
+            lambda: video_file(frames(2, 8, 8), sound=np.zeros(9000, np.int16)),
+            {"max_bytes": 20_000},
+            "its sound has .* bytes; expected at most max_bytes=20000",
+        ),
+    ],
+)
+def test_videos_without_usable_sound_are_refused(content, options, message):
+    with pytest.raises(ValueError, match=message):
+        read_file(content(), options=FileOptions(**options), kind="sound")

@@ -58,7 +58,7 @@ FILES = {
         {"storage"},
         {"row_view_array"},
         {"tensor_array", "file_array"},
-        {"arrow", "decoded_cache"},
+        {"arrow", "decoded_cache", "sets"},
         {"conversion"},
         {"cells", "file_checks"},
         {"accessor"},

@@ -27,6 +27,7 @@ from sklearn_mmfusion.containers.file_array import (
     in_threads,
     key_of_source,
 )
+from sklearn_mmfusion.containers.sets import holds_sets
 from sklearn_mmfusion.containers.storage import blake, format_cell
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
@@ -83,7 +84,8 @@ class ModalitiesAccessor:
             Columns:
 
             - "kind": "tensor", "file" (a FileArray, or objects of paths or contents), "path"
-              (texts, most of which have a known file suffix), "text", "number" or "other";
+              (texts, most of which have a known file suffix), "set" (lists of paths or images),
+              "text", "number" or "other";
             - "dtype", and "cell_shape" of arrays;
             - "n_present", "n_absent";
             - "n_duplicates": present cells that are equal to an earlier one, as texts, paths or
@@ -91,7 +93,7 @@ class ModalitiesAccessor:
             - "n_unreadable": files without a readable header, such as missing ones; NA unless
               `read_cells`. `check_files` decodes the files, and gives reasons;
             - "length_min", "length_median", "length_max" of the present cells: first-axis length
-              of arrays, characters of texts, else NaN;
+              of arrays, items of sets, characters of texts, else NaN;
             - "sizes" of image files, height x width, with `read_cells`: "80x60" if all are equal,
               else "40x60 to 80x90, median 80x60", for height and width separately;
             - "rates": sample rates that the column states, or its files with `read_cells`, most
@@ -146,6 +148,8 @@ def _describe(column, options, read_cells):
         kind, lengths = "tensor", array.cell_lengths()[~absent]
         shape = "x".join("?" if axis is None else str(axis) for axis in array.dtype.cell_shape)
         found = _describe_arrays(array[~absent], lengths, read_cells)
+    elif holds_sets(array):
+        kind, lengths = "set", np.array([len(cell) for cell in array[~absent]])
     elif isinstance(array, FileArray) or holds_paths(column):
         kind = "file" if isinstance(array, FileArray) else "path"
         found = _describe_files(present, options, read_cells)

@@ -199,6 +199,14 @@ def holds_arrow_cells(dtype):
     return is_cell or _is_list(kind) or _is_content(kind)
 
 
+def holds_arrow_sets(dtype):
+    """Whether a dtype is that of an Arrow-backed column of lists of texts or contents of files."""
+    if not holds_arrow_cells(dtype) or not _is_list(dtype.pyarrow_dtype):
+        return False
+    kind, types = dtype.pyarrow_dtype.value_type, import_pyarrow().types
+    return types.is_string(kind) or types.is_large_string(kind) or _is_content(kind)
+
+
 def _is_content(kind):
     """Whether a type is that of contents of files: binary, or structs of `bytes` and `path`."""
     types = import_pyarrow().types

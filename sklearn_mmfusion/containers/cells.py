@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import partial
-from numbers import Number
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -21,18 +20,11 @@ from sklearn_mmfusion._decoders import (
 )
 from sklearn_mmfusion._file_formats import SUFFIXES, content_kind, file_kind
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
-from sklearn_mmfusion._validation import as_numpy, check_real, warn
-from sklearn_mmfusion.containers.conversion import (
-    any_polars_column,
-    as_column,
-    from_pyarrow,
-    is_polars,
-    is_polars_frame,
-    polars_frame,
-)
+from sklearn_mmfusion._validation import as_numpy, check_real, number_rows, renumber, warn
+from sklearn_mmfusion.containers.conversion import as_column, cells_of, from_pyarrow, is_number
 from sklearn_mmfusion.containers.decoded_cache import CachedFiles, open_cache
-from sklearn_mmfusion.containers.dtypes import TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray, as_files, in_threads
+from sklearn_mmfusion.containers.sets import SetColumn, as_sets, holds_sets, is_set
 from sklearn_mmfusion.containers.storage import blake
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
@@ -91,7 +83,10 @@ class CellKind:
     @property
     def file_kinds(self):
         """Kinds of files that hold such cells."""
-        return ("text",) if self.files is None else tuple(dict.fromkeys([self.files, "array"]))
+        if self.files is None:
+            return ("text",)
+        with_sound = ["video"] if self.files == "audio" else []
+        return tuple(dict.fromkeys([self.files, *with_sound, "array"]))
 
     def takes(self, shape):
         """Whether a cell may have this shape; a length of None fits any axis."""
@@ -127,10 +122,12 @@ class Cells:
     ----------
     estimator : estimator
         Its class attribute ``_reads`` is a `CellKind`.
-    column : TensorArray, FileArray or ExtensionArray of str
-        From `check_column`.
+    column : TensorArray, FileArray, ExtensionArray of str or SetColumn
+        From `check_column`. The cells of sets are read as `items`.
     rows : ndarray of int of shape (n,), default=None
         Rows of the column to read, none of them absent; None takes all present ones.
+    owners : ndarray of int, default=None
+        If the column holds the items of sets, the row of each item, for messages.
 
     Attributes
     ----------
@@ -142,9 +139,9 @@ class Cells:
         Kinds of the types of numbers, such as "u", in the files read so far.
     """
 
-    def __init__(self, estimator, column, rows=None):
+    def __init__(self, estimator, column, rows=None, owners=None):
         self.estimator, self.kind = estimator, estimator._reads
-        self.column = column
+        self.column, self._owners = column, owners
         self.rows = np.flatnonzero(~np.asarray(column.isna())) if rows is None else rows
         self.options = FileOptions.of(estimator)
         self.is_file = isinstance(column, FileArray)
@@ -161,10 +158,34 @@ class Cells:
     def __len__(self):
         return len(self.rows)
 
+    @property
+    def row_numbers(self):
+        """Rows for messages: those of the sets if these are items."""
+        return self.rows if self._owners is None else self._owners[self.rows]
+
+    def numbered(self):
+        """Let errors raised in a block name the rows of the sets if these are items."""
+        return nullcontext() if self._owners is None else number_rows(self._owners)
+
+    @cached_property
+    def sizes(self):
+        """Number of items of each set."""
+        return self.column.sizes[self.rows]
+
+    @cached_property
+    def items(self):
+        """The items of sets, one set after another, as cells; of other columns, the cells."""
+        column = self.column
+        if not isinstance(column, SetColumn):
+            return self
+        return Cells(self.estimator, column.items, column.positions(self.rows), column.owners)
+
     def part(self, batch):
         """Some of the cells, by their positions among these; the cache is shared."""
         part = copy(self)
         part.rows = self.rows[batch]
+        for name in ("items", "sizes"):
+            vars(part).pop(name, None)
         part._base_rows = None if self._base_rows is None else self._base_rows[batch]
         return part
 
@@ -358,7 +379,7 @@ class Cells:
         return {row: message for row, message in problems if message is not None}
 
     def _check_kind(self, row):
-        """Return the kind of a file; raise if it is another than those expected."""
+        """Return the kind of a file as `read_file` takes it; raise if it is not expected."""
         path, expected = self.column[row], self.kind.file_kinds
         found = content_kind(path) if isinstance(path, bytes) else file_kind(path)
         if isinstance(path, bytes) and expected == ("text",):
@@ -375,7 +396,7 @@ class Cells:
                 f"{type(self.estimator).__name__}: row {row} holds {shown!r}, {holds}; expected "
                 f"the path of {article} {expected[0]} file ({known}). {remedy}"
             )
-        return found
+        return "sound" if found == "video" and expected[0] == "audio" else found
 
     def read_finite(self, batch=slice(None), *, exact=False):
         """Read cells as uint8 or float32, read-only if consecutive; NaN and infinity raise.
@@ -511,7 +532,7 @@ def check_column(estimator, X, *, reset):
 
     Returns
     -------
-    column : TensorArray, FileArray, or pandas ExtensionArray of str
+    column : TensorArray, FileArray, pandas ExtensionArray of str, or SetColumn
     """
     X = from_pyarrow(X)
     _check_kind(estimator, X)
@@ -520,21 +541,15 @@ def check_column(estimator, X, *, reset):
             f"{type(estimator).__name__}: X holds numbers such as {X[0]!r}; expected texts. "
             "Convert them with list(map(str, X))."
         )
-    cells = _as_cells(X)
+    cells = cells_of(X)
     if cells is None:
         table = _check_table(estimator, X, reset)
         given = np.asarray(X)
         # Whole numbers keep their type, which determines the scale of samples and pixels.
-        return TensorArray(given if given.dtype.kind in "iub" else table, copy=False)
+        column = TensorArray(given if given.dtype.kind in "iub" else table, copy=False)
+        return _read_sets(column, estimator) if takes_sets(estimator) else column
     column = as_column(cells, name=getattr(cells, "name", None), copy=False)
-    if _holds_files(column, estimator):
-        column = _readable_files(column, estimator)
-        if estimator._reads.files is None:
-            column = _read_texts(column, estimator)
-    if isinstance(column, TensorArray):
-        check_real(column.dtype.value_dtype, type(estimator).__name__)
-    if isinstance(column, np.ndarray):
-        column = pd.array(column)
+    column = _read_sets(column, estimator) if takes_sets(estimator) else _read(column, estimator)
     if len(column) == 0:
         raise ValueError(
             f"{type(estimator).__name__}: Found array with 0 sample(s); a minimum of 1 is required."
@@ -543,6 +558,47 @@ def check_column(estimator, X, *, reset):
     if reset:
         _set_width(estimator, column)
     return column
+
+
+def takes_sets(estimator):
+    """Whether an estimator reads each cell as a set of items, and pools them."""
+    return getattr(estimator, "pooling", None) is not None
+
+
+def _read(column, estimator, owners=None):
+    """Convert a column from `as_column` to numbers, files or texts."""
+    if holds_sets(column):
+        row = next(row for row, cell in enumerate(column) if is_set(cell))
+        remedy = " Set pooling='mean' to read sets." if hasattr(estimator, "pooling") else ""
+        raise TypeError(
+            f"{type(estimator).__name__}: row {row} holds a {type(column[row]).__name__} of "
+            f"{len(column[row])} items; expected one {estimator._reads.name} per row.{remedy}"
+        )
+    if _holds_files(column, estimator):
+        column = _readable_files(column, estimator, owners)
+        if estimator._reads.files is None:
+            column = _read_texts(column, estimator)
+    if isinstance(column, TensorArray):
+        check_real(column.dtype.value_dtype, type(estimator).__name__)
+    return pd.array(column) if isinstance(column, np.ndarray) else column
+
+
+def _read_sets(column, estimator):
+    """Convert a column from `as_column` to a `SetColumn` of numbers or files."""
+    shape = getattr(column.dtype, "cell_shape", ())
+    if len(shape) == 3 and shape[2] in (3, 4):  # as sets, they would be narrow grey images
+        raise ValueError(
+            f"{type(estimator).__name__}: cells of {column.dtype} look like single color images; "
+            f"with pooling={estimator.pooling!r}, expected sets of shape "
+            "(n_images, height, width[, channels]). Add an axis to each cell, or set pooling=None."
+        )
+    sets = as_sets(column)
+    return sets.dropna(_read_items(sets, estimator))
+
+
+def _read_items(sets, estimator):
+    with number_rows(sets.owners):
+        return _read(as_column(sets.items, copy=False), estimator, sets.owners)
 
 
 def _check_table(estimator, X, reset):
@@ -590,64 +646,12 @@ def _is_numbers(X):
     """Whether X is a list or an array of single numbers."""
     if isinstance(X, np.ndarray):
         return X.ndim == 1 and len(X) > 0 and X.dtype.kind in "biuf"
-    return isinstance(X, list | tuple) and len(X) > 0 and all(map(_is_number, X))
+    return isinstance(X, list | tuple) and len(X) > 0 and all(map(is_number, X))
 
 
 def is_table(X):
     """Whether `check_column` reads X as a table of numbers, each row a 1-D cell."""
-    return _as_cells(from_pyarrow(X)) is None
-
-
-def _as_cells(X):
-    """The cells of X, or None where X is a table of numbers."""
-    if isinstance(X, pd.DataFrame):
-        if X.shape[1] != 1 or pd.api.types.is_numeric_dtype(X.dtypes.iloc[0]):
-            return None
-        return X.iloc[:, 0]
-    if isinstance(X, pd.Series):
-        return None if pd.api.types.is_numeric_dtype(X.dtype) else X
-    if isinstance(X, pd.api.extensions.ExtensionArray):
-        return X
-    if is_polars_frame(X):
-        return _as_cells(polars_frame(X, any_polars_column))
-    if is_polars(X):
-        return _as_cells(pd.Series(any_polars_column(X, X.name), name=X.name, copy=False))
-    X = as_numpy(X)
-    if isinstance(X, np.ndarray):
-        return _array_cells(X)
-    if isinstance(X, list | tuple):
-        return X if _holds_cells(X) else None
-    return None
-
-
-def _array_cells(X):
-    if X.dtype.kind not in "OUS":
-        return X if X.ndim > 2 else None
-    if X.dtype == object and X.ndim > 2:
-        return np.asarray(X.tolist())
-    if X.ndim == 2 and X.shape[1] == 1 and _holds_cells(X[:, 0]):
-        return X[:, 0]
-    return X if X.ndim == 1 and _holds_cells(X) else None
-
-
-def _holds_cells(values):
-    """Whether a sequence holds cells rather than numbers or rows of numbers."""
-    present = [
-        v for v in values if not (v is None or (isinstance(v, float) and v != v) or v is pd.NA)
-    ]
-    if not present:
-        return len(values) > 0
-    if all(isinstance(v, list | tuple) for v in present):
-        # Rows of numbers are equally long and hold only scalars; none of them is absent.
-        is_table = len({len(v) for v in present}) == 1 and all(map(np.isscalar, present[0]))
-        return len(present) < len(values) or not is_table
-    # A list of equally long 1-D arrays is a table of numbers as well as a column of signals: both
-    # readings give the same cells.
-    return not all(_is_number(v) for v in present)
-
-
-def _is_number(value):
-    return np.ndim(value) == 0 if isinstance(value, np.ndarray) else isinstance(value, Number)
+    return cells_of(from_pyarrow(X)) is None
 
 
 def _holds_files(column, estimator):
@@ -686,11 +690,14 @@ def readable_cells(X, estimator):
     Returns
     -------
     X : object
-        The same if nothing is read as a file, or ``on_error`` is "raise"; else a Series.
+        The same if nothing is read as a file, or ``on_error`` is "raise"; else a Series. Empty sets
+        become absent in any case.
     """
+    if takes_sets(estimator):
+        return _readable_sets(X, estimator)
     if FileOptions.of(estimator).on_error == "raise":
         return X
-    cells = _as_cells(from_pyarrow(X))
+    cells = cells_of(from_pyarrow(X))
     if cells is None:
         return X
     column = cells if isinstance(cells, pd.Series) else pd.Series(as_column(cells, copy=False))
@@ -701,11 +708,30 @@ def readable_cells(X, estimator):
     return pd.Series(files, index=column.index, name=column.name, copy=False)
 
 
+def _readable_sets(X, estimator):
+    """Mark empty sets as absent; with ``"on_error": "missing"``, leave unreadable files out."""
+    cells = cells_of(from_pyarrow(X))
+    if cells is None:
+        return X
+    column = cells if isinstance(cells, pd.Series) else pd.Series(as_column(cells, copy=False))
+    sets = as_sets(as_column(column, name=column.name, copy=False))
+    given = sets
+    if FileOptions.of(estimator).on_error == "missing":
+        items = _read_items(sets, estimator)
+        sets = sets.dropna(items)
+        if isinstance(given.items, list) and len(sets.items) < len(given.items):
+            kept = [given.items[i] for i in np.flatnonzero(~pd.isna(items))]
+            lists = SetColumn(kept, sets.sizes).lists()
+            column = pd.Series(lists, index=column.index, name=column.name)
+    is_same = len(sets.items) == len(given.items) and not sets.isna().any()
+    return X if is_same else column.mask(sets.isna())
+
+
 _readable = set()  # digests of settings and files that were read, to read them only once
 _MOST_READABLE = 100_000
 
 
-def _readable_files(column, estimator):
+def _readable_files(column, estimator, owners=None):
     """Convert a column to files under the root folder of ``file_params``.
 
     With ``"on_error": "missing"``, each file is read, and those that cannot be read become absent,
@@ -739,6 +765,7 @@ def _readable_files(column, estimator):
     if problems | refused:
         listed = sorted((problems | refused).items())
         first = "; ".join(message.rstrip(".") for _, message in listed[:5])
+        first = first if owners is None else renumber(first, owners)
         warn(
             f"{type(estimator).__name__}: {len(listed)} of {len(rows) + len(refused)} files cannot "
             "be read and count as absent, because file_params has on_error='missing'. The first: "
@@ -748,36 +775,7 @@ def _readable_files(column, estimator):
 
 
 def _set_width(estimator, column):
-    shape = getattr(column.dtype, "cell_shape", (None,))
+    shape = getattr(getattr(column, "dtype", None), "cell_shape", (None,))
     estimator._cells_in = True
     estimator.n_features_in_ = 1 if None in shape else int(np.prod(shape))
     _check_feature_names(estimator, [[0.0]], reset=True)
-
-
-def join_cells(values, lengths, present):
-    """Make a column of cells that are stored end to end.
-
-    Parameters
-    ----------
-    values : ndarray of shape (total, ...)
-        The column takes it over.
-    lengths : ndarray of int of shape (n_present,)
-        Length of each cell along the first axis.
-    present : ndarray of shape (n_samples,), dtype=bool
-        Where the cells belong; the others are absent.
-
-    Returns
-    -------
-    column : TensorArray of length n_samples
-        Dense where all cells are equally long; nothing is copied.
-    """
-    inner = values.shape[1:]
-    if len(lengths) and (lengths == lengths[0]).all():
-        cells = TensorArray._adopt(values.reshape(len(lengths), lengths[0], *inner))
-    else:
-        shapes = np.column_stack([lengths, np.tile(inner, (len(lengths), 1))])
-        cells = TensorArray._adopt_flat(values.reshape(-1), shapes)
-        cells = cells.astype(TensorDtype(values.dtype, (None, *inner)))
-    if present.all():
-        return cells
-    return cells.take(np.where(present, np.cumsum(present) - 1, -1), allow_fill=True)

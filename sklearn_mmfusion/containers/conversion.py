@@ -10,15 +10,18 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 
 from sklearn_mmfusion._decoders import MODES, pil_mode, pil_pixels
+from sklearn_mmfusion._file_formats import file_kind
 from sklearn_mmfusion._validation import as_numpy
 from sklearn_mmfusion.containers.arrow import (
     CELL_NAMES,
     from_arrow,
     holds_arrow_cells,
+    holds_arrow_sets,
     import_pyarrow,
 )
 from sklearn_mmfusion.containers.dtypes import FileDtype, TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray, is_content
+from sklearn_mmfusion.containers.sets import is_set, is_stack
 from sklearn_mmfusion.containers.storage import is_absent
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
@@ -51,7 +54,8 @@ def as_column(values, *, name=None, sample_rate=None, copy=True):
     Returns
     -------
     column : TensorArray, FileArray, str ExtensionArray, or 1-D ndarray or ExtensionArray
-        A column without any present cell becomes an all-absent TensorArray.
+        A column without any present cell becomes an all-absent TensorArray. Sets (lists of paths,
+        contents or texts, or of images of several sizes) stay what they are, as objects.
 
     Raises
     ------
@@ -77,8 +81,11 @@ def as_column(values, *, name=None, sample_rate=None, copy=True):
         if isinstance(values, pd.arrays.NumpyExtensionArray):
             values = values.to_numpy()
         if isinstance(values, ExtensionArray):
-            is_arrow = holds_arrow_cells(values.dtype)
-            column = from_arrow(values.__arrow_array__()) if is_arrow else values
+            column = values
+            if holds_arrow_sets(values.dtype):
+                column = _from_cells(values.__arrow_array__().to_pylist(), sample_rate)
+            elif holds_arrow_cells(values.dtype):
+                column = from_arrow(values.__arrow_array__())
         elif is_polars(values):
             column = _from_polars(values, sample_rate, copy)
         elif isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
@@ -174,6 +181,8 @@ def _kind(cell):
     """Return the kind of column that `cell` belongs to, None if it is not accepted."""
     if isinstance(cell, str):
         return "text"
+    if is_set(cell):
+        return "set"
     if isinstance(cell, os.PathLike) or is_content(cell):
         return "path"
     if isinstance(cell, numbers.Number | np.generic) and not isinstance(cell, np.bytes_):
@@ -188,6 +197,9 @@ def _from_cells(cells, sample_rate):
     cells = [None if is_absent(cell) else cell for cell in cells]
     rows = [row for row, cell in enumerate(cells) if cell is not None]
     kinds = [_kind(cells[row]) for row in rows]
+    empty = [isinstance(cells[row], list | tuple) and not len(cells[row]) for row in rows]
+    if "set" in kinds or any(empty) and any(is_stack(cells[row]) for row in rows):
+        kinds = ["set" if kind == "array" else kind for kind in kinds]
     for row, kind in zip(rows, kinds, strict=True):
         if kind is None:
             raise TypeError(f"row {row}: got {type(cells[row]).__name__}; {_ACCEPTED}")
@@ -203,6 +215,8 @@ def _from_cells(cells, sample_rate):
         return FileArray(cells, sample_rate=sample_rate)
     if kinds and kinds[0] == "number":
         return _numbers(cells)
+    if kinds and kinds[0] == "set":
+        return np.fromiter(cells, object, len(cells))
     return TensorArray(_of_one_mode(cells, rows), sample_rate=sample_rate)
 
 
@@ -495,6 +509,61 @@ def any_polars_column(column, name):
         return as_column(column, name=name)
     except TypeError:  # dates, categories: a custom transformer may take them
         return pd.array(column.to_list())
+
+
+def cells_of(X):
+    """Return the cells of an estimator's X, or None if X is a table of numbers."""
+    if isinstance(X, pd.DataFrame):
+        if X.shape[1] != 1 or pd.api.types.is_numeric_dtype(X.dtypes.iloc[0]):
+            return None
+        return X.iloc[:, 0]
+    if isinstance(X, pd.Series):
+        return None if pd.api.types.is_numeric_dtype(X.dtype) else X
+    if isinstance(X, pd.api.extensions.ExtensionArray):
+        return X
+    if is_polars_frame(X):
+        return cells_of(polars_frame(X, any_polars_column))
+    if is_polars(X):
+        return cells_of(pd.Series(any_polars_column(X, X.name), name=X.name, copy=False))
+    X = as_numpy(X)
+    if isinstance(X, np.ndarray):
+        return _array_cells(X)
+    if isinstance(X, list | tuple):
+        return X if _holds_cells(X) else None
+    return None
+
+
+def _array_cells(X):
+    if X.dtype.kind not in "OUS":
+        return X if X.ndim > 2 else None
+    if X.dtype == object and X.ndim > 2:
+        return np.asarray(X.tolist())
+    if X.ndim == 2 and X.shape[1] == 1 and _holds_cells(X[:, 0]):
+        return X[:, 0]
+    return X if X.ndim == 1 and _holds_cells(X) else None
+
+
+def _holds_cells(values):
+    """Whether a sequence holds cells rather than numbers or rows of numbers."""
+    present = [
+        v for v in values if not (v is None or (isinstance(v, float) and v != v) or v is pd.NA)
+    ]
+    if not present:
+        return len(values) > 0
+    if all(isinstance(v, list | tuple) for v in present):
+        # Rows of numbers are equally long and hold only scalars; none of them is absent.
+        is_table = len({len(v) for v in present}) == 1 and all(map(np.isscalar, present[0]))
+        is_table &= not any(isinstance(v, str) and file_kind(v) for v in present[0])
+        return len(present) < len(values) or not is_table
+    # A list of equally long 1-D arrays is a table of numbers as well as a column of signals: both
+    # readings give the same cells.
+    return not all(is_number(v) for v in present)
+
+
+def is_number(value):
+    """Whether a value is a single number, also in an array without axes."""
+    is_array = isinstance(value, np.ndarray)
+    return np.ndim(value) == 0 if is_array else isinstance(value, numbers.Number)
 
 
 def _convert_objects(X):

@@ -495,7 +495,7 @@ def in_threads(function, items):
 
 
 def holds_paths(column):
-    """Whether more than half of the present cells of a Series are files.
+    """Whether more than half of the present cells of a Series, or items of sets, are files.
 
     That is paths with a known suffix, path-like objects or contents of files.
     """
@@ -505,8 +505,18 @@ def holds_paths(column):
     dtype = dtype.categories.dtype if isinstance(dtype, pd.CategoricalDtype) else dtype
     if isinstance(column.array, RowViewArray) or not pd.api.types.is_string_dtype(dtype):
         return False  # the dtype object counts as string
-    cells = [cell for cell in column if not is_absent(cell)]
-    return 2 * sum(_may_be_file(cell) for cell in cells) > len(cells)
+    items = [item for item in items_in(column) if not is_absent(item)]
+    return 2 * sum(_may_be_file(item) for item in items) > len(items)
+
+
+def items_in(column):
+    """Yield the cells of a Series, and the items of its sets of paths or contents one by one."""
+    for cell in column:
+        is_objects = isinstance(cell, np.ndarray) and cell.dtype == object
+        is_list = is_objects or isinstance(cell, list | tuple)
+        first = next((item for item in cell if item is not None), None) if is_list else None
+        is_files = isinstance(first, str | os.PathLike) or is_content(first)
+        yield from cell if is_files else [cell]
 
 
 def _may_be_file(cell):
@@ -532,8 +542,13 @@ def _under(column, root):
     is_files = isinstance(column.array, FileArray)
     if isinstance(column.array, RowViewArray) and (root is None or not is_files):
         return None
-    cells = column.array if is_files else [c if type(c) is str and c else None for c in column]
+    cells = column.array if is_files else [_as_path(item) for item in items_in(column)]
     return as_files(cells, FileOptions(root=root, outside_root=True))[0]
+
+
+def _as_path(item):
+    path = os.fspath(item) if isinstance(item, os.PathLike) else item
+    return path if type(path) is str and path else None
 
 
 def has_digests(data):

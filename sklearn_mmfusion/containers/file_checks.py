@@ -20,8 +20,8 @@ from sklearn_mmfusion._decoders import (
     read_video,
 )
 from sklearn_mmfusion._file_formats import content_kind, file_kind, format_of
-from sklearn_mmfusion._validation import check_real
-from sklearn_mmfusion.containers.conversion import as_frame
+from sklearn_mmfusion._validation import check_real, renumber
+from sklearn_mmfusion.containers.conversion import as_column, as_frame
 from sklearn_mmfusion.containers.file_array import (
     FileArray,
     as_files,
@@ -29,6 +29,7 @@ from sklearn_mmfusion.containers.file_array import (
     in_threads,
     key_of_source,
 )
+from sklearn_mmfusion.containers.sets import as_sets, holds_sets
 from sklearn_mmfusion.containers.storage import blake
 
 REASONS = (  # in the order of the findings of one cell
@@ -50,7 +51,7 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     X : pandas.DataFrame, Series or array-like of shape (n,)
         In a frame, these columns are checked: those of type `FileArray`, and those in which most
         cells are paths with a known suffix, or contents of files. A Series or a list holds paths
-        or contents.
+        or contents. Cells that are lists of these are checked item by item.
     columns : str or list of str, default=None
         The columns of a frame to check instead.
     file_params : dict, default=None
@@ -143,18 +144,27 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
     options = FileOptions.from_dict(file_params, "check_files")
     check_root(options, "check_files")
     selected, index = _select(X, columns)
-    readers = [(column.name, *_files_of(column, options)) for column in selected]
-    n_files = sum(int((~files.isna()).sum()) for _, files, _ in readers)
+    items = [_one_per_row(column) for column in selected]
+    readers = [(column.name, owners, *_files_of(column, options)) for column, owners in items]
+    n_files = sum(int((~files.isna()).sum()) for _, _, files, _ in readers)
     with _progress_bar(n_files, verbose) as bar:
         found = [
-            (name, *finding)
-            for name, files, refused in readers
-            for finding in sorted(
+            (name, owners[row], path, reason, readable, renumber(problem, owners))
+            for name, owners, files, refused in readers
+            for row, path, reason, readable, problem in sorted(
                 [*refused, *_check_column(files, options, bar)],
                 key=lambda finding: (finding[0], REASONS.index(finding[2])),
             )
         ]
     return _as_frame(found, index)
+
+
+def _one_per_row(column):
+    """A Series of single files, and the row of each in the given one, which may hold sets."""
+    if not holds_sets(column):
+        return column, np.arange(len(column))
+    sets = as_sets(as_column(column))
+    return pd.Series(sets.items, dtype=object, name=column.name), sets.owners
 
 
 def _files_of(column, options):

@@ -338,3 +338,32 @@ def _misfits(array, dtype):
     fixed = [axis for axis, length in enumerate(dtype.cell_shape) if length is not None]
     wanted = np.array([dtype.cell_shape[axis] for axis in fixed], np.int64)
     return present[(array.cell_shapes()[present][:, fixed] != wanted).any(axis=1)]
+
+
+def join_cells(values, lengths, present):
+    """Make a column of cells that are stored end to end.
+
+    Parameters
+    ----------
+    values : ndarray of shape (total, ...)
+        The column takes it over.
+    lengths : ndarray of int of shape (n_present,)
+        Length of each cell along the first axis.
+    present : ndarray of shape (n_samples,), dtype=bool
+        Where the cells belong; the others are absent.
+
+    Returns
+    -------
+    column : TensorArray of length n_samples
+        Dense where all cells are equally long; nothing is copied.
+    """
+    inner = values.shape[1:]
+    if len(lengths) and (lengths == lengths[0]).all():
+        cells = TensorArray._adopt(values.reshape(len(lengths), lengths[0], *inner))
+    else:
+        shapes = np.column_stack([lengths, np.tile(inner, (len(lengths), 1))])
+        cells = TensorArray._adopt_flat(values.reshape(-1), shapes)
+        cells = cells.astype(TensorDtype(values.dtype, (None, *inner)))
+    if present.all():
+        return cells
+    return cells.take(np.where(present, np.cumsum(present) - 1, -1), allow_fill=True)

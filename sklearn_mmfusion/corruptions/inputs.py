@@ -109,10 +109,12 @@ class Augmentation:
     limits : pair of float, default=None
         Lowest and highest pixel in training, if the inputs are images or clips. Steps see pixels
         in a scale from 0 to 1.
+    of_items : bool, default=False
+        Whether sequences are sets of inputs, such as images, that are changed one by one.
     """
 
-    def __init__(self, steps, limits=None):
-        self.steps = [(step, _takes_mask(step)) for step in steps]
+    def __init__(self, steps, limits=None, of_items=False):
+        self.steps, self.of_items = [(step, _takes_mask(step)) for step in steps], of_items
         self.range = None if limits is None else pixel_range(*limits)
 
     def to(self, device):
@@ -139,8 +141,10 @@ class Augmentation:
         return changed if values.is_floating_point() else changed.round().clamp(0, 255)
 
     def _change_steps(self, values, lengths):
-        if lengths is None:
+        if lengths is None or self.of_items and lengths.ndim == 1:
             return self._run(values, None)
+        if self.of_items:
+            return self._run(values.flatten(0, 1), None).unflatten(0, lengths.shape)
         padded, mask = pad(values, lengths)
         there = mask.to(values.device, non_blocking=True)
         padded = self._run(padded, there)

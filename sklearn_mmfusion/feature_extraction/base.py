@@ -43,7 +43,7 @@ from sklearn_mmfusion._validation import (
     combine_weights_of_part,
     remember_params,
 )
-from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
+from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells, takes_sets
 from sklearn_mmfusion.containers.conversion import as_column
 from sklearn_mmfusion.corruptions.inputs import Augmentation, augmentation_steps, change_cell
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
@@ -364,7 +364,8 @@ class BaseModalityEncoder(
             tensors, the keywords of the network's ``forward``. A custom encoder may return a dict
             of arrays instead.
         """
-        column, fitted = check_column(self, X, reset=False), as_fitted(self)
+        fitted = as_fitted(self)
+        column = check_column(fitted, X, reset=False)
         cells = Cells(fitted, column, np.arange(len(column)))
         self._check_range(cells)
         return fitted._prepare(cells)
@@ -382,7 +383,8 @@ class BaseModalityEncoder(
         inputs : Inputs
             See `prepare`; those of the copies are drawn in training only.
         """
-        column, fitted = check_column(self, X, reset=False), as_fitted(self)
+        fitted = as_fitted(self)
+        column = check_column(fitted, X, reset=False)
         cells = Cells(fitted, column, np.arange(len(column)))
         return fitted._add_copies(cells, fitted._prepare(cells))
 
@@ -416,7 +418,7 @@ class BaseModalityEncoder(
             network's ``forward``; ``augmentation.to(device)`` moves it and returns itself.
         """
         _, steps = self._augmentation_steps()
-        return Augmentation(steps, self._pixel_limits()) if steps else None
+        return Augmentation(steps, self._pixel_limits(), takes_sets(self)) if steps else None
 
     def _augmentation_steps(self):
         # custom subclasses may lack the parameter
@@ -461,7 +463,8 @@ class BaseModalityEncoder(
 
     def _compute(self, X, module, width):
         """Outputs of a module for all rows; NaN for absent cells."""
-        column, fitted = check_column(self, X, reset=False), as_fitted(self)
+        fitted = as_fitted(self)
+        column = check_column(fitted, X, reset=False)
         cells = Cells(fitted, column)
         outputs = np.full((len(column), width), np.nan, dtype=np.float32)
         if len(cells):

@@ -8,10 +8,11 @@ from torch.optim import AdamW
 from sklearn_mmfusion._decoders import most_common_mode
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
-from sklearn_mmfusion._torch import Inputs, LazyRows
+from sklearn_mmfusion._torch import Inputs, LazyRaggedRows, LazyRows
 from sklearn_mmfusion._validation import check_sizes, warn
+from sklearn_mmfusion.containers.sets import end_to_end
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
-from sklearn_mmfusion.modules.image import ImageCNN
+from sklearn_mmfusion.modules.image import CustomImageSetNetwork, ImageCNN, ImageSetNetwork
 from sklearn_mmfusion.preprocessing.image import IMAGE, arrange, find_layout
 from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 
@@ -20,6 +21,7 @@ from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
 N_CHECKED, PIXELS_CHECKED = 16, 1 << 20
 N_SAMPLED = 1000  # files whose headers are read to learn mode and size
 DARK_SHARE = 0.1  # of images in another scale: single images may be nearly black
+PIXELS_PER_STEP = 4  # a pixel takes 1000 bytes in training; see `TRAIN_STEPS` of `_torch`
 
 __all__ = ["ImageEncoder"]
 
@@ -67,6 +69,14 @@ class ImageEncoder(BaseModalityEncoder):
     channels : tuple of int, default=(32, 64, 128)
         Channels of the convolution blocks.
 
+    pooling : {"mean", "max", "attention"}, default=None
+        Read each cell as a set of one or more images, such as ten photographs of one product, in
+        any order: an array (n_images, height, width[, channels]), a list of arrays of any sizes, or
+        a list of paths or contents of files. Each image is encoded alone; their features are pooled
+        by their mean, their maximum, or a mean with learned weights. Images that are None, or, with
+        ``on_error="missing"``, unreadable, are left out; an empty set is an absent cell. None reads
+        one image per cell.
+
     module : type, default=None
         Class of a network to use in place of the default CNN; it is called with the keywords
         ``in_channels``, ``image_size``, ``out_features`` and `module_params`, and its ``forward``
@@ -98,7 +108,7 @@ class ImageEncoder(BaseModalityEncoder):
         Number of epochs of the final network; each call of `partial_fit` adds one.
 
     n_features_in_ : int
-        Pixels per image times channels, 1 where images differ in size or are files.
+        Pixels per image times channels, 1 where images differ in size, are files or sets.
 
     See Also
     --------
@@ -140,6 +150,7 @@ class ImageEncoder(BaseModalityEncoder):
         "image_size": [tuple, None],
         "channel_axis": [StrOptions({"auto", "first", "last"})],
         "channels": [tuple],
+        "pooling": [StrOptions({"mean", "max", "attention"}), None],
     }
 
     def __init__(
@@ -150,6 +161,7 @@ class ImageEncoder(BaseModalityEncoder):
         image_size=None,
         channel_axis="auto",
         channels=(32, 64, 128),
+        pooling=None,
         file_params=None,
         augment=None,
         module=None,
@@ -180,6 +192,7 @@ class ImageEncoder(BaseModalityEncoder):
         self.image_size = image_size
         self.channel_axis = channel_axis
         self.channels = channels
+        self.pooling = pooling
         self.file_params = file_params
         self.augment = augment
         self.module = module
@@ -206,20 +219,23 @@ class ImageEncoder(BaseModalityEncoder):
         self.verbose = verbose
 
     def _learn(self, cells):
-        self._check_depth(cells)
-        self._layout = self._find_layout(cells)
+        images = cells.items
+        with images.numbered():
+            self._check_depth(images)
+            self._layout = self._find_layout(images)
         inputs = self._prepare(cells)
-        read, channels = inputs.sources["pixels"].read, self._layout["channels"]
-        slices = row_slices(len(cells), channels * np.prod(self.image_size_))
+        source, channels = inputs.sources["pixels"], self._layout["channels"]
+        longest = 1 if source.lengths() is None else source.lengths().max()
+        slices = row_slices(len(cells), channels * np.prod(self.image_size_) * longest)
         ends = []
 
         def pixels(part):
-            values = read(part)
+            values = source.read(part)
             ends.append(_ends(values))
             return np.moveaxis(values, 1, -1).reshape(-1, channels)
 
         mean, variance = mean_and_variance(map(pixels, slices))
-        self._learn_range(cells, np.concatenate(ends))
+        self._learn_range(images, np.concatenate(ends))
         scale = np.sqrt(variance)
         # Constant channels have no spread: dividing by one leaves zeros.
         scale[scale <= 1e-6 * np.abs(mean)] = 1.0
@@ -230,7 +246,8 @@ class ImageEncoder(BaseModalityEncoder):
         """Warn if a uint16 column holds 8-bit images, which were probably widened."""
         if cells.is_file or cells.column.dtype.value_dtype.name not in self._reads.divisors:
             return
-        low = [row for row in cells.rows if 0 < np.max(cells.column[row], initial=0) < 256]
+        peaks = np.array([np.max(cells.column[row], initial=0) for row in cells.rows])
+        low = cells.row_numbers[(peaks > 0) & (peaks < 256)]
         if len(low) >= DARK_SHARE * len(cells):
             warn(
                 f"{type(self).__name__}: pixels have type uint16, from 0 to 65535, but "
@@ -241,6 +258,7 @@ class ImageEncoder(BaseModalityEncoder):
 
     def _learn_range(self, cells, ends):
         """Keep the range of pixels; warn if files of integers and of floats have two scales."""
+        rows = cells.row_numbers
         dark, most = _is_dark(ends), float(ends.max())
         self._pixel_range = float(ends.min()), most, float(dark.mean())
         is_mixed = "f" in cells.value_kinds and len(cells.value_kinds) > 1
@@ -248,7 +266,7 @@ class ImageEncoder(BaseModalityEncoder):
             warn(
                 f"{type(self).__name__}: some files hold integers and others floats, which are not "
                 f"rescaled: {dark.sum()} of {len(cells)} images have no pixel above 1 (first in "
-                f"row {cells.rows[np.argmax(dark)]}), others reach {most:g}. Save all files in "
+                f"row {rows[np.argmax(dark)]}), others reach {most:g}. Save all files in "
                 "the same scale, such as from 0 to 255."
             )
 
@@ -256,6 +274,11 @@ class ImageEncoder(BaseModalityEncoder):
         return self._pixel_range[:2]
 
     def _check_range(self, cells):
+        images = cells.items
+        with images.numbered():
+            self._check_image_range(images)
+
+    def _check_image_range(self, cells):
         """Warn if pixels, those of evenly spaced images, have another range than those in fit."""
         n_checked = N_CHECKED
         if not cells.is_file:
@@ -267,6 +290,7 @@ class ImageEncoder(BaseModalityEncoder):
         ends = np.concatenate([_ends(p) / d for p, d in zip(parts, divisors, strict=True)])
         least, most, dark_share = self._pixel_range
         room = 10 * float(self.scale_.max())
+        rows = cells.row_numbers[batch]
         odd = (ends[:, 0] < least - room) | (ends[:, 1] > most + room)
         if most > 10 and dark_share < DARK_SHARE / 10:
             types = zip(parts, divisors, strict=True)
@@ -278,7 +302,7 @@ class ImageEncoder(BaseModalityEncoder):
             low, high = ends[odd, 0].min(), ends[odd, 1].max()
             warn(
                 f"{type(self).__name__}: pixels from {low:g} to {high:g} in {odd.sum()} of "
-                f"{len(odd)} images (first in row {cells.rows[batch[np.argmax(odd)]]}), in fit "
+                f"{len(odd)} images (first in row {rows[np.argmax(odd)]}), in fit "
                 f"from {least:g} to {most:g}. Scale all in the same way, such as from 0 to 255."
             )
 
@@ -315,17 +339,28 @@ class ImageEncoder(BaseModalityEncoder):
         return [(*shape[:2], *own) for mode, shape in headers if mode is not None]
 
     def _prepare(self, cells):
+        images = cells.items
+
         def read_equal(batch):
-            return self._arrange(cells, cells.read_finite(batch), cells.rows[batch][0])
+            return self._arrange(images, images.read_finite(batch), images.rows[batch][0])
 
         def read_each(batch):
-            images = reader(batch)
-            images = np.stack(images) if isinstance(images, list) else images
-            return np.moveaxis(images, 1 if self._layout["first"] else -1, 1)
+            pixels = reader(batch)
+            pixels = np.stack(pixels) if isinstance(pixels, list) else pixels
+            return np.moveaxis(pixels, 1 if self._layout["first"] else -1, 1)
 
-        reader = self._reader(cells) if cells.each else None
-        read = read_each if cells.each else read_equal
-        return Inputs(pixels=LazyRows(len(cells), read, is_slow=cells.is_file))
+        def read_sets(batch):
+            with images.numbered():
+                return read(end_to_end(starts[batch], sizes[batch]))
+
+        reader = self._reader(images) if images.each else None
+        read = read_each if images.each else read_equal
+        if images is cells:
+            return Inputs(pixels=LazyRows(len(cells), read, is_slow=cells.is_file))
+        sizes = cells.sizes
+        starts = np.cumsum(sizes) - sizes
+        step_size = max(1, int(np.prod(self.image_size_)) // PIXELS_PER_STEP)
+        return Inputs(pixels=LazyRaggedRows(sizes, read_sets, step_size))
 
     def _reader(self, cells):
         """The function that reads and resizes images one at a time, with channels as in files."""
@@ -349,3 +384,17 @@ class ImageEncoder(BaseModalityEncoder):
         sizes = {"in_channels": self._layout["channels"], "image_size": self.image_size_}
         check_sizes(self.channels, "channels", type(self).__name__)
         return ImageCNN, sizes, {"channels": self.channels}
+
+    def build_module(self):
+        """Build an untrained network for the cells that `fit_prepare` or `fit` has seen.
+
+        Returns
+        -------
+        module : torch.nn.Module
+            Its attribute ``out_features`` is the width of its output.
+        """
+        module, pooling = super().build_module(), self._fit_params["pooling"]
+        if pooling is None:
+            return module
+        takes_masks = vars(type(module)).get("fixed_shapes", False)
+        return (ImageSetNetwork if takes_masks else CustomImageSetNetwork)(module, pooling)

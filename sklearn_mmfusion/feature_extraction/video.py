@@ -38,8 +38,9 @@ class VideoEncoder(BaseModalityEncoder):
     X is a column of arrays of shape (n_frames, height, width) or (n_frames, height, width,
     channels), each with any number of frames (list of arrays, pandas column), a column of video
     files (paths or contents, read with PyAV, of the extra ``video``; ``file_params`` chooses the
-    frames), or a 2-D array, whose numbers are read as frames of one pixel. Frames that are missing
-    are NaN in all pixels, or left out; both give the same features.
+    frames; an `AudioEncoder` on the same column reads their sound), or a 2-D array, whose numbers
+    are read as frames of one pixel. Frames that are missing are NaN in all pixels, or left out;
+    both give the same features.
 
     Parameters
     ----------

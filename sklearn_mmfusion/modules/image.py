@@ -1,10 +1,13 @@
-"""Convolutional network for images."""
+"""Convolutional network for images, and pooling over sets of images."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_mmfusion.modules.layers import BatchNorm, Embedding
+from sklearn_mmfusion.modules.fusion import masked_softmax
+from sklearn_mmfusion.modules.layers import BatchNorm, Embedding, FixedShapes, fixed_shapes, pad
+
+PIXELS = 1 << 20  # of the images that a network sees at a time in evaluation
 
 
 class ImageCNN(nn.Module):
@@ -78,6 +81,71 @@ class ImageCNN(nn.Module):
             # In place only after pooling: otherwise a hook may still hold the tensor.
             x = functional.relu(x) if pool == (1, 1) else functional.relu_(max_pool(x, pool))
         return self.pool_to_grid(x)  # (N, C, H', W') -> (N, C, g, g)
+
+
+class ImageSetNetwork(FixedShapes, nn.Module):
+    """A network for each image of a set, and the mean, maximum or attention-weighted mean.
+
+    The weights of "attention" are those of Ilse, Tomczak and Welling (2018, arXiv:1802.04712).
+
+    Shape: pixels (V, C, H, W) of any numeric dtype, lengths (N,) int64, on the CPU
+    -> (N, out_features).
+    """
+
+    fixed_shapes = True
+
+    def __init__(self, image_network: nn.Module, pooling: str = "mean", attention_size: int = 64):
+        super().__init__()
+        self.image_network, self.pooling = image_network, pooling
+        self.out_features = self.token_features = image_network.out_features
+        if pooling == "attention":
+            first, last = nn.Linear(self.out_features, attention_size), nn.Linear(attention_size, 1)
+            self.score = nn.Sequential(first, nn.Tanh(), last)
+
+    def forward(self, pixels: Tensor, pixels_lengths: Tensor) -> Tensor:
+        return self.tokens(pixels, pixels_lengths)[0]
+
+    def tokens(self, pixels: Tensor, pixels_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The embedding, and those of the images it pools: (N, L, out_features), valid (N, L)."""
+        x = encode_each(self.image_network, pixels, pixels_lengths, self.present)
+        x, mask = pad(x, pixels_lengths)
+        return self._pool(x, mask.to(x.device, non_blocking=True)), x, mask
+
+    def _pool(self, x: Tensor, mask: Tensor) -> Tensor:
+        valid = mask[..., None]
+        if self.pooling == "max":
+            top = x.masked_fill(~valid, -torch.inf).amax(1)
+            return torch.where(mask.any(1, keepdim=True), top, 0.0)
+        if self.pooling == "mean":
+            return x.sum(1) / valid.sum(1).clamp(min=1)  # padding is zero
+        return (masked_softmax(self.score(x), valid) * x).sum(1)
+
+
+class CustomImageSetNetwork(ImageSetNetwork):
+    """The same around a custom network, which takes no masks: it never sees padding."""
+
+
+def encode_each(
+    network: nn.Module, images: Tensor, lengths: Tensor, present: Tensor | None
+) -> Tensor:
+    """Features of each image of sequences: (V, F), or (N, L, F) in the fixed layout.
+
+    present : (N,) bool, the rows that count in the fixed layout; None for all
+    """
+    if lengths.ndim == 1:
+        return _encode_in_parts(network, images)
+    counted = lengths
+    if present is not None:  # a single row has no statistics, however many images
+        counted = lengths & (present & (present.sum() > 1))[:, None]
+    with fixed_shapes(network, counted.flatten()):
+        return _encode_in_parts(network, images.flatten(0, 1)).unflatten(0, lengths.shape)
+
+
+def _encode_in_parts(network: nn.Module, images: Tensor) -> Tensor:
+    if network.training:
+        return network(images)
+    n_images = max(1, PIXELS // (images.shape[2] * images.shape[3]))
+    return torch.cat([network(part) for part in images.split(n_images)])
 
 
 class GridPool(nn.Module):

@@ -7,17 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sklearn_mmfusion.modules.fusion import masked_softmax
-from sklearn_mmfusion.modules.image import ImageCNN
-from sklearn_mmfusion.modules.layers import (
-    Embedding,
-    FixedShapes,
-    fixed_shapes,
-    masked_mean_max,
-    pad,
-)
+from sklearn_mmfusion.modules.image import ImageCNN, encode_each
+from sklearn_mmfusion.modules.layers import Embedding, FixedShapes, masked_mean_max, pad
 from sklearn_mmfusion.modules.recurrent import BidirectionalRNN
-
-PIXELS = 1 << 20  # of the frames that the convolutions see at a time in evaluation
 
 
 class RecurrentPooling(nn.Module):
@@ -113,22 +105,7 @@ class VideoNetwork(FixedShapes, nn.Module):
 
     def tokens(self, frames: Tensor, frames_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The embedding, and the steps it pools: (N, L, token_features), valid (N, L)."""
-        x, mask = pad(self._encode_frames(frames, frames_lengths), frames_lengths)
+        x = encode_each(self.frame_network, frames, frames_lengths, self.present)
+        x, mask = pad(x, frames_lengths)
         x, pooled = self.pooling(x, frames_lengths, mask)
         return self.embedding(pooled), x, mask
-
-    def _encode_frames(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Features of each frame: (V, frame_features), or (N, L, frame_features) if padded."""
-        if lengths.ndim == 1:
-            return self._encode(frames)
-        counted = lengths
-        if self.present is not None:  # a single row has no statistics, however many frames
-            counted = lengths & (self.present & (self.present.sum() > 1))[:, None]
-        with fixed_shapes(self.frame_network, counted.flatten()):
-            return self._encode(frames.flatten(0, 1)).unflatten(0, lengths.shape)
-
-    def _encode(self, frames: Tensor) -> Tensor:
-        if self.training:
-            return self.frame_network(frames)
-        n_frames = max(1, PIXELS // (frames.shape[2] * frames.shape[3]))
-        return torch.cat([self.frame_network(part) for part in frames.split(n_frames)])

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn_mmfusion._decoders import FileOptions
 from sklearn_mmfusion._file_formats import file_kind, format_of
 from sklearn_mmfusion.containers import FileArray, TensorArray
-from sklearn_mmfusion.containers.arrow import holds_arrow_cells
+from sklearn_mmfusion.containers.arrow import holds_arrow_cells, holds_arrow_sets
 from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
     as_column,
@@ -22,6 +22,7 @@ from sklearn_mmfusion.containers.conversion import (
     polars_frame,
 )
 from sklearn_mmfusion.containers.file_array import is_content
+from sklearn_mmfusion.containers.sets import as_sets, holds_sets
 from sklearn_mmfusion.preprocessing.table import (
     BOOLEAN_PAIRS,
     MISSING_WORDS,
@@ -112,6 +113,12 @@ class Column:
         except (TypeError, ValueError) as error:
             return error
         return column if isinstance(column, TensorArray) else None
+
+    @cached_property
+    def items(self):
+        """The items of the sets of the sample; None if its cells are no sets."""
+        is_sets = holds_sets(self.present) or holds_arrow_sets(self.dtype)
+        return as_sets(as_column(self.present)).items if is_sets else None
 
     @cached_property
     def texts(self):
@@ -228,7 +235,8 @@ def _of(part, whole):
 
 def _looked_up(column):
     """State how many of the first paths exist."""
-    paths = [os.fspath(c) for c in column.cells[:N_OPENED] if isinstance(c, str | os.PathLike)]
+    cells = (column.items or column.cells)[:N_OPENED]
+    paths = [os.fspath(cell) for cell in cells if isinstance(cell, str | os.PathLike)]
     if not paths or isinstance(column.whole.array, FileArray):
         return ""
     found = sum(os.path.exists(os.path.join(column.options.root or "", path)) for path in paths)
@@ -267,6 +275,17 @@ def _is_file(kind, column):
         found = f"{_of(count, len(column.cells))} cells are {what} of {kind} files"
         advice = "; arrays of pixels are an 'image path'" if kind == "array" else ""
         return f"{found}{_looked_up(column)}{advice}"
+
+
+def _is_image_sets(column):
+    if column.items is None:
+        return None
+    are_files = [_file_kind(item) == "image" for item in column.items]
+    if 2 * sum(are_files) > len(column.items):
+        found = f"{_of(sum(are_files), len(column.items))} items of lists are paths or contents of"
+        return f"{found} image files{_looked_up(column)}"
+    if all(_is_array(item) and np.ndim(item) in (2, 3) for item in column.items):
+        return f"{len(column.items):,} items of lists are arrays of image shape"
 
 
 def _is_text_file(column):
@@ -527,6 +546,7 @@ DETECTORS = [
     ("audio path", partial(_is_file, "audio")),
     ("video path", partial(_is_file, "video")),
     ("array path", partial(_is_file, "array")),
+    ("image sets", _is_image_sets),
     (UNSUPPORTED, _is_text_file),
     ("point clouds", _is_point_clouds),
     ("images", _is_images),
@@ -591,6 +611,7 @@ def column_kinds(X, *, file_params=None):
         - "date": dates and times, also as text;
         - "free text";
         - "image path", "audio path", "video path", "array path": paths or contents of files;
+        - "image sets": lists of paths or contents of image files, or of images of several sizes;
         - "images", "waveforms", "vectors", "point clouds", "sequences", "clips": arrays, by their
           shape and dtype;
         - "identifier": row numbers and keys, different in each row;

@@ -56,6 +56,7 @@ TRIPLES = {
     "free text": "text",
     "image path": "image",
     "images": "image",
+    "image sets": "image_set",
     "audio path": "audio",
     "waveforms": "audio",
     "vectors": "vector",
@@ -144,6 +145,10 @@ def _image_part(column, file_params):
     return ImageEncoder(file_params=file_params)
 
 
+def _image_set_part(column, file_params):
+    return ImageEncoder(pooling="mean", file_params=file_params)
+
+
 def _text_part(column, file_params):
     return TextEncoder(file_params=file_params if column.texts is None else None)
 
@@ -190,6 +195,7 @@ def _video_part(column, file_params):
 
 CELL_PARTS = {
     "image": _image_part,
+    "image_set": _image_set_part,
     "text": _text_part,
     "audio": _audio_part,
     "vector": _vector_part,
@@ -260,8 +266,8 @@ def make_multimodal_pipeline(
           day;
         - "categories": one column per level; levels of fewer than 5 rows share one;
         - "many_categories": columns of more than 40 levels, by the mean of the target;
-        - "text", "image", "audio", "point_cloud", "sequence", "video": one encoder per
-          column;
+        - "text", "image", "image_set", "audio", "point_cloud", "sequence", "video": one encoder
+          per column;
         - "vector": standardized.
 
         A name is followed by that of the column (``text_title``) if several columns share it. At

@@ -16,9 +16,9 @@ from sklearn_mmfusion.containers.cells import (
     Cells,
     check_column,
     is_table,
-    join_cells,
     readable_cells,
 )
+from sklearn_mmfusion.containers.tensor_array import join_cells
 
 BLOCK = 1 << 18  # samples that go through one FFT; longer recordings are cut into such pieces
 

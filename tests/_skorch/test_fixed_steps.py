@@ -219,6 +219,7 @@ def test_a_modality_of_one_row_changes_no_step(monkeypatch):
     compare_layouts(monkeypatch, joint(objectives=OBJECTIVES), X, y, np.arange(16))
 
 
+POOLINGS = ("mean", "max", "attention")  # of sets of images
 RAGGED = {
     "text": TextEncoder,
     "audio": partial(AudioEncoder, sample_rate=8000),
@@ -229,6 +230,7 @@ RAGGED = {
     "point_cloud": PointCloudEncoder,
     **{name: partial(SequenceEncoder, architecture=name) for name in ("crnn", "gru", "tcn")},
     "video": VideoEncoder,
+    **{name: partial(ImageEncoder, pooling=name) for name in POOLINGS},
 }
 
 
@@ -238,7 +240,8 @@ def test_padding_changes_no_step_of_an_encoder(monkeypatch, name):
         40, modalities=("text", "audio", "point_cloud", "sequence", "video"), random_state=0
     )
     encoder = RAGGED[name](n_components=16, **SHARED)
-    column = X["audio" if "lstm" in name else name if name in X else "sequence"]
+    own = {"lstm": "audio", "lstm of two layers": "audio", **dict.fromkeys(POOLINGS, "video")}
+    column = X[own.get(name, name if name in X else "sequence")]
     compare_layouts(monkeypatch, encoder, column, y, np.arange(16))
 
 

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import sys
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -271,7 +272,11 @@ def test_lists_of_every_kind_are_cells(kind):
 @pytest.mark.parametrize(
     ("cells", "error", "message"),
     [
-        ([["a"]], TypeError, "column 'x': expected lists of numbers; got lists of string"),
+        (
+            [[date(2026, 1, 1)]],
+            TypeError,
+            "column 'x': expected lists of numbers; got lists of date",
+        ),
         ([None, [[1, 2], [3]]], ValueError, "column 'x': row 1: lists of a cell differ in length"),
         ([[[1]], [[2], None]], ValueError, "column 'x': row 1: a list inside the cell is null"),
     ],

@@ -155,3 +155,13 @@ def test_another_shape_is_an_error():
 
 def test_severity_0_is_no_step():
     assert augmentation_steps([("blur", {"severity": 0})], "image", "E") == ([], [])
+
+
+def test_images_of_sets_change_one_by_one_in_both_layouts():
+    turn = Augmentation([lambda x: x + torch.arange(len(x)).view(-1, 1, 1, 1)], of_items=True)
+    pixels, lengths = torch.zeros(3, 1, 2, 2), torch.tensor([2, 1])
+    gathered = turn({"pixels": pixels, "pixels_lengths": lengths})["pixels"]
+    assert gathered[:, 0, 0, 0].tolist() == [0, 1, 2]
+    mask = torch.tensor([[True, True], [True, False]])
+    padded = turn({"pixels": torch.zeros(2, 2, 1, 2, 2), "pixels_lengths": mask})["pixels"]
+    assert padded[:, :, 0, 0, 0].tolist() == [[0, 1], [2, 3]]

@@ -1,16 +1,24 @@
 """VideoEncoder: motion, missing frames, forms of input, what is refused."""
 
+import os
+
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_mmfusion import VideoEncoder, make_multimodal_classification
+from sklearn_mmfusion import (
+    AudioEncoder,
+    FusionTransformer,
+    VideoEncoder,
+    make_multimodal_classification,
+)
 from sklearn_mmfusion._torch import RowDataset
 from sklearn_mmfusion._torch.batches import BatchIterator
-from tests._media import video_file
-from tests._registry import MODALITIES, N_ROWS, SMALL, classes, clips
+from tests._media import RATE, video_file
+from tests._registry import MODALITIES, N_ROWS, SMALL, SMALL_CNN, classes, clips
 
 make = MODALITIES["video"].make
 
@@ -170,3 +178,58 @@ def test_another_range_of_pixels_warns(scale):
     encoder.transform([clip.astype(np.float32) for clip in bright])  # the same range
     with pytest.warns(UserWarning, match="VideoEncoder: pixels from .* in row 0, in fit from 0 to"):
         encoder.transform([(clip * scale).astype(np.float32) for clip in bright])
+
+
+# ------------------------------------------------------------------------------ sound
+
+
+def sounds():
+    """int16 recordings of 1500 to 2600 samples; two pitches."""
+    rng = np.random.default_rng(0)
+    pitches = np.array([0.1, 0.4])[classes()] * rng.uniform(0.9, 1.1, N_ROWS)
+    return [
+        (20000 * np.sin(pitch * np.arange(1500 + 50 * row))).astype(np.int16)
+        for row, pitch in enumerate(pitches[:N_ROWS])
+    ]
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """A frame of paths of videos with sound, and the options of their folder."""
+    for row, (clip, sound) in enumerate(zip(clips(), sounds(), strict=True)):
+        (tmp_path / f"{row}.mkv").write_bytes(video_file(clip, sound=sound))
+    names = [f"{row}.mkv" for row in range(N_ROWS)]
+    return pd.DataFrame({"film": names}), {"root": str(tmp_path)}
+
+
+def listen(**params):
+    return AudioEncoder(**{**SMALL_CNN, "sample_rate": RATE, **params})
+
+
+def test_one_column_feeds_the_encoders_of_frames_and_of_sound(videos):
+    X, options = videos
+    arrays = [sound.astype(np.float32) / 32768 for sound in sounds()]
+    expected = listen().fit(arrays, classes()).transform(arrays)
+    alone = listen(file_params=options).fit(X["film"], classes())
+    np.testing.assert_allclose(alone.transform(X["film"]), expected, atol=1e-5)
+    triples = [
+        ("frames", make(file_params=options), "film"),
+        ("sound", listen(file_params=options), "film"),
+    ]
+    fused = FusionTransformer(triples).fit_transform(X, classes())
+    assert fused.shape == (N_ROWS, 16)
+    np.testing.assert_allclose(fused[:, 8:], expected, atol=1e-5)
+
+
+def test_videos_without_sound_follow_on_error(videos):
+    X, options = videos
+    silent = os.path.join(options["root"], "3.mkv")
+    with open(silent, "wb") as file:
+        file.write(video_file(clips()[3]))
+    with pytest.raises(ValueError, match=r"row 3: cannot read '.*3.mkv': the video has no sound"):
+        listen(file_params=options).fit(X["film"], classes())
+    encoder = listen(file_params={**options, "on_error": "missing"})
+    with pytest.warns(UserWarning, match=r"1 of 24 files .* row 3: .* the video has no sound"):
+        features = encoder.fit_transform(X["film"], classes())
+    assert np.isnan(features).any(axis=1).nonzero()[0].tolist() == [3]
+    assert np.isfinite(make(file_params=options).fit_transform(X["film"], classes())).all()

@@ -13,7 +13,7 @@ import torch
 from sklearn_mmfusion import modules
 from sklearn_mmfusion.modules.audio import AudioCNN, AudioCRNN, AudioLSTM
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
-from sklearn_mmfusion.modules.image import ImageCNN
+from sklearn_mmfusion.modules.image import ImageCNN, ImageSetNetwork
 from sklearn_mmfusion.modules.layers import pad
 from sklearn_mmfusion.modules.perceptron import MLP
 from sklearn_mmfusion.modules.point_cloud import PointCloudNetwork
@@ -86,6 +86,11 @@ def draw_words(lengths, random):
 
 def draw_pixels(lengths, random):
     return {"pixels": normal(len(lengths), 2, 9, 8, random=random)}
+
+
+def draw_image_sets(lengths, random):
+    pixels = normal(int(lengths.sum()), 2, 9, 8, random=random)
+    return {"pixels": pixels, "pixels_lengths": lengths}
 
 
 def draw_features(lengths, random):
@@ -174,6 +179,15 @@ NETWORKS = {
         n_tokens=lambda length: 4 * 4,  # 9 x 8 pixels, halved once
         pool=lambda tokens: tokens.T.flatten(),
     ),
+    **{
+        f"images_{pooling}": Network(
+            make=lambda pooling=pooling: ImageSetNetwork(make_image(), pooling, attention_size=4),
+            batch=draw_image_sets,
+            ragged=True,
+            n_tokens=lambda length: length,
+        )
+        for pooling in ("mean", "max", "attention")
+    },
     "point_cloud": Network(
         make=lambda: quiet(PointCloudNetwork, 3, out_features=5, channels=(4, 6)),
         batch=draw_points,

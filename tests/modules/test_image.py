@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sklearn_mmfusion.modules.image import GridPool, ImageCNN, max_pool, shift, standardize
+from sklearn_mmfusion.modules.image import (
+    CustomImageSetNetwork,
+    GridPool,
+    ImageCNN,
+    max_pool,
+    shift,
+    standardize,
+)
 from tests.modules._networks import make_batch, make_network
 
 
@@ -151,3 +158,8 @@ def test_nothing_in_the_network_has_random_gradients_on_a_gpu(size):
 
 def test_pooling_weights_are_no_state():
     assert not [name for name in ImageCNN(1, (20, 20), 2).state_dict() if "cells" in name]
+
+
+def test_custom_networks_of_sets_declare_no_masks():
+    # Their statistics would count the padding of the fixed layout.
+    assert "fixed_shapes" not in vars(CustomImageSetNetwork)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sklearn_mmfusion.modules import video
+from sklearn_mmfusion.modules import image
 from sklearn_mmfusion.modules.layers import fixed_shapes, pad
 from tests.modules._networks import make_batch, make_network
 
@@ -68,7 +68,7 @@ def test_fixed_layout_equals_the_present_clips_alone(kind, present):
 def test_evaluation_in_parts_changes_nothing(monkeypatch):
     network, batch = make_network("video_gru").eval(), make_batch("video_gru")
     expected, sizes = network(**batch), []
-    monkeypatch.setattr(video, "PIXELS", 4 * 30)
+    monkeypatch.setattr(image, "PIXELS", 4 * 30)
     network.frame_network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     torch.testing.assert_close(network(**batch), expected)
     assert sizes == [4, 4, 4, 4, 4, 1]

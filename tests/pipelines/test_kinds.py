@@ -142,6 +142,17 @@ ODD = {
     "npy": ([f"{i}.npy" for i in range(N)], "array path", "40 of 40"),
     "file array": (FileArray([f"{i}.png" for i in range(N)]), "image path", "40 of 40"),
     "documents": (FileArray([f"{i}.txt" for i in range(N)]), "free text", "FileArray"),
+    "photos": (
+        [[f"{i}.jpg", None, f"x/{i}.png"] for i in range(N)],
+        "image sets",
+        "80 of 80 items",
+    ),
+    "crops": (
+        [[np.zeros((8, 8 + k), np.uint8) for k in range(3)] for i in range(N)],
+        "image sets",
+        "120 items of lists are arrays",
+    ),
+    "tokens": ([["some", "words"]] * N, "unsupported", "type list"),
     # arrays
     "pictures": (TensorArray(np.zeros((N, 8, 8), np.uint8)), "images", "height and width$"),
     "pil": ([Image.new("RGB", (8, 8)) for _ in range(N)], "images", "channels"),

@@ -176,6 +176,13 @@ def test_arrays_in_files_are_read_as_the_caller_sets(tmp_path):
     assert isinstance(found["image"][0], ImageEncoder) and found["audio"][1] == "empty"
 
 
+def test_lists_of_photos_are_pooled():
+    X = pd.DataFrame({"photos": [[f"{i}.png", f"{i}.jpg"] for i in range(30)]})
+    encoder, column = parts(make_multimodal_pipeline(X))["image_set"]
+    assert column == "photos"
+    assert isinstance(encoder, ImageEncoder) and encoder.pooling == "mean"
+
+
 def test_several_columns_of_a_kind_are_numbered_by_name():
     texts = [f"some words about item {i}" for i in range(30)]
     X = pd.DataFrame({"Title (en)": texts, "title__en": texts, "Title_en": texts, "ü": texts})

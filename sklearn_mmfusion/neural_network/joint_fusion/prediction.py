@@ -16,7 +16,7 @@ from sklearn_mmfusion._targets import decode, each_target, label, score_targets
 from sklearn_mmfusion._torch import FusionInputs
 from sklearn_mmfusion._validation import MULTITASK, as_numpy
 from sklearn_mmfusion.containers import TensorArray
-from sklearn_mmfusion.containers.cells import readable_cells
+from sklearn_mmfusion.containers.cells import readable_cells, takes_sets
 from sklearn_mmfusion.containers.file_array import is_content
 from sklearn_mmfusion.containers.storage import as_cell
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
@@ -268,6 +268,9 @@ def _cell(row, selection, part):
     cell = as_numpy(row.get(selection.labels[0]))
     if _is_absent(cell):
         return None
+    if part.wants_column and takes_sets(selection.reader):
+        column = readable_cells(pd.Series([cell]), selection.reader)
+        return None if column.isna().all() else column
     if part.wants_column and (isinstance(cell, str | os.PathLike) or is_content(cell)):
         return _text_or_file(cell, selection.reader)
     if isinstance(cell, Real) and part.wants_column:

@@ -244,9 +244,8 @@ is ``{"auxiliary": 0.3}``.""",
             "Share, in the outputs, of a linear model of the tables (features of transformers that "
             "are no encoders), in rows that have all of them; the rest is the network's. "
             '"auto" chooses from 0, 0.1, ..., 1 by the loss on the validation rows, and 0 without '
-            "`early_stopping`. The penalty is "
-            "chosen like that of "
-            ":class:`NeuralClassifier`. Ignored with several targets.",
+            "`early_stopping`. The penalty is chosen like that of :class:`NeuralClassifier`. "
+            "Ignored with several targets.",
         ),
         "pretrain": (
             'bool or "fitted"',

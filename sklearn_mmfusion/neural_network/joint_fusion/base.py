@@ -195,6 +195,8 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             )
 
         def calibrate(module, part, device):
+            if tables is None and not hasattr(self, "temperature"):
+                return
             outputs = outputs_of(module, part, device)
             if tables is not None:
                 outputs = tables.choose(outputs, part, self._temperature_for)

@@ -300,7 +300,7 @@ def fit_captured(model, X, y, has_masks):
 
 
 def single_rows(plan):
-    """Single rows replayed as CUDA graphs, some with absent modalities, beside eager passes."""
+    """Compare replayed with eager predictions of single rows, some with absent modalities."""
     X, y = make_rows(32)
     X.iloc[::3, list(X.columns).index("text")] = pd.NA
     features = np.random.default_rng(0).normal(size=(32, 20)).astype(np.float32)

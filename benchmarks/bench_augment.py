@@ -1,4 +1,4 @@
-"""Does changing the inputs of training at random make encoders and joint networks better?
+"""Does random augmentation of the training inputs improve encoders and joint networks?
 
 Every modality alone, without and with `augment="light"` (or `--augment strong`): accuracy of the
 encoder's own head (decisions), of a `NeuralClassifier` on its features, and of a joint network, on

@@ -9,8 +9,8 @@ share of a linear model and without wider scales of rare features.
     MMFUSION_DATA=../shared/data OMP_NUM_THREADS=1 python benchmarks/bench_heads.py
 
 `--only bikes wine` runs these data sets, `--rows 300` these numbers of rows, `--repetitions 2` that
-many; `--plain` adds that, and `--joint` a joint network whose only modality are these features,
-with and without its linear model.
+many repetitions; `--plain` adds "plain", `--joint` a joint network of these features, with and
+without its linear model.
 """
 
 import argparse

@@ -8,11 +8,11 @@ fit and prediction (of the two rows of the encoder: for both together).
     OMP_NUM_THREADS=1 python benchmarks/bench_sequences.py ../shared/data/sequences
 
 `--peers` runs MiniRocket and Rocket of aeon instead, each with its default classifier
-(`RidgeClassifierCV`), and needs aeon and NumPy only, since aeon wants another pandas than this
+(`RidgeClassifierCV`), and needs only aeon and NumPy: aeon needs a different pandas than this
 package. They need equal lengths, the longest of the training rows: ragged sequences are padded with
 zeros (longer test rows are cut), or stretched by linear interpolation.
 
-`--folds` reads the training rows alone: five folds, one seed.
+`--folds` reads only the training rows: five folds, one seed.
 """
 
 import argparse

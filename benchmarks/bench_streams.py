@@ -1,7 +1,7 @@
-"""Does `predict_stream` predict as for rows built by hand, and how long does an event take?
+"""Are predictions of a stream those of rows built by hand, and how long does an event take?
 
 10 000 events of an image, a text and a sound, each four times per second; every two seconds another
-class is shown. The image stops half-way; a sound arrives up to three seconds after its time stamp,
+class is shown. The image stops halfway; a sound arrives up to three seconds after its time stamp,
 out of order and sometimes older than the window of two seconds. Latency of `next` on the stream
 and, in turn with it, of one row that is ready: `predict_proba_one` of a joint model,
 `predict_proba` of a frame of one row for a late one.

@@ -54,7 +54,7 @@ class FileOptions:
     Parameters
     ----------
     mode : {"auto", "L", "RGB", "RGBA"}, default="auto"
-        Channels of images: grey, color, or color with alpha. "auto" keeps those of the file;
+        Channels of images: gray, color, or color with alpha. "auto" keeps those of the file;
         an `ImageEncoder` then converts all images to the most common mode of the training files.
     mono : {"mean", "first"} or None, default="mean"
         How to make one channel of several; None keeps all.
@@ -247,8 +247,8 @@ def read_file(path, *, sample_rate=None, options=AS_STORED, kind=None):
         Rate in Hz that a recording must have; None accepts any.
     options : FileOptions, default=AS_STORED
     kind : {"image", "audio", "video", "sound", "array", "text"}, default=None
-        Kind of the file, "sound" being that of a video; None determines it by the suffix, or by the
-        first bytes of a content, which do not show whether it is a text.
+        Kind of the file; "sound" reads the sound of a video. None determines it by the suffix, or
+        by the first bytes of a content, which do not show whether it is a text.
 
     Returns
     -------
@@ -443,7 +443,7 @@ def read_image(source, options=AS_STORED):
     Returns
     -------
     image : ndarray of shape (height, width) or (height, width, channels)
-        uint8; uint16 for 16-bit grey images, int32 or float32 for deeper ones. Palette and CMYK
+        uint8; uint16 for 16-bit gray images, int32 or float32 for deeper ones. Palette and CMYK
         images are converted to RGB, black-and-white ones to 0 and 255.
 
     Raises
@@ -480,13 +480,13 @@ def image_header(source, options=AS_STORED):
 
 
 def pil_mode(image):
-    """The mode among `MODES` that a PIL image is read in: grey, color, or color with alpha."""
+    """The mode among `MODES` that a PIL image is read in: gray, color, or color with alpha."""
     if image.mode in ("P", "PA"):
         return "RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB"
     if image.mode in ("RGBA", "RGBa"):
         return "RGBA"
-    is_grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
-    return "L" if is_grey else "RGB"
+    is_gray = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+    return "L" if is_gray else "RGB"
 
 
 def most_common_mode(modes):
@@ -502,7 +502,7 @@ def pil_pixels(image, mode="auto"):
     ----------
     image : PIL.Image.Image
     mode : {"auto", "L", "RGB", "RGBA"}, default="auto"
-        "auto" keeps grey images grey, and alpha. Conversion to "L" weights the colors as
+        "auto" keeps gray images gray, and alpha. Conversion to "L" weights the colors as
         ITU-R BT.601 does; conversion to "L" and "RGB" drops alpha.
 
     Returns
@@ -544,7 +544,7 @@ def read_video(source, options=AS_STORED):
     Returns
     -------
     clip : ndarray of shape (n_frames, height, width) or (n_frames, height, width, channels)
-        uint8; RGB, unless the video is grey.
+        uint8; RGB, unless the video is gray.
 
     Raises
     ------
@@ -670,14 +670,14 @@ def read_audio(source, options=AS_STORED):
 
 
 def read_sound(source, options=AS_STORED):
-    """Read the first sound track of a video, as `read_audio` reads a recording, with PyAV.
+    """Read the first audio track of a video, as `read_audio` reads a recording, with PyAV.
 
     Raises
     ------
     ImportError
         If PyAV, of the extra ``video``, is not installed.
     ValueError
-        If it is no video that `read_video` reads, is damaged, or has no sound.
+        If it is not a video that `read_video` reads, is damaged, or has no sound.
     """
     with _opener_of_video(source, options) as open_video, open_video() as video:
         if not video.streams.audio:

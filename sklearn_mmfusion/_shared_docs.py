@@ -92,7 +92,7 @@ How files are read. A key has no effect on files that it does not concern:
   they change. Some files that are cut off can still be read: those that hold a whole first image,
   and recordings in aiff, au, caf and ogg, which are then shorter. Time-outs, interrupts, full
   memory and missing packages always raise.
-- ``"mode"``: channels of images: "L" (grey), "RGB", "RGBA" or "auto" (default), the most common
+- ``"mode"``: channels of images: "L" (gray), "RGB", "RGBA" or "auto" (default), the most common
   mode of the training files. All images are converted to this mode.
 - ``"mono"``: how to make one channel of several in a recording: their "mean" (default), or the
   "first".
@@ -241,10 +241,10 @@ is ``{"auxiliary": 0.3}``.""",
         ),
         "linear_share": (
             'float from 0 to 1 or "auto"',
-            "Share, in the outputs, of a linear model of the tables (features of transformers that "
-            "are no encoders), in rows that have all of them; the rest is the network's. "
-            '"auto" chooses from 0, 0.1, ..., 1 by the loss on the validation rows, and 0 without '
-            "`early_stopping`. The penalty is chosen like that of :class:`NeuralClassifier`. "
+            "Share of a linear model of the tables (features of transformers that are not "
+            "encoders) in the outputs of rows that have all tables; the rest is the network's. "
+            '"auto" chooses from 0, 0.1, ..., 1 by the loss on the validation rows; without '
+            "`early_stopping`, it is 0. The penalty is chosen as in :class:`NeuralClassifier`. "
             "Ignored with several targets.",
         ),
         "pretrain": (

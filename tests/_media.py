@@ -46,21 +46,21 @@ def turned():
 
 def image_files():
     """Contents of image files by name."""
-    grey, color, alpha = pixels(16, 20), pixels(16, 20, 3), pixels(16, 20, 4)
+    gray, color, alpha = pixels(16, 20), pixels(16, 20, 3), pixels(16, 20, 4)
     deep = pixels(16, 20, dtype=np.uint16)
     pages = {"save_all": True, "append_images": [Image.fromarray(color[::-1].copy())]}
     files = {
-        "grey.png": image(grey, "PNG"),
+        "gray.png": image(gray, "PNG"),
         "color.png": image(color, "PNG"),
         "alpha.png": image(alpha, "PNG"),
-        "grey_alpha.png": image(pixels(16, 20, 2), "PNG"),
+        "gray_alpha.png": image(pixels(16, 20, 2), "PNG"),
         "palette.png": image(color, "PNG", "P"),
         "transparent.png": image(color, "PNG", "P", transparency=3),
         "translucent.png": image(color, "PNG", "P", transparency=bytes(range(0, 256, 2))),
-        "black_white.png": image(grey, "PNG", "1"),
+        "black_white.png": image(gray, "PNG", "1"),
         "deep.png": image(deep, "PNG"),
         "color.jpg": image(color, "JPEG"),
-        "grey.jpeg": image(grey, "JPEG"),
+        "gray.jpeg": image(gray, "JPEG"),
         "turned.jpg": image(color, "JPEG", exif=turned()),
         "print.jpg": image(color, "JPEG", "CMYK"),
         "progressive.jpg": image(color, "JPEG", progressive=True),
@@ -70,7 +70,7 @@ def image_files():
         "palette.bmp": image(color, "BMP", "P"),
         "color.gif": image(color, "GIF"),
         "moving.gif": image(color, "GIF", **pages),
-        "grey.pgm": image(grey, "PPM"),
+        "gray.pgm": image(gray, "PPM"),
         "deep.pgm": image(deep.astype(np.int32), "PPM"),
         "color.ppm": image(color, "PPM"),
         "deep.tif": image(deep, "TIFF"),
@@ -86,7 +86,7 @@ def expected_image(content, name):
     """Pixels of an image file, from Pillow alone."""
     with Image.open(io.BytesIO(content)) as opened:
         opened.load()
-        if name == "grey_alpha.png":
+        if name == "gray_alpha.png":
             return np.asarray(opened)
         upright = ImageOps.exif_transpose(opened)
         if name in ("transparent.png", "translucent.png"):
@@ -161,7 +161,7 @@ def array_file(values):
 
 
 ARRAYS = {
-    "grey.npy": pixels(16, 20),
+    "gray.npy": pixels(16, 20),
     "by_column.npy": np.asfortranarray(pixels(16, 20, 3)),
     "double.npy": waves(64),
     "big_endian.npy": waves(64).astype(">f4"),

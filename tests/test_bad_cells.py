@@ -112,14 +112,14 @@ def test_images_of_a_wrong_rank():
 
 
 def test_channels_differ_between_fit_and_transform():
-    grey, colored = images(), np.stack([images()] * 3, -1)
-    as_grey, as_color = (image_encoder().fit(X, classes()) for X in (grey, colored))
+    gray, colored = images(), np.stack([images()] * 3, -1)
+    as_gray, as_color = (image_encoder().fit(X, classes()) for X in (gray, colored))
     with pytest.raises(ValueError, match="row 0 has 3 channels; expected 1, like"):
-        as_grey.transform(colored)
+        as_gray.transform(colored)
     with pytest.raises(ValueError, match="row 0 has 4 channels; expected 3, like"):
         as_color.transform(np.stack([images()] * 4, -1))
-    # A grey picture among colored ones is what folders of files often hold.
-    np.testing.assert_array_equal(as_color.transform(grey), as_color.transform(colored))
+    # A gray picture among colored ones is what folders of files often hold.
+    np.testing.assert_array_equal(as_color.transform(gray), as_color.transform(colored))
 
 
 def test_missing_image_file(tmp_path):

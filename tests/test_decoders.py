@@ -440,9 +440,9 @@ def test_colors_of_a_video():
     clip = frames(3, 16, 24, 3)
     content = video_file(clip, pixels="bgr0")
     np.testing.assert_array_equal(read_file(content)[0], clip)
-    grey = read_file(content, options=FileOptions(mode="L"))[0]
+    gray = read_file(content, options=FileOptions(mode="L"))[0]
     luminance = clip @ [0.299, 0.587, 0.114]
-    assert grey.shape == (3, 16, 24) and np.corrcoef(grey.ravel(), luminance.ravel())[0, 1] > 0.99
+    assert gray.shape == (3, 16, 24) and np.corrcoef(gray.ravel(), luminance.ravel())[0, 1] > 0.99
 
 
 @pytest.mark.parametrize(("name", "codec"), [("mp4", "mpeg4"), ("avi", "mpeg4")])

@@ -434,7 +434,7 @@ def test_error_names_modality_row_of_x_and_path(damaged):
 # ------------------------------------------------------------------------------ modes and sizes
 
 
-MIXED = ("color.png", "alpha.png", "palette.png", "grey.png", "turned.jpg", "print.jpg", "deep.png")
+MIXED = ("color.png", "alpha.png", "palette.png", "gray.png", "turned.jpg", "print.jpg", "deep.png")
 
 
 @pytest.fixture
@@ -506,11 +506,11 @@ def test_a_refit_learns_the_mode_again(tmp_path):
     for row in range(12):
         pixels = RNG.integers(0, 256, (9, 9, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"color{row}.png")
-        Image.fromarray(pixels[..., 0]).save(tmp_path / f"grey{row}.png")
-    grey, color = ([f"{kind}{row}.png" for row in range(12)] for kind in ("grey", "color"))
-    encoder = encoder_of(tmp_path).fit(grey, classes(12))
+        Image.fromarray(pixels[..., 0]).save(tmp_path / f"gray{row}.png")
+    gray, color = ([f"{kind}{row}.png" for row in range(12)] for kind in ("gray", "color"))
+    encoder = encoder_of(tmp_path).fit(gray, classes(12))
     assert encoder.image_mode_ == "L"
-    refitted = clone(encoder).fit(grey, classes(12)).fit(color, classes(12))
+    refitted = clone(encoder).fit(gray, classes(12)).fit(color, classes(12))
     assert refitted.image_mode_ == "RGB"
     fresh = encoder_of(tmp_path).fit_transform(color, classes(12))
     np.testing.assert_array_equal(refitted.transform(color), fresh)

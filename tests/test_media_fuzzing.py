@@ -57,7 +57,7 @@ def read_or_refused(path, content, what):
             if file_kind(path) == "image":
                 mode, size = in_threads(lambda row: column.apply(row, image_header), [0])[0]
                 assert cell.shape[:2] == size, what
-                assert cell.ndim == 2 or cell.shape[2] in (2, len(mode)), what  # 2: grey and alpha
+                assert cell.ndim == 2 or cell.shape[2] in (2, len(mode)), what  # 2: gray and alpha
         except (ValueError, TypeError) as error:
             assert f"row 0: cannot read {str(path)!r}: " in str(error), what
             cell = None

@@ -12,7 +12,7 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class _Converted(torch.autograd.Function):
     """Tensors as bfloat16, and their gradients back, in one kernel each way.
 
-    Autocast converts each weight and each gradient by itself: at small batches these kernels take
+    Autocast converts each weight and each gradient separately: at small batches these kernels take
     longer than bfloat16 saves.
     """
 
@@ -72,7 +72,7 @@ def autocast(module, precision, device, training):
     if precision == "float32":
         yield
         return
-    # a compiled module would be compiled anew for each set of weights
+    # a compiled module would be recompiled for each set of weights
     converts = training and not hasattr(module, "_orig_mod")
     with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
         with _converted_weights(module) if converts else nullcontext():

@@ -378,8 +378,8 @@ class Outputs:
 def predict_row(module, inputs, device, captures=True):
     """Run a module, in evaluation mode on `device`, over inputs of one row.
 
-    For a single row, the overhead of `predict_batches` exceeds the cost of the network; on a GPU
-    that of launches does (see `RowGraphs`).
+    For a single row, the overhead of `predict_batches` exceeds the cost of the network; on a GPU,
+    the cost of kernel launches does, too (see `RowGraphs`).
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ import torch
 from sklearn_mmfusion._torch.device import side_stream
 
 LOGGER = logging.getLogger("sklearn_mmfusion")
-DEVICES = ("cuda",)  # tests add the CPU, with a stand-in for graphs
+DEVICES = ("cuda",)  # tests add the CPU, with a replacement for graphs
 WARM_UP = 3  # libraries choose algorithms and allocate workspaces in the first runs
 MAX_GRAPHS = 16  # of one network, for rows of several shapes
 FIRST = np.zeros(1, dtype=np.int64)  # the only row
@@ -41,7 +41,7 @@ def run_and_check(run):
     Returns
     -------
     output : object
-        What `run` returns.
+        Return value of `run`.
     reason : object or None
         Why the work cannot be captured, or None if it can.
     """
@@ -56,7 +56,7 @@ def run_and_check(run):
 
 
 def capture(run, device, pool):
-    """Record what `run` launches on the current stream, which is not the default one.
+    """Record what `run` launches on the current stream, which must not be the default one.
 
     Parameters
     ----------
@@ -64,13 +64,13 @@ def capture(run, device, pool):
     device : torch.device
         With an index.
     pool : tuple
-        Where the memory of the graph comes from; graphs that share one never run at a time.
+        Memory pool of the graph. Graphs that share a pool must not run at the same time.
 
     Returns
     -------
     graph : torch.cuda.CUDAGraph
     output : object
-        What `run` returned: tensors that a replay overwrites.
+        Return value of `run`: tensors that a replay overwrites.
     """
     generator = torch.cuda.default_generators[device.index]
     before, graph = generator.clone_state(), torch.cuda.CUDAGraph()
@@ -113,7 +113,7 @@ def _noted_waiting():
 
 @contextmanager
 def _on_side_stream(device):
-    """Work on a stream of its own, before and after that of the current one."""
+    """Run the block on a side stream, between earlier and later work of the current one."""
     stream, usual = side_stream(device, "rows"), torch.cuda.current_stream(device)
     stream.wait_stream(usual)
     try:
@@ -124,7 +124,7 @@ def _on_side_stream(device):
 
 
 def new_pool():
-    """Memory for graphs that never run at a time."""
+    """Make a memory pool for graphs that never run at the same time."""
     gc.collect()
     torch.cuda.empty_cache()  # a capture cannot free what eager runs have cached
     return torch.cuda.graph_pool_handle()
@@ -255,7 +255,7 @@ def row_graphs(module):
 
 
 class FixedRow:
-    """One row in buffers on a device; other rows of like shape take its place.
+    """One row in buffers on a device; other rows of the same shape overwrite it.
 
     Parameters
     ----------
@@ -270,7 +270,7 @@ class FixedRow:
         self.n_steps = {name: len(s.values) for name, s in sources if s.lengths() is not None}
         self.first = torch.from_numpy(FIRST).to(device)
         self.left_out = inputs.absent_in(FIRST)
-        self.gather()  # the inputs send what they keep on the device, which a graph must not
+        self.gather()  # the first call copies data to the device, which a graph must not do
 
     def overwrite(self, inputs):
         """Write another row into the buffers."""
@@ -290,7 +290,7 @@ def padded_length(n_steps):
 
 
 def _shape_of(inputs):
-    """What a graph fixes about a row: its modalities, their types and shapes."""
+    """Modalities of a row, their types and shapes, all of which a graph fixes."""
     return tuple(
         (
             name,
@@ -303,7 +303,7 @@ def _shape_of(inputs):
 
 
 def _state_of(module):
-    """What else a graph fixes: where the weights are, modes and settings.
+    """Addresses of the weights, modes and settings, which a graph fixes, too.
 
     None if the network has hooks, which Python must call for each row.
     """

@@ -160,11 +160,11 @@ class Cells:
 
     @property
     def row_numbers(self):
-        """Rows for messages: those of the sets if these are items."""
+        """Row numbers for messages; for items of sets, the rows of the sets."""
         return self.rows if self._owners is None else self._owners[self.rows]
 
     def numbered(self):
-        """Let errors raised in a block name the rows of the sets if these are items."""
+        """Make errors in the block name the rows of the sets if the cells are items."""
         return nullcontext() if self._owners is None else number_rows(self._owners)
 
     @cached_property
@@ -569,7 +569,9 @@ def _read(column, estimator, owners=None):
     """Convert a column from `as_column` to numbers, files or texts."""
     if holds_sets(column):
         row = next(row for row, cell in enumerate(column) if is_set(cell))
-        remedy = " Set pooling='mean' to read sets." if hasattr(estimator, "pooling") else ""
+        remedy = (
+            " Set pooling='mean' to read several per row." if hasattr(estimator, "pooling") else ""
+        )
         raise TypeError(
             f"{type(estimator).__name__}: row {row} holds a {type(column[row]).__name__} of "
             f"{len(column[row])} items; expected one {estimator._reads.name} per row.{remedy}"
@@ -586,7 +588,7 @@ def _read(column, estimator, owners=None):
 def _read_sets(column, estimator):
     """Convert a column from `as_column` to a `SetColumn` of numbers or files."""
     shape = getattr(column.dtype, "cell_shape", ())
-    if len(shape) == 3 and shape[2] in (3, 4):  # as sets, they would be narrow grey images
+    if len(shape) == 3 and shape[2] in (3, 4):  # as sets, they would be narrow gray images
         raise ValueError(
             f"{type(estimator).__name__}: cells of {column.dtype} look like single color images; "
             f"with pooling={estimator.pooling!r}, expected sets of shape "

@@ -108,7 +108,7 @@ def check_files(X, *, columns=None, file_params=None, verbose=True):
                         space
     silent              all samples of the recording are equal
     other kind          another kind of file (image, audio, text) than the most common one
-    other mode          another mode of image (grey, color, with alpha) than the most common one;
+    other mode          another mode of image (gray, color, with alpha) than the most common one;
                         only if ``file_params["mode"]`` is "auto"
     other size          an image whose ratio of height to width differs from the median ratio by a
                         factor above 4, or whose height or width is below 1/8 of the median:

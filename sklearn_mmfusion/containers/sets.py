@@ -13,7 +13,7 @@ from sklearn_mmfusion.containers.file_array import is_content
 from sklearn_mmfusion.containers.storage import DenseStorage, RaggedStorage, is_absent
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
-ITEM_AXES = 2  # an array with so many, or fewer, is a single item
+ITEM_AXES = 2  # an array with at most so many axes is a single item
 
 
 def is_set(cell):
@@ -38,7 +38,7 @@ def is_set(cell):
 
 
 def _form(item):
-    """What is equal in images that can be stacked: mode and size, or shape."""
+    """Mode and size, or shape, of an item; images with equal ones can be stacked."""
     if hasattr(item, "getbands"):
         return (item.mode if item.mode in MODES else "other mode"), item.size
     try:
@@ -48,14 +48,14 @@ def _form(item):
 
 
 def is_stack(cell):
-    """Whether a cell that is no set, as a list or an array, holds images of one size."""
+    """Whether a list or array that is not a set holds images of one size."""
     if isinstance(cell, list | tuple):
         return len(cell) > 0 and len(_form(cell[0])) > 1
     return isinstance(cell, np.ndarray) and cell.ndim > 2
 
 
 def holds_sets(column):
-    """Whether a column, or a Series, holds objects of which one is a set."""
+    """Whether a column or a Series of objects holds at least one set."""
     is_objects = isinstance(column, np.ndarray | pd.Series) and column.dtype == object
     return is_objects and any(is_set(cell) for cell in column)
 
@@ -91,7 +91,7 @@ class SetColumn:
         return end_to_end(np.cumsum(self.sizes)[rows] - self.sizes[rows], self.sizes[rows])
 
     def lists(self):
-        """The sets as lists, of items in a list."""
+        """The sets as lists; the items must be in a list."""
         ends = np.cumsum(self.sizes)
         pairs = zip(ends - self.sizes, ends, strict=True)
         return np.fromiter((self.items[start:end] for start, end in pairs), object, len(self))
@@ -109,7 +109,7 @@ class SetColumn:
 
 
 def end_to_end(starts, sizes):
-    """The numbers from each start on, as many as its size, as one array."""
+    """Concatenate the ranges that begin at each start and have its size."""
     ends = np.cumsum(sizes)
     return np.repeat(starts - (ends - sizes), sizes) + np.arange(sizes.sum())
 
@@ -120,7 +120,7 @@ def as_sets(column):
     Parameters
     ----------
     column : TensorArray, FileArray, ndarray of objects, or array of texts
-        From `as_column`. An array with more axes than a grey image is a set, along its first axis.
+        From `as_column`. An array with more axes than a gray image is a set, along its first axis.
 
     Returns
     -------

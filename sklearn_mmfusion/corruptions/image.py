@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from sklearn_mmfusion.corruptions.sequence import draw, draw_normal, per_row
 
-GREY = (0.299, 0.587, 0.114)  # shares of red, green and blue in the luminance (ITU-R BT.601)
+GRAY = (0.299, 0.587, 0.114)  # shares of red, green and blue in the luminance (ITU-R BT.601)
 
 
 def pixel_range(low, high):
@@ -83,8 +83,8 @@ def color(images, generator, strength):
     images = images * brightness
     images = torch.lerp(images.mean((1, 2, 3), keepdim=True), images, contrast)
     if images.shape[1] == 3:
-        grey = sum(share * images[:, i, None] for i, share in enumerate(GREY))
-        images = torch.lerp(grey, images, saturation)
+        gray = sum(share * images[:, i, None] for i, share in enumerate(GRAY))
+        images = torch.lerp(gray, images, saturation)
     return images.clamp(0, 1)
 
 

@@ -269,7 +269,7 @@ The same digit written by hand, dialed and spelled
 1797 rows, ten classes (0 to 9), three modalities:
 
 image  (16, 16) uint8. scikit-learn's `load_digits` (handwriting of 13 people, from the UCI
-       repository), doubled in size; a grey 8 x 8 patch at a random place and Gaussian noise
+       repository), doubled in size; a gray 8 x 8 patch at a random place and Gaussian noise
        make it hard.
 text   The number's name in one of 16 languages (8 scripts), typed with many mistakes.
 audio  int16, 8 kHz, 0.125 to 0.3 s. The key pressed on a telephone with tone dialing, held for
@@ -287,7 +287,7 @@ def load_multimodal_digits(*, missing_rate=0.0, random_state=0, return_X_y=False
     """Load handwritten digits together with dialed and misspelled ones.
 
     A small three-modality classification problem that needs no download: scikit-learn's real
-    handwritten digits with a grey patch and noise, the same digit dialed as touch tones on a
+    handwritten digits with a gray patch and noise, the same digit dialed as touch tones on a
     noisy telephone line, and its name typed clumsily in one of 16 languages. Each modality is
     hard enough to need the others.
 
@@ -374,7 +374,7 @@ def load_multimodal_digits(*, missing_rate=0.0, random_state=0, return_X_y=False
 
 
 def _spoil(images, rng):
-    """Double the size, cover a quarter with a grey patch, add noise: (n, 16, 16) uint8."""
+    """Double the size, cover a quarter with a gray patch, add noise: (n, 16, 16) uint8."""
     large = np.kron(images / images.max(), np.ones((1, 2, 2)))
     for image, (row, column) in zip(large, rng.randint(9, size=(len(large), 2)), strict=True):
         image[row : row + 8, column : column + 8] = 0.5

@@ -30,7 +30,7 @@ class AudioEncoder(BaseModalityEncoder):
     removes much of the voice and the channel.
 
     X is a column of waveforms of any lengths (list of arrays, pandas column), of audio files (paths
-    or contents), of video files, whose first sound track is read with PyAV (the extra ``video``),
+    or contents), of video files, whose first audio track is read with PyAV (the extra ``video``),
     or a 2-D array whose rows are signals of equal length.
 
     Parameters

@@ -73,9 +73,9 @@ class ImageEncoder(BaseModalityEncoder):
         Read each cell as a set of one or more images, such as ten photographs of one product, in
         any order: an array (n_images, height, width[, channels]), a list of arrays of any sizes, or
         a list of paths or contents of files. Each image is encoded alone; their features are pooled
-        by their mean, their maximum, or a mean with learned weights. Images that are None, or, with
-        ``on_error="missing"``, unreadable, are left out; an empty set is an absent cell. None reads
-        one image per cell.
+        by their mean, their maximum, or a mean with learned weights. Images that are None are left
+        out, and with ``on_error="missing"`` unreadable ones, too; an empty set is an absent cell.
+        None reads one image per cell.
 
     module : type, default=None
         Class of a network to use in place of the default CNN; it is called with the keywords

@@ -7,7 +7,7 @@ from torch.nn import functional
 from sklearn_mmfusion.modules.fusion import masked_softmax
 from sklearn_mmfusion.modules.layers import BatchNorm, Embedding, FixedShapes, fixed_shapes, pad
 
-PIXELS = 1 << 20  # of the images that a network sees at a time in evaluation
+PIXELS = 1 << 20  # of the images in one pass of the network in evaluation
 
 
 class ImageCNN(nn.Module):

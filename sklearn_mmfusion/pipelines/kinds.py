@@ -116,7 +116,7 @@ class Column:
 
     @cached_property
     def items(self):
-        """The items of the sets of the sample; None if its cells are no sets."""
+        """The items of the sets of the sample; None if its cells are not sets."""
         is_sets = holds_sets(self.present) or holds_arrow_sets(self.dtype)
         return as_sets(as_column(self.present)).items if is_sets else None
 

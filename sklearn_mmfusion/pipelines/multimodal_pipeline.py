@@ -212,7 +212,7 @@ FUSIONS = {
     "late": {"classifier": LateFusionClassifier, "regressor": LateFusionRegressor},
     "joint": {"classifier": JointFusionClassifier, "regressor": JointFusionRegressor},
 }
-# Each modality explains a part of a number. A mean of predictions shrinks both parts, their sum
+# Each modality explains a part of a number. A mean of predictions shrinks every part; stacking
 # does not (benchmarks/README.md: R2 of .74 against .67 for prices from a name and a table).
 STACKED = {"fusion": "stacking"}
 
@@ -242,7 +242,7 @@ def make_multimodal_pipeline(
     level : {"feature", "late", "joint"}, default="feature"
         Level of fusion: a `FusionTransformer` before a `NeuralClassifier`, a
         `LateFusionClassifier`, or a `JointFusionClassifier`; or those for numbers. The predicted
-        numbers of several modalities are stacked.
+        numbers of several modalities are stacked at the level "late".
     kinds : dict of {column: str}, default=None
         Kinds of single columns, see `column_kinds`, where it decides otherwise. "drop" leaves a
         column out.

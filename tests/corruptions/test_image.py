@@ -64,8 +64,8 @@ def test_blur_equals_scipy():
 
 
 def test_noise_has_the_standard_deviation():
-    grey = torch.full((1, 1, 200, 200), 0.5)
-    assert image.noise(grey, seeded(), 0.1).std() == pytest.approx(0.1, rel=0.02)
+    gray = torch.full((1, 1, 200, 200), 0.5)
+    assert image.noise(gray, seeded(), 0.1).std() == pytest.approx(0.1, rel=0.02)
 
 
 def test_color_factors():
@@ -74,8 +74,8 @@ def test_color_factors():
     expected = images.numpy() * brightness
     mean = expected.mean((1, 2, 3), keepdims=True)
     expected = mean + contrast * (expected - mean)
-    grey = np.tensordot(expected, [0.299, 0.587, 0.114], ([1], [0]))[:, None]
-    expected = grey + saturation * (expected - grey)
+    gray = np.tensordot(expected, [0.299, 0.587, 0.114], ([1], [0]))[:, None]
+    expected = gray + saturation * (expected - gray)
     assert np.abs(image.color(images, seeded(), 0.2).numpy() - expected).max() < 1e-12
 
 

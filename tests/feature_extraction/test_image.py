@@ -136,9 +136,9 @@ def test_the_position_of_channels_is_decided_in_fit():
     assert first.transform(narrow).shape == (2, 4)
 
 
-def test_grey_files_with_alpha_are_grey(tmp_path):
+def test_gray_files_with_alpha_are_gray(tmp_path):
     pillow = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
-    strip = strips(4, channels=2)  # grey and alpha, one pixel high
+    strip = strips(4, channels=2)  # gray and alpha, one pixel high
     paths = [str(tmp_path / f"{i}.png") for i in range(4)]
     for path, image in zip(paths, strip, strict=True):
         pillow.fromarray(image, mode="LA").save(path)

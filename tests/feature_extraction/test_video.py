@@ -95,7 +95,7 @@ def test_channels_may_come_first_or_last(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_one_grey_channel_has_two_forms():
+def test_one_gray_channel_has_two_forms():
     one = [clip[..., None] for clip in clips()]
     encoder = make(channel_axis="last").fit(one, classes())
     expected = make().fit(clips(), classes()).transform(clips())

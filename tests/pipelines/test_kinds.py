@@ -176,7 +176,7 @@ ODD = {
         "steps and channels",
     ),
     "clips": (TensorArray(np.zeros((N, 2, 8, 8, 3), np.uint8)), "clips", "height, width and chan"),
-    "grey clips": (
+    "gray clips": (
         TensorArray([np.zeros((5 + i, 8, 9), np.uint8) for i in range(N)]),
         "clips",
         "any number of frames of one size",

@@ -433,18 +433,18 @@ def clean_plane_by_loop(plane, threshold):
 @settings(deadline=None)
 @given(
     st.tuples(st.integers(1, 5), st.integers(1, 6)),
-    st.sampled_from(["grey", "last", "first"]),
+    st.sampled_from(["gray", "last", "first"]),
     st.sampled_from([np.uint8, np.uint16, np.float32]),
     st.sampled_from([0.5, 3.0, 8.0]),
     st.integers(0, 2**16),
 )
 def test_cleaned_images_equal_a_loop(size, axis, dtype, threshold, seed):
     rng = np.random.default_rng(seed)
-    planes = (100 + rng.integers(0, 5, (1 if axis == "grey" else 3, *size))).astype(dtype)
+    planes = (100 + rng.integers(0, 5, (1 if axis == "gray" else 3, *size))).astype(dtype)
     planes[rng.random(planes.shape) < 0.15] = 250
     expected = np.stack([clean_plane_by_loop(plane, threshold) for plane in planes])
-    arrange = {"grey": lambda x: x[0], "last": lambda x: np.moveaxis(x, 0, -1), "first": np.array}
-    params = {"channel_axis": "auto" if axis == "grey" else axis, "on_constant": "keep"}
+    arrange = {"gray": lambda x: x[0], "last": lambda x: np.moveaxis(x, 0, -1), "first": np.array}
+    params = {"channel_axis": "auto" if axis == "gray" else axis, "on_constant": "keep"}
     image, expected = arrange[axis](planes), arrange[axis](expected)
     cleaner = ImageCleaner(threshold, **params)
     (found, absent) = cleaner.fit_transform(TensorArray([image, None]))

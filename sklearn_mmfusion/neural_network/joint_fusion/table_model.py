@@ -36,7 +36,7 @@ class TableShare:
     share: float
 
     def mix(self, inputs, outputs):
-        """Mix in the rows that have all tables; in others, the outputs stay as they are.
+        """Mix the outputs of rows that have all tables; leave those of other rows unchanged.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class TableModel:
             return float(self.model.losses(tempered[there], held).sum())
 
         if self.chooses:
-            # Not the least share within one standard error: on 150 rows of a linear target, that
+            # Not the smallest share within one standard error: on 150 rows of a linear target, that
             # gave an R2 of .58 where ridge regression had .66.
             self.share = min(SHARES, key=loss)
         return mixed(self.share)
@@ -155,7 +155,7 @@ class TableModel:
         return choose_alpha(self.model, folds) if folds else START_ALPHA
 
     def solved(self, refit):
-        """The model as a `TableShare`, None if its share is 0; of all rows with `refit`."""
+        """The model as a `TableShare`, fitted to all rows if `refit`; None if its share is 0."""
         if self.share == 0:
             return None
         rows = np.arange(len(self.rows)) if refit else self.training

@@ -117,8 +117,9 @@ and texts change a few copies of the cells (`augment_copies`).
   the corruption in place of the severity: ``("rotation", {"degrees": 10})``. The names are those of
   ``sklearn_mmfusion.corruptions.CORRUPTIONS``. Image: "flip", "rotation", "scale", "crop",
   "color", "noise", "blur", "occlusion"; audio: "time_mask", "band_mask", and on recordings
-  "noise", "gain", "shift", "dropouts", "clipping"; text: "drop", and on texts "swap", "typo"; point
-  cloud: "jitter", "scale".
+  "noise", "gain", "shift", "dropouts", "clipping"; text: "drop", and on texts "swap", "typo";
+  sequence: "jitter", "scale", "warp", "crop", "channel_dropout"; video: those of images without
+  "color", and "warp"; point cloud: "jitter", "scale".
 - a callable, such as an instance of a ``torch.nn.Module`` (kornia's, for example), that takes and
   returns a tensor on the device: images (n, channels, height, width) in a scale from 0 to 1; padded
   sequences (n, length, ...), for which it may have a parameter ``mask`` (n, length) of their valid

@@ -442,7 +442,7 @@ def _check_inside(path, root, row):
     if leaves_root(path):
         raise RefusedError(
             f"row {row}: the path {path!r} leaves root={os.fspath(root)!r}; expected a relative "
-            'path without "..". Set outside_root=True if you trust the paths.',
+            'path without "..". Set file_params={"outside_root": True} if you trust the paths.',
             "outside root",
         )
 

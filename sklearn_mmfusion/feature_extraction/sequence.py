@@ -193,7 +193,7 @@ class SequenceEncoder(BaseModalityEncoder):
                 raise cells.error(
                     row,
                     f"has {sequence.shape[1]} channels; expected {self._n_channels}, as in "
-                    "most training rows. Give all sequences the same channels.",
+                    "most training rows. Give all sequences the shape (n_steps, n_channels).",
                 )
 
     def _cast(self, sequences, cells):

@@ -339,7 +339,7 @@ def _is_clips(shape, dtype, rate):
 @_shaped
 def _is_point_clouds(shape, dtype, rate):
     is_cloud = len(shape) == 2 and shape[1] == 3 and dtype.kind == "f" and rate is None
-    return ": points in three dimensions" if is_cloud else None
+    return ": points in three dimensions, or sequences of three channels" if is_cloud else None
 
 
 @_shaped

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 # Layers that autocast computes in bfloat16. Subclasses may do anything with their weights.
+PACKAGES = ("torch.nn.", "sklearn_mmfusion.")
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -35,15 +36,27 @@ def _converted(tensors, dtype):
     return tuple(copies)
 
 
+def _own_layers(module):
+    """Layers to convert, of networks of this package and torch only.
+
+    The ``forward`` of a custom module may read or change its weights, which must then be the
+    original ones; so may hooks.
+    """
+    if type(module) in LAYERS:
+        return [] if module._forward_pre_hooks else [module]
+    if not type(module).__module__.startswith(PACKAGES):
+        return []
+    return [layer for child in module.children() for layer in _own_layers(child)]
+
+
 @contextmanager
 def _converted_weights(module):
     """Give layers their weights as bfloat16 inside the block."""
     weights = [
         (layer._parameters, name, weight)
-        for layer in module.modules()
-        if type(layer) in LAYERS
+        for layer in _own_layers(module)
         for name, weight in layer._parameters.items()
-        if weight is not None and weight.dtype == torch.float32
+        if weight is not None and weight.requires_grad and weight.dtype == torch.float32
     ]
     distinct = {id(weight): weight for _, _, weight in weights}  # layers may share a weight
     converted = _Converted.apply(*distinct.values()) if distinct else ()

@@ -22,6 +22,10 @@ LOGGER = logging.getLogger("sklearn_mmfusion")
 DEVICES = ("cuda",)  # tests add the CPU, with a replacement for graphs
 WARM_UP = 3  # libraries choose algorithms and allocate workspaces in the first runs
 MAX_GRAPHS = 16  # of one network, for rows of several shapes
+MAX_TRIES = 3  # another thread may have drawn random numbers
+DRAWS = "it draws random numbers on the host, which replays would repeat"
+# Warnings, torch's debug mode, garbage collection and generators belong to the process.
+_ONE_AT_A_TIME = threading.RLock()
 FIRST = np.zeros(1, dtype=np.int64)  # the only row
 
 
@@ -45,14 +49,13 @@ def run_and_check(run):
     reason : object or None
         Why the work cannot be captured, or None if it can.
     """
-    before = _host_randomness()
-    with _noted_waiting() as notes:
-        output = run()
-    if notes:
-        return output, notes[0].message
-    if _host_randomness() != before:
-        return output, "it draws random numbers on the host, which replays would repeat"
-    return output, None
+    with _ONE_AT_A_TIME:
+        before = _host_randomness()
+        with _noted_waiting() as notes:
+            output = run()
+        if notes:
+            return output, notes[0].message
+        return output, None if _host_randomness() == before else DRAWS
 
 
 def capture(run, device, pool):
@@ -72,15 +75,16 @@ def capture(run, device, pool):
     output : object
         Return value of `run`: tensors that a replay overwrites.
     """
-    generator = torch.cuda.default_generators[device.index]
-    before, graph = generator.clone_state(), torch.cuda.CUDAGraph()
-    try:
-        with _paused_collection(), _recorded(graph, pool):
-            output = run()
-    except BaseException:
-        # The generator would go on expecting a capture (pytorch issue 171263).
-        generator.graphsafe_set_state(before)
-        raise
+    with _ONE_AT_A_TIME:
+        generator = torch.cuda.default_generators[device.index]
+        before, graph = generator.clone_state(), torch.cuda.CUDAGraph()
+        try:
+            with _paused_collection(), _recorded(graph, pool):
+                output = run()
+        except BaseException:
+            # The generator would go on expecting a capture (pytorch issue 171263).
+            generator.graphsafe_set_state(before)
+            raise
     return graph, output
 
 
@@ -172,7 +176,7 @@ class RowGraphs:
     def __init__(self):
         self.lock, self.pool = threading.Lock(), None
         self.graphs, self.seen, self.weights = OrderedDict(), Counter(), None
-        self.refused = False
+        self.refused, self.n_failed = False, 0
 
     def run(self, module, inputs, device):
         """Run the network over one row.
@@ -215,11 +219,14 @@ class RowGraphs:
             reason = self._record(module, FixedRow(inputs, device), device, shape)
         else:
             reason = f"a network of {sorted(ragged)} takes no masks"
-        if reason is not None:
+        if reason is None:
+            return True
+        self.seen[shape], self.n_failed = 0, self.n_failed + 1
+        if reason != DRAWS or self.n_failed == MAX_TRIES:
             LOGGER.debug("The network runs eagerly over single rows: %s", reason)
             self.refused = True
             self.graphs.clear()
-        return reason is None
+        return False
 
     def _record(self, module, row, device, shape):
         """Add a graph; return why that failed, or None."""

@@ -24,7 +24,7 @@ from sklearn_mmfusion._validation import as_numpy, check_real, number_rows, renu
 from sklearn_mmfusion.containers.conversion import as_column, cells_of, from_pyarrow, is_number
 from sklearn_mmfusion.containers.decoded_cache import CachedFiles, open_cache
 from sklearn_mmfusion.containers.file_array import FileArray, as_files, in_threads
-from sklearn_mmfusion.containers.sets import SetColumn, as_sets, holds_sets, is_set
+from sklearn_mmfusion.containers.sets import SetColumn, as_sets, holds_sets, is_set, lone_as_sets
 from sklearn_mmfusion.containers.storage import blake
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
@@ -68,6 +68,8 @@ class CellKind:
         Divisors of values by the name of their dtype, e.g. ``{"uint16": 257}``.
     allow_nan : bool, default=False
         Whether the rows of a table may hold NaN.
+    sets: bool, default=False
+        Whether an estimator with a parameter ``pooling`` reads sets of them.
     """
 
     name: str
@@ -79,6 +81,7 @@ class CellKind:
     flat_parameter: str | None = None
     divisors: dict = field(default_factory=dict)
     allow_nan: bool = False
+    sets: bool = False
 
     @property
     def file_kinds(self):
@@ -548,8 +551,9 @@ def check_column(estimator, X, *, reset):
         # Whole numbers keep their type, which determines the scale of samples and pixels.
         column = TensorArray(given if given.dtype.kind in "iub" else table, copy=False)
         return _read_sets(column, estimator) if takes_sets(estimator) else column
-    column = as_column(cells, name=getattr(cells, "name", None), copy=False)
-    column = _read_sets(column, estimator) if takes_sets(estimator) else _read(column, estimator)
+    name, reads_sets = getattr(cells, "name", None), takes_sets(estimator)
+    column = as_column(lone_as_sets(cells) if reads_sets else cells, name=name, copy=False)
+    column = _read_sets(column, estimator) if reads_sets else _read(column, estimator)
     if len(column) == 0:
         raise ValueError(
             f"{type(estimator).__name__}: Found array with 0 sample(s); a minimum of 1 is required."
@@ -562,7 +566,8 @@ def check_column(estimator, X, *, reset):
 
 def takes_sets(estimator):
     """Whether an estimator reads each cell as a set of items, and pools them."""
-    return getattr(estimator, "pooling", None) is not None
+    reads_sets = getattr(getattr(estimator, "_reads", None), "sets", False)
+    return reads_sets and getattr(estimator, "pooling", None) is not None
 
 
 def _read(column, estimator, owners=None):
@@ -570,7 +575,9 @@ def _read(column, estimator, owners=None):
     if holds_sets(column):
         row = next(row for row, cell in enumerate(column) if is_set(cell))
         remedy = (
-            " Set pooling='mean' to read several per row." if hasattr(estimator, "pooling") else ""
+            " Set pooling='mean' to read several per row."
+            if estimator._reads.sets and hasattr(estimator, "pooling")
+            else ""
         )
         raise TypeError(
             f"{type(estimator).__name__}: row {row} holds a {type(column[row]).__name__} of "

@@ -21,7 +21,7 @@ from sklearn_mmfusion._decoders import (
 )
 from sklearn_mmfusion._file_formats import content_kind, file_kind, format_of
 from sklearn_mmfusion._validation import check_real, renumber
-from sklearn_mmfusion.containers.conversion import as_column, as_frame
+from sklearn_mmfusion.containers.conversion import as_frame
 from sklearn_mmfusion.containers.file_array import (
     FileArray,
     as_files,
@@ -163,7 +163,7 @@ def _one_per_row(column):
     """A Series of single files, and the row of each in the given one, which may hold sets."""
     if not holds_sets(column):
         return column, np.arange(len(column))
-    sets = as_sets(as_column(column))
+    sets = as_sets(column.to_numpy(object))
     return pd.Series(sets.items, dtype=object, name=column.name), sets.owners
 
 

@@ -28,7 +28,8 @@ def is_set(cell):
         return False
     first = next((item for item in cell if not is_absent(item)), None)
     if first is None:
-        return len(cell) > 0
+        is_numbers = any(isinstance(item, float) for item in cell)  # NaN in a list of numbers
+        return len(cell) > 0 and not is_numbers
     if isinstance(first, str | os.PathLike) or is_content(first):
         return True
     form = _form(first)
@@ -108,6 +109,17 @@ class SetColumn:
         return SetColumn(items, np.bincount(self.owners[kept], minlength=len(self)))
 
 
+def lone_as_sets(cells):
+    """Make sets of one of Pillow images: a column of them would become an array of images."""
+    is_objects = pd.api.types.is_object_dtype(getattr(cells, "dtype", None))
+    if not (is_objects or isinstance(cells, list | tuple)) or not any(
+        hasattr(cell, "getbands") for cell in cells
+    ):
+        return cells
+    # None makes it a set: it is dropped later
+    return [[cell, None] if hasattr(cell, "getbands") else cell for cell in cells]
+
+
 def end_to_end(starts, sizes):
     """Concatenate the ranges that begin at each start and have its size."""
     ends = np.cumsum(sizes)
@@ -145,8 +157,10 @@ def _items(cell):
     if is_absent(cell):
         return []
     is_file = isinstance(cell, str | os.PathLike) or is_content(cell)
-    is_array = isinstance(cell, np.ndarray) and cell.dtype != object and cell.ndim <= ITEM_AXES
-    return [cell] if is_file or is_array or hasattr(cell, "getbands") else list(cell)
+    if is_file or not isinstance(cell, list | tuple | np.ndarray):
+        return [cell]
+    is_array = isinstance(cell, np.ndarray) and cell.dtype != object
+    return [cell] if is_array and cell.ndim <= ITEM_AXES else list(cell)
 
 
 def _split(column, present):

@@ -242,7 +242,8 @@ def make_multimodal_pipeline(
     level : {"feature", "late", "joint"}, default="feature"
         Level of fusion: a `FusionTransformer` before a `NeuralClassifier`, a
         `LateFusionClassifier`, or a `JointFusionClassifier`; or those for numbers. The predicted
-        numbers of several modalities are stacked at the level "late".
+        numbers of several modalities are stacked at the level "late", which fits each part six
+        times; ``set_params(latefusionregressor__fusion="mean")`` fits it once.
     kinds : dict of {column: str}, default=None
         Kinds of single columns, see `column_kinds`, where it decides otherwise. "drop" leaves a
         column out.

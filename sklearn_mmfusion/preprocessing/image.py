@@ -30,6 +30,7 @@ IMAGE = CellKind(
     flat=unflatten,
     flat_parameter="image_shape",
     divisors={"uint16": 257},
+    sets=True,
 )
 
 

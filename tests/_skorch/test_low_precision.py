@@ -75,6 +75,7 @@ MODELS = {
 def test_training_equals_that_with_autocast_alone(name, monkeypatch):
     model, X, y = MODELS[name]()
     warnings.simplefilter("ignore", UserWarning)
+    monkeypatch.setattr(low_precision, "PACKAGES", (*low_precision.PACKAGES, "tests."))
     converted = model.fit(X, y).module_.state_dict()
     converted = {key: value.clone() for key, value in converted.items()}
     calls = []
@@ -87,6 +88,30 @@ def test_training_equals_that_with_autocast_alone(name, monkeypatch):
         assert torch.equal(value, converted[key]), key
 
 
+def test_custom_modules_keep_their_weights():
+    """They may change them in ``forward``."""
+
+    class Clamped(nn.Linear):
+        def forward(self, x):
+            with torch.no_grad():
+                self.weight.clamp_(-0.01, 0.01)
+            return super().forward(x)
+
+    network = nn.Sequential(Clamped(3, 3), nn.Linear(3, 2))
+    with low_precision.autocast(network, "bf16", "cpu", training=True):
+        network(torch.ones(1, 3))
+        assert [layer.weight.dtype for layer in network] == [torch.float32, torch.bfloat16]
+    assert network[0].weight.abs().max() <= 0.01
+
+
+def test_frozen_weights_and_layers_with_hooks_stay_as_they_are():
+    network = nn.Sequential(nn.Linear(3, 3), nn.utils.spectral_norm(nn.Linear(3, 3)))
+    network[0].requires_grad_(False)
+    with low_precision.autocast(network, "bf16", "cpu", training=True):
+        assert network[0].weight.dtype == torch.float32
+        network(torch.ones(1, 3)).sum().backward()
+
+
 def test_one_conversion_per_step(monkeypatch):
     calls, forward = [], low_precision._Converted.forward
 
@@ -95,9 +120,11 @@ def test_one_conversion_per_step(monkeypatch):
         return forward(ctx, *tensors)
 
     monkeypatch.setattr(low_precision._Converted, "forward", staticmethod(counted))
+    monkeypatch.setattr(low_precision, "PACKAGES", ("torch.nn.", "tests."))
     X, y = numbers()
     model = NeuralClassifier(**SHARED, early_stopping=False, module=Tied).fit(X, y)
-    assert calls == [9] * (2 * 5)  # five layers, two of which share a weight; five steps
+    # five layers, two of which share a weight, and one of which is frozen; five steps
+    assert calls == [7] * (2 * 5)
     assert len(list(model.module_.parameters())) == 9
 
 

@@ -152,3 +152,13 @@ def test_check_files_looks_into_sets(tmp_path):
     assert reasons == [[1, "missing"], [2, "duplicate"], [3, "outside root"]]
     (problem,) = found.loc[found["reason"] == "duplicate", "problem"]
     assert problem == "the same path as in row 1"
+
+
+@pytest.mark.parametrize("cells", [[[1.0, 2.0], [np.nan, np.nan]], [[1.0, 2.0, 3.0], [np.nan]]])
+def test_lists_of_nan_are_arrays(cells):
+    assert as_column(cells).dtype.value_dtype == np.float64
+
+
+def test_check_files_reports_cells_that_are_no_files_among_sets():
+    found = check_files(pd.Series([5, ["b.png", "c.png"], "a.png"]), verbose=False)
+    assert list(found["row"]) == [0, 1, 1, 2]

@@ -353,3 +353,21 @@ def test_a_custom_module_encodes_each_image():
     means = torch.tensor([[cell.mean((1, 2)).mean()] for cell in stacks()]).float()
     expected = encoder.module_.encoder.image_network.norm.eval()(means).detach()
     np.testing.assert_allclose(encoder.transform(stacks()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_single_color_images_do_not_depend_on_other_rows():
+    rng = np.random.default_rng(0)
+    colors = [Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)) for _ in range(7)]
+    X = pd.Series([colors[:2], *colors[1:]], dtype=object)
+    encoder = make().fit(X, np.arange(7) % 2)
+    whole = encoder.transform(X)
+    for row in range(7):
+        np.testing.assert_allclose(encoder.transform(X[row : row + 1])[0], whole[row], atol=1e-6)
+
+
+def test_an_encoder_of_single_cells_may_have_an_attribute_pooling():
+    class Mine(TextEncoder):
+        pooling = "mean"
+
+    encoder = Mine(**{**SMALL_TEXT, "max_epochs": 1})
+    assert encoder.fit(["a b", "c d"] * 6, [0, 1] * 6).transform(["a b"]).shape[0] == 1

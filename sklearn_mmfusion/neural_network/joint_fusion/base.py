@@ -188,10 +188,11 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
         config, tables = self._config(target), None
         names = names_of_tables(self._parts)
         has_tables = names and len(complete_rows(inputs, names)[0]) > 1
-        if has_tables and target.kind != MULTITASK and self.linear_share != 0:
+        share = 0 if self.linear_share == "auto" and not self.early_stopping else self.linear_share
+        if has_tables and target.kind != MULTITASK and share != 0:
             tables = TableModel(
                 *(inputs, self._parts, target, weight, groups),
-                **{"loss": self._fitted_loss, "share": self.linear_share, "seed": config.seed},
+                **{"loss": self._fitted_loss, "share": share, "seed": config.seed},
             )
 
         def calibrate(module, part, device):

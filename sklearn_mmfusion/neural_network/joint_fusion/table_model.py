@@ -16,6 +16,8 @@ from sklearn_mmfusion.neural_network.linear_path import (
 )
 from sklearn_mmfusion.neural_network.modality_parts import FeaturePart
 
+CHUNK = 4096  # rows
+
 
 @dataclass(frozen=True)
 class TableShare:
@@ -50,8 +52,10 @@ class TableShare:
         mixed = np.array(outputs, dtype=np.float64)
         if len(complete_rows(inputs, self.names)[0]):
             rows, X = features_of(inputs, self.names)
-            linear = np.asarray(X.astype(np.float64) @ self.W) + self.b
-            mixed[rows] += self.share * (linear - mixed[rows])
+            for start in range(0, len(rows), CHUNK):  # in float64: a chunk at a time
+                part, own = slice(start, start + CHUNK), rows[start : start + CHUNK]
+                linear = np.asarray(X[part].astype(np.float64) @ self.W) + self.b
+                mixed[own] += self.share * (linear - mixed[own])
         return mixed
 
 
@@ -156,9 +160,9 @@ class TableModel:
 
     def solved(self, refit):
         """The model as a `TableShare`, fitted to all rows if `refit`; None if its share is 0."""
-        if self.share == 0:
-            return None
         rows = np.arange(len(self.rows)) if refit else self.training
+        if self.share == 0 or len(rows) < 2:
+            return None
         self.alpha = self.alpha or self._penalty(rows)
         W, b = self.model.solve(rows, self.alpha)
         W = W / self.model.scale[:, None]

@@ -71,7 +71,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["head", "tied", pytest.param("joint", marks=pytest.mark.slow)])
 def test_training_equals_that_with_autocast_alone(name, monkeypatch):
     model, X, y = MODELS[name]()
     warnings.simplefilter("ignore", UserWarning)

@@ -91,7 +91,10 @@ def test_a_row_of_numbers_is_captured_after_the_warm_up(on_cpu, monkeypatch):
     np.testing.assert_array_equal(model.predict_proba(X[:1])[0], expected[0])
 
 
-@pytest.mark.parametrize("fusion", ["gated", "attention", "logits"])
+@pytest.mark.parametrize(
+    "fusion",
+    ["attention", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gated", "logits"))],
+)
 def test_rows_of_several_lengths_and_absent_modalities_share_graphs(on_cpu, monkeypatch, fusion):
     model, X = joint(fusion=fusion)
     rows = [X.iloc[i].to_dict() for i in range(len(X))]

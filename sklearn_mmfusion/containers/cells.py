@@ -24,7 +24,7 @@ from sklearn_mmfusion._validation import as_numpy, check_real, number_rows, renu
 from sklearn_mmfusion.containers.conversion import as_column, cells_of, from_pyarrow, is_number
 from sklearn_mmfusion.containers.decoded_cache import CachedFiles, open_cache
 from sklearn_mmfusion.containers.file_array import FileArray, as_files, in_threads
-from sklearn_mmfusion.containers.sets import SetColumn, as_sets, holds_sets, is_set, lone_as_sets
+from sklearn_mmfusion.containers.sets import SetColumn, as_sets, is_set, lone_as_sets
 from sklearn_mmfusion.containers.storage import blake
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
@@ -572,8 +572,9 @@ def takes_sets(estimator):
 
 def _read(column, estimator, owners=None):
     """Convert a column from `as_column` to numbers, files or texts."""
-    if holds_sets(column):
-        row = next(row for row, cell in enumerate(column) if is_set(cell))
+    if isinstance(column, np.ndarray) and column.dtype == object:  # sets, or empty lists
+        is_empty = [isinstance(cell, list | tuple) and len(cell) == 0 for cell in column]
+        row = next(row for row, cell in enumerate(column) if is_empty[row] or is_set(cell))
         remedy = (
             " Set pooling='mean' to read several per row."
             if estimator._reads.sets and hasattr(estimator, "pooling")

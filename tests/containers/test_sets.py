@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from sklearn_mmfusion import VideoEncoder
 from sklearn_mmfusion.containers import (
     FileArray,
     TensorArray,
@@ -162,3 +163,11 @@ def test_lists_of_nan_are_arrays(cells):
 def test_check_files_reports_cells_that_are_no_files_among_sets():
     found = check_files(pd.Series([5, ["b.png", "c.png"], "a.png"]), verbose=False)
     assert list(found["row"]) == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("row", [0, 2])
+def test_an_empty_list_among_clips_is_named(row):
+    clips = [np.ones((2, 3, 8, 8), np.uint8) for _ in range(4)]
+    clips[row] = []
+    with pytest.raises((TypeError, ValueError), match=f"row {row} "):
+        VideoEncoder(max_epochs=1).fit(clips, [0, 1, 0, 1])

@@ -5,8 +5,8 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import nn
 
-# Layers that autocast computes in bfloat16. Subclasses may do anything with their weights.
 PACKAGES = ("torch.nn.", "sklearn_mmfusion.")
+# Layers that autocast computes in bfloat16. Subclasses may do anything with their weights.
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 

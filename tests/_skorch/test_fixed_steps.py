@@ -192,8 +192,7 @@ def compare_layouts(monkeypatch, model, X, y, rows):
     module, inputs, target, criterion = network_and_inputs(monkeypatch, model, X, y)
     twin = deepcopy(module)
     dataset = RowDataset(inputs, target, None, np.arange(len(y)))
-    there = RowDataset(inputs.to("cpu"), target, None, np.arange(len(y)))
-    batches = FixedBatches(there, "cpu")
+    batches = FixedBatches(dataset, "cpu")
     bucket = batches.bucket(rows)
     fixed = gradients(twin, criterion, batches.gather(torch.from_numpy(rows), bucket))
     ordinary = gradients(module, criterion, dataset.batch(rows, "cpu"))
@@ -438,7 +437,7 @@ def test_a_modality_of_validation_rows_only_is_not_trained(monkeypatch):
     X.loc[:35, "text"] = pd.NA
     model = joint(modalities=("image", "text"))
     module, inputs, target, criterion = network_and_inputs(monkeypatch, model, X, y)
-    batches = FixedBatches(RowDataset(inputs.to("cpu"), target, None, np.arange(36)), "cpu")
+    batches = FixedBatches(RowDataset(inputs, target, None, np.arange(36)), "cpu")
     batch = batches.gather(torch.arange(16), bucket=0)
     assert set(batch[0]) == {"mask", "lacking", "image.pixels"}
     _, found, _ = gradients(module, criterion, batch)

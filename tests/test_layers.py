@@ -38,6 +38,8 @@ LAYERS = [
     {"neural_network", "compose"},
     {"ensemble"},
     {"inspection", "pipelines"},
+    {"plotting"},
+    {"report"},
     {"__main__"},
 ]
 LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}

@@ -1,9 +1,7 @@
-"""Diagnostics of fitted models: calibration of their probabilities."""
+"""Calibration of predicted probabilities."""
 
 import numpy as np
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
-
-__all__ = ["squared_calibration_error"]
 
 
 def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):

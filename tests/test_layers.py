@@ -84,6 +84,7 @@ FILES = {
         {"base"},
         {"audio", "image", "point_cloud", "sequence", "text", "video"},
     ],
+    "inspection": [{"calibration"}],
     "modules": [
         {"fusion", "layers", "objectives"},
         {"image", "recurrent"},

@@ -1,3 +1,3 @@
-"""Displays of the results of :mod:`sklearn_mmfusion.inspection`; matplotlib loads when one draws."""
+"""Displays of results of :mod:`sklearn_mmfusion.inspection`. They load matplotlib when drawn."""
 
 __all__ = []

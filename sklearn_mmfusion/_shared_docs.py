@@ -143,6 +143,12 @@ and texts change a few copies of the cells (`augment_copies`).
     },
     "perceptron": {
         "hidden_layer_sizes": ("tuple of int", "Units of the hidden layers."),
+        "standardize": (
+            "bool",
+            "Whether to divide each feature by its standard deviation. False divides all by "
+            "one number, the root of their mean variance, so that they keep their relative scales. "
+            'Then the blocks of ``FusionTransformer(encoders, fusion="weighted")`` weigh the same.',
+        ),
         "linear_alpha": (
             'float or "auto"',
             "Strength of the L2 penalty of the linear model: it minimizes the mean loss plus "

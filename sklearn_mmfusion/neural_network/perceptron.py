@@ -75,6 +75,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
     _parameter_constraints = {
         **TRAINING_CONSTRAINTS,
         "hidden_layer_sizes": [tuple, list],
+        "standardize": ["boolean"],
         "linear_alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "linear_share": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
     }
@@ -164,7 +165,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
     def _set_up(self, X, y, target, warm):
         """Set what describes the network; return features, weights to start from, settings."""
         if not warm:
-            self._features = FeatureScale.fit(X)
+            self._features = FeatureScale.fit(X, self.standardize)
             self.mean_, self.scale_ = self._features.mean, self._features.scale
         self._keep_target(target, y)
         weights = self._remember_target(target, warm)
@@ -302,8 +303,8 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         The trained network.
 
     mean_, scale_ : ndarray of shape (n_features,), dtype=float64
-        What features are standardized with: mean and standard deviation in training; of rare
-        features, see the Notes.
+        Mean and standard deviation of the features in training; of rare features, see the Notes.
+        The scales are equal with ``standardize=False``.
 
     linear_alpha_, linear_share_ : float
         Penalty and share of the linear model; absent with `module`, and after a warm start or
@@ -372,6 +373,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
         hidden_layer_sizes=(256, 128),
         *,
         loss="auto",
+        standardize=True,
         linear_alpha="auto",
         linear_share="auto",
         module=None,
@@ -397,6 +399,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.loss = loss
+        self.standardize = standardize
         self.linear_alpha = linear_alpha
         self.linear_share = linear_share
         self.module = module
@@ -565,8 +568,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
     """Predict numbers with a multilayer perceptron, trained by skorch on GPU or CPU.
 
     Features and targets are standardized with the training mean and standard deviation (rare
-    features: see the Notes).
-    One or several targets.
+    features: see the Notes). One or several targets.
 
     Parameters
     ----------
@@ -582,8 +584,8 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         The trained network.
 
     mean_, scale_ : ndarray of shape (n_features,), dtype=float64
-        What features are standardized with: mean and standard deviation in training; of rare
-        features, see the Notes.
+        Mean and standard deviation of the features in training; of rare features, see the Notes.
+        The scales are equal with ``standardize=False``.
 
     linear_alpha_, linear_share_ : float
         Penalty and share of the linear model; absent with `module`, and after a warm start or
@@ -641,6 +643,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
         hidden_layer_sizes=(256, 128),
         *,
         loss="auto",
+        standardize=True,
         linear_alpha="auto",
         linear_share="auto",
         module=None,
@@ -664,6 +667,7 @@ class NeuralRegressor(RegressorMixin, _NeuralEstimator):
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.loss = loss
+        self.standardize = standardize
         self.linear_alpha = linear_alpha
         self.linear_share = linear_share
         self.module = module

@@ -108,8 +108,10 @@ class FeatureScale:
     far: np.ndarray
 
     @classmethod
-    def fit(cls, X):
+    def fit(cls, X, standardize=True):
         """Learn from an array or CSR matrix of float32 or float64.
+
+        With `standardize=False`, one scale serves all features: the root of their mean variance.
 
         Raises
         ------
@@ -118,13 +120,14 @@ class FeatureScale:
         """
         with np.errstate(over="ignore", invalid="ignore"):
             mean, scale = _moments(X.astype(np.float32, copy=False))
-            scale = _widen_rare(X, scale)
+            if standardize:
+                scale = _widen_rare(X, scale)
         far = np.flatnonzero(_is_far(mean, scale)) if X.dtype == np.float64 else []
-        scale[scale <= 1e-7 * np.abs(mean)] = 1.0  # constant except for rounding
+        scale[scale <= 1e-7 * np.abs(mean)] = 0.0  # constant except for rounding
         mean, scale = (values.astype(np.float32).astype(np.float64) for values in (mean, scale))
         if len(far):
             far_mean, far_scale = _far_moments(X[:, far])
-            kept = _is_far(far_mean, far_scale)
+            kept = _is_far(far_mean, np.where(far_scale == 0, 1.0, far_scale))
             far = far[kept]
             mean[far], scale[far] = far_mean[kept], far_scale[kept]
         if not np.isfinite(scale).all():
@@ -133,6 +136,9 @@ class FeatureScale:
                 f"feature {feature} of X has numbers as large as {abs(X[:, [feature]]).max():g}, "
                 "whose squares are infinite. Divide it by a power of ten."
             )
+        if not standardize:
+            scale[:] = np.float32(np.sqrt(np.mean(np.square(scale))))
+        scale[scale == 0] = 1.0
         return cls(mean, scale, np.asarray(far, dtype=np.int64))
 
     @property
@@ -210,14 +216,14 @@ def _widen_rare(X, scale):
 
 
 def _far_moments(X):
-    """Mean and deviation of features that may be far from zero; constant ones get deviation 1."""
+    """Mean and deviation of features that may be far from zero; of constant ones exactly 0."""
     first = 0.0
     if not sparse.issparse(X):  # the mean of small numbers is more accurate
         first = X[0].copy()
         X = X - first
     with np.errstate(over="ignore", invalid="ignore"):
         mean, scale = _moments(X)
-    scale[scale <= 1e-14 * np.abs(mean)] = 1.0
+    scale[scale <= 1e-14 * np.abs(mean)] = 0.0
     return mean + first, scale
 
 

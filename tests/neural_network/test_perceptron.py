@@ -186,6 +186,17 @@ def test_the_scale_and_place_of_features_do_not_matter(estimator):
         np.testing.assert_allclose(same.predict(moved), plain.predict(X), atol=0.02)
 
 
+@pytest.mark.parametrize("Estimator", [NeuralClassifier, NeuralRegressor])
+def test_relative_scales_count_unless_features_are_standardized(Estimator):
+    X, y = make_classes()
+    first = X * np.where(np.arange(8) == 0, 64, 1)
+    for standardize in (True, False):
+        model = Estimator(**SHORT, linear_alpha=1.0, standardize=standardize)
+        predicted = model.fit(X, y).predict(X)
+        assert np.array_equal(model.fit(first, y).predict(first), predicted) == standardize
+        np.testing.assert_array_equal(model.fit(4 * X, y).predict(4 * X), predicted)
+
+
 def test_constant_features_are_harmless():
     X, y = make_classes()
     wide = np.column_stack([X, np.full(len(X), 3.7e5), np.zeros(len(X))])

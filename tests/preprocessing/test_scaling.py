@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from sklearn_mmfusion import ImageEncoder
 from sklearn_mmfusion.preprocessing.scaling import (
@@ -46,6 +47,20 @@ def test_scales_of_features_need_no_float64_copy():
     np.testing.assert_allclose(scale.mean, X.mean(0, dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(scale.scale, X.std(0, dtype=np.float64), rtol=1e-6)
     assert peak < X.nbytes
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_one_scale_is_the_root_of_the_mean_variance(form):
+    X = np.random.default_rng(0).normal(size=(50, 4)) * [1, 100, 0, 1e-3] + [0, 5, 0.1, 1e4]
+    X[:, 3] += 1e4 * X[:, 3].std()  # far from zero
+    scale = FeatureScale.fit(form(X), standardize=False)
+    assert scale.far.tolist() == [3]
+    np.testing.assert_allclose(scale.mean, X.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(scale.scale, np.sqrt(X.var(0).mean()), rtol=1e-5)
+
+
+def test_one_scale_of_constant_features_is_one():
+    np.testing.assert_array_equal(FeatureScale.fit(np.ones((5, 2)), standardize=False).scale, 1)
 
 
 def test_scales_of_images_need_no_float64_copy():

@@ -103,7 +103,7 @@ def small_estimators():
         FusionTransformer([image, ("table", StandardScaler(), slice(None))], random_state=0),
         LateFusionClassifier([image, ("table", LogisticRegression(), slice(None))], random_state=0),
         LateFusionRegressor([image, ("table", Ridge(), slice(None))], random_state=0),
-        *small_joints("classifier", ["alone", "gated"]),
+        *small_joints("classifier", ["alone"]),
         *small_joints("regressor", ["alone"]),
     ]
 
@@ -133,7 +133,7 @@ def test_scikit_learn_check(estimator, check):
 @parametrize_with_checks(
     [
         *[entry.make() for entry in ENTRIES if is_slow(entry)],
-        *small_joints("classifier", ["pretrained"]),
+        *small_joints("classifier", ["gated", "pretrained"]),
         *small_joints("regressor", ["gated", "pretrained"]),
     ],
     expected_failed_checks=expected_failures,
@@ -159,7 +159,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-@pytest.mark.parametrize("entry", having("encoder"), ids=str)
+@pytest.mark.parametrize(
+    "entry",
+    [pytest.param(e, marks=[pytest.mark.slow] * is_slow(e), id=str(e)) for e in having("encoder")],
+)
 def test_encoders_learn_from_every_type_of_target(entry, kind):
     X, y = entry.X(), TARGETS[kind]()
     features = entry.make().fit(X, y).transform(X)

@@ -179,11 +179,14 @@ def score_column_transformer(X, y):
     return by_name
 
 
+SLOW_TOOLS = ("halving_grid_search",)
 SCORES = {name[6:]: score for name, score in list(globals().items()) if name.startswith("score_")}
 
 
 @pytest.mark.filterwarnings("ignore:.* rows have no modality present:UserWarning")
-@pytest.mark.parametrize("tool", SCORES)
+@pytest.mark.parametrize(
+    "tool", [pytest.param(t, marks=[pytest.mark.slow] * (t in SLOW_TOOLS)) for t in SCORES]
+)
 def test_scores_are_equal_on_both_frames(tool, data):
     X, objects, y = data
     scores = SCORES[tool](X, y)

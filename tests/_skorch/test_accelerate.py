@@ -231,11 +231,13 @@ def assert_same(told, expected, **tolerance):
     np.testing.assert_allclose(told["predictions"], expected["predictions"], **tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EXACT)
 def test_two_processes_equal_one(two, case):
     assert_same(two[0][case], fit_case(*EXACT[case]), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*EXACT, *LIKE])
 def test_two_processes_end_alike(two, case):
     assert_same(two[1][case], two[0][case], rtol=0)

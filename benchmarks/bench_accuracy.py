@@ -128,6 +128,7 @@ MODALITIES = {
 
 FEATURES = {
     "concat, neural": ({}, Neural()),
+    "weighted, neural": ({"fusion": "weighted"}, Neural(standardize=False)),
     "concat": ({}, None),
     "concat, imputed": ({"missing": "impute"}, None),
     **{fusion: ({"fusion": fusion}, None) for fusion in ("whitened", "mfa", "mcca", "gcca")},

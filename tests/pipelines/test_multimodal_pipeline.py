@@ -220,12 +220,25 @@ def test_pipeline_is_printed_drawn_cloned_pickled_and_searched():
     assert "parse_numbers" in estimator_html_repr(pipeline)
     assert clone(pipeline).get_params().keys() == pipeline.get_params().keys()
     words = TfidfVectorizer(analyzer="char_wb")
-    pipeline.set_params(fusiontransformer__text=words, neuralclassifier=LogisticRegression())
+    pipeline.set_params(fusiontransformer__text=words, fusiontransformer__fusion="concat")
+    pipeline.set_params(neuralclassifier=LogisticRegression())
     grid = {"fusiontransformer__text__ngram_range": [(1, 1), (1, 2)]}
     search = GridSearchCV(pipeline, grid, cv=2).fit(X, Y)
     again = pickle.loads(pickle.dumps(search))
     np.testing.assert_array_equal(again.predict(X), search.predict(X))
     assert search.best_score_ > 0.9
+
+
+def test_parts_weigh_the_same_in_classifiers_of_more_than_a_table():
+    X, plain, equal = bikes(), ("concat", True), ("weighted", False)
+    table = X.drop(columns=["title"])
+    for data, task, expected in [
+        (X, "classifier", equal),
+        (table, "classifier", plain),
+        (X, "regressor", plain),
+    ]:
+        fusion, head = make_multimodal_pipeline(data, task)
+        assert (fusion.fusion, head.standardize) == expected
 
 
 @pytest.mark.parametrize("level", ["late", "joint"])

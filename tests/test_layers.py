@@ -98,7 +98,7 @@ FILES = {
         {"classifier", "regressor"},
     ],
     "pipelines": [{"kinds"}, {"multimodal_pipeline"}],
-    "report": [{"html", "inputs"}, {"data_report"}],
+    "report": [{"html", "inputs", "variants"}, {"evidence"}, {"data_report", "fusion_report"}],
     "preprocessing": [{"audio", "image", "scaling", "table", "text"}, {"cleaning", "word_vectors"}],
 }
 

@@ -63,6 +63,8 @@ figure { margin: .8rem 0; }
 figcaption { color: var(--quiet); font-size: .85rem; }
 img { max-width: 100%; height: auto; }
 img.plot { background: #fff; border-radius: .3rem; }
+.plots > img { max-width: min(100%, 36rem); }
+pre { white-space: pre-wrap; font-size: .85rem; }
 .plots { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
 .wall { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .8rem;
   margin: .6rem 0 1rem; }

@@ -218,11 +218,10 @@ def _ablation(evidence):
     ]
 
 
-def _robustness(evidence):
+def _curves(evidence, late):
+    """Return the robustness curves of all modalities: missing and, if possible, corrupted."""
     X, y = evidence.test_data
-    late = next((v.folds[-1].fitted for v in evidence.of_role(LATE)), None)
-    kinds = column_kinds(X)["kind"].tolist()
-    curves = []
+    kinds, curves = column_kinds(X)["kind"].tolist(), []
     for name, positions in evidence.columns.items():
         if evidence.modalities is not None and len(positions) > 1:
             continue  # robustness_curve takes triples and single columns
@@ -232,6 +231,14 @@ def _robustness(evidence):
         corruption = CORRUPTION_OF.get(kinds[positions[0]]) if len(positions) == 1 else None
         if corruption is not None:
             curves.append(robustness_curve(evidence.model, X, y, corruption=corruption, **options))
+    return curves
+
+
+def _robustness(evidence):
+    late = next((v.folds[-1].fitted for v in evidence.of_role(LATE)), None)
+    curves = _curves(evidence, late)
+    if not curves:
+        return []
     pictures = [
         drawn(
             RobustnessCurveDisplay(**curve),
@@ -247,9 +254,12 @@ def _robustness(evidence):
         "score at the highest level": [curve.mean[-1] for curve in curves],
         "relative robustness": [curve.relative_robustness for curve in curves],
     }
+    compared, caption = "", "Relative robustness: mean score over the levels."
     if late is not None:
         table["effective robustness"] = [curve.effective_robustness for curve in curves]
-    compared = "" if late is None else " (dashed baseline: late fusion)"
+        compared = " (dashed baseline: late fusion)"
+        caption += " Effective robustness: loss of late fusion minus loss of this model, summed "
+        caption += "over the levels."
     return [
         html.paragraph(
             f"Score ({curves[0].scorer}) when one modality is missing in a growing share of the "
@@ -259,8 +269,7 @@ def _robustness(evidence):
         html.tag("div", *pictures, class_="plots"),
         html.table(
             table,
-            "Relative robustness: mean score over the levels. Effective robustness: loss of late "
-            "fusion minus loss of this model, summed over the levels.",
+            caption,
             index=[curve.modality for curve in curves],
             index_name="modality",
         ),

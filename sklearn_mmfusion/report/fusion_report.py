@@ -175,9 +175,7 @@ def fusion_report(
         variants, y, folds, groups=groups, params=params or {}, n_jobs=n_jobs, report=report
     )
     rows = np.concatenate([test for _, test in folds])
-    units = rows if groups is None else groups[rows]
-    if groups is None and len(np.unique(rows)) == len(rows):
-        units = None
+    units = _units(rows, groups)
     report("intervals")
     table = make_table(variants, y[rows], units, METRICS[task], confidence_level)
     print(format_table(table, METRICS[task]))
@@ -190,8 +188,14 @@ def fusion_report(
         sections = [("Scores", scores), *make_sections(evidence, report)]
         lead = _lead(estimator, evidence, len(folds))
         html.write_page(path, html.page("Fusion report", lead, sections))
-        report(f"written: {path}")
     return table
+
+
+def _units(rows, groups):
+    """Return the groups of tested rows; a row that is tested several times is a group."""
+    if groups is not None:
+        return groups[rows]
+    return rows if len(np.unique(rows)) < len(rows) else None
 
 
 def find_task(estimator, y):
@@ -320,8 +324,8 @@ def _score_blocks(table, metrics, confidence_level, is_grouped):
         caption += " Balanced accuracy is the macro recall."
     return [
         html.paragraph(
-            f"Out-of-fold scores with intervals of {confidence_level:.0%} for new {unit}, and "
-            "paired differences to the model with all modalities. An interval of differences that "
+            f"Out-of-fold scores, their intervals of {100 * confidence_level:g} % for new {unit}, "
+            "and paired differences to the model with all modalities. An interval of differences that "
             "contains 0 shows no difference. The models are refitted without the modalities."
         ),
         _track_table(table, first),

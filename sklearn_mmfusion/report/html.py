@@ -53,8 +53,7 @@ th[scope=row] { font-weight: 600; }
 .track { position: relative; width: 11rem; height: 1.3rem; }
 .track i { position: absolute; }
 .track .range { top: .5rem; height: .3rem; min-width: 1px; background: var(--mark); }
-.track .dot { top: .3rem; width: .7rem; height: .7rem; margin-left: -.35rem; border-radius: 50%;
-  background: var(--text); }
+.track .dot { top: .2rem; width: 3px; height: .9rem; margin-left: -1px; background: var(--text); }
 .track .zero { top: 0; bottom: 0; border-left: 1px dashed var(--quiet); }
 .shade { background: color-mix(in srgb, var(--mark) var(--share), var(--page)); }
 .warn { color: var(--warn); font-weight: 600; }

@@ -202,7 +202,9 @@ def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
           and, of two classes, halved, as in scikit-learn; ``n_rows``;
         - ``bins``: dict of a DataFrame per name, with a row per bin: ``confidence``, the mean
           probability of the predicted class, ``accuracy``, its Wilson interval of 95 % [2]_
-          (``low``, ``high``), and ``n_rows``.
+          (``low``, ``high``), and ``n_rows``;
+        - ``confidences``: dict of an array per name, the probability of each row's predicted class,
+          in ascending order.
 
     Raises
     ------
@@ -248,7 +250,7 @@ def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
     """
     label = "calibration_from_predictions"
     probas = y_proba if isinstance(y_proba, dict) else {FUSED: y_proba}
-    rows, bins = {}, {}
+    rows, bins, confidences = {}, {}, {}
     for name, proba in probas.items():
         with add_error_note(f"Raised for the probabilities of {name!r}."):
             y, proba, classes = _checked(y_true, proba, labels, label)
@@ -262,7 +264,9 @@ def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
             "n_rows": len(y),
         }
         bins[name] = _reliability(parts)
-    return Bunch(names=list(probas), table=pd.DataFrame.from_dict(rows, orient="index"), bins=bins)
+        confidences[name] = np.concatenate([confidence for confidence, _ in parts])
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return Bunch(names=list(probas), table=table, bins=bins, confidences=confidences)
 
 
 def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
@@ -408,8 +412,8 @@ def _reliability(bins):
     columns = {
         "confidence": [confidence.mean() for confidence, _ in bins],
         "accuracy": accuracy,
-        "low": center - half,
-        "high": center + half,
+        "low": np.minimum(center - half, accuracy),  # they are equal at 0 and 1, but for rounding
+        "high": np.maximum(center + half, accuracy),
         "n_rows": n_rows,
     }
     return pd.DataFrame(columns)

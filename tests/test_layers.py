@@ -84,7 +84,7 @@ FILES = {
         {"base"},
         {"audio", "image", "point_cloud", "sequence", "text", "video"},
     ],
-    "inspection": [{"calibration"}],
+    "inspection": [{"modalities"}, {"calibration", "robustness"}],
     "modules": [
         {"fusion", "layers", "objectives"},
         {"image", "recurrent"},
@@ -99,6 +99,7 @@ FILES = {
     ],
     "pipelines": [{"kinds"}, {"multimodal_pipeline"}],
     "report": [{"html", "inputs", "variants"}, {"evidence"}, {"data_report", "fusion_report"}],
+    "plotting": [{"style"}, {"calibration", "robustness"}],
     "preprocessing": [{"audio", "image", "scaling", "table", "text"}, {"cleaning", "word_vectors"}],
 }
 

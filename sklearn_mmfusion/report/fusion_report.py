@@ -325,8 +325,8 @@ def _score_blocks(table, metrics, confidence_level, is_grouped):
     return [
         html.paragraph(
             f"Out-of-fold scores, their intervals of {100 * confidence_level:g} % for new {unit}, "
-            "and paired differences to the model with all modalities. An interval of differences that "
-            "contains 0 shows no difference. The models are refitted without the modalities."
+            "and paired differences to the model with all modalities. An interval of differences "
+            "that contains 0 shows no difference. The models are refitted without the modalities."
         ),
         _track_table(table, first),
         html.table(cells, caption, index=table.index, index_name="model"),

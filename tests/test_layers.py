@@ -84,7 +84,7 @@ FILES = {
         {"base"},
         {"audio", "image", "point_cloud", "sequence", "text", "video"},
     ],
-    "inspection": [{"calibration"}],
+    "inspection": [{"calibration", "comparison", "intervals"}],
     "modules": [
         {"fusion", "layers", "objectives"},
         {"image", "recurrent"},

@@ -98,6 +98,7 @@ FILES = {
         {"classifier", "regressor"},
     ],
     "pipelines": [{"kinds"}, {"multimodal_pipeline"}],
+    "plotting": [{"style"}, {"comparison", "training_history"}],
     "preprocessing": [{"audio", "image", "scaling", "table", "text"}, {"cleaning", "word_vectors"}],
 }
 

@@ -102,8 +102,9 @@ def compare(
 
     with the variance :math:`s^2` of the scores; for repeated cross-validation, see [2]_. The
     interval has the quantile of Student's t for J - 1. It is that of estimators trained on other
-    data of this size. How well it covers is in ``benchmarks/README.md``: no estimate of
-    this variance is unbiased.
+    data of this size. No estimate of this variance is unbiased: in simulations
+    (``benchmarks/bench_coverage.py``), intervals of 95 % covered the true difference in 98 to 99 %
+    of draws. More splits, by random or repeated cross-validation, make them shorter.
 
     References
     ----------

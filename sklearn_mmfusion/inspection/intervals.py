@@ -118,9 +118,9 @@ def score_interval(metric, y_true, y_pred, *, groups=None, confidence_level=0.95
     the number of groups. Other metrics get a symmetric interval with the quantile of t.
 
     In simulations (``benchmarks/bench_coverage.py``), intervals of 95 % cover in 93 to 98 % of
-    draws with 20 or more groups, unless the few wrong rows are concentrated in a handful of groups.
-    Fewer groups, or effectively fewer than about five wrong rows, cannot show what other groups
-    would do: there, take the intervals for too short.
+    draws with 20 or more groups. Coverage is lower (about 91 %) if groups are large, their rows
+    depend strongly on each other and few rows are wrong: then a handful of groups has most of
+    the wrong rows, and the others do not show how bad new groups may be.
 
     The interval is that of these predictions on new rows or groups. Another draw of training rows
     would also give other models; :func:`compare` includes this.

@@ -84,7 +84,7 @@ FILES = {
         {"base"},
         {"audio", "image", "point_cloud", "sequence", "text", "video"},
     ],
-    "inspection": [{"calibration", "comparison", "intervals"}],
+    "inspection": [{"attribution", "calibration", "comparison", "intervals"}],
     "modules": [
         {"fusion", "layers", "objectives"},
         {"image", "recurrent"},
@@ -98,7 +98,7 @@ FILES = {
         {"classifier", "regressor"},
     ],
     "pipelines": [{"kinds"}, {"multimodal_pipeline"}],
-    "plotting": [{"style"}, {"comparison", "training_history"}],
+    "plotting": [{"style"}, {"attribution", "comparison", "training_history"}],
     "preprocessing": [{"audio", "image", "scaling", "table", "text"}, {"cleaning", "word_vectors"}],
 }
 

@@ -3,11 +3,11 @@
 import numpy as np
 
 from sklearn_mmfusion.inspection import modality_attribution
-from sklearn_mmfusion.plotting.style import BLUE, RED, import_pyplot, new_axes
+from sklearn_mmfusion.plotting.style import ORANGE, PURPLE, import_pyplot, new_axes
 
 MAX_ROWS = 6  # drawn if no rows are chosen
 AXES = {
-    "audio": ("frame", "band (low to high frequency)"),
+    "audio": ("frame", "mel band"),
     "sequence": ("step", "channel"),
 }
 
@@ -16,8 +16,8 @@ class ModalityAttributionDisplay:
     """Cells of one modality, and what each pixel, word or time-frequency cell contributes.
 
     Per row, images, spectrograms and sequences are drawn next to a heat map, and texts as
-    bars of words in their order. Orange areas and filled bars contribute to the explained output,
-    purple areas and hatched bars against it.
+    bars of words in their order. Orange contributes to the explained output; purple, hatched in
+    bars, against it.
     On heat maps, solid lines surround the strongest contributions to it and dashed lines those
     against it. Use `from_estimator`, or pass the result of
     :func:`~sklearn_mmfusion.inspection.modality_attribution`:
@@ -173,7 +173,7 @@ class ModalityAttributionDisplay:
                 picture = picture.mean(axis=-1)
         else:  # time first
             picture, heat = cell.T, attribution.T
-            options = {"origin": "lower", "aspect": "auto"}
+            options = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
         ax.imshow(picture, cmap="gray", **options)
         limit = max(np.abs(heat).max(), 1e-12)
         image = heat_ax.imshow(heat, cmap="PuOr_r", vmin=-limit, vmax=limit, **options)
@@ -182,7 +182,7 @@ class ModalityAttributionDisplay:
             styles = ["dashed", "solid"]
             heat_ax.contour(heat, levels, colors="black", linestyles=styles, linewidths=0.6)
         heat_ax.set_title("attribution", fontsize=10)
-        heat_ax.figure.colorbar(image, ax=heat_ax, shrink=0.8, label="share of the output")
+        heat_ax.figure.colorbar(image, ax=heat_ax, shrink=0.8, label="contribution")
         for each in (ax, heat_ax):
             if self.kind == "image":
                 each.set(xticks=[], yticks=[])
@@ -194,9 +194,9 @@ class ModalityAttributionDisplay:
 def draw_words(ax, words, attribution):
     """Draw a bar per word, the first word on top; bars against the output are hatched."""
     for place, value in enumerate(attribution):
-        style = {"color": BLUE} if value >= 0 else {"facecolor": "white", "edgecolor": RED}
+        style = {"color": ORANGE} if value >= 0 else {"facecolor": "white", "edgecolor": PURPLE}
         ax.barh(place, value, hatch=None if value >= 0 else "///", **style)
     ax.set_yticks(range(len(words)), words)
     ax.set_ylim(len(words) - 0.4, -0.6)
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_xlabel("share of the output")
+    ax.set_xlabel("contribution to the output")

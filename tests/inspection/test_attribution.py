@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from torch import nn
@@ -17,6 +18,7 @@ from sklearn_mmfusion import (
     LateFusionClassifier,
     NeuralClassifier,
     SequenceEncoder,
+    TextCleaner,
     TextEncoder,
     multimodal_frame,
 )
@@ -135,6 +137,23 @@ def test_baseline_of_a_composition_is_the_row_with_a_black_image(pipeline):
     found = modality_attribution(pipeline, X.iloc[:3], baseline="zero", target="yes", **given)
     expected = modality_attribution(pipeline, black, target="yes", **given)
     assert np.allclose(found.baseline_outputs, expected.outputs, atol=1e-5)
+
+
+def test_frozen_encoders_and_those_after_a_cleaner_are_found(linear):
+    cleaned = make_pipeline(TextCleaner(), TextEncoder(4, embedding_dim=4, **SHORT))
+    triples = [("image", FrozenEstimator(linear), "image"), ("text", cleaned, "text")]
+    head = NeuralClassifier((8,), linear_share=0, max_epochs=1, random_state=0)
+    model = make_pipeline(FusionTransformer(triples), head).fit(X, y)
+    image, text = (
+        modality_attribution(model, X.iloc[:2], modality=name, target="no", n_steps=10)
+        for name in ("image", "text")
+    )
+    assert np.allclose(image.outputs, text.outputs, atol=1e-5)  # equal rows, two paths
+    assert text.inputs[1] == ["the", "good", "one", "1"]
+    nothing = X.iloc[:2].assign(image=None)
+    with pytest.warns(UserWarning, match="no present row"):
+        absent = modality_attribution(model, nothing, modality="image")
+    assert absent.attributions == [None, None]
 
 
 def test_estimator_is_left_unchanged(joint):

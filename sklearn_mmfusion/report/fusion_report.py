@@ -136,6 +136,9 @@ def fusion_report(
     With m modalities, 2 m + 2 estimators are fitted per fold, or m + 2 if m is 2. With ``memory=``,
     a composition trains each encoder once per fold only.
 
+    In a row without the only modality of a variant, the composition predicts the prior. Late fusion
+    trains encoders with their own parameters, also those of a joint model.
+
     Importance, ablation and robustness need a fitted model: they are computed with that of the last
     fold and its test rows. Everything else refers to the out-of-fold predictions of all test rows.
     A section that fails contains its error, and a warning is issued.

@@ -11,6 +11,7 @@ from sklearn_mmfusion._sklearn import _check_method_params, _safe_indexing
 from sklearn_mmfusion._triples import kept_triples
 from sklearn_mmfusion.ensemble import LateFusionClassifier, LateFusionRegressor
 from sklearn_mmfusion.inspection.ablation import compositions_of, leave_out, modalities_to_fit
+from sklearn_mmfusion.inspection.modalities import absence_ignored
 
 ALL, ALONE, WITHOUT, LATE = "all", "alone", "without", "late"
 
@@ -156,19 +157,20 @@ def fit_fold(estimator, X, y, train, test, params, is_kept):
     """Fit a clone to the training rows and apply it to the test rows."""
     fitted = clone(estimator)
     params = _check_method_params(X, params, indices=train)
-    start = time.perf_counter()
-    fitted.fit(_safe_indexing(X, train), _safe_indexing(y, train), **params)
-    fit_seconds = time.perf_counter() - start
-    X_test, start = _safe_indexing(X, test), time.perf_counter()
-    predicted = np.asarray(fitted.predict(X_test))
-    predict_seconds = time.perf_counter() - start
-    classes, probabilities = getattr(fitted, "classes_", None), None
-    if hasattr(fitted, "predict_proba") and predicted.ndim == 1 and is_classifier(fitted):
-        probabilities = fitted.predict_proba(X_test)
+    X_train, X_test = _safe_indexing(X, train), _safe_indexing(X, test)
+    probabilities = None
+    with absence_ignored():  # rows without the only modality get the prior
+        start = time.perf_counter()
+        fitted.fit(X_train, _safe_indexing(y, train), **params)
+        fit_seconds, start = time.perf_counter() - start, time.perf_counter()
+        predicted = np.asarray(fitted.predict(X_test))
+        predict_seconds = time.perf_counter() - start
+        if hasattr(fitted, "predict_proba") and predicted.ndim == 1 and is_classifier(fitted):
+            probabilities = fitted.predict_proba(X_test)
     return FoldResult(
         predicted,
         probabilities,
-        classes,
+        getattr(fitted, "classes_", None),
         fit_seconds,
         predict_seconds,
         n_parameters(fitted),

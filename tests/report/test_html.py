@@ -63,6 +63,7 @@ def test_interval_track_places_estimate_and_limits():
     assert "<i" not in html.interval_track(np.nan, 0, 1, (0, 1))
 
 
+@pytest.mark.slow  # matplotlib is imported
 def test_figure_image_is_inside_the_page():
     figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(1, 2))
     found = html.figure_image(figure, "a <b>")

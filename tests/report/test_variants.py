@@ -97,6 +97,15 @@ def test_probabilities_of_folds_are_joined_by_class():
     np.testing.assert_allclose(proba.sum(axis=1), 1)
 
 
+def test_rows_without_the_only_modality_get_the_prior_silently():
+    X, y = make_data(n=30, n_classes=3)
+    X.loc[X.index[25:], "weak"] = None
+    variants, _ = make_variants(late_classifier(), X, None)
+    fitted(variants, X, y, [(np.arange(20), np.arange(20, 30))])
+    prior = np.bincount(y[:20]) / 20
+    np.testing.assert_allclose(variants[2].probabilities(np.arange(3))[5:], [prior] * 5)
+
+
 def test_fits_get_their_parameters_and_keep_the_last_model_only():
     X, y = make_data()
     weight = np.ones(60)

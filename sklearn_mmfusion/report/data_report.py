@@ -121,12 +121,12 @@ def data_report(
     frame = as_data_frame(X)
     groups = check_groups(groups, len(frame), estimator_name="data_report")
     targets = _targets(y, len(frame))
-    say = print if verbose else lambda message: None
-    say("data_report: kinds, sizes and presence of the columns")
+    log = print if verbose else lambda message: None
+    log("data_report: kinds, sizes and presence of the columns")
     kinds = column_kinds(frame, file_params=file_params)
     summary = frame.modalities.summary(read_cells=True, file_params=file_params)
     folds = None if cv is None else _folds(cv, frame, targets, groups)
-    say("data_report: equal cells")
+    log("data_report: equal cells")
     arrays = {name: readable(frame[name], options) for name in frame}
     codes = pd.DataFrame({name: cell_codes(array, options) for name, array in arrays.items()})
     report = Bunch(
@@ -140,7 +140,7 @@ def data_report(
     )
     report.findings = list(_findings(report, frame, targets))
     if path is not None:
-        say(f"data_report: writing {path}")
+        log(f"data_report: writing {path}")
         rows = _shown_rows(targets, len(frame), random_state)
         walls = _walls(arrays, kinds, frame.index, targets, rows, n_shown, options)
         html.write_page(path, _page(report, frame, walls))

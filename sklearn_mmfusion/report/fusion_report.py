@@ -167,7 +167,7 @@ def fusion_report(
     groups = check_groups(groups, len(X), estimator_name="fusion_report")
     task = find_task(estimator, y)
     variants, columns = make_variants(estimator, X, modalities)
-    options = _file_options(estimator, X, file_params)
+    options = find_file_options(estimator, X, file_params)
     folds = folds_of(cv, X, y, groups, task == CLASSIFIER)
 
     def report(message):
@@ -221,7 +221,7 @@ def find_task(estimator, y):
     return CLASSIFIER
 
 
-def _file_options(estimator, X, file_params):
+def find_file_options(estimator, X, file_params):
     """Return the options with which the files of each column are read, by position."""
     given = FileOptions.from_dict(file_params, "fusion_report")
     options = dict.fromkeys(range(X.shape[1]), given)

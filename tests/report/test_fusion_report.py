@@ -5,11 +5,14 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
+from sklearn_mmfusion import FusionTransformer, ImageEncoder, TextEncoder
 from sklearn_mmfusion._decoders import FileOptions
 from sklearn_mmfusion.inspection import difference_interval, score_interval
 from sklearn_mmfusion.report import evidence, fusion_report
+from sklearn_mmfusion.report.fusion_report import find_file_options
 from tests.report._pages import Page
 from tests.report._tiny import late_classifier, late_regressor, make_data
 
@@ -128,6 +131,19 @@ def test_fusion_report_worst_errors_come_first_and_once(tmp_path, no_pictures, c
     captions = Page(path.read_text("utf-8")).text("figcaption")
     found = [int(part.split(":")[0]) for part in captions.split("Row ")[1:]]
     assert found == worst[of_truth[worst] < 0.5].tolist()
+
+
+def test_fusion_report_reads_files_as_the_encoder_of_their_column_does():
+    encoders = [
+        ("text", TextEncoder(), "title"),
+        ("image", ImageEncoder(file_params={"root": "photos"}), "photo"),
+    ]
+    estimator = make_pipeline(FusionTransformer(encoders), LogisticRegression())
+    X = pd.DataFrame({"photo": ["a.png", "b.png"], "title": ["a", "b"]})
+    roots = {p: o.root for p, o in find_file_options(estimator, X, None).items()}
+    assert roots == {0: "photos", 1: None}
+    given = find_file_options(estimator, X, {"root": "other"})
+    assert {options.root for options in given.values()} == {"other"}
 
 
 def test_fusion_report_shows_files_of_errors(tmp_path, no_pictures, capsys):

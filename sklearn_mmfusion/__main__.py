@@ -32,6 +32,8 @@ from sklearn_mmfusion.ensemble import LateFusionClassifier
 from sklearn_mmfusion.feature_extraction import AudioEncoder, ImageEncoder, TextEncoder
 from sklearn_mmfusion.neural_network import JointFusionClassifier, NeuralClassifier
 from sklearn_mmfusion.neural_network.joint_fusion.base import MIN_STEPS as JOINT_STEPS
+from sklearn_mmfusion.report import fusion_report
+from sklearn_mmfusion.report.html import check_path
 
 HEADS = {"neural": "NeuralClassifier", "logistic": "LogisticRegression"}
 RULES = ("product", "mean")
@@ -83,6 +85,11 @@ ARGUMENTS = {
         metavar="FILE",
         help="save the table as a bar chart in FILE (.png, .svg, .pdf, ...); needs matplotlib, "
         "the extra 'plot'",
+    ),
+    "--report": dict(
+        metavar="FILE",
+        help="write a report of feature-level fusion to FILE (.html): scores with intervals, the "
+        "contribution of each modality, calibration, the worst errors; pictures need matplotlib",
     ),
     "--seed": dict(
         type=int,
@@ -148,6 +155,14 @@ def check_plot(parser, file):
         parser.error(f"--plot {file}: the folder {str(path.parent)!r} does not exist")
     if path.suffix.lstrip(".").lower() not in known:
         parser.error(f"--plot {file}: expected a name ending in one of {', '.join(known)}")
+
+
+def check_report(parser, file):
+    """Stop before any training when the report could not be written after it."""
+    try:
+        check_path(file, "--report")
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def load(parser, options):
@@ -285,7 +300,7 @@ def measure(y, predicted):
 
 
 def run(data, options, progress):
-    """Return the table's rows: each modality alone, then all fused, level by level."""
+    """Return the table's rows, level by level, and the triples with frozen encoders."""
     train, test = data.train, data.test
     X, y = data.data.iloc[train], data.target[train]
     X_test, y_test = data.data.iloc[test], data.target[test]
@@ -309,7 +324,22 @@ def run(data, options, progress):
     joint, seconds = next(joint_fits)
     scores = measure(y_test, joint.predict(X_test))
     rows.append(Row(JOINT, "all", type(joint).__name__, scores, seconds))
-    return sorted(rows, key=lambda row: LEVELS.index(row.level))
+    return sorted(rows, key=lambda row: LEVELS.index(row.level)), frozen
+
+
+def write_report(data, frozen, options):
+    """Write the report of a classifier on the features, with the test rows as the only fold."""
+    kept = np.concatenate([data.train, data.test])
+    train, test = np.split(np.arange(len(kept)), [len(data.train)])
+    fusion_report(
+        make_classifier(frozen, options.head or "logistic", options),
+        data.data.iloc[kept],
+        data.target[kept],
+        cv=[(train, test)],
+        groups=data.groups[kept],
+        path=options.report,
+        random_state=options.seed,
+    )
 
 
 def format_table(rows):
@@ -383,18 +413,23 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     if options.plot:
         check_plot(parser, options.plot)
+    check_report(parser, options.report)
     # Two processes with all threads each would wait for one another.
     torch.set_num_threads(max(1, torch.get_num_threads() // options.jobs))
     progress = Progress()
     data = load(parser, options)
     source = options.data or "the embedded set"
     progress(f"{source}: {len(data.train)} rows to train on, {len(data.test)} to test on")
-    rows = run(data, options, progress)
+    rows, frozen = run(data, options, progress)
     progress("done")
     print(f"\n{format_table(rows)}\n\n{format_verdict(rows, len(data.test))}")
     if options.plot:
         draw(rows, options.plot, f"{source}, seed {options.seed}")
         print(f"Drawn in {options.plot}.")
+    if options.report:
+        print("\nFeature-level fusion, refitted on the features of the fitted encoders:\n")
+        write_report(data, frozen, options)
+        print(f"\nWritten to {options.report}.")
     return 0
 
 

@@ -84,7 +84,10 @@ FILES = {
         {"base"},
         {"audio", "image", "point_cloud", "sequence", "text", "video"},
     ],
-    "inspection": [{"calibration"}],
+    "inspection": [
+        {"modalities"},
+        {"attribution", "calibration", "comparison", "intervals", "robustness"},
+    ],
     "modules": [
         {"fusion", "layers", "objectives"},
         {"image", "recurrent"},
@@ -98,6 +101,11 @@ FILES = {
         {"classifier", "regressor"},
     ],
     "pipelines": [{"kinds"}, {"multimodal_pipeline"}],
+    "plotting": [
+        {"style"},
+        {"attribution", "calibration", "comparison", "robustness", "training_history"},
+    ],
+    "report": [{"html", "inputs", "variants"}, {"evidence"}, {"data_report", "fusion_report"}],
     "preprocessing": [{"audio", "image", "scaling", "table", "text"}, {"cleaning", "word_vectors"}],
 }
 

@@ -31,6 +31,7 @@ from sklearn_mmfusion.__main__ import (
     main,
     most_passes,
 )
+from tests.report._pages import Page
 
 ROWS = [
     Row("alone", "image", "NeuralClassifier", (0.5, 0.4, 0.3), 2.0),
@@ -56,7 +57,16 @@ def test_main_help_names_every_option(capsys):
         main(["--help"])
     assert stopped.value.code == 0
     told = capsys.readouterr().out
-    for option in ("--data", "--plot", "--seed", "--jobs", "--rows", "--head", "--no-groups"):
+    for option in (
+        "--data",
+        "--plot",
+        "--report",
+        "--seed",
+        "--jobs",
+        "--rows",
+        "--head",
+        "--no-groups",
+    ):
         assert option in told
 
 
@@ -73,6 +83,7 @@ def test_main_rejects_a_missing_folder(capsys, tmp_path):
         (["--rows", "5"], "--rows 5: expected at least 60"),
         (["--head", "forest"], "invalid choice: 'forest'"),
         (["--plot", "nowhere/table.png"], "the folder 'nowhere' does not exist"),
+        (["--report", "nowhere/a.html"], "--report: path='nowhere/a.html': there is no folder"),
         (["--plot", "table.docx"], "expected a name ending in one of"),
     ],
 )
@@ -197,7 +208,8 @@ def test_main_draw_writes_a_figure(tmp_path, suffix):
 
 @pytest.mark.slow
 def test_main_runs_on_the_embedded_set(tmp_path, script_environment):
-    command = [sys.executable, "-m", "sklearn_mmfusion", "--rows", "300", "--plot", "table.png"]
+    files = ["--plot", "table.png", "--report", "report.html"]
+    command = [sys.executable, "-m", "sklearn_mmfusion", "--rows", "300", *files]
     done = subprocess.run(
         command, cwd=tmp_path, env=script_environment, capture_output=True, text=True, timeout=400
     )
@@ -215,6 +227,9 @@ def test_main_runs_on_the_embedded_set(tmp_path, script_environment):
         ["decisions", "all", "mean"],
     ]
     assert (tmp_path / "table.png").exists()
+    markup = (tmp_path / "report.html").read_text("utf-8")
+    page = Page(markup)
+    assert page.faults == [] and "Failed" not in markup and page.counts["img"] > 12
 
 
 @pytest.mark.slow

@@ -196,18 +196,13 @@ def _describe_files(cells, options, read_cells):
     is_files = isinstance(cells.array, FileArray)
     files, refused = as_files(cells.array if is_files else list(cells), options)
     rows = np.flatnonzero(~files.isna())
-    keys = [key_of_source(files[row]) for row in rows]
+    sources = [files[row] for row in rows]
     rate = files.dtype.sample_rate
     if not read_cells:
         rates = {} if rate is None else {"rates": f"{rate:g} Hz"}
-        return {"n_duplicates": len(keys) - len(set(keys)), **rates}
-    headers = in_threads(lambda row: _read_header(files[row], options), rows)
-    n_bytes = Counter(header["n_bytes"] for header in headers if header)
-    triples = list(zip(rows, keys, headers, strict=True))
-    shared = [row for row, _, header in triples if header and n_bytes[header["n_bytes"]] > 1]
-    digests = in_threads(lambda row: _content_digest(files[row], options), shared)
-    contents = dict(zip(shared, digests, strict=True))
-    different = {contents.get(row, key) for row, key, _ in triples}
+        return {"n_duplicates": len(rows) - len(set(map(key_of_source, sources))), **rates}
+    headers = in_threads(lambda source: _read_header(source, options), sources)
+    different = set(content_keys(sources, [h.get("n_bytes") for h in headers], options))
     rates = Counter(header["rate"] for header in headers if "rate" in header).most_common()
     return {
         "n_duplicates": len(rows) - len(different),
@@ -236,6 +231,30 @@ def _read_header(source, options):
         return {}
 
 
+def content_keys(sources, n_bytes, options):
+    """Return one key per file: equal for equal contents, or else for equal paths.
+
+    Parameters
+    ----------
+    sources : list of str or bytes
+        Paths or contents.
+    n_bytes : list of int or None
+        Their sizes, None for unreadable files. Only files of equal size are read.
+    options : FileOptions
+
+    Returns
+    -------
+    keys : list of bytes
+    """
+    counts = Counter(n_bytes)
+    keys = [key_of_source(source) for source in sources]
+    shared = [i for i, size in enumerate(n_bytes) if size is not None and counts[size] > 1]
+    digests = in_threads(lambda i: _content_digest(sources[i], options), shared)
+    for i, digest in zip(shared, digests, strict=True):
+        keys[i] = digest
+    return keys
+
+
 def _content_digest(source, options):
     with opened(source, options.max_bytes) as (file, _):
         return blake(file.read())
@@ -256,11 +275,12 @@ def _cells_html(array):
     absent = pd.isna(array)
     cells = []
     for i in range(len(array)):
-        cells.append("–" if absent[i] else _one_html(array, i))
+        cells.append("–" if absent[i] else cell_html_at(array, i))
     return cells
 
 
-def _one_html(array, i):
+def cell_html_at(array, i):
+    """Return a present cell of an array as HTML; files are read, unreadable ones named."""
     if not isinstance(array, FileArray):
         return cell_html(array[i])
     try:
@@ -316,7 +336,8 @@ def _waveform(cell):
     y = _HEIGHT * (1 - (signal - signal.min()) / span)
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     return (
-        f'<svg width="{_WIDTH}" height="{_HEIGHT}"><title>{html.escape(format_cell(cell))}</title>'
+        f'<svg role="img" width="{_WIDTH}" height="{_HEIGHT}">'
+        f"<title>{html.escape(format_cell(cell))}</title>"
         f'<polyline points="{points}" fill="none" stroke="currentColor"/></svg>'
     )
 
@@ -347,4 +368,5 @@ def _thumbnail(picture, cell):
     target = io.BytesIO()
     image.save(target, format="PNG")
     data = base64.b64encode(target.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{data}" title="{html.escape(format_cell(cell))}">'
+    words = html.escape(format_cell(cell))
+    return f'<img src="data:image/png;base64,{data}" alt="Picture {words}" title="{words}">'

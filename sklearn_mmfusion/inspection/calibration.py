@@ -1,7 +1,272 @@
-"""Calibration of predicted probabilities."""
+"""Calibration of predicted probabilities, fused and by modality."""
 
 import numpy as np
-from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
+import pandas as pd
+from scipy.stats import norm
+from sklearn.utils import Bunch
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+)
+
+from sklearn_mmfusion._sklearn import _safe_indexing
+from sklearn_mmfusion._validation import BINARY, MULTICLASS, add_error_note
+from sklearn_mmfusion.containers.conversion import as_table
+from sklearn_mmfusion.inspection.modalities import (
+    absence_ignored,
+    find_modalities,
+    has_cells,
+    with_missing,
+)
+
+FUSED = "fused"
+LEVEL = 0.95  # of the intervals of reliability bins
+
+
+def calibration(estimator, X, y, *, modalities=None, n_bins=15, n_jobs=None, verbose=0):
+    """Measure whether the probabilities of a fitted classifier can be trusted.
+
+    The probabilities of all modalities together ("fused"), and those that the same fitted
+    classifier predicts from each modality alone, with the cells of all others missing.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Any fitted classifier with `predict_proba` over a table of several columns. It has to accept
+        missing values in its columns, as all estimators of this package do; for others, pass
+        ``modalities={}``.
+    X : DataFrame or array-like of shape (n_samples, n_columns)
+        Rows that `estimator` was not trained on.
+    y : array-like of shape (n_samples,)
+        Their labels.
+    modalities : dict of {str: column or list of columns}, default=None
+        Columns of each modality. None takes the triples of the composition inside `estimator`, or
+        if there is none, each column. An empty dict measures the fused probabilities only.
+    n_bins : int, default=15
+        Number of bins, at most half the number of rows.
+    n_jobs : int, default=None
+        Number of parallel jobs: there is one prediction per modality, and one of all.
+    verbose : int, default=0
+        1 prints a line per prediction.
+
+    Returns
+    -------
+    result : :class:`~sklearn.utils.Bunch`
+        As :func:`calibration_from_predictions` returns it, with the names "fused" and those of the
+        modalities.
+
+    Raises
+    ------
+    ValueError
+        If y has another kind than one class per row, a label that the classifier does not know, or
+        a name or column of `modalities` is wrong.
+    TypeError
+        If `estimator` has no `predict_proba`.
+
+    See Also
+    --------
+    calibration_from_predictions : The same for given probabilities, such as out-of-fold ones.
+    squared_calibration_error : One of the measures.
+
+    Notes
+    -----
+    A modality is measured on the rows that have it.
+
+    **Remedies.** Probabilities that are too large or too small are best divided by a temperature
+    [1]_, fitted to rows that the network was not trained on. Predicted labels stay the same.
+
+    - Feature level, and any other classifier:
+      ``CalibratedClassifierCV(pipeline, method="temperature", ensemble=False)`` of scikit-learn,
+      which accepts frames of several modalities with absent cells. To keep groups apart, pass
+      ``cv=list(GroupKFold().split(X, y, groups))``; to keep a fitted pipeline, calibrate
+      ``FrozenEstimator(pipeline)`` on other rows. Pass `y` as an array if it holds texts.
+    - Joint fusion: ``JointFusionClassifier(temperature="auto")``, the default, uses the rows of
+      its early stopping.
+    - Decision level: ``LateFusionClassifier(calibration="temperature")`` calibrates each modality
+      before the rule. The product of modalities that repeat each other remains overconfident: wrap
+      the whole in ``CalibratedClassifierCV``, as above.
+
+    References
+    ----------
+    .. [1] Guo, Pleiss, Sun, Weinberger (2017). "On calibration of modern neural networks." ICML.
+       arXiv:1706.04599
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn_mmfusion import LateFusionClassifier, multimodal_frame
+    >>> from sklearn_mmfusion.inspection import calibration
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(0, 2, 3000)
+    >>> same = y + rng.normal(size=3000)
+    >>> X = multimodal_frame(left=same[:, None], right=same[:, None])
+    >>> triples = [(name, LogisticRegression(), name) for name in X.columns]
+    >>> classifier = LateFusionClassifier(triples).fit(X[:1000], y[:1000])
+    >>> table = calibration(classifier, X[1000:], y[1000:]).table
+    >>> table["squared_calibration_error"] > 5e-3  # the product counts equal evidence twice
+    fused     True
+    left     False
+    right    False
+    Name: squared_calibration_error, dtype: bool
+    """
+    label = "calibration"
+    check_is_fitted(estimator)
+    _check_classifier(estimator, y, label)
+    table = as_table(X)
+    check_consistent_length(table, y)
+    found = find_modalities(estimator, table, modalities, label)
+    if any(modality.name == FUSED for modality in found):
+        raise ValueError(
+            f"{label}: a modality is called {FUSED!r}, the name of all modalities together. Pass "
+            "modalities= with other names."
+        )
+    everything = [p for modality in found for p in modality.positions]
+    computed = Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(_predict)(estimator, table, everything, modality) for modality in [None, *found]
+    )
+    proba = {}
+    for name, predicted in zip([FUSED, *(m.name for m in found)], computed, strict=True):
+        proba[name] = predicted
+        if verbose:
+            n_rows = int(_is_known(predicted).sum())
+            progress = f"[{label}] ({len(proba)} of {len(found) + 1})"
+            print(f"{progress} {name}: {n_rows} rows predicted", flush=True)
+    return calibration_from_predictions(y, proba, labels=estimator.classes_, n_bins=n_bins)
+
+
+def _check_classifier(estimator, y, label):
+    """Raise unless an estimator predicts probabilities of one class per row."""
+    if not hasattr(estimator, "predict_proba"):
+        raise TypeError(
+            f"{label}: {type(estimator).__name__} has no predict_proba; expected a classifier with "
+            "probabilities. Wrap it in CalibratedClassifierCV."
+        )
+    kind = type_of_target(y)
+    if kind not in (BINARY, MULTICLASS):
+        raise ValueError(
+            f"{label}: y is {kind}; expected one class per row. For a multilabel target, call "
+            "calibration_from_predictions once per label."
+        )
+
+
+def _predict(estimator, table, everything, modality):
+    """Probabilities of a modality alone (None: of all), NaN where it is absent."""
+    if modality is None:
+        return estimator.predict_proba(table)
+    rows = np.flatnonzero(has_cells(table, modality.positions))
+    proba = np.full((len(table), len(estimator.classes_)), np.nan)
+    if len(rows):
+        others = [p for p in everything if p not in modality.positions]
+        alone = _safe_indexing(table, rows)
+        alone = with_missing(alone, others, np.ones(len(rows), dtype=bool))
+        note = (
+            f"Raised while predicting from {modality.name!r} with all other modalities missing. "
+            "For an estimator that accepts no missing values, pass modalities={}."
+        )
+        with absence_ignored(), add_error_note(note):
+            proba[rows] = estimator.predict_proba(alone)
+    return proba
+
+
+def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
+    """Measure whether given probabilities can be trusted.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        True labels.
+    y_proba : array-like of shape (n_samples, n_classes), or dict of {str: array-like}
+        Class probabilities, e.g. out-of-fold ones from
+        :func:`~sklearn.model_selection.cross_val_predict`; a dict holds those of several models or
+        modalities by name, of which an array becomes "fused". Rows of NaN, where a modality is
+        absent, are left out.
+    labels : array-like of shape (n_classes,), default=None
+        Labels in the order of the columns. None means the sorted labels of `y_true`.
+    n_bins : int, default=15
+        Number of bins, at most half the number of rows.
+
+    Returns
+    -------
+    result : :class:`~sklearn.utils.Bunch`
+        With these attributes:
+
+        - ``names``: list of str;
+        - ``table``: DataFrame with a row per name. ``expected_calibration_error`` [1]_;
+          ``squared_calibration_error``, without its bias (see :func:`squared_calibration_error`);
+          ``log_loss``; ``brier``, the mean squared error of the probabilities, summed over classes
+          and, of two classes, halved, as in scikit-learn; ``n_rows``;
+        - ``bins``: dict of a DataFrame per name, with a row per bin: ``confidence``, the mean
+          probability of the predicted class, ``accuracy``, its Wilson interval of 95 % [2]_
+          (``low``, ``high``), and ``n_rows``;
+        - ``confidences``: dict of an array per name, the probability of each row's predicted class,
+          in ascending order.
+
+    Raises
+    ------
+    ValueError
+        If the number of labels differs from the number of columns, y holds other labels, or a bin
+        would hold fewer than two rows.
+
+    See Also
+    --------
+    calibration : The same for a fitted classifier, by modality.
+
+    Notes
+    -----
+    All bins hold equally many rows, for all measures, since their expected error is less biased
+    than that of bins of equal width [3]_. It is positive for every classifier nonetheless, and
+    grows with the number of bins: compare it at equal numbers of rows and bins, and use the squared
+    error to see whether a classifier is calibrated at all.
+
+    References
+    ----------
+    .. [1] Naeini, Cooper, Hauskrecht (2015). "Obtaining well calibrated probabilities using
+       Bayesian binning." AAAI.
+    .. [2] Wilson (1927). "Probable inference, the law of succession, and statistical inference."
+       JASA 22(158). doi:10.1080/01621459.1927.10502953
+    .. [3] Roelofs, Cain, Shlens, Mozer (2022). "Mitigating bias in calibration error estimation."
+       AISTATS. arXiv:2012.08668
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mmfusion.inspection import calibration_from_predictions
+    >>> rng = np.random.default_rng(0)
+    >>> proba = rng.dirichlet([0.3, 0.3, 0.3], size=2000)
+    >>> y = np.array([rng.choice(3, p=p) for p in proba])
+    >>> sharper = proba**3 / (proba**3).sum(axis=1, keepdims=True)
+    >>> result = calibration_from_predictions(y, {"true": proba, "overconfident": sharper})
+    >>> result.table["log_loss"].round(2)
+    true             0.51
+    overconfident    0.78
+    Name: log_loss, dtype: float64
+    >>> result.bins["true"].shape
+    (15, 5)
+    """
+    label = "calibration_from_predictions"
+    probas = y_proba if isinstance(y_proba, dict) else {FUSED: y_proba}
+    rows, bins, confidences = {}, {}, {}
+    for name, proba in probas.items():
+        with add_error_note(f"Raised for the probabilities of {name!r}."):
+            y, proba, classes = _checked(y_true, proba, labels, label)
+            known = _is_known(proba)
+            y, proba = y[known], proba[known]
+            parts = _binned(y, proba, classes, n_bins, label)
+        rows[name] = {
+            "expected_calibration_error": _expected_error(parts),
+            "squared_calibration_error": _squared_error(parts),
+            **_proper_scores(y, proba, classes, label),
+            "n_rows": len(y),
+        }
+        bins[name] = _reliability(parts)
+        confidences[name] = np.concatenate([confidence for confidence, _ in parts])
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return Bunch(names=list(probas), table=table, bins=bins, confidences=confidences)
 
 
 def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
@@ -66,23 +331,89 @@ def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
     >>> bool(squared_calibration_error(y, overconfident) > 5e-3)
     True
     """
-    y_proba = check_array(y_proba, dtype=np.float64, input_name="y_proba")
+    label = "squared_calibration_error"
+    y, proba, labels = _checked(y_true, y_proba, labels, label, ensure_all_finite=True)
+    return _squared_error(_binned(y, proba, labels, n_bins, label))
+
+
+# ------------------------------------------------------------------------------ measures
+
+
+def _checked(y_true, y_proba, labels, label, ensure_all_finite="allow-nan"):
+    """Return labels of rows, probabilities, and labels of columns, or raise."""
+    checks = {"dtype": np.float64, "input_name": "y_proba"}
+    y_proba = check_array(y_proba, ensure_all_finite=ensure_all_finite, **checks)
     y_true = column_or_1d(y_true)
     check_consistent_length(y_true, y_proba)
-    labels = np.unique(y_true) if labels is None else np.asarray(labels)
+    found = np.unique(y_true)
+    labels = found if labels is None else np.asarray(labels)
     if len(labels) != y_proba.shape[1]:
         raise ValueError(
-            f"squared_calibration_error: y_proba has {y_proba.shape[1]} columns, but there are "
+            f"{label}: y_proba has {y_proba.shape[1]} columns, but there are "
             f"{len(labels)} labels. Pass labels= in the order of the columns, e.g. "
             "labels=estimator.classes_."
         )
-    if not 1 <= n_bins <= len(y_true) / 2:
+    return y_true, y_proba, labels
+
+
+def _is_known(proba):
+    return ~np.isnan(proba).any(axis=1)
+
+
+def _binned(y, proba, labels, n_bins, label):
+    """Sort rows by confidence and cut them into bins: pairs of confidence and hits per bin."""
+    if not 1 <= n_bins <= len(y) / 2:
         raise ValueError(
-            f"squared_calibration_error: n_bins={n_bins} with {len(y_true)} rows; expected at "
+            f"{label}: n_bins={n_bins} with {len(y)} rows; expected at "
             "least one bin and at least two rows per bin. Lower n_bins."
         )
-    confidence = y_proba.max(axis=1)
-    residual = confidence - (labels[y_proba.argmax(axis=1)] == y_true)
-    bins = np.array_split(residual[np.argsort(confidence, kind="stable")], n_bins)
-    errors = [r.mean() ** 2 - r.var(ddof=1) / len(r) for r in bins]
-    return float(np.average(errors, weights=[len(r) for r in bins]))
+    confidence = proba.max(axis=1)
+    hits = labels[proba.argmax(axis=1)] == y
+    order = np.argsort(confidence, kind="stable")
+    cut = [np.array_split(values[order], n_bins) for values in (confidence, hits)]
+    return list(zip(*cut, strict=True))
+
+
+def _squared_error(bins):
+    residuals = [confidence - hits for confidence, hits in bins]
+    errors = [r.mean() ** 2 - r.var(ddof=1) / len(r) for r in residuals]
+    return float(np.average(errors, weights=[len(r) for r in residuals]))
+
+
+def _expected_error(bins):
+    errors = [abs((confidence - hits).mean()) for confidence, hits in bins]
+    return float(np.average(errors, weights=[len(hits) for _, hits in bins]))
+
+
+def _proper_scores(y, proba, labels, label):
+    is_own = y[:, None] == labels
+    if not is_own.any(axis=1).all():
+        unknown = np.setdiff1d(y, labels).tolist()
+        raise ValueError(
+            f"{label}: y_true has the labels {unknown}, of which there are no probabilities; "
+            f"expected {labels.tolist()}. Leave these rows out."
+        )
+    own = proba[is_own].clip(np.finfo(np.float64).eps)  # as scikit-learn does
+    brier = ((proba - is_own) ** 2).sum(axis=1).mean()
+    return {
+        "log_loss": float(-np.log(own).mean()),
+        "brier": float(brier / 2 if len(labels) == 2 else brier),
+    }
+
+
+def _reliability(bins):
+    """A row per bin: mean confidence, accuracy and its Wilson interval, number of rows."""
+    n_rows = np.array([len(hits) for _, hits in bins])
+    accuracy = np.array([hits.mean() for _, hits in bins])
+    z2 = norm.ppf((1 + LEVEL) / 2) ** 2
+    center = (accuracy + z2 / (2 * n_rows)) / (1 + z2 / n_rows)
+    spread = accuracy * (1 - accuracy) / n_rows + z2 / (4 * n_rows**2)
+    half = np.sqrt(z2 * spread) / (1 + z2 / n_rows)
+    columns = {
+        "confidence": [confidence.mean() for confidence, _ in bins],
+        "accuracy": accuracy,
+        "low": np.minimum(center - half, accuracy),  # they are equal at 0 and 1, but for rounding
+        "high": np.maximum(center + half, accuracy),
+        "n_rows": n_rows,
+    }
+    return pd.DataFrame(columns)

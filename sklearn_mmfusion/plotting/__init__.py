@@ -1,3 +1,15 @@
 """Displays of results of :mod:`sklearn_mmfusion.inspection`. They load matplotlib when drawn."""
 
-__all__ = []
+from sklearn_mmfusion.plotting.attribution import ModalityAttributionDisplay
+from sklearn_mmfusion.plotting.calibration import ReliabilityDisplay
+from sklearn_mmfusion.plotting.comparison import ComparisonDisplay
+from sklearn_mmfusion.plotting.robustness import RobustnessCurveDisplay
+from sklearn_mmfusion.plotting.training_history import TrainingHistoryDisplay
+
+__all__ = [
+    "ComparisonDisplay",
+    "ModalityAttributionDisplay",
+    "ReliabilityDisplay",
+    "RobustnessCurveDisplay",
+    "TrainingHistoryDisplay",
+]

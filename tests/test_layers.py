@@ -84,7 +84,7 @@ FILES = {
         {"base"},
         {"audio", "image", "point_cloud", "sequence", "text", "video"},
     ],
-    "inspection": [{"calibration"}],
+    "inspection": [{"calibration", "coalitions"}, {"ablation", "importance"}],
     "modules": [
         {"fusion", "layers", "objectives"},
         {"image", "recurrent"},
@@ -93,7 +93,8 @@ FILES = {
     ],
     "neural_network": [{"linear_path", "modality_parts"}, {"perceptron", "joint_fusion"}],
     "neural_network.joint_fusion": [
-        {"prediction", "table_model", "training"},
+        {"encoded_inputs", "table_model", "training"},
+        {"prediction"},
         {"base"},
         {"classifier", "regressor"},
     ],

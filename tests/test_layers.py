@@ -84,7 +84,7 @@ FILES = {
         {"base"},
         {"audio", "image", "point_cloud", "sequence", "text", "video"},
     ],
-    "inspection": [{"calibration", "coalitions"}, {"ablation", "importance"}],
+    "inspection": [{"modalities"}, {"calibration", "coalitions"}, {"ablation", "importance"}],
     "modules": [
         {"fusion", "layers", "objectives"},
         {"image", "recurrent"},
@@ -99,6 +99,7 @@ FILES = {
         {"classifier", "regressor"},
     ],
     "pipelines": [{"kinds"}, {"multimodal_pipeline"}],
+    "plotting": [{"style"}, {"ablation", "importance"}],
     "preprocessing": [{"audio", "image", "scaling", "table", "text"}, {"cleaning", "word_vectors"}],
 }
 

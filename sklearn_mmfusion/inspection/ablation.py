@@ -14,13 +14,11 @@ from sklearn_mmfusion._triples import TripleComposition, kept_triples, resolve_t
 from sklearn_mmfusion._validation import add_error_note, check_groups
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.inspection.coalitions import (
-    EXPECTED,
     CoalitionScores,
     coalition_table,
-    find_modalities,
-    scorer_name,
-    silenced,
+    find_columns,
 )
+from sklearn_mmfusion.inspection.modalities import absence_ignored, scorer_name
 
 MOST = 10  # modalities of which all subsets are scored
 
@@ -178,7 +176,7 @@ def _refitted(estimator, X, y, *, subsets, cv, groups, scoring, modalities, n_jo
         left_out = [name for m, name in enumerate(names) if not coalition >> m & 1]
         with add_error_note(f"Raised by modality_ablation without the modalities {left_out}."):
             reduced, rest = _leave_out(estimator, table, columns, left_out)
-            with silenced(EXPECTED):
+            with absence_ignored():
                 found = cross_validate(
                     reduced, rest, y, cv=splits, scoring=scoring, n_jobs=n_jobs, error_score="raise"
                 )
@@ -187,7 +185,7 @@ def _refitted(estimator, X, y, *, subsets, cv, groups, scoring, modalities, n_jo
             progress = f"{number} of {len(coalitions)}: without {left_out}"
             print(f"[modality_ablation] {progress}: {np.mean(scores[-1]):.4g}")
     test_share = np.mean([len(test) / len(train) for train, test in splits])
-    return _result(names, coalitions, np.array(scores), scorer_name(scoring), test_share)
+    return _result(names, coalitions, np.array(scores), scorer_name(estimator, scoring), test_share)
 
 
 def _result(names, coalitions, scores, scorer, test_share=None):
@@ -267,7 +265,7 @@ def _modalities_to_fit(estimator, table, modalities):
     """Return {name: positions of columns} of the modalities of an unfitted estimator."""
     compositions = compositions_of(estimator)
     if modalities is not None or not compositions:
-        return find_modalities(None, table, modalities, "modality_ablation")
+        return find_columns(None, table, modalities, "modality_ablation")
     found = {}
     for composition in compositions.values():
         for name, positions in triples_to_fit(composition, table).items():

@@ -1,7 +1,5 @@
 """Scores of a fitted estimator with some of the modalities, a coalition; the others are absent."""
 
-import warnings
-from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,11 +13,19 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from sklearn_mmfusion._columns import column_names, resolve
+from sklearn_mmfusion._columns import column_names
 from sklearn_mmfusion._sklearn import BaseSearchCV
 from sklearn_mmfusion._triples import TripleComposition, child_seed, root_seed, steps_of
 from sklearn_mmfusion._validation import add_error_note
 from sklearn_mmfusion.containers.conversion import as_table
+from sklearn_mmfusion.inspection.modalities import (
+    absence_ignored,
+    column_at,
+    find_modalities,
+    scorer_name,
+    with_columns,
+    with_missing,
+)
 
 ABSENT = ("auto", "mask", "permute")
 # class of a wrapper, and its attribute with the fitted estimator that gets X unchanged
@@ -29,8 +35,6 @@ WRAPPERS = [
     ((FixedThresholdClassifier, TunedThresholdClassifierCV), "estimator_"),
     (TransformedTargetRegressor, "regressor_"),
 ]
-# Warnings of our estimators about what a coalition does on purpose
-EXPECTED = [".*rows have no modality present", ".*columns of X have no present row"]
 
 
 class CoalitionScores:
@@ -74,8 +78,8 @@ class CoalitionScores:
         check_is_fitted(estimator)
         self.estimator, self.X, self.y = estimator, as_table(X), y
         check_consistent_length(self.X, y)
-        self.score, self.scorer = check_scoring(estimator, scoring), scorer_name(scoring)
-        self.columns = find_modalities(estimator, self.X, modalities, caller)
+        self.score, self.scorer = check_scoring(estimator, scoring), scorer_name(estimator, scoring)
+        self.columns = find_columns(estimator, self.X, modalities, caller)
         self.names = list(self.columns)
         self.n_repeats, self.n_jobs, self.verbose = n_repeats, n_jobs, verbose
         self.caller, self.known = caller, {}
@@ -84,7 +88,7 @@ class CoalitionScores:
         self.triples = triples_of(estimator, self.X, self.columns)
         self.encoded = None
         if self.triples is not None and absent != "permute":
-            with silenced(EXPECTED[:1]):  # an empty column of X itself may be a mistake
+            with absence_ignored():
                 self.encoded = with_composition(estimator, encode_once, self.X)
         self.permuted = [absent == "permute"] * len(self.names)
         if absent == "auto":
@@ -123,7 +127,7 @@ class CoalitionScores:
         new = [c for c in dict.fromkeys(map(int, coalitions)) if c not in self.known]
         tasks = [(c, repeat) for c in new for repeat in range(self._n_repeats(c))]
         scores = {c: [] for c in new}
-        with silenced(EXPECTED):
+        with absence_ignored():
             # threads share the encoded rows
             parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
             results = parallel(delayed(self._score)(*task) for task in tasks)
@@ -150,7 +154,8 @@ class CoalitionScores:
             hidden = {triple for name in masked for triple in self.triples[name]}
             estimator = with_composition(self.encoded, leave_out(hidden), X)
         elif masked:
-            X = mask_columns(X, [j for name in masked for j in self.columns[name]])
+            gone = [j for name in masked for j in self.columns[name]]
+            X = with_missing(X, gone, np.ones(len(X), dtype=bool))
         for name in self._absent(coalition, permuted=True):
             order = self._order(name, repeat)
             X = permute_columns(X, self.columns[name], order)
@@ -181,28 +186,11 @@ class CoalitionScores:
             print(f"[{self.caller}] {message}")
 
 
-@contextmanager
-def silenced(messages):
-    """Ignore some warnings in a block, also in the threads that it starts."""
-    with warnings.catch_warnings():
-        for message in messages:
-            warnings.filterwarnings("ignore", message)
-        yield
-
-
 def check_options(caller, absent, n_repeats):
     if absent not in ABSENT:
         raise ValueError(f"{caller}: absent={absent!r}; expected one of {list(ABSENT)}.")
     if not isinstance(n_repeats, Integral) or n_repeats < 1:
         raise ValueError(f"{caller}: n_repeats={n_repeats!r}; expected a positive integer.")
-
-
-def scorer_name(scoring):
-    """Name of a score for tables and axes."""
-    if scoring is None or isinstance(scoring, str):
-        return scoring or "score"
-    function = getattr(scoring, "_score_func", scoring)
-    return getattr(function, "__name__", type(function).__name__)
 
 
 def coalition_table(names, coalitions, scores):
@@ -216,16 +204,15 @@ def coalition_table(names, coalitions, scores):
 # ------------------------------------------------------------------------------ modalities
 
 
-def find_modalities(estimator, table, modalities, caller):
+def find_columns(estimator, table, modalities, caller):
     """Return the positions of each modality's columns in a table made by `as_table`.
 
     Parameters
     ----------
-    estimator : estimator
-        Fitted, or not if `modalities` is given.
+    estimator : estimator or None
+        Fitted; None if `modalities` or single columns are wanted.
     table : DataFrame or ndarray
     modalities : dict of {str: column or list of columns} or None
-        None means the triples of a composition, otherwise one modality per column.
     caller : str
         For messages.
 
@@ -233,41 +220,34 @@ def find_modalities(estimator, table, modalities, caller):
     -------
     columns : dict of {str: tuple of int}
     """
-    names = column_names(table)
-    composition = find_composition(estimator)
-    if modalities is None and composition is not None:
-        return {s.name: positions_of(s, composition, names) for s in composition._selections}
-    if modalities is None:
-        labels = table.columns if names is not None else [f"x{j}" for j in range(table.shape[1])]
-        return {label: (j,) for j, label in enumerate(labels)}
-    if not isinstance(modalities, dict) or not modalities:
+    if modalities is not None and not (isinstance(modalities, dict) and modalities):
         raise ValueError(
             f"{caller}: modalities={modalities!r}; expected a dict of names and their columns, "
             "such as {'image': ['photo'], 'sensors': ['t1', 't2']}."
         )
-    found = {
-        name: resolve((name, None, column), table, names, caller).positions
-        for name, column in modalities.items()
-    }
+    composition = find_composition(estimator)
+    found = find_modalities(
+        estimator if composition is None else composition, table, modalities, caller
+    )
+    if modalities is not None:
+        check_columns(found, column_names(table), caller)
+    return {modality.name: modality.positions for modality in found}
+
+
+def check_columns(modalities, names, caller):
+    """Raise if a modality has no column, or two share one."""
     owners = {}
-    for name, positions in found.items():
-        if not positions:
-            raise ValueError(f"{caller}: modality {name!r} has no column; expected at least one.")
-        for j in positions:
-            if owners.setdefault(j, name) != name:
+    for modality in modalities:
+        if not modality.positions:
+            raise ValueError(
+                f"{caller}: modality {modality.name!r} has no column; expected at least one."
+            )
+        for j in modality.positions:
+            if owners.setdefault(j, modality.name) != modality.name:
                 raise ValueError(
-                    f"{caller}: modalities {owners[j]!r} and {name!r} share column "
+                    f"{caller}: modalities {owners[j]!r} and {modality.name!r} share column "
                     f"{j if names is None else names[j]!r}; expected each column in one modality."
                 )
-    return found
-
-
-def positions_of(selection, composition, names):
-    """Positions of a selection's columns in X; those that X lacks are left out."""
-    if names is None or not hasattr(composition, "feature_names_in_"):
-        return selection.positions
-    found = (np.flatnonzero(names == label) for label in selection.labels)
-    return tuple(int(where[0]) for where in found if len(where))
 
 
 def find_composition(estimator):
@@ -298,8 +278,8 @@ def triples_of(estimator, table, columns):
     composition = find_composition(estimator)
     if composition is None:
         return None
-    names = column_names(table)
-    triples = {s.name: set(positions_of(s, composition, names)) for s in composition._selections}
+    own = find_modalities(composition, table, None, "")
+    triples = {modality.name: set(modality.positions) for modality in own}
     found = {}
     for name, positions in columns.items():
         own = set(positions)
@@ -365,27 +345,8 @@ def leave_out(names):
     return lambda composition, X: composition._without(names, *composition._encoded)
 
 
-def mask_columns(table, positions):
-    """Copy a table with NA in all cells of some columns."""
-    if isinstance(table, pd.DataFrame):
-        table = table.copy(deep=False)
-        for j in positions:  # keeps the dtype if it has NA
-            table.isetitem(j, table.iloc[:0, j].reindex(table.index))
-        return table
-    if table.dtype.kind in "iub":
-        table = table.astype(np.float64)
-    table = table.astype(object) if table.dtype.kind in "US" else table.copy()
-    table[:, positions] = np.nan
-    return table
-
-
 def permute_columns(table, positions, order):
     """Copy a table with the rows of some columns in another order."""
-    if not isinstance(table, pd.DataFrame):
-        table = table.copy()
-        table[:, positions] = table[order][:, positions]
-        return table
-    table = table.copy(deep=False)
-    for j in positions:
-        table.isetitem(j, table.iloc[:, j].iloc[order].set_axis(table.index))
-    return table
+    columns = {j: column_at(table, j) for j in positions}
+    moved = {j: column.iloc[order].set_axis(column.index) for j, column in columns.items()}
+    return with_columns(table, moved)

@@ -248,7 +248,7 @@ def modality_interaction(
     >>> tree = DecisionTreeClassifier(random_state=0).fit(X, y)
     >>> result = modality_interaction(tree, X, y, absent="permute", random_state=0)
     >>> result.modalities
-    ['x0', 'x1', 'x2']
+    ['0', '1', '2']
     >>> bool(result.interactions[0, 1] > 0.4), bool(abs(result.interactions[0, 2]) < 0.05)
     (True, True)
     """

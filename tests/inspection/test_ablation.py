@@ -40,7 +40,7 @@ def test_all_subsets_of_a_fitted_estimator_are_those_of_its_coalitions():
     X, y = data()
     model = feature_level().fit(X[:60], y[:60])
     result = modality_ablation(model, X[60:], y[60:])
-    assert result.modalities == NAMES and result.scorer == "score"
+    assert result.modalities == NAMES and result.scorer == "accuracy"
     assert list(result.table) == [*NAMES, "score"]
     assert (np.diff(result.scores) <= 0).all()
     np.testing.assert_array_equal(result.table["score"], result.scores)
@@ -111,7 +111,7 @@ def test_refits_of_other_estimators_drop_columns():
     assert by_subset[False, True] == expected.mean()
     assert by_subset[True, False] > 0.9 and result.scorer == "accuracy"
     array = modality_ablation(LogisticRegression(), X.to_numpy(), y, subsets="alone", **options)
-    assert array.modalities == ["x0", "x1", "x2", "x3"]
+    assert array.modalities == ["0", "1", "2", "3"]
     options |= {"modalities": modalities, "n_jobs": 2}
     with parallel_config(backend="threading"):
         two = modality_ablation(LogisticRegression(), X, y, **options)

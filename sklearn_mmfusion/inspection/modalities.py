@@ -1,0 +1,147 @@
+"""The modalities of a fitted estimator: their columns of X, and X with other cells in them."""
+
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.base import is_classifier, is_regressor
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_mmfusion._columns import column_names, locate, resolve
+from sklearn_mmfusion._triples import TripleComposition, first_step
+
+FITTED = ("named_transformers_", "named_estimators_", "named_encoders_")
+WRAPPED = ("best_estimator_", "estimator_")
+DEFAULT_SCORES = {is_classifier: "accuracy", is_regressor: "r2"}
+
+
+@dataclass(frozen=True)
+class Modality:
+    """A modality: its name, the positions of its columns, and the fitted child that reads it."""
+
+    name: str
+    positions: tuple
+    child: object = None
+
+
+def find_modalities(estimator, table, modalities, label):
+    """Find the modalities of a fitted estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+    table : DataFrame or ndarray
+        X, made by `as_table`.
+    modalities : dict of {str: column or list of columns} or None
+        None takes those of the composition of triples inside `estimator`, or if there is none,
+        one per column.
+    label : str
+        Function, for messages.
+
+    Returns
+    -------
+    modalities : list of Modality
+    """
+    names = column_names(table)
+    if modalities is not None:
+        triples = [(name, None, columns) for name, columns in modalities.items()]
+        found = [resolve(triple, table, names, label) for triple in triples]
+        return [Modality(selection.name, selection.positions) for selection in found]
+    composition = _composition(estimator)
+    if composition is None:
+        return [
+            Modality(str(j) if names is None else names[j], (j,)) for j in range(table.shape[1])
+        ]
+    check_is_fitted(composition)
+    names_in = getattr(composition, "feature_names_in_", None)
+    where = locate(table, names_in, composition.n_features_in_, type(composition).__name__)[1]
+    children = next(getattr(composition, name) for name in FITTED if hasattr(composition, name))
+    found = []
+    for selection in _selections(composition):
+        positions = tuple(int(where[p]) for p in selection.positions if where[p] >= 0)
+        if positions:
+            found.append(Modality(selection.name, positions, children.get(selection.name)))
+    return found
+
+
+def _composition(estimator):
+    """The composition of triples inside Pipelines, searches, calibrated and frozen estimators."""
+    step = first_step(estimator)
+    if step is None or isinstance(step, TripleComposition):
+        return step
+    calibrated = getattr(step, "calibrated_classifiers_", None)
+    if calibrated:
+        return _composition(calibrated[0].estimator)
+    inner = [getattr(step, name) for name in WRAPPED if hasattr(step, name)]
+    return _composition(inner[0]) if inner else None
+
+
+def _selections(composition):
+    if hasattr(composition, "_selections"):
+        return composition._selections
+    return [selection for _, selection in composition._active]
+
+
+def with_columns(table, columns):
+    """Return a table with some columns, given by position, replaced; the given one is unchanged."""
+    is_frame = isinstance(table, pd.DataFrame)
+    changed = table.copy(deep=False) if is_frame else pd.DataFrame(table)
+    for position, column in columns.items():
+        changed.isetitem(position, column)
+    return changed if is_frame else changed.to_numpy()
+
+
+def column_at(table, position):
+    """Return one column of a table as a Series."""
+    if isinstance(table, pd.DataFrame):
+        return table.iloc[:, position]
+    return pd.Series(table[:, position]).infer_objects()
+
+
+def with_missing(table, positions, rows):
+    """Return a table with the cells of some columns missing in some rows.
+
+    Parameters
+    ----------
+    table : DataFrame or ndarray
+        Stays unchanged.
+    positions : iterable of int
+    rows : ndarray of shape (n_samples,), dtype=bool
+    """
+    columns = {position: column_at(table, position) for position in positions}
+    return with_columns(table, {p: _without(column, rows) for p, column in columns.items()})
+
+
+def _without(column, rows):
+    if isinstance(column.dtype, np.dtype):
+        return column.where(~rows)
+    kept = np.where(rows, -1, np.arange(len(column)))
+    cells = column.array.take(kept, allow_fill=True)  # of TensorArray: the cells are not copied
+    return pd.Series(cells, index=column.index, name=column.name)
+
+
+def has_cells(table, positions):
+    """Return a mask of the rows in which a modality has a cell."""
+    absent = [np.asarray(column_at(table, position).isna()) for position in positions]
+    return ~np.all(absent, axis=0)
+
+
+@contextmanager
+def absence_ignored():
+    """Silence the package's warnings about modalities that are absent on purpose."""
+    with warnings.catch_warnings():
+        for message in ("have no modality present", "count as absent in all rows"):
+            warnings.filterwarnings("ignore", message=f".*{message}", category=UserWarning)
+        yield
+
+
+def scorer_name(estimator, scoring):
+    """Return the name of a score, for results and axes of pictures."""
+    if isinstance(scoring, str):
+        return scoring
+    if scoring is None:
+        return next((name for is_, name in DEFAULT_SCORES.items() if is_(estimator)), "score")
+    function = getattr(scoring, "_score_func", scoring)
+    return getattr(function, "__name__", type(scoring).__name__)

@@ -42,6 +42,8 @@ class TripleComposition(_BaseComposition):
     """
 
     _triples_parameter = "transformers"
+    _left_out = frozenset()  # names of modalities, see `_without`
+    _encoded = None
 
     @property
     def _pairs(self):
@@ -122,6 +124,29 @@ class TripleComposition(_BaseComposition):
 
     def _warn_of_replaced(self, params, before):
         """Warn about new parameters of children that this estimator overrides."""
+
+    def _without(self, names, X=None, encoding=None):
+        """Copy of the fitted estimator to which some modalities count as absent in all rows.
+
+        Its predictions of X, the very object, start from `encoding`, the result of
+        ``_encode_once(X)`` of this estimator, so that no row is encoded again.
+        """
+        twin = object.__new__(type(self))  # `copy` would rebuild a network, as unpickling does
+        vars(twin).update(vars(self), _left_out=frozenset(names), _encoded=(X, encoding))
+        return twin
+
+    def _encoding(self, X):
+        """Encoding of X from which predictions start: ``_encode(X)``, or that of `_without`.
+
+        A subclass defines `_encode`, and `_hide`, which makes modalities of an encoding absent.
+        """
+        is_known = self._encoded is not None and self._encoded[0] is X
+        encoding = self._encoded[1] if is_known else self._encode(X)
+        return self._hide(encoding, self._left_out) if self._left_out else encoding
+
+    def _encode_once(self, X):
+        """Encoding of X for many predictions: all steps that see one modality are done."""
+        return self._encode(X)
 
     def _fitted_children(self):
         """The fitted estimators by name, which may be elsewhere than those of the triples."""

@@ -86,7 +86,8 @@ FILES = {
     ],
     "inspection": [
         {"modalities"},
-        {"attribution", "calibration", "comparison", "intervals", "robustness"},
+        {"attribution", "calibration", "coalitions", "comparison", "intervals", "robustness"},
+        {"ablation", "importance"},
     ],
     "modules": [
         {"fusion", "layers", "objectives"},
@@ -96,14 +97,16 @@ FILES = {
     ],
     "neural_network": [{"linear_path", "modality_parts"}, {"perceptron", "joint_fusion"}],
     "neural_network.joint_fusion": [
-        {"prediction", "table_model", "training"},
+        {"encoded_inputs", "table_model", "training"},
+        {"prediction"},
         {"base"},
         {"classifier", "regressor"},
     ],
     "pipelines": [{"kinds"}, {"multimodal_pipeline"}],
     "plotting": [
         {"style"},
-        {"attribution", "calibration", "comparison", "robustness", "training_history"},
+        {"ablation", "attribution", "calibration", "comparison", "importance", "robustness"}
+        | {"training_history"},
     ],
     "report": [{"html", "inputs", "variants"}, {"evidence"}, {"data_report", "fusion_report"}],
     "preprocessing": [{"audio", "image", "scaling", "table", "text"}, {"cleaning", "word_vectors"}],

@@ -4,6 +4,7 @@ from sklearn_mmfusion._skorch.early_stopping import KeepBest, validation_rows
 from sklearn_mmfusion._skorch.fitted_network import (
     FittedNetworkMixin,
     changed_settings,
+    check_finite,
     check_module,
     check_same_settings,
     has_evidence,
@@ -28,8 +29,9 @@ __all__ = [
     "Trainer",
     "TrainingConfig",
     "TrainingResult",
-    "check_module",
     "changed_settings",
+    "check_finite",
+    "check_module",
     "check_same_settings",
     "has_evidence",
     "schedule",

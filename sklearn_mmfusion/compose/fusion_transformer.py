@@ -357,8 +357,18 @@ transformer, default="concat"
             The fused features.
         """
         check_is_fitted(self)
-        routed = route_params(self, self._children(), params, "transform")
-        selected = select_for_predict(self, X, [selection for _, selection in self._active])
+        blocks = self._encode(X, params) if params else self._encoding(X)
+        check_absent(blocks, self._settings.missing)
+        return self._finish(blocks, self._fuse(impute(self.imputer_, blocks)))
+
+    @property
+    def _selections(self):
+        return [selection for _, selection in self._active]
+
+    def _encode(self, X, params=None):
+        """Compute the block of each modality."""
+        routed = route_params(self, self._children(), params or {}, "transform")
+        selected = select_for_predict(self, X, self._selections)
         memory = open_memory(self.memory)
         outputs = Parallel(n_jobs=self.n_jobs)(
             delayed(transform_child)(
@@ -376,8 +386,17 @@ transformer, default="concat"
         ):
             width = self._widths[selection.name]
             blocks.append(as_block(selection, child, output, present, width)[0])
-        check_absent(blocks, self._settings.missing)
-        return self._finish(blocks, self._fuse(impute(self.imputer_, blocks)))
+        return blocks
+
+    def _hide(self, blocks, names):
+        """Make the blocks of these modalities absent in all rows."""
+        pairs = zip(self._active, blocks, strict=True)
+        return [
+            as_block(selection, child, None, np.zeros_like(block.present), block.width)[0]
+            if selection.name in names
+            else block
+            for (child, selection), block in pairs
+        ]
 
     # -------------------------------------------------------------------------- steps of a fit
 

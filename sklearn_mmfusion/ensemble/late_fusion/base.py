@@ -319,6 +319,16 @@ class _LateFusion(StreamMixin, TransformerMixin, TripleComposition):
         warn_empty_rows(mask, type(self).__name__, f"they get {self._empty_rows_get}")
         return outputs, mask
 
+    def _encode(self, X):
+        return self._member_outputs(X)
+
+    def _hide(self, encoding, names):
+        """Make the outputs of these modalities' members absent in all rows."""
+        outputs, mask = (values.copy() for values in encoding)
+        hidden = [selection.name in names for selection in self._selections]
+        outputs[hidden], mask[hidden] = self._no_outputs(1, mask.shape[1])
+        return outputs, mask
+
     def transform(self, X):
         """Concatenate the predictions of all modalities' estimators.
 
@@ -336,7 +346,7 @@ class _LateFusion(StreamMixin, TransformerMixin, TripleComposition):
             Predictions for the rows of `fit` are optimistic; `final_estimator` is trained on
             out-of-fold predictions.
         """
-        return self._stack(*self._member_outputs(X))
+        return self._stack(*self._encoding(X))
 
     def _stack(self, outputs, mask):
         wide = mask.reshape(*mask.shape, *[1] * (outputs.ndim - 2))

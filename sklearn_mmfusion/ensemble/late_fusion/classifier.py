@@ -282,7 +282,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
             Columns in the order of `classes_`; rows sum to one. For multilabel targets, the
             probability of each label. Shares of votes with ``fusion="vote"``.
         """
-        pooled = self._pool(*self._member_outputs(X))
+        pooled = self._pool(*self._encoding(X))
         return pooled[:, :, 1] if self._multilabel else pooled[:, 0]
 
     @available_if(_has_probabilities)
@@ -315,7 +315,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Labels as given to `fit`; an indicator matrix for multilabel targets.
         """
-        return self._predict_outputs(*self._member_outputs(X))
+        return self._predict_outputs(*self._encoding(X))
 
     def _predict_outputs(self, outputs, mask):
         if self._rule != "stacking":
@@ -340,7 +340,7 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         evidence : ndarray of shape (n_samples, n_classes), dtype=float64
             Not negative, in the order of `classes_`; zeros if a row has no modality.
         """
-        return rules.dempster(*self._member_outputs(X), None)[:, 0]
+        return rules.dempster(*self._encoding(X), None)[:, 0]
 
     @available_if(_has_evidence)
     def predict_uncertainty(self, X):

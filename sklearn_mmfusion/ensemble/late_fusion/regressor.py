@@ -238,7 +238,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
                 f"{type(self).__name__}(fusion={self.fusion!r}) has no standard deviation; "
                 "return_std=True needs fusion='inverse_variance'."
             )
-        outputs = self._member_outputs(X)
+        outputs = self._encoding(X)
         if not return_std:
             return self._predict_outputs(*outputs)
         y, variance = self._pool(*outputs)

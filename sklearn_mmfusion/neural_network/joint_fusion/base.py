@@ -151,7 +151,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             y, weight, groups = (
                 None if v is None else _safe_indexing(v, rows) for v in (y, weight, checked)
             )
-            target = self._encode(y, several)
+            target = self._encode_y(y, several)
             inputs, memory = {}, open_memory(self.memory)
             for selection, (data, present) in zip(self._selections, selected, strict=True):
                 name, part = selection.name, self._parts[selection.name]
@@ -402,7 +402,7 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
             check_named_numbers(self.target_weights, frame.columns, label)
         return frame, True
 
-    def _encode(self, y, several):
+    def _encode_y(self, y, several):
         estimator_name = type(self).__name__
         if several:
             kinds = self.target_type if isinstance(self.target_type, dict) else {}

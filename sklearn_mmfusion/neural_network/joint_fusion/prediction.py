@@ -11,15 +11,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._caching import open_memory
 from sklearn_mmfusion._columns import refuse_absent_columns, select_for_predict, warn_empty_rows
+from sklearn_mmfusion._skorch import check_finite
 from sklearn_mmfusion._streams import StreamMixin
 from sklearn_mmfusion._targets import decode, each_target, label, score_targets
-from sklearn_mmfusion._torch import FusionInputs
+from sklearn_mmfusion._torch import FusionInputs, place_fitted
 from sklearn_mmfusion._validation import MULTITASK, as_numpy
 from sklearn_mmfusion.containers import TensorArray
 from sklearn_mmfusion.containers.cells import readable_cells, takes_sets
 from sklearn_mmfusion.containers.file_array import is_content
 from sklearn_mmfusion.containers.storage import as_cell
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
+from sklearn_mmfusion.neural_network.joint_fusion.encoded_inputs import EncodedInputs, Recorder
 from sklearn_mmfusion.neural_network.modality_parts import preparing
 
 
@@ -51,7 +53,7 @@ def _modalities_have_heads(estimator):
 class PredictionMixin(StreamMixin):
     """Prediction methods of `JointFusionClassifier` and `JointFusionRegressor`."""
 
-    def _read(self, X):
+    def _encode(self, X):
         """Prepare X for the network."""
         check_is_fitted(self)
         selected = select_for_predict(self, X, self._selections)
@@ -65,8 +67,26 @@ class PredictionMixin(StreamMixin):
 
     def _decoded(self, X):
         """Probabilities or numbers of each target; the prior for rows without any modality."""
-        inputs = self._read(X)
+        inputs = self._encoding(X)
+        if isinstance(inputs, EncodedInputs):
+            return self._decode(inputs, self._fused(inputs))
         return self._decode(inputs, self._outputs(self.module_, inputs))
+
+    def _encode_once(self, X):
+        """Run the encoders over all rows; `_fused` computes the rest of the network."""
+        inputs, recorder = self._encode(X), Recorder(self.module_)
+        places = self._outputs(recorder, inputs)
+        return EncodedInputs.recorded(inputs, recorder, places)
+
+    def _hide(self, inputs, names):
+        return inputs.without(names)
+
+    def _fused(self, inputs):
+        """Outputs of the network for `EncodedInputs`."""
+        device = place_fitted(self.module_, self.device, type(self).__name__)
+        outputs = inputs.fuse(self.module_, device)
+        check_finite(outputs, None, type(self).__name__)
+        return outputs
 
     def _decoded_one(self, row):
         """The same for one row, given as a dict."""
@@ -166,8 +186,7 @@ class PredictionMixin(StreamMixin):
         classes with a ``weights`` method. For "attention" and "graph" these are the attention
         weights of the last round; each modality's own features, which the fusion adds, are not
         included. The weights measure what the fusion passes on, not how much a prediction depends
-        on a modality; for that, use :func:`~sklearn.inspection.permutation_importance` on the
-        frame.
+        on a modality; for that, use :func:`~sklearn_mmfusion.inspection.modality_importance`.
 
         Parameters
         ----------
@@ -179,7 +198,7 @@ class PredictionMixin(StreamMixin):
         weights : DataFrame of shape (n_samples, n_modalities)
             Rows sum to one. Absent modalities have weight 0; rows without any modality are all 0.
         """
-        inputs = self._read(X)  # first: raises if nothing is fitted
+        inputs = self._encode(X)  # first: raises if nothing is fitted
         weights = self._outputs(self.module_, inputs, method="weights")
         index = X.index if isinstance(X, pd.DataFrame) else None
         return pd.DataFrame(weights.astype(np.float64), columns=list(self._parts), index=index)
@@ -202,7 +221,7 @@ class PredictionMixin(StreamMixin):
             Probabilities, or numbers in the units of `y`, by modality; rows are NaN where the
             modality is absent. For several targets, each value is a dict by target.
         """
-        inputs = self._read(X)
+        inputs = self._encode(X)
         outputs = self._outputs(self.module_, inputs, method="modality_outputs")
         predictions = {}
         for m, name in enumerate(self._parts):

@@ -1,0 +1,98 @@
+"""Rows of a joint network behind its encoders, for predictions without some modalities."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from sklearn_mmfusion._torch import FusionInputs
+
+
+class Recorder(nn.Module):
+    """Runs the encoders of a `FusionNetwork` and keeps the outputs of each batch.
+
+    Shape: forward(mask, **batch) -> (N, 2): number of the batch, and row within it.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+        self.batches = []
+        self.eval()  # `predict_batches` restores the mode, also that of the network
+
+    def forward(self, mask, **batch):
+        features, tokens = self.network.encode(mask, batch)
+        on_host = [x.cpu() for x in features]
+        if tokens is not None:
+            tokens = [tuple(x.cpu() for x in own) for own in tokens]
+        self.batches.append((on_host, tokens))
+        rows = torch.arange(len(mask))
+        return torch.stack([torch.full_like(rows, len(self.batches) - 1), rows], dim=1)
+
+
+class EncodedInputs(FusionInputs):
+    """Inputs of a joint network with the outputs of its encoders.
+
+    Parameters
+    ----------
+    parts : dict of str to (Inputs or None, ndarray of shape (n,), dtype=bool)
+        See `FusionInputs`.
+    batches : list of (ndarray of int, list of Tensor, list of tuple of Tensor or None)
+        Rows, features and tokens of each batch, as `FusionNetwork.encode` returns them.
+    """
+
+    def __init__(self, parts, batches):
+        super().__init__(parts)
+        self.batches = batches
+
+    @classmethod
+    def recorded(cls, inputs, recorder, places):
+        """Join inputs and the batches of a `Recorder`, which returned `places` for the rows."""
+        batches, (numbers, order) = [], places.astype(np.int64).T
+        for number in np.unique(numbers):  # those of an attempt without enough memory are not there
+            rows = np.flatnonzero(numbers == number)
+            batches.append((rows[np.argsort(order[rows])], *recorder.batches[number]))
+        masks = zip(inputs.parts.items(), inputs.mask.T, strict=True)
+        return cls({name: (part, present) for (name, part), present in masks}, batches)
+
+    def without(self, names):
+        """The same inputs, with some modalities absent in all rows."""
+        hidden = [name in names for name in self.parts]
+        parts = {
+            name: (None, np.zeros_like(present)) if is_hidden else (part, present)
+            for (name, part), present, is_hidden in zip(
+                self.parts.items(), self.mask.T, hidden, strict=True
+            )
+        }
+        batches = [
+            (rows, _cleared(features, hidden, _zeros), tokens and _cleared(tokens, hidden, _none))
+            for rows, features, tokens in self.batches
+        ]
+        return EncodedInputs(parts, batches)
+
+    def fuse(self, network, device):
+        """Outputs of a `FusionNetwork` in eval mode: ndarray of shape (n, n_outputs)."""
+        outputs = []
+        with torch.inference_mode():
+            for rows, features, tokens in self.batches:
+                features = [x.to(device) for x in features]
+                if tokens is not None:
+                    tokens = [tuple(x.to(device) for x in own) for own in tokens]
+                mask = torch.from_numpy(self.mask[rows]).to(device)
+                outputs.append(network.fuse(features, tokens, mask).float().cpu().numpy())
+        in_order = np.empty((len(self), *outputs[0].shape[1:]), dtype=np.float32)
+        in_order[np.concatenate([rows for rows, _, _ in self.batches])] = np.concatenate(outputs)
+        return in_order
+
+
+def _cleared(values, hidden, clear):
+    return [clear(x) if is_hidden else x for x, is_hidden in zip(values, hidden, strict=True)]
+
+
+def _zeros(features):
+    return torch.zeros_like(features)
+
+
+def _none(tokens):
+    """Tokens of a modality that no row of a batch has, as `FusionNetwork.encode` makes them."""
+    values, mask = tokens
+    return torch.zeros_like(values[:, :1]), torch.zeros_like(mask[:, :1])

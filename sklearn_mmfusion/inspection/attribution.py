@@ -371,7 +371,7 @@ def present_cells(encoder, steps, data, present):
 
 def joint_network(joint, X, modality):
     """The network of a joint fusion."""
-    inputs = joint._read(X)  # first: raises if nothing is fitted
+    inputs = joint._encode(X)  # first: raises if nothing is fitted
     parts = joint._parts
     encoders = {name: getattr(part, "encoder", None) for name, part in parts.items()}
     modality, encoder = choose(modality, encoders)

@@ -167,7 +167,7 @@ def modality_ablation(
 def _refitted(estimator, X, y, *, subsets, cv, groups, scoring, modalities, n_jobs, verbose):
     table = as_table(X)
     groups = check_groups(groups, len(table), estimator_name="modality_ablation")
-    columns = _modalities_to_fit(estimator, table, modalities)
+    columns = modalities_to_fit(estimator, table, modalities)
     names, splits = list(columns), check_cv(cv, y, classifier=is_classifier(estimator))
     splits = list(splits.split(table, y, groups))
     coalitions = [c for c in find_subsets(subsets, names) if c]
@@ -175,7 +175,7 @@ def _refitted(estimator, X, y, *, subsets, cv, groups, scoring, modalities, n_jo
     for number, coalition in enumerate(coalitions, start=1):
         left_out = [name for m, name in enumerate(names) if not coalition >> m & 1]
         with add_error_note(f"Raised by modality_ablation without the modalities {left_out}."):
-            reduced, rest = _leave_out(estimator, table, columns, left_out)
+            reduced, rest = leave_out(estimator, table, columns, left_out)
             with absence_ignored():
                 found = cross_validate(
                     reduced, rest, y, cv=splits, scoring=scoring, n_jobs=n_jobs, error_score="raise"
@@ -261,7 +261,7 @@ def triples_to_fit(composition, table):
     return {selection.name: set(selection.positions) for selection in selections}
 
 
-def _modalities_to_fit(estimator, table, modalities):
+def modalities_to_fit(estimator, table, modalities):
     """Return {name: positions of columns} of the modalities of an unfitted estimator."""
     compositions = compositions_of(estimator)
     if modalities is not None or not compositions:
@@ -273,7 +273,7 @@ def _modalities_to_fit(estimator, table, modalities):
     return found
 
 
-def _leave_out(estimator, table, columns, left_out):
+def leave_out(estimator, table, columns, left_out):
     """Return an unfitted estimator without these modalities, and the table it is fitted to."""
     gone = {j for name in left_out for j in columns[name]}
     reduced, compositions = clone(estimator), compositions_of(estimator)

@@ -21,10 +21,10 @@ from sklearn_mmfusion._decoders import (
 from sklearn_mmfusion._file_formats import SUFFIXES, content_kind, file_kind
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
 from sklearn_mmfusion._validation import as_numpy, check_real, number_rows, renumber, warn
-from sklearn_mmfusion.containers.conversion import as_column, cells_of, from_pyarrow, is_number
+from sklearn_mmfusion.containers.conversion import as_column, cells_of, from_pyarrow, is_numbers
 from sklearn_mmfusion.containers.decoded_cache import CachedFiles, open_cache
 from sklearn_mmfusion.containers.file_array import FileArray, as_files, in_threads
-from sklearn_mmfusion.containers.sets import SetColumn, as_sets, is_set, lone_as_sets
+from sklearn_mmfusion.containers.sets import SetColumn, as_sets, is_set, lone_as_sets, takes_sets
 from sklearn_mmfusion.containers.storage import blake
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 
@@ -539,7 +539,7 @@ def check_column(estimator, X, *, reset):
     """
     X = from_pyarrow(X)
     _check_kind(estimator, X)
-    if reset and not estimator._reads.shapes and _is_numbers(X):
+    if reset and not estimator._reads.shapes and is_numbers(X):
         raise ValueError(  # of the type that scikit-learn raises for 1-D numbers
             f"{type(estimator).__name__}: X holds numbers such as {X[0]!r}; expected texts. "
             "Convert them with list(map(str, X))."
@@ -562,12 +562,6 @@ def check_column(estimator, X, *, reset):
     if reset:
         _set_width(estimator, column)
     return column
-
-
-def takes_sets(estimator):
-    """Whether an estimator reads each cell as a set of items, and pools them."""
-    reads_sets = getattr(getattr(estimator, "_reads", None), "sets", False)
-    return reads_sets and getattr(estimator, "pooling", None) is not None
 
 
 def _read(column, estimator, owners=None):
@@ -652,13 +646,6 @@ def _check_kind(estimator, X):
         )
 
 
-def _is_numbers(X):
-    """Whether X is a list or an array of single numbers."""
-    if isinstance(X, np.ndarray):
-        return X.ndim == 1 and len(X) > 0 and X.dtype.kind in "biuf"
-    return isinstance(X, list | tuple) and len(X) > 0 and all(map(is_number, X))
-
-
 def is_table(X):
     """Whether `check_column` reads X as a table of numbers, each row a 1-D cell."""
     return cells_of(from_pyarrow(X)) is None
@@ -703,29 +690,29 @@ def readable_cells(X, estimator):
         The same if nothing is read as a file, or ``on_error`` is "raise"; else a Series. Empty sets
         become absent in any case.
     """
-    if takes_sets(estimator):
-        return _readable_sets(X, estimator)
-    if FileOptions.of(estimator).on_error == "raise":
+    reads_sets = takes_sets(estimator)
+    if not reads_sets and FileOptions.of(estimator).on_error == "raise":
         return X
     cells = cells_of(from_pyarrow(X))
     if cells is None:
         return X
     column = cells if isinstance(cells, pd.Series) else pd.Series(as_column(cells, copy=False))
     cells = as_column(column, name=column.name, copy=False)
+    if reads_sets:
+        changed = _readable_sets(column, as_sets(cells), estimator)
+        return X if changed is None else changed
     if not column.notna().any() or not _holds_files(cells, estimator):
         return X
     files = _readable_files(cells, estimator)
     return pd.Series(files, index=column.index, name=column.name, copy=False)
 
 
-def _readable_sets(X, estimator):
-    """Mark empty sets as absent; with ``"on_error": "missing"``, leave unreadable files out."""
-    cells = cells_of(from_pyarrow(X))
-    if cells is None:
-        return X
-    column = cells if isinstance(cells, pd.Series) else pd.Series(as_column(cells, copy=False))
-    sets = as_sets(as_column(column, name=column.name, copy=False))
-    given = sets
+def _readable_sets(column, given, estimator):
+    """Mark empty sets as absent; with ``"on_error": "missing"``, leave unreadable files out.
+
+    Returns None if there is nothing to change.
+    """
+    sets = given
     if FileOptions.of(estimator).on_error == "missing":
         items = _read_items(sets, estimator)
         sets = sets.dropna(items)
@@ -734,7 +721,7 @@ def _readable_sets(X, estimator):
             lists = SetColumn(kept, sets.sizes).lists()
             column = pd.Series(lists, index=column.index, name=column.name)
     is_same = len(sets.items) == len(given.items) and not sets.isna().any()
-    return X if is_same else column.mask(sets.isna())
+    return None if is_same else column.mask(sets.isna())
 
 
 _readable = set()  # digests of settings and files that were read, to read them only once

@@ -566,6 +566,13 @@ def is_number(value):
     return np.ndim(value) == 0 if is_array else isinstance(value, numbers.Number)
 
 
+def is_numbers(X):
+    """Whether X is a list or an array of single numbers."""
+    if isinstance(X, np.ndarray):
+        return X.ndim == 1 and len(X) > 0 and X.dtype.kind in "biuf"
+    return isinstance(X, list | tuple) and len(X) > 0 and all(map(is_number, X))
+
+
 def _convert_objects(X):
     for name in X.columns:
         if not isinstance(name, str):

@@ -16,6 +16,12 @@ from sklearn_mmfusion.containers.tensor_array import TensorArray
 ITEM_AXES = 2  # an array with at most so many axes is a single item
 
 
+def takes_sets(estimator):
+    """Whether an estimator reads each cell as a set of items, and pools them."""
+    reads_sets = getattr(getattr(estimator, "_reads", None), "sets", False)
+    return reads_sets and getattr(estimator, "pooling", None) is not None
+
+
 def is_set(cell):
     """Whether a cell is a list of texts, files or images that do not make one array.
 

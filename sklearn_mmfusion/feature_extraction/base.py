@@ -43,8 +43,9 @@ from sklearn_mmfusion._validation import (
     combine_weights_of_part,
     remember_params,
 )
-from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells, takes_sets
+from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
 from sklearn_mmfusion.containers.conversion import as_column
+from sklearn_mmfusion.containers.sets import takes_sets
 from sklearn_mmfusion.corruptions.inputs import Augmentation, augmentation_steps, change_cell
 from sklearn_mmfusion.modules.fusion_network import EncoderNetwork
 

@@ -5,36 +5,27 @@ from numbers import Integral, Real
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
-from sklearn.compose import TransformedTargetRegressor
-from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklearn_mmfusion._columns import column_names
-from sklearn_mmfusion._sklearn import BaseSearchCV
-from sklearn_mmfusion._triples import TripleComposition, child_seed, root_seed, steps_of
+from sklearn_mmfusion._triples import TripleComposition, child_seed, root_seed
 from sklearn_mmfusion._validation import add_error_note
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.inspection.modalities import (
     absence_ignored,
     column_at,
+    find_composition,
     find_modalities,
     scorer_name,
     with_columns,
     with_missing,
+    wrapped_attribute,
 )
 
 ABSENT = ("auto", "mask", "permute")
-# class of a wrapper, and its attribute with the fitted estimator that gets X unchanged
-WRAPPERS = [
-    (FrozenEstimator, "estimator"),
-    (BaseSearchCV, "best_estimator_"),
-    ((FixedThresholdClassifier, TunedThresholdClassifierCV), "estimator_"),
-    (TransformedTargetRegressor, "regressor_"),
-]
 
 
 class CoalitionScores:
@@ -225,10 +216,7 @@ def find_columns(estimator, table, modalities, caller):
             f"{caller}: modalities={modalities!r}; expected a dict of names and their columns, "
             "such as {'image': ['photo'], 'sensors': ['t1', 't2']}."
         )
-    composition = find_composition(estimator)
-    found = find_modalities(
-        estimator if composition is None else composition, table, modalities, caller
-    )
+    found = find_modalities(estimator, table, modalities, caller)
     if modalities is not None:
         check_columns(found, column_names(table), caller)
     return {modality.name: modality.positions for modality in found}
@@ -248,25 +236,6 @@ def check_columns(modalities, names, caller):
                     f"{caller}: modalities {owners[j]!r} and {modality.name!r} share column "
                     f"{j if names is None else names[j]!r}; expected each column in one modality."
                 )
-
-
-def find_composition(estimator):
-    """Return the composition of triples that a fitted estimator applies to X, or None."""
-    if isinstance(estimator, TripleComposition):
-        return estimator
-    if isinstance(estimator, Pipeline):
-        found = map(find_composition, steps_of(estimator))
-        return next((composition for composition in found if composition is not None), None)
-    attribute = wrapped_attribute(estimator)
-    return attribute and find_composition(getattr(estimator, attribute))
-
-
-def wrapped_attribute(estimator):
-    """Name of the attribute with the estimator that a fitted wrapper calls, or None."""
-    for classes, attribute in WRAPPERS:
-        if isinstance(estimator, classes) and hasattr(estimator, attribute):
-            return attribute
-    return None
 
 
 def triples_of(estimator, table, columns):
@@ -317,11 +286,10 @@ def with_composition(estimator, make, X):
     """
     if isinstance(estimator, TripleComposition):
         return make(estimator, X)
-    twin = object.__new__(type(estimator))
-    vars(twin).update(vars(estimator))
+    twin = shallow_copy(estimator)
     if isinstance(estimator, Pipeline):
         twin.steps = list(estimator.steps)
-        i = [find_composition(step) is not None for step in steps_of(estimator)].index(True)
+        i = [find_composition(step) is not None for _, step in twin.steps].index(True)
         if any(step not in (None, "passthrough") for _, step in twin.steps[:i]):
             before = estimator.steps[0][1] if i == 1 else estimator[:i]
             output = before.transform(X)
@@ -329,9 +297,20 @@ def with_composition(estimator, make, X):
             X, i = output, 1
         name, step = twin.steps[i]
         twin.steps[i] = name, with_composition(step, make, X)
-    else:
-        attribute = wrapped_attribute(estimator)
+    elif attribute := wrapped_attribute(estimator):
         setattr(twin, attribute, with_composition(getattr(estimator, attribute), make, X))
+    else:
+        members = [shallow_copy(member) for member in estimator.calibrated_classifiers_]
+        for member in members:
+            member.estimator = with_composition(member.estimator, make, X)
+        twin.calibrated_classifiers_ = members
+    return twin
+
+
+def shallow_copy(estimator):
+    """Copy an estimator, with the same parameters and learned attributes."""
+    twin = object.__new__(type(estimator))
+    vars(twin).update(vars(estimator))
     return twin
 
 

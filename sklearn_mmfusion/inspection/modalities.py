@@ -7,13 +7,28 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from sklearn.base import is_classifier, is_regressor
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.pipeline import Pipeline
+from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._columns import column_names, locate, resolve
-from sklearn_mmfusion._triples import TripleComposition, first_step
+from sklearn_mmfusion._sklearn import BaseSearchCV
+from sklearn_mmfusion._triples import TripleComposition
 
 FITTED = ("named_transformers_", "named_estimators_", "named_encoders_")
-WRAPPED = ("best_estimator_", "estimator_")
+# class of a wrapper, and its attribute with the fitted estimator that gets X unchanged
+WRAPPERS = [
+    (FrozenEstimator, "estimator"),
+    (BaseSearchCV, "best_estimator_"),
+    (
+        (FixedThresholdClassifier, TunedThresholdClassifierCV, SelfTrainingClassifier),
+        "estimator_",
+    ),
+    (TransformedTargetRegressor, "regressor_"),
+]
 DEFAULT_SCORES = {is_classifier: "accuracy", is_regressor: "r2"}
 
 
@@ -49,7 +64,7 @@ def find_modalities(estimator, table, modalities, label):
         triples = [(name, None, columns) for name, columns in modalities.items()]
         found = [resolve(triple, table, names, label) for triple in triples]
         return [Modality(selection.name, selection.positions) for selection in found]
-    composition = _composition(estimator)
+    composition = find_composition(estimator)
     if composition is None:
         return [
             Modality(str(j) if names is None else names[j], (j,)) for j in range(table.shape[1])
@@ -59,29 +74,35 @@ def find_modalities(estimator, table, modalities, label):
     where = locate(table, names_in, composition.n_features_in_, type(composition).__name__)[1]
     children = next(getattr(composition, name) for name in FITTED if hasattr(composition, name))
     found = []
-    for selection in _selections(composition):
+    for selection in composition._selections:
         positions = tuple(int(where[p]) for p in selection.positions if where[p] >= 0)
         if positions:
             found.append(Modality(selection.name, positions, children.get(selection.name)))
     return found
 
 
-def _composition(estimator):
-    """The composition of triples inside Pipelines, searches, calibrated and frozen estimators."""
-    step = first_step(estimator)
-    if step is None or isinstance(step, TripleComposition):
-        return step
-    calibrated = getattr(step, "calibrated_classifiers_", None)
-    if calibrated:
-        return _composition(calibrated[0].estimator)
-    inner = [getattr(step, name) for name in WRAPPED if hasattr(step, name)]
-    return _composition(inner[0]) if inner else None
+def find_composition(estimator):
+    """Return the composition of triples that a fitted estimator applies to X, or None.
+
+    It may be in Pipelines, searches, and calibrated, frozen and other wrapped estimators.
+    """
+    if isinstance(estimator, TripleComposition):
+        return estimator
+    if isinstance(estimator, Pipeline):
+        found = (find_composition(step) for _, step in estimator.steps)
+        return next((composition for composition in found if composition is not None), None)
+    if attribute := wrapped_attribute(estimator):
+        return find_composition(getattr(estimator, attribute))
+    calibrated = getattr(estimator, "calibrated_classifiers_", None)
+    return find_composition(calibrated[0].estimator) if calibrated else None
 
 
-def _selections(composition):
-    if hasattr(composition, "_selections"):
-        return composition._selections
-    return [selection for _, selection in composition._active]
+def wrapped_attribute(estimator):
+    """Name of the attribute with the estimator that a fitted wrapper calls, or None."""
+    for classes, attribute in WRAPPERS:
+        if isinstance(estimator, classes) and hasattr(estimator, attribute):
+            return attribute
+    return None
 
 
 def with_columns(table, columns):

@@ -14,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_mmfusion._triples import VECTORIZERS, first_step, steps_of
 from sklearn_mmfusion._validation import add_error_note
 from sklearn_mmfusion.containers import FileArray, TensorArray, as_column
-from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells, takes_sets
+from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
 from sklearn_mmfusion.containers.conversion import as_table
+from sklearn_mmfusion.containers.sets import takes_sets
 from sklearn_mmfusion.corruptions import CORRUPTIONS, corrupt
 from sklearn_mmfusion.corruptions.table import find_corruption, listed
 from sklearn_mmfusion.inspection.modalities import (

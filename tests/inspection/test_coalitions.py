@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
@@ -119,6 +120,7 @@ MODELS = {
     "product": late(),
     "temperature": late(calibration="temperature"),
     "stacking": late(fusion="stacking"),
+    "calibrated": CalibratedClassifierCV(late(), method="sigmoid", cv=2),
     "numbers": late(LateFusionRegressor, fusion="inverse_variance"),
 }
 

@@ -17,8 +17,9 @@ from sklearn_mmfusion._targets import decode, each_target, label, score_targets
 from sklearn_mmfusion._torch import FusionInputs, place_fitted
 from sklearn_mmfusion._validation import MULTITASK, as_numpy
 from sklearn_mmfusion.containers import TensorArray
-from sklearn_mmfusion.containers.cells import readable_cells, takes_sets
+from sklearn_mmfusion.containers.cells import readable_cells
 from sklearn_mmfusion.containers.file_array import is_content
+from sklearn_mmfusion.containers.sets import takes_sets
 from sklearn_mmfusion.containers.storage import as_cell
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.neural_network.joint_fusion.encoded_inputs import EncodedInputs, Recorder

@@ -18,6 +18,7 @@ from sklearn_mmfusion._validation import as_numpy, check_groups
 
 MAX_EVALUATIONS = 200  # of a metric, unless there are more groups
 N_BLOCKS = 100  # blocks of rows, where single rows would need more evaluations
+ROUNDING = 1e-12  # standard errors of shares below it are 0: no unit differs
 
 
 # The jackknife evaluates a metric hundreds of times. The metrics of scikit-learn would take a
@@ -253,12 +254,14 @@ def check_metric(metric, function):
 def as_codes(columns, name, function):
     """Replace the labels of all columns by their codes."""
     if any(column.ndim > 1 for column in columns):
-        if name == "accuracy":
-            return columns
         shapes = [column.shape for column in columns]
+        if name == "accuracy" and len(set(shapes)) == 1:
+            return columns
+        expected = "one label per row. Pass a function of (y_true, y_pred) for several labels"
+        if name == "accuracy":
+            expected = "equal ones. Flatten one output with ravel()"
         raise ValueError(
-            f"{function}: metric={name!r} of columns of shapes {shapes}; expected one label per "
-            "row. Pass a function of (y_true, y_pred) for several labels per row."
+            f"{function}: metric={name!r} of columns of shapes {shapes}; expected {expected}."
         )
     codes, _ = pd.factorize(np.concatenate(columns), use_na_sentinel=False)
     return np.split(codes, len(columns))
@@ -322,7 +325,7 @@ class Units:
         """Number of independent rows of this variance that would have this standard error."""
         if self.metric == "accuracy" and not self.is_grouped:
             return self.n_rows
-        if error == 0:
+        if error < ROUNDING:
             return self.n_units
         size = variance / error**2 * (self.z / self.t) ** 2
         # Rows in groups never determine an accuracy better than as many independent ones.

@@ -192,7 +192,7 @@ def _result(names, coalitions, scores, scorer, test_share=None):
     """Bunch of `modality_ablation`, best subset first."""
     means = scores if scores.ndim == 1 else scores.mean(axis=1)
     order = np.argsort(-means, kind="stable")
-    table = coalition_table(names, np.asarray(coalitions)[order].tolist(), means[order])
+    table = coalition_table(names, [coalitions[i] for i in order], means[order])
     if scores.ndim == 2:
         n_folds = scores.shape[1]
         spread = scores[order].std(axis=1, ddof=1) if n_folds > 1 else np.full(len(order), np.nan)

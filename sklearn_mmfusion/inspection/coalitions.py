@@ -1,6 +1,6 @@
 """Scores of a fitted estimator with some of the modalities, a coalition; the others are absent."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from sklearn_mmfusion.inspection.modalities import (
     absence_ignored,
     column_at,
     find_modalities,
+    score_once,
     scorer_name,
     with_columns,
     with_missing,
@@ -160,13 +161,7 @@ class CoalitionScores:
             order = self._order(name, repeat)
             X = permute_columns(X, self.columns[name], order)
         with add_error_note(self._note(coalition)):
-            score = self.score(estimator, X, self.y)
-        if not isinstance(score, Real):
-            raise ValueError(
-                f"{self.caller}: scoring returned {score!r}; expected one number. Pass one scorer, "
-                "such as scoring='accuracy'."
-            )
-        return float(score)
+            return score_once(self.score, self.caller, estimator, X, self.y)
 
     def _order(self, name, repeat):
         """Permutation of the rows of a modality: the same one in all coalitions of a repeat."""

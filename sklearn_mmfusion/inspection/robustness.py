@@ -9,7 +9,7 @@ from scipy.integrate import trapezoid
 from sklearn.metrics import check_scoring
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklearn_mmfusion._triples import VECTORIZERS, first_step, steps_of
 from sklearn_mmfusion._validation import add_error_note
@@ -22,6 +22,7 @@ from sklearn_mmfusion.inspection.modalities import (
     absence_ignored,
     column_at,
     find_modalities,
+    score_once,
     scorer_name,
     with_columns,
     with_missing,
@@ -157,6 +158,7 @@ def robustness_curve(
     label = "robustness_curve"
     check_is_fitted(estimator)
     table = as_table(X)
+    check_consistent_length(table, y)
     own = _find(estimator, table, modality, label)
     if corruption != MISSING:
         kind = _infer_kind(own, table, label) if kind is None else kind
@@ -258,7 +260,9 @@ def _score(pairs, table, y, change, level, seed):
     if change.corruption == MISSING and level > 0:
         note += " The estimator has to accept missing values: add an imputer."
     with absence_ignored(), add_error_note(note):
-        return [scorer(model, changed, y) for model, scorer in pairs]
+        return [
+            score_once(scorer, "robustness_curve", model, changed, y) for model, scorer in pairs
+        ]
 
 
 def _add_noise(column, level, seed):

@@ -137,6 +137,12 @@ def test_errors():
         modality_ablation(model, X, y, groups=np.zeros(len(X)))
     with pytest.raises(ValueError, match="groups has 3 values, X has 90 rows"):
         modality_ablation(model, X, y, refit=True, groups=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"subsets=5; expected 'all', 'leave_one_out', 'alone'"):
+        modality_ablation(model, X, y, subsets=5)
+    with pytest.raises(ValueError, match=r"subsets=\[\[\]\] with refit=True; expected a subset"):
+        modality_ablation(model, X, y, subsets=[[]], refit=True)
+    with pytest.raises(ValueError, match="scoring returned {'accuracy': .*; expected one number"):
+        modality_ablation(model, X, y, refit=True, scoring=["accuracy", "f1_macro"])
     table = FusionTransformer([("table", "passthrough", ["p", "q"])])
     frame = pd.DataFrame({"p": np.arange(20.0), "q": 1.0})
     parts = {"first": "p", "second": "q"}

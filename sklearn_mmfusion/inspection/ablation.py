@@ -290,9 +290,10 @@ def leave_out(estimator, table, columns, left_out):
     dropped = []
     for prefix, composition in compositions.items():
         for name, positions in triples_to_fit(composition, table).items():
-            if positions <= gone:
+            own = positions <= set(columns.get(name, ()))  # triples may share columns
+            if name in left_out if own else positions <= gone:
                 dropped.append(f"{prefix}{name}")
-            elif positions & gone:
+            elif positions & gone and not own:
                 raise ValueError(
                     f"modality_ablation: the triple {name!r} of {type(composition).__name__} has "
                     f"columns of modalities that are left out, {left_out}, and others. With "

@@ -273,18 +273,26 @@ def triples_of(estimator, table, columns):
     composition = find_composition(estimator)
     if composition is None:
         return None
-    own = find_modalities(composition, table, None, "")
-    triples = {modality.name: set(modality.positions) for modality in own}
-    found = {}
-    for name, positions in columns.items():
-        own = set(positions)
-        if any(needed & own and not needed <= own for needed in triples.values()):
-            return None
-        # X may lack the columns of a triple
-        found[name] = [
-            t for t, needed in triples.items() if (needed <= own if needed else t == name)
-        ]
+    found = {name: [] for name in columns}
+    for triple in find_modalities(composition, table, None, ""):
+        for name in columns:
+            inside = belongs(triple.name, set(triple.positions), name, columns)
+            if inside is None:
+                return None
+            if inside:
+                found[name].append(triple.name)
     return found
+
+
+def belongs(triple, positions, modality, columns):
+    """Whether a triple is absent without a modality; None if only some of its columns are.
+
+    Triples may share columns. One that is a modality itself is absent without that one only.
+    """
+    if positions <= set(columns.get(triple, ())):
+        return triple == modality
+    inside = positions & set(columns[modality])
+    return None if inside and inside < positions else bool(inside)
 
 
 # ------------------------------------------------------------------------------ absent modalities

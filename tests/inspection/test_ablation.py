@@ -118,6 +118,18 @@ def test_refits_of_other_estimators_drop_columns():
     np.testing.assert_array_equal(two.scores, result.scores)
 
 
+def test_refits_keep_the_other_triples_of_a_shared_column():
+    X, y = data()
+    parts = [(name, LogisticRegression(C=c), "a") for name, c in (("weak", 1e-3), ("strong", 1))]
+    model = LateFusionClassifier([*parts, ("c", LogisticRegression(), "c")])
+    result = modality_ablation(model, X, y, refit=True, cv=3, subsets="alone")
+    present = map(tuple, result.table[["weak", "strong"]].to_numpy().tolist())
+    table = dict(zip(present, result.scores, strict=True))
+    for part, only in zip(parts, [(True, False), (False, True)], strict=True):
+        expected = cross_val_score(LateFusionClassifier([part]), X, y, cv=3)
+        np.testing.assert_array_equal(table[only], expected)
+
+
 def test_estimators_and_data_stay_as_they_were():
     X, y = data()
     model, before = late(), X.copy()

@@ -152,7 +152,7 @@ def score_interval(metric, y_true, y_pred, *, groups=None, confidence_level=0.95
     error = units.standard_error(metric)
     if name in SHARES:
         size = units.effective_size(estimate * (1 - estimate), error)
-        low, high = wilson(estimate, size, units.z)
+        low, high = map(float, wilson(estimate, size, units.z))
     else:
         low, high = estimate - units.t * error, estimate + units.t * error
     return Bunch(estimate=float(estimate), low=low, high=high, standard_error=error)
@@ -358,11 +358,13 @@ def independent_units(columns, groups):
 
 
 def wilson(share, n, z):
-    """Wilson's interval of a share of n rows."""
+    """Wilson's interval of a share of n rows, or of arrays of them."""
     center, squared = share + z * z / (2 * n), share * (1 - share) / n + (z / (2 * n)) ** 2
-    room = z * math.sqrt(squared)
+    room = z * np.sqrt(squared)
     scale = 1 + z * z / n
-    return float(max(0, (center - room) / scale)), float(min(1, (center + room) / scale))
+    # at 0 and 1, a limit is equal to the share, but for rounding
+    low, high = (center - room) / scale, (center + room) / scale
+    return np.clip(low, 0, share), np.clip(high, share, 1)
 
 
 def only_right(y_true, y_pred_a, y_pred_b):

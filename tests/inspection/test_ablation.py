@@ -118,6 +118,7 @@ def test_refits_of_other_estimators_drop_columns():
     np.testing.assert_array_equal(two.scores, result.scores)
 
 
+@EMPTY_ROWS
 def test_refits_keep_the_other_triples_of_a_shared_column():
     X, y = data()
     parts = [(name, LogisticRegression(C=c), "a") for name, c in (("weak", 1e-3), ("strong", 1))]

@@ -105,6 +105,19 @@ def test_labels_must_match_the_columns():
     with pytest.raises(ValueError, match=message):
         squared_calibration_error(np.arange(30) % 2, proba)
     squared_calibration_error(np.arange(30) % 2, proba, labels=[0, 1, 2])
+    with pytest.raises(
+        ValueError, match=r"labels \[0, 1\], of which .* expected \['0', '1', '2'\]"
+    ):
+        squared_calibration_error(np.arange(30) % 2, proba, labels=["0", "1", "2"])
+
+
+@pytest.mark.parametrize("wrong", [-0.5, 1.5])
+def test_scores_are_no_probabilities(wrong):
+    proba = np.full((30, 2), 0.5)
+    proba[3, 1] = wrong
+    for measure in (squared_calibration_error, calibration_from_predictions):
+        with pytest.raises(ValueError, match=f"{wrong}.*; expected probabilities from 0 to 1"):
+            measure(np.arange(30) % 2, proba)
 
 
 @pytest.mark.parametrize("n_bins", [0, 16])

@@ -379,7 +379,8 @@ def _binned(y, proba, labels, n_bins, label):
     if not 1 <= n_bins <= len(y) / 2:
         raise ValueError(
             f"{label}: n_bins={n_bins} with {len(y)} rows; expected at "
-            "least one bin and at least two rows per bin. Lower n_bins."
+            "least one bin and at least two rows per bin. Lower n_bins, or leave this "
+            "modality out."
         )
     confidence = proba.max(axis=1)
     hits = labels[proba.argmax(axis=1)] == y

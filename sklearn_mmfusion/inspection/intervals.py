@@ -152,10 +152,10 @@ def score_interval(metric, y_true, y_pred, *, groups=None, confidence_level=0.95
     error = units.standard_error(metric)
     if name in SHARES:
         size = units.effective_size(estimate * (1 - estimate), error)
-        low, high = map(float, wilson(estimate, size, units.z))
+        low, high = wilson(estimate, size, units.z)
     else:
         low, high = estimate - units.t * error, estimate + units.t * error
-    return Bunch(estimate=float(estimate), low=low, high=high, standard_error=error)
+    return Bunch(estimate=float(estimate), low=float(low), high=float(high), standard_error=error)
 
 
 def difference_interval(metric, y_true, y_pred_a, y_pred_b, *, groups=None, confidence_level=0.95):
@@ -235,7 +235,7 @@ def difference_interval(metric, y_true, y_pred_a, y_pred_b, *, groups=None, conf
         low, high = matched(*shares, size, units.z)
     else:
         low, high = estimate - units.t * error, estimate + units.t * error
-    return Bunch(estimate=float(estimate), low=low, high=high, standard_error=error)
+    return Bunch(estimate=float(estimate), low=float(low), high=float(high), standard_error=error)
 
 
 def check_metric(metric, function):
@@ -377,4 +377,4 @@ def matched(share_a, share_b, n, z):
     """Agresti and Min's interval of a difference of matched proportions of n rows."""
     a, b = ((share * n + 0.5) / (n + 2) for share in (share_a, share_b))
     room = z * math.sqrt((a + b - (a - b) ** 2) / (n + 2))
-    return float(max(-1, a - b - room)), float(min(1, a - b + room))
+    return max(-1, a - b - room), min(1, a - b + room)

@@ -180,7 +180,9 @@ def test_unknown_labels_and_small_modalities_are_refused():
     with pytest.raises(ValueError, match=r"labels \[2\], of which there .* expected \[0, 1\]"):
         calibration_from_predictions(np.r_[2, y[1:] % 2], proba[:, :2], labels=[0, 1])
     few = np.where(np.arange(40)[:, None] < 20, proba, np.nan)
-    with pytest.raises(ValueError, match="n_bins=15 with 20 rows") as caught:
+    with pytest.raises(
+        ValueError, match="n_bins=15 with 20 rows.*or leave this modality"
+    ) as caught:
         calibration_from_predictions(y, {"all": proba, "few": few})
     assert caught.value.__notes__ == ["Raised for the probabilities of 'few'."]
 

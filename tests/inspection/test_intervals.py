@@ -142,6 +142,12 @@ def test_equal_groups_count_as_one_row_each(name, n_groups):
     np.testing.assert_allclose([interval.low, interval.high], [*expected], atol=0.02)
 
 
+@pytest.mark.parametrize("name", ["accuracy", "f1_macro", "r2"])
+def test_limits_are_floats(name):
+    for found in (score_interval(name, Y, A), difference_interval(name, Y, A, B)):
+        assert {type(value) for value in found.values()} == {float}
+
+
 def test_many_rows_are_left_out_in_blocks():
     y = RNG.standard_normal(3000)
     noise = RNG.standard_normal(3000)

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -165,8 +166,8 @@ def robustness_curve(
         _check_corruption(kind, corruption, label)
         table = _as_read(table, own, label)
     levels = _check_levels(levels, corruption, label)
-    if n_repeats < 1:
-        raise ValueError(f"{label}: n_repeats={n_repeats}; expected 1 or more.")
+    if not isinstance(n_repeats, Integral) or n_repeats < 1:
+        raise ValueError(f"{label}: n_repeats={n_repeats!r}; expected a positive integer.")
     models = [estimator] if baseline is None else [estimator, baseline]
     scorers = [check_scoring(model, scoring) for model in models]
     change = _Change(own.name, own.positions, corruption, kind)

@@ -267,11 +267,31 @@ def _score(pairs, table, y, change, level, seed):
 
 
 def _add_noise(column, level, seed):
+    if isinstance(column.array, TensorArray):
+        return _add_noise_to_cells(column, level, seed)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     noise = np.random.default_rng(seed).normal(size=len(values))
     spread = np.nanstd(values) if np.isfinite(values).any() else 0.0
     noisy = values + NOISE[int(level) - 1] * spread * noise
     return pd.Series(noisy, index=column.index, name=column.name)
+
+
+def _add_noise_to_cells(column, level, seed):
+    """Noise in cells of equal shape, in proportion to the spread of each of their numbers."""
+    rows = np.flatnonzero(column.notna())
+    cells = column.array.gather(rows)
+    if isinstance(cells, list):
+        raise ValueError(
+            f"robustness_curve: the cells of column {column.name!r} have different shapes; kind="
+            "'number' expects equal ones. Pass their kind, such as kind='sequence'."
+        )
+    noise = np.random.default_rng(seed).normal(size=(len(column), *cells.shape[1:]))[rows]
+    changed = [None] * len(column)
+    for row, cell in zip(
+        rows, cells + NOISE[int(level) - 1] * cells.std(axis=0) * noise, strict=True
+    ):
+        changed[row] = cell
+    return pd.Series(as_column(changed), index=column.index, name=column.name)
 
 
 # ------------------------------------------------------------------------------ arguments

@@ -149,6 +149,24 @@ def test_numbers_get_noise_in_proportion_to_their_spread():
     np.testing.assert_allclose(strong - clean, 16 * (weak - clean), atol=1e-9)  # .8 / .05
 
 
+def test_cells_of_numbers_get_noise_in_proportion_to_their_spread():
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 2
+    X = hide(multimodal_frame(vector=rng.normal(size=(400, 2)) * [1, 10]), vector=[3])
+    model = LateFusionClassifier([("vector", LogisticRegression(), "vector")]).fit(X, y)
+    seen = []
+
+    def score(estimator, X, y):
+        seen.append(X["vector"])
+        return 0.0
+
+    options = {"modality": "vector", "corruption": "noise", "kind": "number", "levels": [0, 5]}
+    robustness_curve(model, X, y, scoring=score, n_repeats=1, random_state=0, **options)
+    before, after = (column.array.gather(np.flatnonzero(column.notna())) for column in seen)
+    assert seen[1].isna().tolist() == (np.arange(400) == 3).tolist()
+    np.testing.assert_allclose((after - before).std(axis=0), [0.8, 8], rtol=0.15)
+
+
 def test_result_depends_on_the_seed_alone(fitted):
     model, _, X, y = fitted
     before = X.copy(deep=True)

@@ -85,8 +85,8 @@ FILES = {
         {"audio", "image", "point_cloud", "sequence", "text", "video"},
     ],
     "inspection": [
-        {"modalities"},
-        {"attribution", "calibration", "coalitions", "comparison", "intervals", "robustness"},
+        {"intervals", "modalities"},
+        {"attribution", "calibration", "coalitions", "comparison", "robustness"},
         {"ablation", "importance"},
     ],
     "modules": [

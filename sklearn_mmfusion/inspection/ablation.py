@@ -1,10 +1,12 @@
 """Scores with and without modalities, of one fitted estimator or of refitted ones."""
 
+from functools import partial
 from itertools import chain
 
 import numpy as np
 import pandas as pd
 from sklearn.base import clone, is_classifier
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv, cross_validate
 from sklearn.utils import Bunch
 
@@ -18,7 +20,7 @@ from sklearn_mmfusion.inspection.coalitions import (
     coalition_table,
     find_columns,
 )
-from sklearn_mmfusion.inspection.modalities import absence_ignored, scorer_name
+from sklearn_mmfusion.inspection.modalities import absence_ignored, score_once, scorer_name
 
 MOST = 10  # modalities of which all subsets are scored
 
@@ -171,14 +173,19 @@ def _refitted(estimator, X, y, *, subsets, cv, groups, scoring, modalities, n_jo
     names, splits = list(columns), check_cv(cv, y, classifier=is_classifier(estimator))
     splits = list(splits.split(table, y, groups))
     coalitions = [c for c in find_subsets(subsets, names) if c]
-    scores = []
+    if not coalitions:
+        raise ValueError(
+            f"modality_ablation: subsets={subsets!r} with refit=True; expected a subset that "
+            "is not empty, since nothing can be fitted to none."
+        )
+    scorer, scores = partial(score_once, check_scoring(estimator, scoring), "modality_ablation"), []
     for number, coalition in enumerate(coalitions, start=1):
         left_out = [name for m, name in enumerate(names) if not coalition >> m & 1]
         with add_error_note(f"Raised by modality_ablation without the modalities {left_out}."):
             reduced, rest = leave_out(estimator, table, columns, left_out)
             with absence_ignored():
                 found = cross_validate(
-                    reduced, rest, y, cv=splits, scoring=scoring, n_jobs=n_jobs, error_score="raise"
+                    reduced, rest, y, cv=splits, scoring=scorer, n_jobs=n_jobs, error_score="raise"
                 )
         scores.append(found["test_score"])
         if verbose:
@@ -192,7 +199,7 @@ def _result(names, coalitions, scores, scorer, test_share=None):
     """Bunch of `modality_ablation`, best subset first."""
     means = scores if scores.ndim == 1 else scores.mean(axis=1)
     order = np.argsort(-means, kind="stable")
-    table = coalition_table(names, np.asarray(coalitions)[order].tolist(), means[order])
+    table = coalition_table(names, [coalitions[i] for i in order], means[order])
     if scores.ndim == 2:
         n_folds = scores.shape[1]
         spread = scores[order].std(axis=1, ddof=1) if n_folds > 1 else np.full(len(order), np.nan)
@@ -223,7 +230,7 @@ def find_subsets(subsets, names):
     if isinstance(subsets, str) and subsets in ("leave_one_out", "alone"):
         single = [everything - bit if subsets == "leave_one_out" else bit for bit in bits.values()]
         return list(dict.fromkeys([everything, *single]))
-    is_list = not isinstance(subsets, str) and all(
+    is_list = isinstance(subsets, (list, tuple)) and all(
         isinstance(subset, (list, tuple, set)) for subset in subsets
     )
     if not is_list or not len(subsets):
@@ -283,9 +290,10 @@ def leave_out(estimator, table, columns, left_out):
     dropped = []
     for prefix, composition in compositions.items():
         for name, positions in triples_to_fit(composition, table).items():
-            if positions <= gone:
+            own = positions <= set(columns.get(name, ()))  # triples may share columns
+            if name in left_out if own else positions <= gone:
                 dropped.append(f"{prefix}{name}")
-            elif positions & gone:
+            elif positions & gone and not own:
                 raise ValueError(
                     f"modality_ablation: the triple {name!r} of {type(composition).__name__} has "
                     f"columns of modalities that are left out, {left_out}, and others. With "

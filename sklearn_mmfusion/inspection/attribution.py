@@ -1,6 +1,7 @@
 """Which pixels, words or time-frequency cells a prediction comes from: integrated gradients."""
 
 from copy import deepcopy
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -113,7 +114,7 @@ def modality_attribution(
     TypeError
         If the estimator is none of those above.
     ValueError
-        If `modality`, `target` or `baseline` is unknown.
+        If `modality`, `target` or `baseline` is unknown, or `n_steps` not a positive integer.
 
     See Also
     --------
@@ -150,6 +151,10 @@ def modality_attribution(
     if baseline not in BASELINES:
         raise ValueError(
             f"modality_attribution: baseline={baseline!r}; expected one of {BASELINES}."
+        )
+    if not isinstance(n_steps, Integral) or n_steps < 1:
+        raise ValueError(
+            f"modality_attribution: n_steps={n_steps!r}; expected a positive integer, such as 64."
         )
     network = find_network(estimator, X, modality)
     codes = network.codes_of(target)

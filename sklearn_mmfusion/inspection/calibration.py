@@ -16,6 +16,7 @@ from sklearn.utils.validation import (
 from sklearn_mmfusion._sklearn import _safe_indexing
 from sklearn_mmfusion._validation import BINARY, MULTICLASS, add_error_note
 from sklearn_mmfusion.containers.conversion import as_table
+from sklearn_mmfusion.inspection.intervals import wilson
 from sklearn_mmfusion.inspection.modalities import (
     absence_ignored,
     find_modalities,
@@ -260,7 +261,7 @@ def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
         rows[name] = {
             "expected_calibration_error": _expected_error(parts),
             "squared_calibration_error": _squared_error(parts),
-            **_proper_scores(y, proba, classes, label),
+            **_proper_scores(y, proba, classes),
             "n_rows": len(y),
         }
         bins[name] = _reliability(parts)
@@ -345,6 +346,13 @@ def _checked(y_true, y_proba, labels, label, ensure_all_finite="allow-nan"):
     y_proba = check_array(y_proba, ensure_all_finite=ensure_all_finite, **checks)
     y_true = column_or_1d(y_true)
     check_consistent_length(y_true, y_proba)
+    rounding = 1e-5  # of probabilities in single precision
+    if (y_proba < -rounding).any() or (y_proba > 1 + rounding).any():
+        raise ValueError(
+            f"{label}: y_proba has values from {np.nanmin(y_proba):.3g} to "
+            f"{np.nanmax(y_proba):.3g}; expected probabilities from 0 to 1. Pass the output of "
+            "predict_proba."
+        )
     found = np.unique(y_true)
     labels = found if labels is None else np.asarray(labels)
     if len(labels) != y_proba.shape[1]:
@@ -352,6 +360,12 @@ def _checked(y_true, y_proba, labels, label, ensure_all_finite="allow-nan"):
             f"{label}: y_proba has {y_proba.shape[1]} columns, but there are "
             f"{len(labels)} labels. Pass labels= in the order of the columns, e.g. "
             "labels=estimator.classes_."
+        )
+    unknown = [own for own in found.tolist() if own not in labels.tolist()]
+    if unknown:
+        raise ValueError(
+            f"{label}: y_true has the labels {unknown}, of which there are no probabilities; "
+            f"expected {labels.tolist()}. Leave these rows out."
         )
     return y_true, y_proba, labels
 
@@ -365,7 +379,8 @@ def _binned(y, proba, labels, n_bins, label):
     if not 1 <= n_bins <= len(y) / 2:
         raise ValueError(
             f"{label}: n_bins={n_bins} with {len(y)} rows; expected at "
-            "least one bin and at least two rows per bin. Lower n_bins."
+            "least one bin and at least two rows per bin. Lower n_bins, or leave this "
+            "modality out."
         )
     confidence = proba.max(axis=1)
     hits = labels[proba.argmax(axis=1)] == y
@@ -385,14 +400,8 @@ def _expected_error(bins):
     return float(np.average(errors, weights=[len(hits) for _, hits in bins]))
 
 
-def _proper_scores(y, proba, labels, label):
+def _proper_scores(y, proba, labels):
     is_own = y[:, None] == labels
-    if not is_own.any(axis=1).all():
-        unknown = np.setdiff1d(y, labels).tolist()
-        raise ValueError(
-            f"{label}: y_true has the labels {unknown}, of which there are no probabilities; "
-            f"expected {labels.tolist()}. Leave these rows out."
-        )
     own = proba[is_own].clip(np.finfo(np.float64).eps)  # as scikit-learn does
     brier = ((proba - is_own) ** 2).sum(axis=1).mean()
     return {
@@ -405,15 +414,12 @@ def _reliability(bins):
     """A row per bin: mean confidence, accuracy and its Wilson interval, number of rows."""
     n_rows = np.array([len(hits) for _, hits in bins])
     accuracy = np.array([hits.mean() for _, hits in bins])
-    z2 = norm.ppf((1 + LEVEL) / 2) ** 2
-    center = (accuracy + z2 / (2 * n_rows)) / (1 + z2 / n_rows)
-    spread = accuracy * (1 - accuracy) / n_rows + z2 / (4 * n_rows**2)
-    half = np.sqrt(z2 * spread) / (1 + z2 / n_rows)
+    low, high = wilson(accuracy, n_rows, norm.ppf((1 + LEVEL) / 2))
     columns = {
         "confidence": [confidence.mean() for confidence, _ in bins],
         "accuracy": accuracy,
-        "low": np.minimum(center - half, accuracy),  # they are equal at 0 and 1, but for rounding
-        "high": np.maximum(center + half, accuracy),
+        "low": low,
+        "high": high,
         "n_rows": n_rows,
     }
     return pd.DataFrame(columns)

@@ -1,6 +1,6 @@
 """Scores of a fitted estimator with some of the modalities, a coalition; the others are absent."""
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from sklearn_mmfusion.inspection.modalities import (
     column_at,
     find_composition,
     find_modalities,
+    score_once,
     scorer_name,
     with_columns,
     with_missing,
@@ -151,13 +152,7 @@ class CoalitionScores:
             order = self._order(name, repeat)
             X = permute_columns(X, self.columns[name], order)
         with add_error_note(self._note(coalition)):
-            score = self.score(estimator, X, self.y)
-        if not isinstance(score, Real):
-            raise ValueError(
-                f"{self.caller}: scoring returned {score!r}; expected one number. Pass one scorer, "
-                "such as scoring='accuracy'."
-            )
-        return float(score)
+            return score_once(self.score, self.caller, estimator, X, self.y)
 
     def _order(self, name, repeat):
         """Permutation of the rows of a modality: the same one in all coalitions of a repeat."""
@@ -247,18 +242,26 @@ def triples_of(estimator, table, columns):
     composition = find_composition(estimator)
     if composition is None:
         return None
-    own = find_modalities(composition, table, None, "")
-    triples = {modality.name: set(modality.positions) for modality in own}
-    found = {}
-    for name, positions in columns.items():
-        own = set(positions)
-        if any(needed & own and not needed <= own for needed in triples.values()):
-            return None
-        # X may lack the columns of a triple
-        found[name] = [
-            t for t, needed in triples.items() if (needed <= own if needed else t == name)
-        ]
+    found = {name: [] for name in columns}
+    for triple in find_modalities(composition, table, None, ""):
+        for name in columns:
+            inside = belongs(triple.name, set(triple.positions), name, columns)
+            if inside is None:
+                return None
+            if inside:
+                found[name].append(triple.name)
     return found
+
+
+def belongs(triple, positions, modality, columns):
+    """Whether a triple is absent without a modality; None if only some of its columns are.
+
+    Triples may share columns. One that is a modality itself is absent without that one only.
+    """
+    if positions <= set(columns.get(triple, ())):
+        return triple == modality
+    inside = positions & set(columns[modality])
+    return None if inside and inside < positions else bool(inside)
 
 
 # ------------------------------------------------------------------------------ absent modalities

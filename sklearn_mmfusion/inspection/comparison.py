@@ -13,6 +13,7 @@ from sklearn.model_selection import check_cv, cross_validate
 from sklearn.utils import Bunch, indexable
 
 from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion.inspection.modalities import scorer_name
 
 
 def compare(
@@ -143,8 +144,9 @@ def compare(
         if verbose:
             elapsed = time.perf_counter() - start
             print(f"[compare] {name} ({number} of {len(pairs)}): {elapsed:.1f} s")
-    names, several = [name for name, _ in pairs], isinstance(scoring, list | tuple | set | dict)
-    scorers = list(scoring) if several else ["score"]
+    names = [name for name, _ in pairs]
+    scorers = [key.removeprefix("test_") for key in results[0] if key.startswith("test_")]
+    several = scorers != ["score"]
     scores = {s: np.array([result[f"test_{s}"] for result in results]) for s in scorers}
     seconds = [result["fit_time"].mean() for result in results]
     tables = {s: score_table(names, scores[s], seconds, interval) for s in scorers}
@@ -153,7 +155,7 @@ def compare(
         scorer = scorers
         table, differences = (pd.concat(each, names=["scorer"]) for each in (tables, differences))
     else:
-        scorer = scoring if isinstance(scoring, str) else getattr(scoring, "__name__", "score")
+        scorer = "score" if scoring is None else scorer_name(None, scoring)
         scores, table, differences = scores["score"], tables["score"], differences["score"]
     return Bunch(names=names, scorer=scorer, scores=scores, table=table, differences=differences)
 

@@ -362,11 +362,16 @@ def joint_gains(game, others, i, j):
     return game(others | i | j) - game(others | i) - game(others | j) + game(others)
 
 
+def as_bits(players):
+    """Coalitions of one player each: integers of Python, as those of numpy have 64 bits only."""
+    return 1 << players.astype(object)
+
+
 def sampled_shapley_values(game, orders):
     """Gains of all players in some orders: (n_repeats, n_orders, m), on average Shapley values."""
     n_orders, n_players = orders.shape
-    before = np.zeros((n_orders, n_players + 1), dtype=np.int64)
-    before[:, 1:] = np.cumsum(1 << orders, axis=1)
+    before = np.zeros((n_orders, n_players + 1), dtype=object)
+    before[:, 1:] = np.cumsum(as_bits(orders), axis=1)
     gains = np.diff(game(before.ravel()).reshape(-1, *before.shape), axis=2)
     return np.take_along_axis(gains, np.argsort(orders, axis=1)[None], axis=2)
 
@@ -378,14 +383,11 @@ def sampled_shapley_interactions(game, orders):
     """
     n_orders, n_players = orders.shape
     ranks = np.argsort(orders, axis=1)
-    before = np.cumsum(1 << orders, axis=1) - (1 << orders)
+    before = np.cumsum(as_bits(orders), axis=1) - as_bits(orders)
     before = np.take_along_axis(before, ranks, axis=1)  # by player
     pairs = [(i, j) for i in range(n_players) for j in range(i)]
     others = np.stack([before[:, i] & ~(1 << j) for i, j in pairs], axis=1)
-    bits = [
-        np.broadcast_to([1 << p for p in players], others.shape).ravel()
-        for players in zip(*pairs, strict=True)
-    ]
+    bits = [np.tile(as_bits(players), n_orders) for players in np.transpose(pairs)]
     joint = joint_gains(game, others.ravel(), *bits)
     joint = joint.reshape(-1, *others.shape)
     result = np.zeros((len(joint), n_orders, n_players, n_players))

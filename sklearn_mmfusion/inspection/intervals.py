@@ -18,6 +18,7 @@ from sklearn_mmfusion._validation import as_numpy, check_groups
 
 MAX_EVALUATIONS = 200  # of a metric, unless there are more groups
 N_BLOCKS = 100  # blocks of rows, where single rows would need more evaluations
+ROUNDING = 1e-12  # standard errors of shares below it are 0: no unit differs
 
 
 # The jackknife evaluates a metric hundreds of times. The metrics of scikit-learn would take a
@@ -154,7 +155,7 @@ def score_interval(metric, y_true, y_pred, *, groups=None, confidence_level=0.95
         low, high = wilson(estimate, size, units.z)
     else:
         low, high = estimate - units.t * error, estimate + units.t * error
-    return Bunch(estimate=float(estimate), low=low, high=high, standard_error=error)
+    return Bunch(estimate=float(estimate), low=float(low), high=float(high), standard_error=error)
 
 
 def difference_interval(metric, y_true, y_pred_a, y_pred_b, *, groups=None, confidence_level=0.95):
@@ -234,7 +235,7 @@ def difference_interval(metric, y_true, y_pred_a, y_pred_b, *, groups=None, conf
         low, high = matched(*shares, size, units.z)
     else:
         low, high = estimate - units.t * error, estimate + units.t * error
-    return Bunch(estimate=float(estimate), low=low, high=high, standard_error=error)
+    return Bunch(estimate=float(estimate), low=float(low), high=float(high), standard_error=error)
 
 
 def check_metric(metric, function):
@@ -253,12 +254,14 @@ def check_metric(metric, function):
 def as_codes(columns, name, function):
     """Replace the labels of all columns by their codes."""
     if any(column.ndim > 1 for column in columns):
-        if name == "accuracy":
-            return columns
         shapes = [column.shape for column in columns]
+        if name == "accuracy" and len(set(shapes)) == 1:
+            return columns
+        expected = "one label per row. Pass a function of (y_true, y_pred) for several labels"
+        if name == "accuracy":
+            expected = "equal ones. Flatten one output with ravel()"
         raise ValueError(
-            f"{function}: metric={name!r} of columns of shapes {shapes}; expected one label per "
-            "row. Pass a function of (y_true, y_pred) for several labels per row."
+            f"{function}: metric={name!r} of columns of shapes {shapes}; expected {expected}."
         )
     codes, _ = pd.factorize(np.concatenate(columns), use_na_sentinel=False)
     return np.split(codes, len(columns))
@@ -322,7 +325,7 @@ class Units:
         """Number of independent rows of this variance that would have this standard error."""
         if self.metric == "accuracy" and not self.is_grouped:
             return self.n_rows
-        if error == 0:
+        if error < ROUNDING:
             return self.n_units
         size = variance / error**2 * (self.z / self.t) ** 2
         # Rows in groups never determine an accuracy better than as many independent ones.
@@ -355,11 +358,13 @@ def independent_units(columns, groups):
 
 
 def wilson(share, n, z):
-    """Wilson's interval of a share of n rows."""
+    """Wilson's interval of a share of n rows, or of arrays of them."""
     center, squared = share + z * z / (2 * n), share * (1 - share) / n + (z / (2 * n)) ** 2
-    room = z * math.sqrt(squared)
+    room = z * np.sqrt(squared)
     scale = 1 + z * z / n
-    return float(max(0, (center - room) / scale)), float(min(1, (center + room) / scale))
+    # at 0 and 1, a limit is equal to the share, but for rounding
+    low, high = (center - room) / scale, (center + room) / scale
+    return np.clip(low, 0, share), np.clip(high, share, 1)
 
 
 def only_right(y_true, y_pred_a, y_pred_b):
@@ -372,4 +377,4 @@ def matched(share_a, share_b, n, z):
     """Agresti and Min's interval of a difference of matched proportions of n rows."""
     a, b = ((share * n + 0.5) / (n + 2) for share in (share_a, share_b))
     room = z * math.sqrt((a + b - (a - b) ** 2) / (n + 2))
-    return float(max(-1, a - b - room)), float(min(1, a - b + room))
+    return max(-1, a - b - room), min(1, a - b + room)

@@ -3,6 +3,7 @@
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -158,11 +159,26 @@ def absence_ignored():
         yield
 
 
+def score_once(scorer, caller, estimator, X, y):
+    """Return the number that a scorer returns, or raise if it returns several."""
+    score = scorer(estimator, X, y)
+    if not isinstance(score, Real):
+        raise ValueError(
+            f"{caller}: scoring returned {score!r}; expected one number. Pass one scorer, such as "
+            "scoring='accuracy'."
+        )
+    return float(score)
+
+
 def scorer_name(estimator, scoring):
     """Return the name of a score, for results and axes of pictures."""
     if isinstance(scoring, str):
         return scoring
     if scoring is None:
+        last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+        if isinstance(last, BaseSearchCV) and last.scoring is not None:
+            return last.refit if isinstance(last.refit, str) else scorer_name(None, last.scoring)
         return next((name for is_, name in DEFAULT_SCORES.items() if is_(estimator)), "score")
     function = getattr(scoring, "_score_func", scoring)
-    return getattr(function, "__name__", type(scoring).__name__)
+    name = getattr(function, "__name__", type(scoring).__name__)
+    return f"neg_{name}" if getattr(scoring, "_sign", 1) < 0 else name

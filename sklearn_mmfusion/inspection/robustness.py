@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from scipy.integrate import trapezoid
 from sklearn.metrics import check_scoring
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklearn_mmfusion._triples import VECTORIZERS, first_step, steps_of
 from sklearn_mmfusion._validation import add_error_note
@@ -23,6 +24,7 @@ from sklearn_mmfusion.inspection.modalities import (
     absence_ignored,
     column_at,
     find_modalities,
+    score_once,
     scorer_name,
     with_columns,
     with_missing,
@@ -158,14 +160,15 @@ def robustness_curve(
     label = "robustness_curve"
     check_is_fitted(estimator)
     table = as_table(X)
+    check_consistent_length(table, y)
     own = _find(estimator, table, modality, label)
     if corruption != MISSING:
         kind = _infer_kind(own, table, label) if kind is None else kind
         _check_corruption(kind, corruption, label)
         table = _as_read(table, own, label)
     levels = _check_levels(levels, corruption, label)
-    if n_repeats < 1:
-        raise ValueError(f"{label}: n_repeats={n_repeats}; expected 1 or more.")
+    if not isinstance(n_repeats, Integral) or n_repeats < 1:
+        raise ValueError(f"{label}: n_repeats={n_repeats!r}; expected a positive integer.")
     models = [estimator] if baseline is None else [estimator, baseline]
     scorers = [check_scoring(model, scoring) for model in models]
     change = _Change(own.name, own.positions, corruption, kind)
@@ -259,15 +262,37 @@ def _score(pairs, table, y, change, level, seed):
     if change.corruption == MISSING and level > 0:
         note += " The estimator has to accept missing values: add an imputer."
     with absence_ignored(), add_error_note(note):
-        return [scorer(model, changed, y) for model, scorer in pairs]
+        return [
+            score_once(scorer, "robustness_curve", model, changed, y) for model, scorer in pairs
+        ]
 
 
 def _add_noise(column, level, seed):
+    if isinstance(column.array, TensorArray):
+        return _add_noise_to_cells(column, level, seed)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     noise = np.random.default_rng(seed).normal(size=len(values))
     spread = np.nanstd(values) if np.isfinite(values).any() else 0.0
     noisy = values + NOISE[int(level) - 1] * spread * noise
     return pd.Series(noisy, index=column.index, name=column.name)
+
+
+def _add_noise_to_cells(column, level, seed):
+    """Noise in cells of equal shape, in proportion to the spread of each of their numbers."""
+    rows = np.flatnonzero(column.notna())
+    cells = column.array.gather(rows)
+    if isinstance(cells, list):
+        raise ValueError(
+            f"robustness_curve: the cells of column {column.name!r} have different shapes; kind="
+            "'number' expects equal ones. Pass their kind, such as kind='sequence'."
+        )
+    noise = np.random.default_rng(seed).normal(size=(len(column), *cells.shape[1:]))[rows]
+    changed = [None] * len(column)
+    for row, cell in zip(
+        rows, cells + NOISE[int(level) - 1] * cells.std(axis=0) * noise, strict=True
+    ):
+        changed[row] = cell
+    return pd.Series(as_column(changed), index=column.index, name=column.name)
 
 
 # ------------------------------------------------------------------------------ arguments

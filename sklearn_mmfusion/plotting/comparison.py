@@ -96,7 +96,7 @@ class ComparisonDisplay:
         ImportError
             If matplotlib is missing.
         ValueError
-            If the comparison has several scorers.
+            If the comparison has several scorers, or `ax` not two axes.
         """
         if not isinstance(self.scorer, str):
             raise ValueError(
@@ -106,7 +106,12 @@ class ComparisonDisplay:
         if ax is None:
             height = 1.6 + 0.35 * max(len(self.names), len(self.differences))
             ax = new_axes("ComparisonDisplay.plot", 1, 2, width=11, height=height)[0]
-        self.ax_ = np.asarray(ax, dtype=object)
+        self.ax_ = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+        if len(self.ax_) != 2:
+            raise ValueError(
+                f"ComparisonDisplay: ax has {len(self.ax_)} axes; expected two, one of scores and "
+                "one of differences."
+            )
         self.figure_ = self.ax_[0].figure
         self._draw_scores(self.ax_[0])
         self._draw_differences(self.ax_[1])
@@ -117,14 +122,17 @@ class ComparisonDisplay:
             ax.plot(scores, np.full(len(scores), place - 0.22), "|", color=GRAY)
         draw_intervals(ax, self.table, "mean", self.names)
         n_splits = self.scores.shape[1]
-        ax.set(xlabel=self.scorer, title=f"Mean, interval,\nand each of {n_splits} splits (|)")
+        ax.set(xlabel=self._score(), title=f"Mean, interval,\nand each of {n_splits} splits (|)")
 
     def _draw_differences(self, ax):
         ax.axvline(0, color=GRAY, linestyle="--", linewidth=1)
         names = [f"{first} − {second}" for first, second in self.differences.index]
         draw_intervals(ax, self.differences, "difference", names)
         title = "Paired differences\n(hollow: interval contains 0)"
-        ax.set(xlabel=f"difference of {self.scorer}", title=title)
+        ax.set(xlabel=f"difference of {self._score()}", title=title)
+
+    def _score(self):
+        return self.scorer.replace("_", " ")
 
 
 def draw_intervals(ax, table, column, names):

@@ -3,13 +3,14 @@
 import math
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion.plotting.style import BLUE, GRAY, RED, new_axes
 
 # Where fitted estimators keep the estimators they are made of: by name, or one.
 NAMED_CHILDREN = ("named_steps", "named_transformers_", "named_estimators_")
-SINGLE_CHILDREN = ("best_estimator_", "estimator_", "regressor_", "estimator")
+SINGLE_CHILDREN = ("best_estimator_", "estimator_", "regressor_")
 
 
 class TrainingHistoryDisplay:
@@ -157,11 +158,18 @@ def find_networks(estimator, name=""):
     if hasattr(estimator, "history_"):
         yield name or type(estimator).__name__, estimator
         return
-    for attribute in NAMED_CHILDREN:
-        for child_name, child in (getattr(estimator, attribute, None) or {}).items():
+    if isinstance(estimator, FrozenEstimator):
+        yield from find_networks(estimator.estimator, name)
+        return
+    calibrated = getattr(estimator, "calibrated_classifiers_", ())
+    folds = {f"fold{number}": child.estimator for number, child in enumerate(calibrated)}
+    if len(folds) == 1:
+        yield from find_networks(*folds.values(), name)
+        return
+    for children in [folds, *(getattr(estimator, name, None) or {} for name in NAMED_CHILDREN)]:
+        for child_name, child in children.items():
             yield from find_networks(child, f"{name}__{child_name}" if name else child_name)
     for attribute in SINGLE_CHILDREN:
-        child = getattr(estimator, attribute, None)
-        if child is not None:
-            yield from find_networks(child, name)
+        if hasattr(estimator, attribute):
+            yield from find_networks(getattr(estimator, attribute), name)
             return

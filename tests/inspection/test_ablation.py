@@ -118,6 +118,19 @@ def test_refits_of_other_estimators_drop_columns():
     np.testing.assert_array_equal(two.scores, result.scores)
 
 
+@EMPTY_ROWS
+def test_refits_keep_the_other_triples_of_a_shared_column():
+    X, y = data()
+    parts = [(name, LogisticRegression(C=c), "a") for name, c in (("weak", 1e-3), ("strong", 1))]
+    model = LateFusionClassifier([*parts, ("c", LogisticRegression(), "c")])
+    result = modality_ablation(model, X, y, refit=True, cv=3, subsets="alone")
+    present = map(tuple, result.table[["weak", "strong"]].to_numpy().tolist())
+    table = dict(zip(present, result.scores, strict=True))
+    for part, only in zip(parts, [(True, False), (False, True)], strict=True):
+        expected = cross_val_score(LateFusionClassifier([part]), X, y, cv=3)
+        np.testing.assert_array_equal(table[only], expected)
+
+
 def test_estimators_and_data_stay_as_they_were():
     X, y = data()
     model, before = late(), X.copy()
@@ -137,6 +150,12 @@ def test_errors():
         modality_ablation(model, X, y, groups=np.zeros(len(X)))
     with pytest.raises(ValueError, match="groups has 3 values, X has 90 rows"):
         modality_ablation(model, X, y, refit=True, groups=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"subsets=5; expected 'all', 'leave_one_out', 'alone'"):
+        modality_ablation(model, X, y, subsets=5)
+    with pytest.raises(ValueError, match=r"subsets=\[\[\]\] with refit=True; expected a subset"):
+        modality_ablation(model, X, y, subsets=[[]], refit=True)
+    with pytest.raises(ValueError, match="scoring returned {'accuracy': .*; expected one number"):
+        modality_ablation(model, X, y, refit=True, scoring=["accuracy", "f1_macro"])
     table = FusionTransformer([("table", "passthrough", ["p", "q"])])
     frame = pd.DataFrame({"p": np.arange(20.0), "q": 1.0})
     parts = {"first": "p", "second": "q"}

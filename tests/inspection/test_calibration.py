@@ -105,6 +105,19 @@ def test_labels_must_match_the_columns():
     with pytest.raises(ValueError, match=message):
         squared_calibration_error(np.arange(30) % 2, proba)
     squared_calibration_error(np.arange(30) % 2, proba, labels=[0, 1, 2])
+    with pytest.raises(
+        ValueError, match=r"labels \[0, 1\], of which .* expected \['0', '1', '2'\]"
+    ):
+        squared_calibration_error(np.arange(30) % 2, proba, labels=["0", "1", "2"])
+
+
+@pytest.mark.parametrize("wrong", [-0.5, 1.5])
+def test_scores_are_no_probabilities(wrong):
+    proba = np.full((30, 2), 0.5)
+    proba[3, 1] = wrong
+    for measure in (squared_calibration_error, calibration_from_predictions):
+        with pytest.raises(ValueError, match=f"{wrong}.*; expected probabilities from 0 to 1"):
+            measure(np.arange(30) % 2, proba)
 
 
 @pytest.mark.parametrize("n_bins", [0, 16])
@@ -167,7 +180,9 @@ def test_unknown_labels_and_small_modalities_are_refused():
     with pytest.raises(ValueError, match=r"labels \[2\], of which there .* expected \[0, 1\]"):
         calibration_from_predictions(np.r_[2, y[1:] % 2], proba[:, :2], labels=[0, 1])
     few = np.where(np.arange(40)[:, None] < 20, proba, np.nan)
-    with pytest.raises(ValueError, match="n_bins=15 with 20 rows") as caught:
+    with pytest.raises(
+        ValueError, match="n_bins=15 with 20 rows.*or leave this modality"
+    ) as caught:
         calibration_from_predictions(y, {"all": proba, "few": few})
     assert caught.value.__notes__ == ["Raised for the probabilities of 'few'."]
 

@@ -255,6 +255,23 @@ def test_part_of_a_table_is_masked_by_its_cells():
     assert table[False, True] == get_scorer("neg_log_loss")(model, X.assign(age=np.nan), y)
 
 
+def test_triples_that_share_a_column_are_absent_one_by_one():
+    X, y = data()
+    strong, weak = LogisticRegression(), LogisticRegression(C=1e-3)
+    parts = [
+        ("weak", weak, ["age"]),
+        ("strong", strong, ["age"]),
+        ("both", strong, ["age", "height"]),
+    ]
+    model = LateFusionClassifier(parts).fit(X, y)
+    result = modality_importance(model, X, y, scoring="neg_log_loss")
+    table = result.coalitions.set_index(["weak", "strong", "both"])["score"]
+    for part in parts:
+        alone = LateFusionClassifier([part]).fit(X, y)
+        only = tuple(name == part[0] for name in table.index.names)
+        assert table[only] == pytest.approx(get_scorer("neg_log_loss")(alone, X, y))
+
+
 # ------------------------------------------------------------------------------ other estimators
 
 

@@ -97,6 +97,15 @@ def test_reference_and_several_scorers():
     balanced = make_scorer(balanced_accuracy_score)
     again = compare(MODELS, X, y, cv=3, scoring=balanced)
     assert again.scores == pytest.approx(found.scores["recall_macro"])
+    assert again.scorer == "balanced_accuracy_score"
+    custom = compare(MODELS, X, y, cv=3, scoring=two_scores)
+    assert custom.scorer == ["right", "wrong"]
+    assert np.array_equal(custom.scores["right"], 1 - custom.scores["wrong"])
+
+
+def two_scores(model, X, y):
+    right = float(model.score(X, y))
+    return {"right": right, "wrong": 1 - right}
 
 
 def test_fit_parameters_reach_every_estimator(capsys):

@@ -107,7 +107,8 @@ def test_all_orders_together_are_exact(values):
     orders = np.array(list(permutations(range(m))))
 
     def game(coalitions):
-        return np.stack([values[coalitions], 2 * values[coalitions]])
+        found = values[coalitions.astype(int)]
+        return np.stack([found, 2 * found])
 
     found = sampled_shapley_values(game, orders)
     assert found.shape == (2, len(orders), m)
@@ -212,7 +213,7 @@ def test_sampled_orders_have_honest_standard_errors(sampled, exact):
     truth, ratios = exact(values), []
     for _ in range(40):
         orders = rng.permuted(np.tile(np.arange(6), (30, 1)), axis=1)
-        found, errors = summarize(sampled(lambda c: values[c][None], orders), False)
+        found, errors = summarize(sampled(lambda c: values[c.astype(int)][None], orders), False)
         pairs = ... if found.ndim == 1 else np.triu_indices(6, 1)
         ratios.append(((found - truth) / np.where(errors > 0, errors, 1))[pairs])
     # t statistics: mean 0, variance a little above 1
@@ -235,6 +236,25 @@ def test_many_modalities_are_sampled():
     assert (pairs.interactions[8] == 0).all()
     with pytest.raises(ValueError, match="n_permutations=1 with 9 modalities; expected an integer"):
         modality_importance(model, X, y, n_permutations=1)
+
+
+@pytest.mark.parametrize("n_columns", [63, 70])
+def test_coalitions_may_have_more_players_than_an_integer_has_bits(n_columns):
+    weights = np.arange(1.0, n_columns + 1)
+
+    def game(coalitions):  # additive, but for a bonus of 5 to the last two together
+        last = 3 << n_columns - 2
+        bonus = np.array([5.0 * (int(c) & last == last) for c in coalitions])
+        return bonus[None] + [
+            [sum(w for m, w in enumerate(weights) if int(c) >> m & 1) for c in coalitions]
+        ]
+
+    orders = np.array([np.arange(n_columns), np.arange(n_columns)[::-1]])
+    expected = weights.copy()
+    expected[-2:] += 2.5
+    np.testing.assert_allclose(sampled_shapley_values(game, orders)[0].mean(axis=0), expected)
+    pairs = sampled_shapley_interactions(game, orders)[0].mean(axis=0)
+    assert pairs[-1, -2] == 5 and np.abs(pairs).sum() == pytest.approx(10)
 
 
 def test_standard_errors_of_permuted_rows():

@@ -130,6 +130,24 @@ def test_perfect_predictions_have_an_interval(name, groups):
     assert same.low == -same.high < 0
 
 
+@pytest.mark.parametrize("n_groups", [20, 30, 50])
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "f1_macro"])
+def test_equal_groups_count_as_one_row_each(name, n_groups):
+    # one of ten rows is wrong in each group: without rounding, the standard error is 0
+    y_true = np.tile([0, 1], 5 * n_groups)
+    y_pred = np.where(np.arange(len(y_true)) % 10 == 0, 1 - y_true, y_true)
+    groups = np.repeat(np.arange(n_groups), 10)
+    interval = score_interval(name, y_true, y_pred, groups=groups)
+    expected = stats.binomtest(9 * n_groups // 10, n_groups).proportion_ci(method="wilson")
+    np.testing.assert_allclose([interval.low, interval.high], [*expected], atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1_macro", "r2"])
+def test_limits_are_floats(name):
+    for found in (score_interval(name, Y, A), difference_interval(name, Y, A, B)):
+        assert {type(value) for value in found.values()} == {float}
+
+
 def test_many_rows_are_left_out_in_blocks():
     y = RNG.standard_normal(3000)
     noise = RNG.standard_normal(3000)
@@ -146,6 +164,7 @@ def test_many_rows_are_left_out_in_blocks():
         ({"groups": np.zeros(59)}, "groups"),
         ({"y_true": [1], "y_pred": [1]}, "1 row; expected two or more"),
         ({"confidence_level": 95}, "confidence_level=95; expected a number between 0 and 1"),
+        ({"y_pred": A[:, None]}, r"shapes \[\(60,\), \(60, 1\)\]; expected equal ones. Flatten"),
         (
             {"metric": "f1_macro", "y_pred": np.c_[A, B]},
             r"shapes \[\(60,\), \(60, 2\)\]; expected one label per row",

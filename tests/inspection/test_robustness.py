@@ -149,6 +149,24 @@ def test_numbers_get_noise_in_proportion_to_their_spread():
     np.testing.assert_allclose(strong - clean, 16 * (weak - clean), atol=1e-9)  # .8 / .05
 
 
+def test_cells_of_numbers_get_noise_in_proportion_to_their_spread():
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 2
+    X = hide(multimodal_frame(vector=rng.normal(size=(400, 2)) * [1, 10]), vector=[3])
+    model = LateFusionClassifier([("vector", LogisticRegression(), "vector")]).fit(X, y)
+    seen = []
+
+    def score(estimator, X, y):
+        seen.append(X["vector"])
+        return 0.0
+
+    options = {"modality": "vector", "corruption": "noise", "kind": "number", "levels": [0, 5]}
+    robustness_curve(model, X, y, scoring=score, n_repeats=1, random_state=0, **options)
+    before, after = (column.array.gather(np.flatnonzero(column.notna())) for column in seen)
+    assert seen[1].isna().tolist() == (np.arange(400) == 3).tolist()
+    np.testing.assert_allclose((after - before).std(axis=0), [0.8, 8], rtol=0.15)
+
+
 def test_result_depends_on_the_seed_alone(fitted):
     model, _, X, y = fitted
     before = X.copy(deep=True)
@@ -225,7 +243,9 @@ def test_scorers_and_progress(fitted, capsys):
         ({"modality": "touch"}, r"modality='touch' is neither.*\('sepal', 'petal'\) nor a column"),
         ({"levels": [0.1, 1]}, r"levels=\[0.1, 1\] of 'missing'; expected two or more shares"),
         ({"levels": [0, 2]}, "shares of rows from 0 to 1, growing and beginning with 0"),
-        ({"n_repeats": 0}, "n_repeats=0; expected 1 or more"),
+        ({"scoring": ["accuracy"]}, "scoring returned {'accuracy': .*; expected one number"),
+        ({"n_repeats": 0}, "n_repeats=0; expected a positive integer"),
+        ({"n_repeats": 2.5}, "n_repeats=2.5; expected a positive integer"),
         ({"corruption": "noise"}, "kind of modality 'petal' .* is not known from an encoder; pass"),
         ({"corruption": "noise", "kind": "smell"}, "modality 'smell' is unknown"),
         ({"corruption": "fog", "kind": "image"}, "image has no corruption 'fog'; expected 'flip'"),

@@ -46,6 +46,15 @@ def test_display_draws_into_given_axes():
     assert list(display.ax_) == list(axes)
     assert display.figure_ is figure
     assert len(axes[1].get_yticklabels()) == 2
+    with pytest.raises(ValueError, match="ax has 1 axes; expected two"):
+        display.plot(ax=axes[0])
+
+
+def test_names_of_scores_are_written_as_words():
+    comparison = compare(MODELS, X, y, cv=3, scoring="balanced_accuracy")
+    left, right = ComparisonDisplay(**comparison).plot().ax_
+    assert left.get_xlabel() == "balanced accuracy"
+    assert right.get_xlabel() == "difference of balanced accuracy"
 
 
 def test_several_scorers_are_refused():

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import pytest
 from sklearn.base import BaseEstimator
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -82,6 +83,16 @@ def test_search_shows_its_best_estimator():
         TrainingHistoryDisplay.from_estimator(search.fit(X, y))
     search.best_estimator_.steps.append(("head", _Network().fit()))
     assert list(TrainingHistoryDisplay.from_estimator(search).histories) == ["head"]
+
+
+@pytest.mark.parametrize(("ensemble", "names"), [(True, ["fold0", "fold1"]), (False, ["Neural"])])
+def test_calibrated_networks_are_the_fitted_ones(ensemble, names):
+    network = NeuralClassifier(max_epochs=5, early_stopping=False, random_state=0).fit(X, y)
+    network.set_params(max_epochs=2)  # the calibrated clones are fitted anew
+    calibrated = CalibratedClassifierCV(network, cv=2, ensemble=ensemble).fit(X, y)
+    histories = TrainingHistoryDisplay.from_estimator(calibrated).histories
+    assert [name.removesuffix("Classifier") for name in histories] == names
+    assert {len(history) for history in histories.values()} == {2}
 
 
 def test_own_networks_have_what_is_drawn():

@@ -16,7 +16,8 @@ class ReliabilityDisplay:
 
     Each point is a bin of rows, with the interval of its accuracy. On the diagonal, probabilities
     can be trusted; below it, the classifier is overconfident. Points whose interval misses the
-    diagonal are filled. Bars show how the confidence is distributed. Use `from_estimator` or `from_predictions`, or pass the result of
+    diagonal are filled. Bars show how the confidence is distributed. Use `from_estimator` or
+    `from_predictions`, or pass the result of
     :func:`~sklearn_mmfusion.inspection.calibration`: ``ReliabilityDisplay(**result)``.
 
     Parameters

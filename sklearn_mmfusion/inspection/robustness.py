@@ -306,8 +306,8 @@ def _check_levels(levels, corruption, label):
     ):
         wanted = "shares of rows from 0 to 1" if is_missing else "integers from 0 to 5"
         raise ValueError(
-            f"{label}: levels={given!r} of {corruption!r}; expected two or more {wanted}, in "
-            "ascending order and starting with 0, the level without corruption."
+            f"{label}: levels={given!r} of {corruption!r}; expected two or more {wanted}, growing "
+            "and beginning with 0, the level without corruption."
         )
     return levels
 
@@ -346,7 +346,7 @@ def _infer_kind(own, table, label):
             return "audio"
     raise ValueError(
         f"{label}: the kind of modality {own.name!r} (column {column.name!r} of dtype "
-        f"{column.dtype}) cannot be inferred from an encoder. Pass kind=, one of "
+        f"{column.dtype}) is not known from an encoder; pass kind=, one of "
         f"{listed([*CORRUPTIONS, NUMBER])}, or corruption='missing'."
     )
 

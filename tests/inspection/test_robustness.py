@@ -224,12 +224,9 @@ def test_scorers_and_progress(fitted, capsys):
     [
         ({"modality": "touch"}, r"modality='touch' is neither.*\('sepal', 'petal'\) nor a column"),
         ({"levels": [0.1, 1]}, r"levels=\[0.1, 1\] of 'missing'; expected two or more shares"),
-        ({"levels": [0, 2]}, "shares of rows from 0 to 1, in ascending order and starting with 0"),
+        ({"levels": [0, 2]}, "shares of rows from 0 to 1, growing and beginning with 0"),
         ({"n_repeats": 0}, "n_repeats=0; expected 1 or more"),
-        (
-            {"corruption": "noise"},
-            "kind of modality 'petal' .* cannot be inferred from an encoder. Pass",
-        ),
+        ({"corruption": "noise"}, "kind of modality 'petal' .* is not known from an encoder; pass"),
         ({"corruption": "noise", "kind": "smell"}, "modality 'smell' is unknown"),
         ({"corruption": "fog", "kind": "image"}, "image has no corruption 'fog'; expected 'flip'"),
         (

@@ -1,4 +1,4 @@
-"""The blocks of README, docs/files.md and docs/scaling.md run, in order, in one folder."""
+"""The blocks of README and of the guides run, in order, in one folder."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "scaling.md"
-FILES = ROOT / "docs" / "files.md"
+FILES, EVIDENCE = ROOT / "docs" / "files.md", ROOT / "docs" / "evidence.md"
 
 
 def find_scripts(file):
@@ -40,7 +40,7 @@ def run_script(script, path, environment):
 @pytest.mark.slow
 def test_blocks_of_the_readme_run_one_after_another(tmp_path, script_environment):
     scripts = find_scripts(README)
-    assert len(scripts) == 4  # first example, search, decisions, joint
+    assert len(scripts) == 5  # first example, search, decisions, joint, evidence
     printed = run_script("\n".join(scripts), tmp_path / "readme.py", script_environment)
     assert float(printed.splitlines()[0]) > 0.4  # the score; guessing has 0.1
 
@@ -76,3 +76,15 @@ def test_blocks_of_the_guide_to_files_run_one_after_another(tmp_path, script_env
     script = "\n".join(scripts).replace("max_epochs=5", "max_epochs=1")
     printed = run_script(script, tmp_path / "files.py", script_environment)
     assert printed.startswith("[0.") and products["photo"][7] in printed and "file" in printed
+
+
+@pytest.mark.slow
+def test_blocks_of_the_guide_to_evidence_run_one_after_another(tmp_path, script_environment):
+    for module in ("matplotlib", "captum"):
+        pytest.importorskip(module)
+    scripts = find_scripts(EVIDENCE)
+    assert len(scripts) == 7  # set-up, and one per section
+    run_script("\n".join(scripts), tmp_path / "evidence.py", script_environment)
+    pictures = ("ablation", "reliability", "missing", "noise", "pixels")
+    files = [*(f"{name}.png" for name in pictures), "data.html", "model.html"]
+    assert all((tmp_path / file).stat().st_size > 5000 for file in files)

@@ -44,29 +44,30 @@ def modality_ablation(
 ):
     """Score an estimator with subsets of the modalities.
 
-    With one fitted estimator, the scores show what it loses without a modality. With `refit`, they
-    show what can be learned from the others alone, which is often more: redundant modalities
-    replace each other.
+    For one fitted estimator, the scores show how much it loses without a modality. With `refit`,
+    they show how much can be learned from the other modalities alone. That is often more, because
+    redundant modalities replace each other.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted; with `refit`, cloned, so that it need not be.
+        Fitted. With `refit`, it is cloned and need not be fitted.
     X : DataFrame or array-like of shape (n_samples, n_columns)
-        Rows that the estimator has not been fitted to; with `refit`, all rows.
+        Rows that the estimator was not trained on; with `refit`, all rows.
     y : array-like of shape (n_samples,) or (n_samples, n_targets)
         True values.
     subsets : {"all", "leave_one_out", "alone"} or list of lists of str, default="all"
-        All subsets; all modalities and all but one; all and each one alone; or the given lists of
-        modalities that are present.
+        The subsets of present modalities: all subsets; all modalities, and all but each one; all
+        modalities, and each one alone; or the given lists.
     refit : bool, default=False
-        Whether to fit the estimator to each subset by cross-validation. Modalities are then left
-        out: triples of this package's estimators are set to ``"drop"``, wherever they stand in
-        pipelines and searches; for other estimators the columns of X are dropped.
+        Whether to cross-validate the estimator with each subset. Triples of this package's
+        estimators are then set to ``"drop"``, also inside pipelines and searches. For other
+        estimators, columns of X are dropped.
     cv : int, cross-validation generator or iterable, default=None
         Folds of `refit`, the same ones for all subsets. None means five.
     groups : array-like of shape (n_samples,), default=None
-        Groups of rows for `cv`.
+        Groups of the rows, for `cv`. Pass a splitter that uses them, such as
+        :class:`~sklearn.model_selection.GroupKFold`; an integer does not.
     scoring : str, callable or None, default=None
         One scorer; None means the estimator's `score`.
     modalities : dict of {str: column or list of columns} or None, default=None
@@ -74,11 +75,11 @@ def modality_ablation(
     absent : {"auto", "mask", "permute"}, default="auto"
         How a modality is made absent without `refit`, see `modality_importance`.
     n_repeats : int, default=1
-        How often rows are permuted, if any modality is.
+        Number of permutations of the rows, if any modality is permuted.
     n_jobs : int or None, default=None
         Number of jobs: threads that compute scores, or fits of `refit`.
     random_state : int, RandomState instance or None, default=None
-        Seed of the permutations of rows. Estimators have their own.
+        Seed of the permutations of rows. Estimators use their own seeds.
     verbose : int, default=0
         Whether to print each score.
 
@@ -89,7 +90,7 @@ def modality_ablation(
 
         - modalities : list of str
         - table : DataFrame, one bool column per modality and the column "score", best first; with
-          `refit` also "standard_error"
+          `refit`, also "standard_error"
         - scores : ndarray of shape (n_subsets,), or (n_subsets, n_folds) with `refit`; in the order
           of the table
         - scorer : str
@@ -97,8 +98,8 @@ def modality_ablation(
     Raises
     ------
     ValueError
-        If `subsets` has unknown names, or more than ten modalities have all subsets scored; if `cv`
-        or `groups` are given without `refit`.
+        If `subsets` has unknown names, if it is "all" with more than ten modalities, or if `cv` or
+        `groups` are given without `refit`.
 
     See Also
     --------
@@ -107,9 +108,9 @@ def modality_ablation(
 
     Notes
     -----
-    The empty subset, all modalities absent, is scored without `refit` only. The standard error of
-    the mean over :math:`k` folds is :math:`s \\sqrt{1/k + n_{test}/n_{train}}`, with the standard
-    deviation :math:`s`: folds share training rows [1]_. The warnings of this package about rows and
+    The empty subset (all modalities absent) is scored only without `refit`. Folds share training
+    rows, so the standard error of the mean over :math:`k` folds with standard deviation :math:`s`
+    is :math:`s \\sqrt{1/k + n_{test}/n_{train}}` [1]_. The warnings of this package about rows and
     columns without any modality are silenced.
 
     References

@@ -1,4 +1,4 @@
-"""Which pixels, words or time-frequency cells a prediction comes from: integrated gradients."""
+"""Integrated gradients: the contribution of pixels, words or time-frequency cells."""
 
 from copy import deepcopy
 from numbers import Integral
@@ -54,32 +54,33 @@ def modality_attribution(
 ):
     """Attribute predictions to the pixels, words or time-frequency cells of one modality.
 
-    Integrated gradients [1]_: the gradient of the network's output, averaged over a straight path
-    from a baseline without information to the input, times the difference of both. Attributions of
-    a row sum to the difference that the modality makes: the output for the row minus the output
-    for the same row with this modality at its baseline.
+    Computes integrated gradients [1]_: the gradient of the network's output, averaged over a
+    straight path from a baseline without information to the input, times the difference of the two.
+    The attributions of a row add up to the effect of the modality: the output for the row minus the
+    output for the same row with this modality at its baseline.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted: an encoder, whose own head predicts; a joint fusion; or a Pipeline of a
-        `FusionTransformer` with ``fusion="concat"`` and a `NeuralClassifier` or `NeuralRegressor`.
-        Of late fusion, pass a member: ``late.named_estimators_["image"]``.
+        Fitted: an encoder, whose training head is then explained; a joint fusion; or a Pipeline of
+        a `FusionTransformer` with ``fusion="concat"`` and a `NeuralClassifier` or
+        `NeuralRegressor`. For late fusion, pass a member: ``late.named_estimators_["image"]``.
     X : column of cells, DataFrame or array-like
-        Rows to explain, as for `predict`. Takes about `n_steps` predictions and gradients per row.
+        Rows to explain, as for `predict`. Each row costs about `n_steps` predictions and gradients.
     modality : str, default=None
         Name of an encoder of images, texts, recordings or sequences. May be omitted if there is
         only one.
     target : label or array-like of shape (n_samples,), default=None
-        The class whose output is explained, one for all rows or one per row; for numbers, the
-        position of the output. None means the class with the highest output (or label, for
-        multilabel targets), and output 0 for numbers.
+        The class whose output is explained, one for all rows or one per row. For regression, the
+        position of the output. None means the class with the highest output (for multilabel
+        targets, the label), and for regression output 0.
     baseline : {"auto", "zero", "mean"}, default="auto"
-        "auto" is the mean color of the training images, a silent recording of the same length,
-        the mean step of sequences, and for texts the embedding of unknown tokens. "zero" is black
-        or zero, "mean" the mean of each channel or band in training. Texts have "auto" only.
+        "auto" means the mean color of the training images, a silent recording of the same length,
+        the mean step of sequences, or, for texts, the embedding of unknown tokens. "zero" means
+        black or zero, "mean" the mean of each channel or band in training. Texts accept only
+        "auto".
     n_steps : int, default=64
-        Steps of the integral (Gauss-Legendre). `errors` shows whether they suffice.
+        Number of steps of the integral (Gauss-Legendre). `errors` shows whether it is enough.
     verbose : int, default=0
         If above 0, print the progress.
 
@@ -97,15 +98,16 @@ def modality_attribution(
             (n_frames, n_bands) for recordings, (n_steps, n_channels) for sequences. None where
             the modality is absent.
         inputs : list of length n_samples
-            What the attributions belong to: pixels, words, log-mel frames or steps as the network
-            sees them, or None.
+            The pixels, words, log-mel frames or steps that the attributions belong to, as the
+            network gets them, or None.
         targets : list of length n_samples
-            The class, or position of the output, that was explained.
+            The explained class, or the position of the output.
         outputs, baseline_outputs : ndarray of shape (n_samples,)
             Output for the row, and with the modality at its baseline: logits, or numbers in the
             units of the target. NaN where the modality is absent.
         errors : ndarray of shape (n_samples,)
-            Sum of the attributions minus the difference of both outputs: 0 for exact integrals.
+            Sum of the attributions minus the difference of the two outputs: 0 if the integral is
+            exact.
 
     Raises
     ------
@@ -122,13 +124,13 @@ def modality_attribution(
 
     Notes
     -----
-    Words of a text get the attributions of all tokens that contain them: tokens are attributed
-    through their embeddings, the attribution of an n-gram is shared equally by its characters, and
-    that of a space belongs to the word before it.
+    Tokens of a text are attributed through their embeddings. The attribution of an n-gram is shared
+    equally by its characters, and each word gets the shares of its characters and of the space
+    after it.
 
-    Outputs are those of the network: a temperature, or the share of a linear model of tables in a
-    joint fusion, comes after them. Computed on the CPU, without dropout; results are
-    deterministic. The estimator is left unchanged.
+    The explained outputs are those of the network, before a temperature and without the linear
+    model of tables in a joint fusion. Everything is computed on the CPU without dropout, and the
+    results are deterministic. The estimator is left unchanged.
 
     References
     ----------
@@ -183,7 +185,7 @@ def import_captum(caller):
 
 
 def explain_row(gradients, network, path, number, code, n_steps):
-    """Return what `modality_attribution` returns, for one row."""
+    """Return the results of `modality_attribution` for one row."""
     inputs, baselines, forward = path.ends(number)
     with torch.no_grad():
         output, origin = (forward(*end)[0].double().numpy() for end in (inputs, baselines))
@@ -376,7 +378,7 @@ def present_cells(encoder, steps, data, present):
 
 
 def joint_network(joint, X, modality):
-    """The network of a joint fusion."""
+    """Return the network of a joint fusion."""
     inputs = joint._encode(X)  # first: raises if nothing is fitted
     parts = joint._parts
     encoders = {name: getattr(part, "encoder", None) for name, part in parts.items()}

@@ -31,15 +31,15 @@ LEVEL = 0.95  # of the intervals of reliability bins
 def calibration(estimator, X, y, *, modalities=None, n_bins=15, n_jobs=None, verbose=0):
     """Measure whether the probabilities of a fitted classifier can be trusted.
 
-    The probabilities of all modalities together ("fused"), and those that the same fitted
+    Measures the probabilities of all modalities together ("fused"), and those that the same fitted
     classifier predicts from each modality alone, with the cells of all others missing.
 
     Parameters
     ----------
     estimator : classifier
         Any fitted classifier with `predict_proba` over a table of several columns. It has to accept
-        missing values in its columns, as all estimators of this package do; for others, pass
-        ``modalities={}``.
+        missing values in its columns, as all estimators of this package do. For a classifier that
+        does not, pass ``modalities={}``.
     X : DataFrame or array-like of shape (n_samples, n_columns)
         Rows that `estimator` was not trained on.
     y : array-like of shape (n_samples,)
@@ -50,21 +50,20 @@ def calibration(estimator, X, y, *, modalities=None, n_bins=15, n_jobs=None, ver
     n_bins : int, default=15
         Number of bins, at most half the number of rows.
     n_jobs : int, default=None
-        Number of parallel jobs: there is one prediction per modality, and one of all.
+        Number of parallel jobs. There is one prediction per modality, and one of all together.
     verbose : int, default=0
         1 prints a line per prediction.
 
     Returns
     -------
     result : :class:`~sklearn.utils.Bunch`
-        As :func:`calibration_from_predictions` returns it, with the names "fused" and those of the
-        modalities.
+        The same as that of :func:`calibration_from_predictions`, for "fused" and each modality.
 
     Raises
     ------
     ValueError
-        If y has another kind than one class per row, a label that the classifier does not know, or
-        a name or column of `modalities` is wrong.
+        If y does not hold one class per row, has a label that the classifier does not know, or if a
+        name or column of `modalities` is wrong.
     TypeError
         If `estimator` has no `predict_proba`.
 
@@ -77,19 +76,20 @@ def calibration(estimator, X, y, *, modalities=None, n_bins=15, n_jobs=None, ver
     -----
     A modality is measured on the rows that have it.
 
-    **Remedies.** Probabilities that are too large or too small are best divided by a temperature
-    [1]_, fitted to rows that the network was not trained on. Predicted labels stay the same.
+    **Remedies.** Over- and underconfident classifiers need a temperature: a number that divides the
+    logits [1]_, fitted to rows that the classifier was not trained on. Predicted labels stay the
+    same.
 
     - Feature level, and any other classifier:
       ``CalibratedClassifierCV(pipeline, method="temperature", ensemble=False)`` of scikit-learn,
-      which accepts frames of several modalities with absent cells. To keep groups apart, pass
-      ``cv=list(GroupKFold().split(X, y, groups))``; to keep a fitted pipeline, calibrate
-      ``FrozenEstimator(pipeline)`` on other rows. Pass `y` as an array if it holds texts.
+      which accepts frames of several modalities with absent cells. To keep groups together, pass
+      ``cv=list(GroupKFold().split(X, y, groups))``. To keep a fitted pipeline, calibrate
+      ``FrozenEstimator(pipeline)`` on other rows. If the labels in `y` are texts, pass an array.
     - Joint fusion: ``JointFusionClassifier(temperature="auto")``, the default, uses the rows of
       its early stopping.
     - Decision level: ``LateFusionClassifier(calibration="temperature")`` calibrates each modality
-      before the rule. The product of modalities that repeat each other remains overconfident: wrap
-      the whole in ``CalibratedClassifierCV``, as above.
+      before they are combined. If modalities repeat each other, the product remains overconfident:
+      wrap the late fusion in ``CalibratedClassifierCV``, as above.
 
     References
     ----------
@@ -183,9 +183,9 @@ def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
         True labels.
     y_proba : array-like of shape (n_samples, n_classes), or dict of {str: array-like}
         Class probabilities, e.g. out-of-fold ones from
-        :func:`~sklearn.model_selection.cross_val_predict`; a dict holds those of several models or
-        modalities by name, of which an array becomes "fused". Rows of NaN, where a modality is
-        absent, are left out.
+        :func:`~sklearn.model_selection.cross_val_predict`. A dict holds those of several models or
+        modalities by name; an array gets the name "fused". Rows of NaN, where a modality is absent,
+        are left out.
     labels : array-like of shape (n_classes,), default=None
         Labels in the order of the columns. None means the sorted labels of `y_true`.
     n_bins : int, default=15
@@ -200,7 +200,7 @@ def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
         - ``table``: DataFrame with a row per name. ``expected_calibration_error`` [1]_;
           ``squared_calibration_error``, without its bias (see :func:`squared_calibration_error`);
           ``log_loss``; ``brier``, the mean squared error of the probabilities, summed over classes
-          and, of two classes, halved, as in scikit-learn; ``n_rows``;
+          and, for two classes, halved, as in scikit-learn; ``n_rows``;
         - ``bins``: dict of a DataFrame per name, with a row per bin: ``confidence``, the mean
           probability of the predicted class, ``accuracy``, its Wilson interval of 95 % [2]_
           (``low``, ``high``), and ``n_rows``;
@@ -219,10 +219,10 @@ def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
 
     Notes
     -----
-    All bins hold equally many rows, for all measures, since their expected error is less biased
-    than that of bins of equal width [3]_. It is positive for every classifier nonetheless, and
-    grows with the number of bins: compare it at equal numbers of rows and bins, and use the squared
-    error to see whether a classifier is calibrated at all.
+    For all measures, bins hold equally many rows, because the expected calibration error is then
+    less biased than with bins of equal width [3]_. Still, it is positive for every classifier and
+    grows with the number of bins. Compare it only for the same numbers of rows and bins, and use
+    the squared error to see whether a classifier is calibrated at all.
 
     References
     ----------
@@ -295,7 +295,7 @@ def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
     Returns
     -------
     error : float
-        Mean over the rows of the squared error of their bin. By chance, it can be negative.
+        Mean over all rows of the squared error of their bin. It can be negative by chance.
 
     Raises
     ------

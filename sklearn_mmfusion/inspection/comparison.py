@@ -32,15 +32,15 @@ def compare(
 ):
     """Cross-validate several estimators on the same splits, and compare them.
 
-    Scores of one split depend on its rows, which are equally easy or hard for all estimators.
-    Differences are therefore paired, and often known much better than the scores.
+    Some splits are easier than others, for all estimators. Differences are therefore paired by
+    split, and are often known much better than the scores themselves.
 
     Parameters
     ----------
     estimators : dict of {str: estimator} or list of (str, estimator)
         Two or more, e.g. single modalities and fusions. They are cloned.
     X : DataFrame or array-like of shape (n_samples, n_columns)
-        The modalities.
+        Input of all estimators.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Target.
     cv : int, cross-validation generator or iterable, default=None
@@ -48,20 +48,21 @@ def compare(
         estimators. Repeated cross-validation, such as
         :class:`~sklearn.model_selection.RepeatedStratifiedKFold`, gives shorter intervals.
     groups : array-like of shape (n_samples,), default=None
-        Groups of the rows, for `cv`. None of the estimators gets them; pass them to `fit` with
-        `params`.
+        Groups of the rows, for `cv`. Pass a splitter that uses them, such as
+        :class:`~sklearn.model_selection.GroupKFold`; an integer does not. They are not passed to
+        the estimators: use `params` for that.
     scoring : str, callable, list, tuple or dict, default=None
         One scorer or several, as in :func:`~sklearn.model_selection.cross_validate`. None means
         the estimators' own `score`.
     reference : str, default=None
         Name of the estimator that the others are compared with; None compares all pairs.
     confidence_level : float, default=0.95
-        Of each interval. There is no correction for their number.
+        Confidence level of each interval, without a correction for multiple comparisons.
     params : dict, default=None
         Parameters of `fit`, e.g. ``{"sample_weight": weight}``; see
         :func:`~sklearn.model_selection.cross_validate`.
     n_jobs : int, default=None
-        Number of splits that are computed in parallel.
+        Number of splits to compute in parallel.
     verbose : int, default=0
         If above 0, print a line per estimator.
 
@@ -80,8 +81,8 @@ def compare(
             A row per estimator: mean, low and high (its interval), and fit_time in seconds. With
             several scorers, the first level of the index is the scorer.
         differences : DataFrame
-            A row per pair (first, second): difference of the first minus the second, low, high.
-            With `reference`, it is the second of each pair.
+            A row per pair (first, second): difference (score of the first minus that of the
+            second), low and high. `reference` is the second of each pair.
 
     Raises
     ------
@@ -96,16 +97,16 @@ def compare(
 
     Notes
     -----
-    The training sets of splits overlap, so that their scores vary less than those of independent
-    data sets. Nadeau and Bengio [1]_ estimate the variance of the mean of J scores as
+    The training sets of splits overlap, so scores vary less than those of independent data sets.
+    Nadeau and Bengio [1]_ estimate the variance of the mean of J scores as
 
     .. math:: \\left(\\frac{1}{J} + \\frac{n_{test}}{n_{train}}\\right) s^2
 
-    with the variance :math:`s^2` of the scores; for repeated cross-validation, see [2]_. The
-    interval has the quantile of Student's t for J - 1. It is that of estimators trained on other
-    data of this size. No estimate of this variance is unbiased: in simulations
-    (``benchmarks/bench_coverage.py``), intervals of 95 % covered the true difference in 98 to 99 %
-    of draws. More splits, by random or repeated cross-validation, make them shorter.
+    where :math:`s^2` is the variance of the scores; for repeated cross-validation, see [2]_. The
+    interval uses the quantile of Student's t with J - 1 degrees of freedom. It is valid for
+    estimators trained on other data of this size. No estimate of this variance is unbiased: in
+    simulations (``benchmarks/bench_coverage.py``), 95 % intervals covered the true difference in 98
+    to 99 % of draws. More splits, from random or repeated cross-validation, make them shorter.
 
     References
     ----------

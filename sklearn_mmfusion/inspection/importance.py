@@ -1,4 +1,4 @@
-"""Contributions of modalities, and their interactions, to the score of a fitted estimator."""
+"""Contributions of modalities and of their interactions to the score of an estimator."""
 
 from math import factorial
 from numbers import Integral
@@ -27,17 +27,17 @@ def modality_importance(
 ):
     """Compute the contribution of each modality to the score of a fitted estimator.
 
-    The contributions are the Shapley values of the score [1]_: a modality's gain in score when it
-    joins others, averaged over all orders in which modalities can join. They add up to the
-    difference between the score with all modalities and the score with none. Two modalities with
-    the same information share its contribution, and an unused one has none.
+    The contributions are the Shapley values of the score [1]_: the gain in score when a modality
+    joins others, averaged over all orders in which modalities can join. They add up to the score
+    with all modalities minus the score with none. Two modalities with the same information share
+    its contribution. A modality that the estimator does not use contributes 0.
 
     Parameters
     ----------
     estimator : estimator
         Fitted; any estimator that predicts from the columns of X.
     X : DataFrame or array-like of shape (n_samples, n_columns)
-        Rows that the estimator has not been fitted to.
+        Rows that the estimator was not trained on.
     y : array-like of shape (n_samples,) or (n_samples, n_targets)
         True values.
     scoring : str, callable or None, default=None
@@ -49,13 +49,14 @@ def modality_importance(
     absent : {"auto", "mask", "permute"}, default="auto"
         How a modality is made absent in all rows.
 
-        - ``"mask"``: a triple of this package's estimators counts as absent. For other estimators,
-          the cells are NA.
-        - ``"permute"``: the rows of all columns of the modality are permuted together, each
-          modality in its own order, which is the same in all coalitions of a repeat.
-        - ``"auto"``: masked if the estimator can predict without the modality, otherwise permuted.
+        - ``"mask"``: the estimator predicts without it. Estimators of this package treat its triple
+          as absent: late fusion leaves it out, joint fusion masks it, and a `FusionTransformer`
+          replaces its features (`missing`). For other estimators, its cells become NA.
+        - ``"permute"``: its cells are shuffled among the rows, all columns of the modality
+          together. Each modality has its own order, the same in all coalitions of a repeat.
+        - ``"auto"``: mask if the estimator can predict without the modality, otherwise permute.
     n_repeats : int, default=1
-        How often rows are permuted, if any modality is.
+        Number of permutations of the rows, if any modality is permuted.
     n_permutations : int, default=50
         Number of random orders of the modalities, if there are more than eight.
     n_jobs : int or None, default=None
@@ -72,8 +73,8 @@ def modality_importance(
 
         - modalities : list of str
         - importances : ndarray of shape (n_modalities,)
-        - standard_errors : ndarray of shape (n_modalities,), those of sampling orders and of
-          permuting rows; 0 if exact, NaN if rows are permuted only once
+        - standard_errors : ndarray of shape (n_modalities,), due to the sampled orders and the
+          permuted rows; 0 if exact, NaN if rows are permuted only once
         - score_all, score_none : float, the score with all modalities and with none
         - coalitions : DataFrame, one bool column per modality and the column "score"
         - absent : dict of {str: "mask" or "permute"}
@@ -92,10 +93,10 @@ def modality_importance(
 
     Notes
     -----
-    Up to eight modalities, all :math:`2^m` coalitions are scored and the values are exact for the
-    given rows; they carry the sampling error of the rows, which the standard error does not
-    include. The estimators of this package encode each row once, not once per coalition; others
-    predict at most :math:`2^m` times if nothing is permuted more than once. The warnings of this
+    With up to eight modalities, all :math:`2^m` coalitions (subsets) are scored, and the values are
+    exact for the given rows. Other rows would give other values; the standard error does not
+    include this. The estimators of this package encode each row once, not once per coalition.
+    Others predict at most :math:`2^m` times if rows are permuted only once. The warnings of this
     package about rows and columns without any modality are silenced: such rows get the prior, or
     the fill values of a `FusionTransformer`.
 
@@ -170,16 +171,17 @@ def modality_interaction(
 ):
     """Compute how much each pair of modalities adds to the score beyond its two members.
 
-    The Shapley interaction index [1]_: the gain from both modalities minus the gains from each one
-    alone, averaged over the coalitions that they can join. It is positive if the modalities
-    complement each other, negative if they are redundant, and zero if their gains add up.
+    The result is the Shapley interaction index [1]_: the gain from both modalities minus the gains
+    from each one alone, averaged over the coalitions that they can join. It is positive if the
+    modalities complement each other, negative if they are redundant, and zero if their gains add
+    up.
 
     Parameters
     ----------
     estimator : estimator
         Fitted; any estimator that predicts from the columns of X.
     X : DataFrame or array-like of shape (n_samples, n_columns)
-        Rows that the estimator has not been fitted to.
+        Rows that the estimator was not trained on.
     y : array-like of shape (n_samples,) or (n_samples, n_targets)
         True values.
     scoring : str, callable or None, default=None
@@ -189,7 +191,7 @@ def modality_interaction(
     absent : {"auto", "mask", "permute"}, default="auto"
         How a modality is made absent in all rows, see `modality_importance`.
     n_repeats : int, default=1
-        How often rows are permuted, if any modality is.
+        Number of permutations of the rows, if any modality is permuted.
     n_permutations : int, default=50
         Number of random orders of the modalities, if there are more than eight.
     n_jobs : int or None, default=None
@@ -229,8 +231,8 @@ def modality_interaction(
     .. math:: \\sum_S \\frac{(n - |S| - 2)! \\, |S|!}{(n - 1)!}
        (v(S \\cup ij) - v(S \\cup i) - v(S \\cup j) + v(S))
 
-    over all sets :math:`S` of other modalities. For accuracies near their maximum, strong
-    modalities look redundant, because a second one has little left to add.
+    over all sets :math:`S` of other modalities. If accuracies are near 1, strong modalities look
+    redundant, because a second one has little left to add.
 
     References
     ----------

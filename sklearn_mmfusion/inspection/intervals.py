@@ -66,8 +66,8 @@ SAME |= {r2_score: "r2", mean_absolute_error: "mean_absolute_error"}
 def score_interval(metric, y_true, y_pred, *, groups=None, confidence_level=0.95):
     """Compute a confidence interval of a metric of out-of-fold predictions.
 
-    With `groups`, rows of one group (speaker, patient) may depend on each other; groups are
-    independent. Without, rows are.
+    Without `groups`, rows are taken as independent. With `groups`, rows of one group (speaker,
+    patient) may depend on each other, and only the groups are taken as independent.
 
     Parameters
     ----------
@@ -77,12 +77,12 @@ def score_interval(metric, y_true, y_pred, *, groups=None, confidence_level=0.95
     y_true : array-like of shape (n_samples,) or (n_samples, n_outputs)
         True values.
     y_pred : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Predictions, e.g. those of :func:`~sklearn.model_selection.cross_val_predict`, or whatever
-        the metric takes.
+        Predictions, e.g. those of :func:`~sklearn.model_selection.cross_val_predict`, or any other
+        input of the metric.
     groups : array-like of shape (n_samples,), default=None
         Group of each row.
     confidence_level : float, default=0.95
-        Share of data sets whose interval contains the true value.
+        Share of data sets for which the interval contains the true value.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def score_interval(metric, y_true, y_pred, *, groups=None, confidence_level=0.95
         With the attributes:
 
         estimate : float
-            The metric of all rows.
+            The metric over all rows.
         low, high : float
             Limits of the interval.
         standard_error : float
@@ -108,23 +108,24 @@ def score_interval(metric, y_true, y_pred, *, groups=None, confidence_level=0.95
 
     Notes
     -----
-    The standard error is that of the jackknife [1]_ that leaves out one group at a time; without
-    groups, one row, or one of 100 random blocks where this takes more than 200 evaluations.
+    The standard error comes from the jackknife [1]_, which leaves out one group at a time. Without
+    groups, it leaves out one row, or one of 100 random blocks if rows would take more than 200
+    evaluations.
 
-    Accuracies and the other shares get Wilson's interval [2]_ of a sample of effective size
-    :math:`n' = \\hat p (1 - \\hat p) / s^2 \\cdot (z / t)^2`, with standard error :math:`s` and the
-    quantiles of the normal distribution and of Student's t for the number of groups, as for
+    Accuracies and the other shares get Wilson's interval [2]_ for a sample of effective size
+    :math:`n' = \\hat p (1 - \\hat p) / s^2 \\cdot (z / t)^2`, with the standard error :math:`s` and
+    the quantiles of the normal distribution and of Student's t for the number of groups, as for
     proportions in surveys [3]_. The effective size of an accuracy is at most the number of rows,
-    and equal to it without groups. If no group differs (e.g. all rows are right), it is
-    the number of groups. Other metrics get a symmetric interval with the quantile of t.
+    and equal to it without groups. If all groups are alike (e.g. all rows are right), it is the
+    number of groups. Other metrics get a symmetric interval with the quantile of t.
 
-    In simulations (``benchmarks/bench_coverage.py``), intervals of 95 % cover in 93 to 98 % of
-    draws with 20 or more groups. Coverage is lower (about 91 %) if groups are large, their rows
-    depend strongly on each other and few rows are wrong: then a handful of groups has most of
-    the wrong rows, and the others do not show how bad new groups may be.
+    In simulations (``benchmarks/bench_coverage.py``), 95 % intervals covered the true value in 93
+    to 98 % of draws with 20 or more groups. Coverage is lower (about 91 %) if groups are large,
+    their rows depend strongly on each other and few rows are wrong. Then a handful of groups has
+    most of the wrong rows, and the others do not show how bad new groups may be.
 
-    The interval is that of these predictions on new rows or groups. Another draw of training rows
-    would also give other models; :func:`compare` includes this.
+    The interval is valid for new rows or groups and the models that made these predictions. It does
+    not include that other training rows would give other models; :func:`compare` does.
 
     References
     ----------
@@ -161,8 +162,8 @@ def score_interval(metric, y_true, y_pred, *, groups=None, confidence_level=0.95
 def difference_interval(metric, y_true, y_pred_a, y_pred_b, *, groups=None, confidence_level=0.95):
     """Compute a confidence interval of the difference of a metric of two models.
 
-    The models predict the same rows, so that the difference is often known better than the metric
-    of either model.
+    Both models predict the same rows, so the difference is often known better than the metric of
+    either model.
 
     Parameters
     ----------
@@ -175,7 +176,7 @@ def difference_interval(metric, y_true, y_pred_a, y_pred_b, *, groups=None, conf
     groups : array-like of shape (n_samples,), default=None
         Group of each row. Rows of one group may depend on each other.
     confidence_level : float, default=0.95
-        Share of data sets whose interval contains the true difference.
+        Share of data sets for which the interval contains the true difference.
 
     Returns
     -------
@@ -200,10 +201,10 @@ def difference_interval(metric, y_true, y_pred_a, y_pred_b, *, groups=None, conf
 
     Notes
     -----
-    For accuracies, the interval is that of Agresti and Min for matched proportions [1]_, with half
-    a row added to each cell of the table of right and wrong predictions. With groups, the number
-    of rows is an effective one, as in :func:`score_interval`. Other metrics get a symmetric
-    interval with the jackknife's standard error and the quantile of Student's t.
+    Accuracies get the interval of Agresti and Min for matched proportions [1]_, which adds half a
+    row to each cell of the table of right and wrong predictions. With groups, it uses an effective
+    number of rows, as in :func:`score_interval`. Other metrics get a symmetric interval with the
+    standard error of the jackknife and the quantile of Student's t.
 
     References
     ----------
@@ -292,8 +293,8 @@ class Units:
         lengths = {name: len(c) for name, c in zip(columns, self.columns, strict=True)}
         if len(set(lengths.values())) > 1:
             raise ValueError(
-                f"{function}: numbers of rows {lengths}; expected equal ones. Pass a prediction "
-                "for each row of y_true, in the same order."
+                f"{function}: numbers of rows {lengths}; expected equal numbers. Pass one "
+                "prediction per row of y_true, in the same order."
             )
         if metric in SHARES:
             self.columns = as_codes(self.columns, metric, function)
@@ -335,8 +336,8 @@ class Units:
 def independent_units(columns, groups):
     """Return the rows of each unit to leave out, and how many units are equal to it.
 
-    Groups, or blocks of rows, are units. Where few rows differ (classes and their predictions),
-    single rows are, and one of equal rows represents all.
+    Units are groups or blocks of rows. If rows have few different values (classes and their
+    predictions), units are single rows, and equal rows are left out only once.
     """
     if groups is not None:
         codes, _ = pd.factorize(groups)

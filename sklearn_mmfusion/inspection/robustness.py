@@ -61,7 +61,7 @@ def robustness_curve(
     ----------
     estimator : estimator
         Any fitted estimator over a table of several columns. For ``"missing"``, it has to accept
-        missing values in the columns of the modality, as all estimators of this package do.
+        missing values in the columns of the modality. All estimators of this package do.
     X : DataFrame or array-like of shape (n_samples, n_columns)
         Rows that `estimator` was not trained on.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -70,25 +70,26 @@ def robustness_curve(
         Name of a triple of the composition inside `estimator`, which may have several columns;
         or a column of X.
     corruption : str, default="missing"
-        ``"missing"``, or one of ``CORRUPTIONS[kind]`` that acts on cells (see
-        :func:`~sklearn_mmfusion.corruptions.corrupt`); for columns of numbers, ``"noise"``: normal,
-        with a standard deviation of .05, .1, .2, .4 or .8 times that of the column in X.
+        ``"missing"``; one of ``sklearn_mmfusion.corruptions.CORRUPTIONS[kind]`` that acts on cells,
+        such as ``"noise"`` (see :func:`~sklearn_mmfusion.corruptions.corrupt`); or, for columns of
+        numbers, ``"noise"``: normal, with a standard deviation of .05, .1, .2, .4 or .8 times that
+        of the column in X.
     kind : str, default=None
         Kind of the cells: a key of ``CORRUPTIONS`` or ``"number"``. None infers it from the encoder
         of the modality, or else from the column. ``"missing"`` does not need it.
     levels : array-like of shape (n_levels,), default=None
-        Shares of rows, from 0 to at most 1, or severities, from 0 to at most 5; growing, and
-        beginning with 0. None means 0, 0.1, ..., 1 and 0, 1, ..., 5.
+        Shares of rows without the modality (0 to 1), or severities (0 to 5), in ascending order
+        and starting with 0. None means 0, 0.1, ..., 1 or 0, 1, ..., 5.
     baseline : estimator, default=None
-        Another fitted estimator for the same X, to which `estimator` is compared: for example, late
-        fusion.
+        Another fitted estimator for the same X, to compare with, such as late fusion.
     scoring : str or callable, default=None
-        A scorer, as in scikit-learn; None is the ``score`` of the estimator.
+        A scorer, as in scikit-learn. None means the ``score`` of the estimator.
     n_repeats : int, default=5
         Number of random repetitions.
     random_state : int, RandomState instance or None, default=None
-        Seed. Every repetition has its own. In a repetition, rows that are missing at one level are
-        missing at all higher ones, and cells get similar corruptions of growing strength.
+        Seed, from which each repetition gets its own. Within a repetition, rows that lack the
+        modality at one level lack it at all higher ones, and cells are corrupted in a similar way
+        at all severities.
     n_jobs : int, default=None
         Number of parallel jobs. The result does not depend on it.
     verbose : int, default=0
@@ -100,8 +101,8 @@ def robustness_curve(
         With these attributes:
 
         - ``levels``: ndarray of shape (n_levels,);
-        - ``scores``: ndarray of shape (n_levels, n_repeats). Levels without chance (0, and the
-          share 1) are scored once;
+        - ``scores``: ndarray of shape (n_levels, n_repeats). Level 0 and the share 1 leave nothing
+          to chance and are scored once;
         - ``mean``: ndarray of shape (n_levels,), over the repetitions;
         - ``relative_robustness``: area under ``mean``, with levels scaled to 0 to 1;
         - ``baseline_scores``, ``baseline_mean``: those of `baseline`, or None;
@@ -124,11 +125,11 @@ def robustness_curve(
 
     .. math:: \\sum_l \\left[ f(l) - (b(l) + f(0) - b(0)) \\right],
 
-    the sum of what the estimator loses less than the baseline [1]_ [2]_. It depends on the levels:
-    compare values of equal levels only.
+    the loss of the baseline minus the loss of the estimator, summed over the levels [1]_ [2]_. It
+    is positive if the estimator loses less. Compare it only for the same levels.
 
-    Files are decoded as the encoder of the modality does, and then corrupted. Missing rows are
-    drawn among all rows, also those that lack the modality from the start.
+    Files are decoded as the encoder of the modality does, and then corrupted. Rows without the
+    modality are drawn from all rows, including those that lack it from the start.
 
     References
     ----------

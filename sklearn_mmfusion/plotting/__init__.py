@@ -1,4 +1,4 @@
-"""Displays of results of :mod:`sklearn_mmfusion.inspection`. They load matplotlib when drawn."""
+"""Pictures of the results of :mod:`sklearn_mmfusion.inspection` (extra ``plot``)."""
 
 from sklearn_mmfusion.plotting.ablation import ModalityAblationDisplay
 from sklearn_mmfusion.plotting.attribution import ModalityAttributionDisplay

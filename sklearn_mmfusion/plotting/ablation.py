@@ -10,7 +10,7 @@ MOST_LABELS = 16  # bars with their score written above
 
 
 class ModalityAblationDisplay:
-    """Scores of subsets of modalities: bars, and below them the modalities that are present.
+    """Bars with the score of each subset of modalities, above dots that show the subset.
 
     Laid out like an UpSet plot [1]_. The bar of all modalities is hatched. Use `from_estimator`,
     or pass the result of :func:`~sklearn_mmfusion.inspection.modality_ablation`:
@@ -23,7 +23,7 @@ class ModalityAblationDisplay:
     table : DataFrame
         One bool column per modality, then "score" and, if refitted, "standard_error".
     scores : ndarray of shape (n_subsets,) or (n_subsets, n_folds), default=None
-        With folds, each one's score is drawn as a dot.
+        If there are folds, each of their scores is drawn as a dot.
     scorer : str, default="score"
         Name of the score.
 
@@ -74,7 +74,7 @@ class ModalityAblationDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, X, y, *, ax=None, **params):
-        """Compute the scores of an estimator without modalities, and draw them.
+        """Compute and draw the scores of an estimator without some modalities.
 
         Parameters
         ----------

@@ -13,13 +13,12 @@ AXES = {
 
 
 class ModalityAttributionDisplay:
-    """Cells of one modality, and what each pixel, word or time-frequency cell contributes.
+    """Cells of one modality, and the contribution of each pixel, word or time-frequency cell.
 
-    Per row, images, spectrograms and sequences are drawn next to a heat map, and texts as
-    bars of words in their order. Orange contributes to the explained output; purple, hatched in
-    bars, against it.
-    On heat maps, solid lines surround the strongest contributions to it and dashed lines those
-    against it. Use `from_estimator`, or pass the result of
+    Images, spectrograms and sequences are drawn next to a heat map; texts have one bar per word, in
+    the order of the text. Orange raises the explained output; purple (hatched in bars) lowers it.
+    On heat maps, solid lines surround the contributions that raise it most, and dashed lines those
+    that lower it most. Use `from_estimator`, or pass the result of
     :func:`~sklearn_mmfusion.inspection.modality_attribution`:
     ``ModalityAttributionDisplay(**attribution)``.
 
@@ -30,9 +29,9 @@ class ModalityAttributionDisplay:
     kind : {"image", "text", "audio", "sequence"}
         Kind of the modality.
     attributions : list of ndarray or None
-        Of each row; None where the modality is absent.
+        Attributions of each row; None where the modality is absent.
     inputs : list
-        What the attributions belong to.
+        The pixels, words, frames or steps of each row.
     targets : list, default=None
         The class or output that was explained.
     outputs, baseline_outputs : ndarray of shape (n_samples,), default=None
@@ -192,7 +191,7 @@ class ModalityAttributionDisplay:
 
 
 def draw_words(ax, words, attribution):
-    """Draw a bar per word, the first word on top; bars against the output are hatched."""
+    """Draw a bar per word, the first word on top; bars that lower the output are hatched."""
     for place, value in enumerate(attribution):
         style = {"color": ORANGE} if value >= 0 else {"facecolor": "white", "edgecolor": PURPLE}
         ax.barh(place, value, hatch=None if value >= 0 else "///", **style)

@@ -12,11 +12,12 @@ N_BARS = 20  # of the histogram of confidence
 
 
 class ReliabilityDisplay:
-    """Accuracy against confidence, fused and of each modality alone.
+    """Accuracy against confidence (reliability diagrams), fused and for each modality alone.
 
-    A point per bin with its interval; on the diagonal, probabilities can be trusted. Points whose
-    interval misses their confidence are filled. Bars show how the confidence is distributed. Use
-    `from_estimator` or `from_predictions`, or pass the result of
+    Each point is a bin of rows, with the interval of its accuracy. On the diagonal, probabilities
+    can be trusted; below it, the classifier is overconfident. Points whose interval misses the
+    diagonal are filled. Bars show how the confidence is distributed. Use `from_estimator` or
+    `from_predictions`, or pass the result of
     :func:`~sklearn_mmfusion.inspection.calibration`: ``ReliabilityDisplay(**result)``.
 
     Parameters
@@ -41,7 +42,7 @@ class ReliabilityDisplay:
     See Also
     --------
     sklearn_mmfusion.inspection.calibration : Computes what is drawn.
-    sklearn.calibration.CalibrationDisplay : Of one class and one set of predictions.
+    sklearn.calibration.CalibrationDisplay : The curve of one class of one classifier.
 
     Examples
     --------

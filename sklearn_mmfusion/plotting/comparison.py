@@ -9,8 +9,9 @@ from sklearn_mmfusion.plotting.style import BLUE, GRAY, RED, import_pyplot, new_
 class ComparisonDisplay:
     """Scores of several estimators and their paired differences, with intervals.
 
-    On the left, a dot per split, the mean and its interval; on the right, the differences. An
-    interval that contains 0 shows no difference. Use `from_estimators`, or pass the result of
+    On the left, a mark per split, and the mean with its interval; on the right, the differences. If
+    the interval of a difference contains 0, the data do not show which estimator is better, and its
+    point is hollow. Use `from_estimators`, or pass the result of
     :func:`~sklearn_mmfusion.inspection.compare`: ``ComparisonDisplay(**comparison)``.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Pictures of what modalities contribute: bars, and the matrix of their interactions."""
+"""Pictures of the contributions of modalities (bars) and their interactions (matrix)."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ FUNCTIONS = {"importance": modality_importance, "interaction": modality_interact
 
 
 class ModalityImportanceDisplay:
-    """Contribution of each modality to the score as bars, or their interactions as a matrix.
+    """Bars with the contribution of each modality to the score, or a matrix of interactions.
 
     Use `from_estimator`, or pass the result of
     :func:`~sklearn_mmfusion.inspection.modality_importance` or
@@ -126,7 +126,7 @@ class ModalityImportanceDisplay:
         return cls(**FUNCTIONS[kind](estimator, X, y, **params)).plot(ax=ax)
 
     def plot(self, *, ax=None):
-        """Draw the bars, largest first, or the matrix.
+        """Draw the bars, with the largest on top, or the matrix.
 
         Parameters
         ----------
@@ -162,7 +162,7 @@ class ModalityImportanceDisplay:
             np.arange(len(order)), values[order], xerr=errors, color=BLUE, capsize=4, height=0.6
         )
         for bar, value in zip(bars, values[order], strict=True):
-            if value < 0:  # in print, too, a loss differs from a gain
+            if value < 0:  # a loss differs from a gain in gray, too
                 bar.set(facecolor=ORANGE, hatch="//")
         self.ax_.bar_label(bars, [f"{value:+.3f}" for value in values[order]], padding=6)
         self.ax_.set_yticks(np.arange(len(order)), names)
@@ -185,7 +185,7 @@ class ModalityImportanceDisplay:
         limit = np.nanmax(np.abs(values), initial=0) or 1.0
         image = self.ax_.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit)
         for i, j in np.argwhere(np.isfinite(values)):
-            # the sign is written: in print, both ends of the scale are dark
+            # the text has the sign: in gray, both ends of the scale are dark
             color = "white" if abs(values[i, j]) > 0.6 * limit else "black"
             text = f"{values[i, j]:+.3f}"
             if self.standard_errors is not None and self.standard_errors[i, j] > 0:

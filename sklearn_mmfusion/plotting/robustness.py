@@ -7,10 +7,10 @@ from sklearn_mmfusion.plotting.style import COLORS, GRAY, MARKERS, import_pyplot
 
 
 class RobustnessCurveDisplay:
-    """Score of an estimator against the severity of a corruption, or the share of missing rows.
+    """Score of an estimator by severity of a corruption, or by share of rows without a modality.
 
-    A line of means, with a band from the lowest to the highest repetition; the baseline is dashed.
-    Use `from_estimator`, or pass the result of
+    The line is the mean of the repetitions, and the band reaches from the lowest to the highest.
+    The baseline is dashed. Use `from_estimator`, or pass the result of
     :func:`~sklearn_mmfusion.inspection.robustness_curve`: ``RobustnessCurveDisplay(**curve)``.
 
     Parameters

@@ -1,7 +1,7 @@
 """Colors, markers and axes of all displays."""
 
-# Okabe and Ito (2008), "Color universal design": differ for color-blind readers. Their lightness
-# does not differ enough in print, so that every series also has its own marker or line.
+# Okabe and Ito (2008), "Color universal design": color-blind readers can distinguish them. In gray
+# they are too similar, so every series also has its own marker or line.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 RED, SKY, BLACK, GRAY = "#D55E00", "#56B4E9", "#000000", "#777777"
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY, BLACK)

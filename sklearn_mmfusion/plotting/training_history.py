@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion.plotting.style import BLUE, GRAY, RED, new_axes
 
-# Where fitted estimators keep the estimators they are made of: by name, or one.
+# Attributes in which fitted estimators keep other estimators: several by name, or one.
 NAMED_CHILDREN = ("named_steps", "named_transformers_", "named_estimators_")
 SINGLE_CHILDREN = ("best_estimator_", "estimator_", "regressor_")
 
@@ -17,9 +17,9 @@ class TrainingHistoryDisplay:
     """Training and validation loss of each network of a fitted estimator.
 
     One panel per network, e.g. three encoders and the head of a pipeline. The vertical line is the
-    chosen epoch: the last one whose validation loss is within one standard error of the best. A
-    validation loss that rises long before it means overfitting; losses that still fall at the last
-    epoch, that `max_epochs` is too low.
+    chosen epoch: the last one whose validation loss is within one standard error of the best. If
+    the validation loss rises long before it, the network overfits. If losses still fall at the last
+    epoch, `max_epochs` is too low.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class TrainingHistoryDisplay:
     Notes
     -----
     The training loss of an epoch is a mean over its steps, with dropout, augmentation and label
-    smoothing. Hence it may be above the validation loss.
+    smoothing, so it may be above the validation loss.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def draw_history(ax, history, chosen):
 
 
 def find_networks(estimator, name=""):
-    """Yield (name, fitted estimator with a history), where names are those of parameters."""
+    """Yield (name, fitted estimator with a history); names are like those of parameters."""
     if hasattr(estimator, "history_"):
         yield name or type(estimator).__name__, estimator
         return

@@ -1,4 +1,4 @@
-"""Reports in one HTML page: of data before training, and of a model's evidence after it."""
+"""Reports on one HTML page: about data before training, and about a model after it."""
 
 from sklearn_mmfusion.report.data_report import data_report
 from sklearn_mmfusion.report.fusion_report import fusion_report

@@ -1,4 +1,4 @@
-"""What a data set holds, and what is wrong with it, before anything is trained."""
+"""Contents and faults of a data set, before training."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from sklearn_mmfusion.pipelines import column_kinds
 from sklearn_mmfusion.report import html
 from sklearn_mmfusion.report.inputs import as_data_frame, cell_codes, folds_of, readable, shown
 
-# columns whose cells repeat anyway, and are shown better by statistics than one by one
+# Their cells repeat anyway, and statistics show them better than single cells do.
 TABLE_KINDS = ("number", "boolean", "category", "code", "date", "identifier", "constant")
 MAX_LISTED = 50  # rows of long tables
 
@@ -33,29 +33,29 @@ def data_report(
 ):
     """Describe a multimodal data set before training, and point out faults.
 
-    Reads all files once, and trains nothing.
+    All files are read once. Nothing is trained.
 
     Parameters
     ----------
     X : DataFrame or array-like of shape (n_samples, n_columns)
         One column per modality or number, as in `fit`.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-        Target. Floats are numbers; so are integers of which more than half differ. Everything else
-        is a class. Missing values are left out.
+        Target. Floats are treated as numbers, and so are integers if more than half of them are
+        different. Everything else is a class. Missing values are left out.
     path : str or path-like, default=None
-        HTML file to write: one page without scripts and requests. An existing file is replaced
-        when the report is complete.
+        HTML file to write: one self-contained page without scripts. An existing file is replaced
+        only when the report is complete. None writes no page.
     groups : array-like of shape (n_samples,), default=None
         Group of each row, such as a speaker or patient.
     cv : int, splitter or iterable of folds, default=None
-        Folds to check for leakage. A number of folds is stratified by classes, and keeps groups
+        Folds to check for leakage. With a number, folds are stratified by class and keep groups
         together. None checks no folds.
     file_params : dict, default=None
-        How files are read: the options of encoders, such as ``{"root": "photos"}``.
+        How to read files: the same options as for encoders, such as ``{"root": "photos"}``.
     n_shown : int, default=24
-        Number of cells per column that the page shows, drawn from all classes in turn.
+        Number of cells per column that the page shows, from all classes in turn.
     random_state : int, RandomState instance or None, default=0
-        Draws the cells that are shown.
+        Seed of the choice of these cells.
     verbose : int, default=0
         Whether to print progress.
 
@@ -74,16 +74,17 @@ def data_report(
         presence : DataFrame
             One row per pattern of present columns, with "n_rows" and "share".
         duplicates : DataFrame
-            Equal cells of each column of arrays, files or free text, and equal "whole row"s:
-            "n_duplicates" (cells equal to an earlier one), "n_other_group" (cells that equal one
-            of another group), "n_other_target", "n_seen" (cells of test rows that equal one of a
-            training row of the same fold). NA without groups, target or folds.
+            Equal cells: one row per column of arrays, files or free text, and the row "whole row"
+            for rows that are equal in all columns. "n_duplicates" counts cells that equal an
+            earlier one, "n_other_group" and "n_other_target" those that equal a cell of another
+            group or target, and "n_seen" those of test rows that equal a cell of a training row of
+            the same fold. NA without groups, target or folds.
         folds : DataFrame or None
             One row per fold: "n_train", "n_test", "n_shared_groups" (groups on both sides),
-            "n_new_classes" (classes of test rows that no training row has), "n_seen_rows" (test
+            "n_new_classes" (classes of the test rows without training rows), "n_seen_rows" (test
             rows that equal a training row).
         target : DataFrame or None
-            Share of each class, or statistics of numbers: in all rows, and in the rows in which
+            Share of each class, or statistics of numbers: for all rows, and for the rows in which
             each column is present.
         files : DataFrame or None
             Result of :func:`~sklearn_mmfusion.check_files` for the columns of files.
@@ -91,17 +92,18 @@ def data_report(
     Raises
     ------
     ValueError
-        If the lengths of X, y and groups differ, or `path` is a folder or lies in none.
+        If the lengths of X, y and groups differ, or `path` is a folder or its folder does not
+        exist.
 
     See Also
     --------
     fusion_report : The evidence about a model.
-    sklearn_mmfusion.check_files : The checks of files.
+    sklearn_mmfusion.check_files : Checks the files alone.
 
     Notes
     -----
-    Cells are equal if their contents are: files are compared by content, not by path. Cells that
-    are nearly equal are not found.
+    Cells are compared by content, and so are files: their paths do not matter. Cells that are only
+    similar, such as resized copies of a picture, are not found.
 
     Examples
     --------
@@ -298,7 +300,7 @@ def _findings(report, frame, targets):
     whole = report.duplicates.loc["whole row"]
     if not pd.isna(whole["n_other_target"]) and whole["n_other_target"]:
         rows = _of(whole["n_other_target"], len(frame), "rows")
-        yield f"{rows} equal another row in all columns, but have another target."
+        yield f"{rows} equal another row in all columns, but have a different target."
     if list(targets) == [""] and _is_classes(targets[""]):
         yield from _class_findings(report)
 
@@ -341,11 +343,12 @@ def _fold_findings(report):
             )
         new = report.folds["n_new_classes"].fillna(0)
         if new.any():
-            yield f"{(new > 0).sum()} of {len(new)} folds test classes that are not trained on."
+            yield f"{(new > 0).sum()} of {len(new)} folds test classes without training rows."
     for name, n_other in report.duplicates["n_other_group"].dropna().items():
         if n_other:
             where = "Whole rows" if name == "whole row" else repr(name)
-            yield f"{where}: {n_other:,} cells equal one of another group."
+            unit = "rows" if name == "whole row" else "cells"
+            yield f"{where}: {n_other:,} {unit} equal one of another group."
 
 
 def _class_findings(report):
@@ -359,7 +362,8 @@ def _class_findings(report):
         empty = report.target.index[report.target[name] == 0]
         if len(empty):
             listing = ", ".join(map(str, empty[:5]))
-            yield f"{name!r}: absent in all rows of {len(empty)} classes ({listing})."
+            classes = "class" if len(empty) == 1 else "classes"
+            yield f"{name!r}: absent in all rows of {len(empty)} {classes} ({listing})."
 
 
 # ------------------------------------------------------------------------------ page
@@ -395,7 +399,7 @@ def _walls(arrays, kinds, index, targets, rows, n_shown, options):
 
 def _page(report, frame, walls):
     lead = [html.paragraph(f"{len(frame):,} rows, {frame.shape[1]} columns.")]
-    findings = report.findings or ["No fault was found."]
+    findings = report.findings or ["No faults found."]
     sections = [
         ("Findings", [html.bullets(findings)]),
         ("Columns", [_columns_table(report)]),
@@ -406,7 +410,10 @@ def _page(report, frame, walls):
     sections.append(("Duplicates and folds", _leakage_blocks(report)))
     if report.files is not None:
         sections.append(("Files", _file_blocks(report)))
-    sections += [(f"Cells of {name}", [html.wall(items)]) for name, items in walls.items()]
+    legend = "Below each cell: the label of its row"
+    legend += "." if report.target is None else ", and its target."
+    for name, items in walls.items():
+        sections.append((f"Cells of {name}", [html.paragraph(legend), html.wall(items)]))
     return html.page("Data report", lead, sections)
 
 
@@ -429,8 +436,8 @@ def _columns_table(report):
     ]
     table = pd.DataFrame(rows, index=report.kinds.index)
     caption = (
-        "Columns. Length: first axis of arrays, characters of texts, items of sets; smallest, "
-        "median and largest. MB: in memory."
+        "Columns. Length: first axis of arrays, characters of texts, items of sets. Length and "
+        "seconds: smallest, median and largest. ?: sizes differ. MB: in memory."
     )
     return html.table(table, caption, index_name="column")
 
@@ -459,13 +466,16 @@ def _presence_table(report):
 def _target_html(report):
     target = report.target
     if "n_rows" not in target:
-        return html.table(_flat(target), "The target in the rows in which each column is present.")
+        return html.table(
+            _flat(target),
+            "The target of all rows, and of the rows in which each column is present.",
+        )
     names = [name for name in target.columns if name != "n_rows"]
     peak = np.nanmax(target[names].to_numpy()) or 1.0
     kept = _flat(target.head(2 * MAX_LISTED))
     cells = {"rows": kept["n_rows"]}
     cells |= {name: [_share_cell(share, peak) for share in kept[name]] for name in names}
-    caption = "Share of each class among all rows, and among the rows in which a column is present."
+    caption = "Share of each class in all rows, and in the rows in which a column is present."
     if len(kept) < len(target):
         caption += f" The first {len(kept)} of {len(target)} classes."
     return html.table(cells, caption, index=kept.index, index_name="class")
@@ -484,13 +494,13 @@ def _flat(table):
 def _leakage_blocks(report):
     names = {
         "n_present": "present",
-        "n_duplicates": "equal an earlier cell",
-        "n_other_group": "equal a cell of another group",
-        "n_other_target": "equal a cell with another target",
-        "n_seen": "test cells that equal a training cell",
+        "n_duplicates": "equal to an earlier cell",
+        "n_other_group": "equal to a cell of another group",
+        "n_other_target": "equal to a cell with another target",
+        "n_seen": "test cells equal to a training cell",
     }
     caption = (
-        "Cells of equal content. Numbers, categories and dates repeat anyway, and are left out."
+        "Cells of equal content. Numbers, categories and dates are left out: they repeat anyway."
     )
     blocks = [html.table(report.duplicates.rename(columns=names), caption, index_name="column")]
     if report.folds is not None:
@@ -499,7 +509,7 @@ def _leakage_blocks(report):
             "n_test": "test rows",
             "n_shared_groups": "groups on both sides",
             "n_new_classes": "classes without training rows",
-            "n_seen_rows": "test rows that equal a training row",
+            "n_seen_rows": "test rows equal to a training row",
         }
         blocks.append(html.table(report.folds.rename(columns=names), "Folds.", index_name="fold"))
     return blocks
@@ -507,7 +517,7 @@ def _leakage_blocks(report):
 
 def _file_blocks(report):
     if report.files.empty:
-        return [html.paragraph("check_files found nothing.")]
+        return [html.paragraph("check_files found no faults.")]
     counts = (
         report.files.groupby(["column", "reason", "readable"], sort=False).size().rename("files")
     ).reset_index()

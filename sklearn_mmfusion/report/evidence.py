@@ -42,7 +42,7 @@ CORRUPTION_OF = {
 
 @dataclass
 class Evidence:
-    """What the sections are computed from.
+    """Input of the sections.
 
     Attributes
     ----------
@@ -106,8 +106,8 @@ class Evidence:
 def make_sections(evidence, report):
     """Return (heading, blocks) of all sections for the task.
 
-    A section that fails has the error as its content, with a warning: the models have been trained
-    by then.
+    If a section fails, the page shows its error, with a warning: raising would lose the trained
+    models.
     """
     sections = []
     for heading, (make, tasks) in SECTIONS.items():
@@ -125,7 +125,7 @@ def make_sections(evidence, report):
 
 
 def drawn(display, alt, **options):
-    """Return the picture of a display inside the page; a sentence without matplotlib."""
+    """Return the picture of a display for the page, or a note if matplotlib is missing."""
     if find_spec("matplotlib") is None:
         text = "No picture: matplotlib is not installed (pip install 'sklearn-mmfusion[plot]')."
         return html.paragraph(text, class_="quiet")
@@ -138,7 +138,7 @@ def drawn(display, alt, **options):
 
 
 def listing(names, values):
-    """Return names and values as one text, for descriptions of pictures."""
+    """Return names and values as one text, for the alt text of pictures."""
     return ", ".join(
         f"{name} {html.format_value(float(value))}"
         for name, value in zip(names, values, strict=True)
@@ -164,7 +164,7 @@ def _importance(evidence):
     table = {
         "Shapley value": found.importances,
         "standard error": found.standard_errors,
-        "absent by": [found.absent[name] for name in found.modalities],
+        "made absent by": [found.absent[name] for name in found.modalities],
     }
     table |= {
         f"with {name}": column for name, column in zip(found.modalities, pairs.T, strict=True)
@@ -175,13 +175,17 @@ def _importance(evidence):
             f"How much each modality adds to the score ({found.scorer}), averaged over all orders "
             f"in which modalities can join. Computed with {_last_fold(evidence)}. The values add "
             f"up to {gain:.3f}: {found.score_all:.3f} with all modalities, minus "
-            f"{found.score_none:.3f} with none. The columns on the right are interactions of "
-            "pairs: positive if both together add more than each does alone, negative if they "
-            "repeat each other."
+            f"{found.score_none:.3f} with none. The columns 'with ...' are interactions of pairs: "
+            "positive if the two together add more than each on its own, negative if they repeat "
+            "each other."
         ),
         drawn(ModalityImportanceDisplay(**found), alt),
         html.table(
-            table, "Contribution of each modality.", index=found.modalities, index_name="modality"
+            table,
+            "Contribution of each modality. Made absent by mask: the model predicts without the "
+            "modality. By permute: its cells are shuffled among the rows.",
+            index=found.modalities,
+            index_name="modality",
         ),
     ]
 
@@ -207,9 +211,9 @@ def _ablation(evidence):
     alt = f"Score of each subset of modalities: {listing(names, table['score'])}."
     return [
         html.paragraph(
-            f"Score ({found.scorer}) when modalities are absent in prediction, without a refit: "
-            f"{_last_fold(evidence)}. The scores at the top are those of models that were trained "
-            "without them."
+            f"Score ({found.scorer}) when modalities are absent in prediction only. Nothing is "
+            f"refitted: computed with {_last_fold(evidence)}. In contrast, the section Scores "
+            "has models that were trained without them."
         ),
         drawn(ModalityAblationDisplay(**found), alt),
         html.table(
@@ -219,7 +223,7 @@ def _ablation(evidence):
 
 
 def _curves(evidence, late):
-    """Return the robustness curves of all modalities: missing and, if possible, corrupted."""
+    """Return curves of all modalities: missing and, if possible, corrupted."""
     X, y = evidence.test_data
     kinds, curves = column_kinds(X)["kind"].tolist(), []
     for name, positions in evidence.columns.items():
@@ -242,7 +246,7 @@ def _robustness(evidence):
     pictures = [
         drawn(
             RobustnessCurveDisplay(**curve),
-            f"Score by level of {curve.corruption} of {curve.modality}: "
+            f"Score by level of corruption ({curve.modality}, {curve.corruption}): "
             f"{listing(curve.levels, curve.mean)}.",
             name="this model",
         )
@@ -259,7 +263,7 @@ def _robustness(evidence):
         table["effective robustness"] = [curve.effective_robustness for curve in curves]
         compared = " (dashed baseline: late fusion)"
         caption += " Effective robustness: loss of late fusion minus loss of this model, summed "
-        caption += "over the levels."
+        caption += "over the levels. Above 0, this model loses less."
     return [
         html.paragraph(
             f"Score ({curves[0].scorer}) when one modality is missing in a growing share of the "
@@ -285,11 +289,13 @@ def _classes(evidence):
 
 def _calibration(evidence):
     classes = _classes(evidence)
-    probabilities = {"fused": evidence.variants[0].probabilities(classes)}
-    for variant in [*evidence.of_role(ALONE), *evidence.of_role(LATE)]:
-        probabilities[variant.name] = variant.probabilities(classes)
+    fused, *_ = evidence.variants
+    probabilities = {
+        variant.name: variant.probabilities(classes)
+        for variant in [fused, *evidence.of_role(ALONE), *evidence.of_role(LATE)]
+    }
     known = {name: p for name, p in probabilities.items() if p is not None}
-    if "fused" not in known:
+    if fused.name not in known:
         return []
     n_bins = max(2, min(15, len(evidence.rows) // 20))
     found = calibration_from_predictions(evidence.truth, known, labels=classes, n_bins=n_bins)
@@ -309,10 +315,11 @@ def _calibration(evidence):
     ]
     return [
         html.paragraph(
-            "Whether the probability of the predicted class is the share of right predictions, by "
-            f"out-of-fold predictions of all {len(evidence.rows):,} test rows in {n_bins} bins of "
-            "equally many rows. The debiased squared error of a calibrated model is 0 on average; "
-            "the expected calibration error never is."
+            "Probabilities can be trusted if, for example, 80 % of the predictions with a "
+            "probability of 0.8 are right. Computed with the out-of-fold predictions of all "
+            f"{len(evidence.rows):,} test rows, in {n_bins} bins of equally many rows. For a "
+            "calibrated model, the debiased squared error is 0 on average; the expected "
+            "calibration error is always above 0."
         ),
         html.tag("div", *pictures, class_="plots"),
         html.table(table, "Calibration; smaller is better.", index_name="model"),
@@ -329,7 +336,7 @@ def _confusion(evidence):
         f"predicted {name}": list(map(html.shaded, counts[:, j], shares[:, j]))
         for j, name in enumerate(classes)
     }
-    caption = "Rows: true class. Columns: predicted class. Shades: share of the true class."
+    caption = "Rows: true class. Columns: predicted class. Shading: share of the true class."
     return [html.table(cells, caption, index=classes, index_name="true class")]
 
 
@@ -397,7 +404,7 @@ def _errors(evidence):
             seen.add(evidence.rows[i])
             worst.append(i)
     if not worst:
-        return [html.paragraph("No row was predicted wrong.")]
+        return [html.paragraph("All predictions are right.")]
     positions = sorted({p for own in evidence.columns.values() for p in own})
     rows = evidence.rows[worst]
     cells = {p: _cells(evidence, p, rows) for p in positions[:MAX_CELLS]}
@@ -411,7 +418,7 @@ def _errors(evidence):
     return [
         html.paragraph(
             f"The {len(worst)} rows whose out-of-fold predictions are furthest from the truth. "
-            "Probabilities, where there are any, are in brackets."
+            "Probabilities, if the model has them, are in brackets."
         ),
         html.wall(cards, class_="wall cards"),
     ]
@@ -425,7 +432,7 @@ def _cells(evidence, position, rows):
 
 
 def _wrongness(evidence):
-    """Return how wrong each prediction is, 0 for right ones, and a function that describes it."""
+    """Return the error of each prediction (0: right), and a function that describes it."""
     truth, predicted = evidence.truth, evidence.predicted
     if evidence.task == REGRESSOR:
         distance = np.abs(truth - predicted).reshape(len(truth), -1)

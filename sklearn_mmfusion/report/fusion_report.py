@@ -1,4 +1,4 @@
-"""The evidence about a model: its scores with and without each modality, and why."""
+"""The evidence about a model: scores with and without each modality, and the reasons."""
 
 from functools import partial
 
@@ -68,42 +68,43 @@ def fusion_report(
 ):
     """Cross-validate a model with and without each modality, and explain its errors.
 
-    The estimator is fitted on each fold with all modalities, with each one alone and without each
-    one; so is late fusion of the same triples. The table that is printed compares them on the same
-    test rows. The page also shows the importance of the modalities, ablation, robustness,
-    calibration, confusions, and the worst errors with their cells.
+    On each fold, the estimator is fitted with all modalities, with each one alone and without each
+    one. Late fusion of the same triples is fitted, too. The printed table compares these variants
+    on the same test rows. The page also shows the importance of the modalities, ablation,
+    robustness, calibration, confusions, and the worst errors with their cells.
 
     Parameters
     ----------
     estimator : classifier or regressor
-        Not fitted: it is cloned. A pipeline with a `FusionTransformer`, late or joint fusion, or
-        any other estimator, which is fitted to fewer columns then.
+        It is cloned and need not be fitted. A pipeline with a `FusionTransformer`, late or joint
+        fusion, or any other estimator. To leave a modality out, triples are dropped from the first
+        three, and columns from X for others.
     X : DataFrame or array-like of shape (n_samples, n_columns)
         One column per modality or number.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Classes, a multilabel indicator or numbers.
     path : str or path-like, default=None
-        HTML file to write: one page without scripts and requests. An existing file is replaced
-        when the report is complete.
+        HTML file to write: one self-contained page without scripts. An existing file is replaced
+        only when the report is complete. None writes no page.
     cv : int, splitter or iterable of folds, default=None
-        None means 5 folds. A number of folds is stratified by classes, and keeps groups together.
+        None means 5 folds. With a number, folds are stratified by class and keep groups together.
     groups : array-like of shape (n_samples,), default=None
-        Group of each row, such as a speaker or patient, for folds and intervals. Late fusion also
-        gets them in `fit`.
+        Group of each row, such as a speaker or patient, for folds and intervals. They are also
+        passed to `fit` of late fusion, but not of `estimator`: use `params` for that.
     modalities : dict of {str: column or list of columns} or None, default=None
         The columns of each modality. None means the triples of the composition in `estimator`, or
         else one modality per column.
     params : dict, default=None
-        Passed to `fit` of the estimator; values with one entry per row are split by fold.
+        Parameters of the estimator's `fit`. Values with one entry per row are split by fold.
     file_params : dict, default=None
-        How files are read to be shown, such as ``{"root": "photos"}``. None takes the parameter of
-        the encoder of the column.
+        How to read the files of cells that the page shows, such as ``{"root": "photos"}``. None
+        uses the parameter of the column's encoder.
     confidence_level : float, default=0.95
-        That of the intervals.
+        Confidence level of the intervals.
     n_jobs : int, default=None
         Number of parallel jobs.
     random_state : int, RandomState instance or None, default=None
-        Seed of the evidence. The seeds of the fits are the estimator's own.
+        Seed of the corruptions and permutations. Fits use the estimator's own seeds.
     verbose : int, default=0
         1 prints a line per fit and section.
 
@@ -111,17 +112,18 @@ def fusion_report(
     -------
     table : DataFrame
         One row per variant, "all modalities" first. For each metric, such as "accuracy":
-        ``accuracy``, ``accuracy_low``, ``accuracy_high``, and the paired difference to the first
+        ``accuracy``, ``accuracy_low``, ``accuracy_high``, and the paired difference from the first
         row, ``accuracy_difference``, ``accuracy_difference_low``, ``accuracy_difference_high``.
-        Metrics are accuracy, balanced_accuracy, recall_macro, f1_macro of classes; r2 and
-        mean_absolute_error of numbers. Then ``fit_seconds``, ``predict_milliseconds`` (per row) and
-        ``n_parameters``: weights of networks and linear models, NA for others.
+        For classes, the metrics are accuracy, balanced_accuracy, recall_macro and f1_macro; for
+        numbers, r2 and mean_absolute_error. The last columns are ``fit_seconds``,
+        ``predict_milliseconds`` (per row) and ``n_parameters``: weights of networks and linear
+        models, NA for others.
 
     Raises
     ------
     ValueError
-        If lengths differ, the target has several columns of classes, or `path` is a folder or lies
-        in none.
+        If lengths differ, the target has several columns of classes, or `path` is a folder or its
+        folder does not exist.
     TypeError
         If the estimator is neither a classifier nor a regressor.
 
@@ -134,14 +136,14 @@ def fusion_report(
     Notes
     -----
     With m modalities, 2 m + 2 estimators are fitted per fold, or m + 2 if m is 2. With ``memory=``,
-    a composition trains each encoder once per fold only.
+    a composition trains each encoder only once per fold.
 
-    In a row without the only modality of a variant, the composition predicts the prior. Late fusion
-    trains encoders with their own parameters, also those of a joint model.
+    If a variant has one modality and a row lacks it, the prediction is the prior. Late fusion
+    trains encoders with their own parameters, even if they come from a joint model.
 
-    Importance, ablation and robustness need a fitted model: they are computed with that of the last
-    fold and its test rows. Everything else refers to the out-of-fold predictions of all test rows.
-    A section that fails contains its error, and a warning is issued.
+    Importance, ablation and robustness need a fitted model: they use the model of the last fold and
+    its test rows. All other results use the out-of-fold predictions of all test rows. If a section
+    fails, the page shows its error, and a warning is raised.
 
     Examples
     --------
@@ -195,7 +197,7 @@ def fusion_report(
 
 
 def _units(rows, groups):
-    """Return the groups of tested rows; a row that is tested several times is a group."""
+    """Return the groups of test rows; a row that is tested several times is one group."""
     if groups is not None:
         return groups[rows]
     return rows if len(np.unique(rows)) < len(rows) else None
@@ -240,7 +242,7 @@ def find_file_options(estimator, X, file_params):
 
 
 def make_table(variants, truth, units, metrics, confidence_level):
-    """Return scores, paired differences to the first variant and costs, one row per variant."""
+    """Return scores, paired differences from the first variant and costs, one row per variant."""
     full, rows = variants[0].predicted, {}
     options = {"groups": units, "confidence_level": confidence_level}
     several = OF_LABELS if metrics == METRICS[MULTILABEL] else {}
@@ -327,9 +329,10 @@ def _score_blocks(table, metrics, confidence_level, is_grouped):
         caption += " Balanced accuracy is the macro recall."
     return [
         html.paragraph(
-            f"Out-of-fold scores, their intervals of {100 * confidence_level:g} % for new {unit}, "
-            "and paired differences to the model with all modalities. An interval of differences "
-            "that contains 0 shows no difference. The models are refitted without the modalities."
+            f"Out-of-fold scores, their {100 * confidence_level:g} % intervals for new {unit}, and "
+            "paired differences from the model with all modalities. If the interval of a "
+            "difference contains 0, the data do not show which model is better. Models without "
+            "a modality are trained without it."
         ),
         _track_table(table, first),
         html.table(cells, caption, index=table.index, index_name="model"),
@@ -353,6 +356,6 @@ def _track_table(table, metric):
             for _, row in table.iterrows()
         ]
     caption = (
-        f"{NAMES[metric].capitalize()} and its interval, and the difference to all modalities."
+        f"{NAMES[metric].capitalize()} with its interval, and the difference from all modalities."
     )
     return html.table(cells, caption, index=table.index, index_name="model")

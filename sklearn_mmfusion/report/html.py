@@ -1,6 +1,6 @@
 """One self-contained HTML page: tables and pictures, without scripts or requests.
 
-Elements are built with `tag`, which escapes everything that is not `Html` already.
+`tag` builds elements and escapes everything that is not yet `Html`.
 """
 
 import base64
@@ -20,7 +20,7 @@ _DPI = 144  # of pictures, shown at 96: sharp on dense screens
 _LONG = 24  # characters of a text that may wrap
 _VOID = ("br", "img", "link", "meta")
 
-# The browser refuses every request, whatever the data hold.
+# Makes the browser refuse every request, whatever the data contain.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --page: #fff; --soft: #f3f5f7; --line: #c9d0d7;
@@ -92,7 +92,7 @@ def join(parts):
 
 
 def tag(name, *content, **attributes):
-    """Return an element; a trailing underscore of an attribute (``class_``) is dropped."""
+    """Return an element; attributes lose a trailing underscore (``class_``)."""
     pairs = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
         for key, value in attributes.items()
@@ -133,8 +133,8 @@ def table(columns, caption, *, index=None, index_name=""):
     Parameters
     ----------
     columns : DataFrame or dict of {str: list}
-        Values, or cells made by `shaded` and `interval_track`, which must not enter a frame: pandas
-        would make texts of them.
+        Values, or cells made by `shaded` and `interval_track`. Pass those in a dict: in a frame,
+        pandas would turn them into plain texts.
     caption : str
     index : sequence, default=None
         First column; None takes the index of the frame.
@@ -185,7 +185,7 @@ def shaded(value, share):
 
 
 def interval_track(value, low, high, limits, zero=None):
-    """Return a cell that draws an interval between two limits, for a column next to its numbers."""
+    """Return a cell with a drawing of an interval, for a column next to its numbers."""
     start, stop = limits
 
     def place(x):
@@ -247,8 +247,8 @@ def page(title, lead, sections):
     lead : list of str or Html
         Blocks under the title.
     sections : list of (str, list of str or Html)
-        Headings of the second level and the blocks under them; headings inside the blocks are of
-        the third.
+        Headings of the second level and the blocks under them. Headings inside the blocks have
+        the third level.
 
     Returns
     -------
@@ -279,7 +279,7 @@ def page(title, lead, sections):
 
 
 def check_path(path, caller):
-    """Return the path of a page, None if there is none; raise before any work if it is no use."""
+    """Return the path of a page or None; raise before any work if it cannot be written."""
     if path is None:
         return None
     path = Path(path)

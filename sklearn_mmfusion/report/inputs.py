@@ -1,4 +1,4 @@
-"""Inputs of the reports: the frame, its cells as they are read, compared and shown, the folds."""
+"""Inputs of the reports: the frame, the folds, and cells to read, compare and show."""
 
 import warnings
 from contextlib import suppress
@@ -35,7 +35,7 @@ def as_data_frame(X):
 
 
 def folds_of(cv, X, y, groups, classifier):
-    """Return the folds as a list of pairs of row numbers; a number of folds keeps groups together.
+    """Return folds as pairs of row numbers; if `cv` is a number, they keep groups together.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def folds_of(cv, X, y, groups, classifier):
     y : array-like or None
     groups : ndarray of shape (n_samples,) or None
     classifier : bool
-        Whether a number of folds stratifies them by `y`.
+        Whether folds are stratified by `y` if `cv` is a number.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def folds_of(cv, X, y, groups, classifier):
 def readable(column, options):
     """Return the array of a Series: paths as files, objects and Arrow cells as arrays.
 
-    Sets, and cells that cannot be converted, stay as they are.
+    Sets and cells that cannot be converted are returned unchanged.
     """
     array = column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
     if holds_sets(column) or column.isna().all():

@@ -1,4 +1,4 @@
-"""Variants of an estimator with fewer modalities, fitted and applied on the same folds."""
+"""Variants of an estimator with fewer modalities, fitted and tested on the same folds."""
 
 import time
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ ALL, ALONE, WITHOUT, LATE = "all", "alone", "without", "late"
 
 @dataclass
 class Variant:
-    """An unfitted estimator, its part of X, and what its fits gave.
+    """An unfitted estimator, its part of X, and the results of its fits.
 
     Attributes
     ----------
     name : str
     role : {"all", "alone", "without", "late"}
     modality : str or None
-        The one that is alone or left out.
+        The modality that is alone or left out.
     folds : list of FoldResult
     """
 
@@ -38,7 +38,7 @@ class Variant:
 
     @property
     def predicted(self):
-        """Predictions of the test rows of all folds, one after the other."""
+        """Predictions of the test rows of all folds, concatenated."""
         return np.concatenate([fold.predicted for fold in self.folds])
 
     def probabilities(self, classes):
@@ -47,7 +47,7 @@ class Variant:
             return None
         joined = []
         for fold in self.folds:
-            # a class without training rows has the probability 0
+            # classes without training rows have the probability 0
             whole = np.zeros((len(fold.probabilities), len(classes)))
             whole[:, np.searchsorted(classes, fold.classes)] = fold.probabilities
             joined.append(whole)
@@ -80,7 +80,7 @@ def make_variants(estimator, X, modalities):
     Returns
     -------
     variants : list of Variant
-        The one with all modalities first.
+        First the one with all modalities.
     columns : dict of {str: tuple of int}
         Positions of the columns of each modality.
     """
@@ -92,7 +92,7 @@ def make_variants(estimator, X, modalities):
             variants.append(
                 Variant(f"{name} alone", ALONE, *leave_out(estimator, X, columns, others), name)
             )
-    if len(columns) > 2:  # of two, the other one is alone
+    if len(columns) > 2:  # of two, the other one is already there alone
         for name in columns:
             reduced = leave_out(estimator, X, columns, [name])
             variants.append(Variant(f"without {name}", WITHOUT, *reduced, name))
@@ -103,7 +103,7 @@ def make_variants(estimator, X, modalities):
 
 
 def make_late(estimator):
-    """Return late fusion of the same triples, None if there is none or it is the estimator."""
+    """Return late fusion of the same triples, or None if impossible or already the estimator."""
     compositions = list(compositions_of(estimator).values())
     if len(compositions) != 1:
         return None
@@ -121,7 +121,7 @@ def make_late(estimator):
 def fit_variants(variants, y, folds, *, groups, params, n_jobs, report):
     """Fit each variant on each fold and keep the results in its `folds`.
 
-    The fitted estimators of the last fold are kept for those with all modalities and late fusion.
+    The fitted estimators of the last fold are kept for "all modalities" and late fusion.
 
     Parameters
     ----------
@@ -131,10 +131,10 @@ def fit_variants(variants, y, folds, *, groups, params, n_jobs, report):
     groups : ndarray or None
         Passed to the `fit` of late fusion.
     params : dict
-        Passed to the `fit` of all others.
+        Passed to the `fit` of all other variants.
     n_jobs : int or None
     report : callable
-        Gets a line per fit.
+        Called with a line per fit.
     """
     tasks = [(variant, k) for variant in variants for k in range(len(folds))]
     results = Parallel(n_jobs=n_jobs, return_as="generator")(
@@ -154,12 +154,12 @@ def fit_variants(variants, y, folds, *, groups, params, n_jobs, report):
 
 
 def fit_fold(estimator, X, y, train, test, params, is_kept):
-    """Fit a clone to the training rows and apply it to the test rows."""
+    """Fit a clone to the training rows and predict the test rows."""
     fitted = clone(estimator)
     params = _check_method_params(X, params, indices=train)
     X_train, X_test = _safe_indexing(X, train), _safe_indexing(X, test)
     probabilities = None
-    with absence_ignored():  # rows without the only modality get the prior
+    with absence_ignored():  # rows that lack the only modality get the prior
         start = time.perf_counter()
         fitted.fit(X_train, _safe_indexing(y, train), **params)
         fit_seconds, start = time.perf_counter() - start, time.perf_counter()
@@ -179,7 +179,7 @@ def fit_fold(estimator, X, y, train, test, params, is_kept):
 
 
 def n_parameters(estimator):
-    """Count the weights of networks and linear models inside a fitted estimator, None if none."""
+    """Count the weights of networks and linear models in a fitted estimator; None without any."""
     sizes = {}
     _collect(estimator, sizes, set())
     return sum(sizes.values()) if sizes else None

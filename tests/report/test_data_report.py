@@ -80,7 +80,7 @@ def test_data_report_balances_classes_by_modality():
     assert report.target["n_rows"].tolist() == [10, 10, 10]
     np.testing.assert_allclose(report.target["image"], 1 / 3)
     assert report.target["sound"].tolist() == [0.5, 0.5, 0]
-    assert report.findings == ["'sound': absent in all rows of 1 classes (c)."]
+    assert report.findings == ["'sound': absent in all rows of 1 class (c)."]
     assert report.presence["n_rows"].tolist() == [20, 10]
     assert report.presence["sound"].tolist() == [True, False]
 

@@ -164,7 +164,9 @@ def check_estimators(estimators, reference):
     """Return pairs of a name and an estimator."""
     is_mapping = isinstance(estimators, Mapping)
     pairs = list(estimators.items()) if is_mapping else estimators
-    if not isinstance(pairs, list | tuple) or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+    if not isinstance(pairs, list | tuple) or not all(
+        isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs
+    ):
         raise TypeError(
             f"compare: estimators={estimators!r}; expected a dict of estimators by name, or a list "
             "of (name, estimator)."

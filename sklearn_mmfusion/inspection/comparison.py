@@ -163,8 +163,11 @@ def compare(
 
 def check_estimators(estimators, reference):
     """Return pairs of a name and an estimator."""
-    pairs = list(estimators.items() if isinstance(estimators, Mapping) else estimators)
-    if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+    is_mapping = isinstance(estimators, Mapping)
+    pairs = list(estimators.items()) if is_mapping else estimators
+    if not isinstance(pairs, list | tuple) or not all(
+        isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs
+    ):
         raise TypeError(
             f"compare: estimators={estimators!r}; expected a dict of estimators by name, or a list "
             "of (name, estimator)."

@@ -130,9 +130,10 @@ def test_compare_refuses(changes, message):
         compare(**{"estimators": MODELS, "X": X, "y": y, **changes})
 
 
-def test_compare_refuses_estimators_without_names():
+@pytest.mark.parametrize("estimators", [[GaussianNB(), GaussianNB()], GaussianNB(), None])
+def test_compare_refuses_estimators_without_names(estimators):
     with pytest.raises(TypeError, match="expected a dict of estimators by name"):
-        compare([GaussianNB(), GaussianNB()], X, y)
+        compare(estimators, X, y)
 
 
 def test_errors_name_the_estimator():

@@ -85,7 +85,7 @@ FILES = {
         {"audio", "image", "point_cloud", "sequence", "text", "video"},
     ],
     "inspection": [
-        {"intervals", "modalities"},
+        {"folds", "intervals", "modalities"},
         {"attribution", "calibration", "coalitions", "comparison", "robustness"},
         {"ablation", "importance"},
     ],

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import check_cv, cross_validate
+from sklearn.model_selection import cross_validate
 from sklearn.utils import Bunch
 
 from sklearn_mmfusion._columns import column_names
@@ -20,6 +20,7 @@ from sklearn_mmfusion.inspection.coalitions import (
     coalition_table,
     find_columns,
 )
+from sklearn_mmfusion.inspection.folds import folds_of
 from sklearn_mmfusion.inspection.modalities import absence_ignored, score_once, scorer_name
 
 MOST = 10  # modalities of which all subsets are scored
@@ -66,8 +67,8 @@ def modality_ablation(
     cv : int, cross-validation generator or iterable, default=None
         Folds of `refit`, the same ones for all subsets. None means five.
     groups : array-like of shape (n_samples,), default=None
-        Groups of the rows, for `cv`. Pass a splitter that uses them, such as
-        :class:`~sklearn.model_selection.GroupKFold`; an integer does not.
+        Groups of the rows. With an integer `cv`, the rows of a group stay in one fold; a splitter
+        must use groups itself, such as :class:`~sklearn.model_selection.GroupKFold`.
     scoring : str, callable or None, default=None
         One scorer; None means the estimator's `score`.
     modalities : dict of {str: column or list of columns} or None, default=None
@@ -171,8 +172,7 @@ def _refitted(estimator, X, y, *, subsets, cv, groups, scoring, modalities, n_jo
     table = as_table(X)
     groups = check_groups(groups, len(table), estimator_name="modality_ablation")
     columns = modalities_to_fit(estimator, table, modalities)
-    names, splits = list(columns), check_cv(cv, y, classifier=is_classifier(estimator))
-    splits = list(splits.split(table, y, groups))
+    names, splits = list(columns), folds_of(cv, table, y, groups, is_classifier(estimator))
     coalitions = [c for c in find_subsets(subsets, names) if c]
     if not coalitions:
         raise ValueError(

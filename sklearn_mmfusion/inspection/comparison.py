@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 from sklearn.base import is_classifier
-from sklearn.model_selection import check_cv, cross_validate
+from sklearn.model_selection import cross_validate
 from sklearn.utils import Bunch, indexable
 
 from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion.inspection.folds import folds_of
 from sklearn_mmfusion.inspection.modalities import scorer_name
 
 
@@ -48,9 +49,9 @@ def compare(
         estimators. Repeated cross-validation, such as
         :class:`~sklearn.model_selection.RepeatedStratifiedKFold`, gives shorter intervals.
     groups : array-like of shape (n_samples,), default=None
-        Groups of the rows, for `cv`. Pass a splitter that uses them, such as
-        :class:`~sklearn.model_selection.GroupKFold`; an integer does not. They are not passed to
-        the estimators: use `params` for that.
+        Groups of the rows. With an integer `cv`, the rows of a group stay in one fold; a splitter
+        must use groups itself, such as :class:`~sklearn.model_selection.GroupKFold`. They are not
+        passed to the estimators: use `params` for that.
     scoring : str, callable, list, tuple or dict, default=None
         One scorer or several, as in :func:`~sklearn.model_selection.cross_validate`. None means
         the estimators' own `score`.
@@ -129,7 +130,7 @@ def compare(
     """
     pairs = check_estimators(estimators, reference)
     X, y, groups = indexable(X, y, groups)
-    splits = list(check_cv(cv, y, classifier=is_classifier(pairs[0][1])).split(X, y, groups))
+    splits = folds_of(cv, X, y, groups, is_classifier(pairs[0][1]))
     if len(splits) < 2:
         raise ValueError(
             f"compare: cv has {len(splits)} split; expected two or more, because intervals are "

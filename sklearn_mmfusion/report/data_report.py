@@ -10,9 +10,10 @@ from sklearn_mmfusion._decoders import FileOptions
 from sklearn_mmfusion._validation import as_numpy, check_groups
 from sklearn_mmfusion.containers import check_files
 from sklearn_mmfusion.containers.file_array import holds_paths
+from sklearn_mmfusion.inspection.folds import folds_of
 from sklearn_mmfusion.pipelines import column_kinds
 from sklearn_mmfusion.report import html
-from sklearn_mmfusion.report.inputs import as_data_frame, cell_codes, folds_of, readable, shown
+from sklearn_mmfusion.report.inputs import as_data_frame, cell_codes, readable, shown
 
 # Their cells repeat anyway, and statistics show them better than single cells do.
 TABLE_KINDS = ("number", "boolean", "category", "code", "date", "identifier", "constant")

@@ -13,6 +13,7 @@ from sklearn_mmfusion._triples import first_step, kept_triples
 from sklearn_mmfusion._validation import check_groups, check_y
 from sklearn_mmfusion.inspection import difference_interval, score_interval
 from sklearn_mmfusion.inspection.ablation import compositions_of, triples_to_fit
+from sklearn_mmfusion.inspection.folds import folds_of
 from sklearn_mmfusion.report import html
 from sklearn_mmfusion.report.evidence import (
     CLASSIFIER,
@@ -21,7 +22,7 @@ from sklearn_mmfusion.report.evidence import (
     Evidence,
     make_sections,
 )
-from sklearn_mmfusion.report.inputs import as_data_frame, folds_of
+from sklearn_mmfusion.report.inputs import as_data_frame
 from sklearn_mmfusion.report.variants import fit_variants, make_variants
 
 # The first one is drawn. Balanced accuracy is the macro recall, under its other name.

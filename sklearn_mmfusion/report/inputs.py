@@ -1,13 +1,10 @@
-"""Inputs of the reports: the frame, the folds, and cells to read, compare and show."""
+"""Inputs of the reports: the frame, and cells to read, compare and show."""
 
-import warnings
 from contextlib import suppress
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
 from joblib import hash as hash_object
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
 from sklearn_mmfusion._decoders import ALLOWED, opened
 from sklearn_mmfusion.containers import FileArray, TensorArray, as_column
@@ -22,7 +19,6 @@ from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.containers.file_array import as_files, holds_paths, in_threads
 from sklearn_mmfusion.containers.sets import holds_sets, is_set
 
-FOLDS = 5
 MAX_ITEMS = 3  # of a set that are shown
 
 
@@ -32,34 +28,6 @@ def as_data_frame(X):
     if isinstance(table, pd.DataFrame):
         return table
     return pd.DataFrame(table).infer_objects().add_prefix("x")
-
-
-def folds_of(cv, X, y, groups, classifier):
-    """Return folds as pairs of row numbers; if `cv` is a number, they keep groups together.
-
-    Parameters
-    ----------
-    cv : int, splitter, iterable of folds, or None
-    X : DataFrame of shape (n_samples, n_columns)
-    y : array-like or None
-    groups : ndarray of shape (n_samples,) or None
-    classifier : bool
-        Whether folds are stratified by `y` if `cv` is a number.
-
-    Returns
-    -------
-    folds : list of (ndarray, ndarray)
-        Row numbers to train and to test on.
-    """
-    if groups is not None and (cv is None or isinstance(cv, Integral)):
-        n_folds = min(cv or FOLDS, len(np.unique(groups)))
-        cv = (StratifiedGroupKFold if classifier else GroupKFold)(n_folds)
-    rows = np.arange(len(X))
-    y = np.zeros(len(X)) if y is None else y
-    cv = check_cv(FOLDS if cv is None else cv, y, classifier=classifier)
-    with warnings.catch_warnings():  # the reports use groups for more than the folds
-        warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)
-        return [(rows[train], rows[test]) for train, test in cv.split(X, y, groups)]
 
 
 def readable(column, options):

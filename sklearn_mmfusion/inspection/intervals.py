@@ -264,6 +264,12 @@ def as_codes(columns, name, function):
         raise ValueError(
             f"{function}: metric={name!r} of columns of shapes {shapes}; expected {expected}."
         )
+    types = {type(next(iter(column.tolist()), None)) for column in columns}
+    if str in types and len(types) > 1:
+        raise ValueError(
+            f"{function}: y_true and the predictions are labels of different types, "
+            f"{sorted(t.__name__ for t in types)}; expected texts or numbers in all of them."
+        )
     codes, _ = pd.factorize(np.concatenate(columns), use_na_sentinel=False)
     return np.split(codes, len(columns))
 

@@ -190,3 +190,9 @@ def test_intervals_cover(bench, n_groups):
         ratios.append((one.high - one.low) / bench.clopper_pearson((y == a).sum(), len(y)))
     assert np.all(np.abs(np.mean(covered, axis=0) - 0.95) < 0.08)
     assert (np.mean(ratios) < 1.02) == (n_groups is None)  # dependent rows know less
+
+
+@pytest.mark.parametrize("predicted", [[0, 1, 1, 0], np.array([0.0, 1.0, 1.0, 0.0])])
+def test_texts_are_not_compared_with_numbers(predicted):
+    with pytest.raises(ValueError, match="score_interval: .* labels of different types, .*'str'"):
+        score_interval("accuracy", ["0", "1", "1", "0"], predicted)

@@ -104,7 +104,6 @@ def small_estimators():
         LateFusionClassifier([image, ("table", LogisticRegression(), slice(None))], random_state=0),
         LateFusionRegressor([image, ("table", Ridge(), slice(None))], random_state=0),
         *small_joints("classifier", ["alone"]),
-        *small_joints("regressor", ["alone"]),
     ]
 
 
@@ -134,7 +133,7 @@ def test_scikit_learn_check(estimator, check):
     [
         *[entry.make() for entry in ENTRIES if is_slow(entry)],
         *small_joints("classifier", ["gated", "pretrained"]),
-        *small_joints("regressor", ["gated", "pretrained"]),
+        *small_joints("regressor", ["alone", "gated", "pretrained"]),
     ],
     expected_failed_checks=expected_failures,
 )

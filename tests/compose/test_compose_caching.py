@@ -341,6 +341,7 @@ def test_what_cannot_be_pickled_is_named(tmp_path):
 # ------------------------------------------------------------------------------ nested
 
 
+@pytest.mark.slow  # starts workers
 def test_pipelines_nested_fusions_and_workers(tmp_path):
     X, y = three()
 

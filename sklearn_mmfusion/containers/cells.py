@@ -300,7 +300,8 @@ class Cells:
                 error.add_note(
                     f"{type(self.estimator).__name__} has file_params="
                     f"{self.estimator.file_params}. To treat files that cannot be read as absent, "
-                    "set 'on_error' to 'missing'; check_files(X) finds all of them."
+                    "set 'on_error' to 'missing'; check_files(X, file_params=...) finds all of "
+                    "them."
                 )
             raise
 
@@ -766,7 +767,7 @@ def _readable_files(column, estimator, owners=None):
         warn(
             f"{type(estimator).__name__}: {len(listed)} of {len(rows) + len(refused)} files cannot "
             "be read and count as absent, because file_params has on_error='missing'. The first: "
-            f"{first}. check_files(X) lists all of them."
+            f"{first}. check_files(X, file_params=...) lists all of them."
         )
     return column
 

@@ -28,7 +28,7 @@ FUSED = "fused"
 LEVEL = 0.95  # of the intervals of reliability bins
 
 
-def calibration(estimator, X, y, *, modalities=None, n_bins=15, n_jobs=None, verbose=0):
+def calibration(estimator, X, y, *, modalities=None, n_bins="auto", n_jobs=None, verbose=0):
     """Measure whether the probabilities of a fitted classifier can be trusted.
 
     Measures the probabilities of all modalities together ("fused"), and those that the same fitted
@@ -47,8 +47,8 @@ def calibration(estimator, X, y, *, modalities=None, n_bins=15, n_jobs=None, ver
     modalities : dict of {str: column or list of columns}, default=None
         Columns of each modality. None takes the triples of the composition inside `estimator`, or
         if there is none, each column. An empty dict measures the fused probabilities only.
-    n_bins : int, default=15
-        Number of bins, at most half the number of rows.
+    n_bins : int or "auto", default="auto"
+        Number of bins, at most half the number of rows. "auto" takes one per 20 rows, from 2 to 15.
     n_jobs : int, default=None
         Number of parallel jobs. There is one prediction per modality, and one of all together.
     verbose : int, default=0
@@ -174,7 +174,7 @@ def _predict(estimator, table, everything, modality):
     return proba
 
 
-def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
+def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins="auto"):
     """Measure whether given probabilities can be trusted.
 
     Parameters
@@ -188,8 +188,8 @@ def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
         are left out.
     labels : array-like of shape (n_classes,), default=None
         Labels in the order of the columns. None means the sorted labels of `y_true`.
-    n_bins : int, default=15
-        Number of bins, at most half the number of rows.
+    n_bins : int or "auto", default="auto"
+        Number of bins, at most half the number of rows. "auto" takes one per 20 rows, from 2 to 15.
 
     Returns
     -------
@@ -270,7 +270,7 @@ def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
     return Bunch(names=list(probas), table=table, bins=bins, confidences=confidences)
 
 
-def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
+def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins="auto"):
     """Estimate the squared calibration error of the predicted class without bias.
 
     Rows are sorted by the probability of their predicted class and cut into bins of equal size. A
@@ -289,8 +289,8 @@ def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
     labels : array-like of shape (n_classes,), default=None
         Labels in the order of the columns. None means the sorted labels of `y_true`, as in
         :func:`~sklearn.metrics.log_loss`.
-    n_bins : int, default=15
-        Number of bins, at most half the number of rows.
+    n_bins : int or "auto", default="auto"
+        Number of bins, at most half the number of rows. "auto" takes one per 20 rows, from 2 to 15.
 
     Returns
     -------
@@ -376,6 +376,7 @@ def _is_known(proba):
 
 def _binned(y, proba, labels, n_bins, label):
     """Sort rows by confidence and cut them into bins: pairs of confidence and hits per bin."""
+    n_bins = min(max(2, len(y) // 20), 15) if n_bins == "auto" else n_bins
     if not 1 <= n_bins <= len(y) / 2:
         raise ValueError(
             f"{label}: n_bins={n_bins} with {len(y)} rows; expected at "

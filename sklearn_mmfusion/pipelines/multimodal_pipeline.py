@@ -16,6 +16,7 @@ from sklearn.preprocessing import (
 )
 
 from sklearn_mmfusion._decoders import FileOptions, audio_header
+from sklearn_mmfusion._validation import warn
 from sklearn_mmfusion.compose import FusionTransformer
 from sklearn_mmfusion.ensemble import LateFusionClassifier, LateFusionRegressor
 from sklearn_mmfusion.feature_extraction import (
@@ -71,6 +72,7 @@ TRIPLES = {
     "drop": None,
 }
 REFUSED = UNSUPPORTED, "array path"
+CHOSEN = "set by the caller"
 
 
 # ------------------------------------------------------------------------------ parts of tables
@@ -338,6 +340,7 @@ def make_multimodal_pipeline(
     options = FileOptions.from_dict(file_params, "make_multimodal_pipeline")
     decided, columns = examine(X, options)
     decided = _override(decided, kinds)
+    _warn_ambiguous(decided)
     targets = [_triple_name(*pair) for pair in zip(columns, decided["kind"], strict=True)]
     if verbose:
         _print_decisions(decided, targets)
@@ -363,7 +366,12 @@ def make_multimodal_pipeline(
 
 
 def _check_choice(name, value, known):
-    if not isinstance(value, str) or value not in known:
+    if not isinstance(value, str):
+        raise ValueError(
+            f"make_multimodal_pipeline: {name} is of type {type(value).__name__}; expected one of "
+            f"{list(known)}."
+        )
+    if value not in known:
         raise ValueError(
             f"make_multimodal_pipeline: {name}={value!r}; expected one of {list(known)}."
             f"{_closest(value, known)}"
@@ -388,8 +396,20 @@ def _override(decided, kinds):
         known = [kind for kind in TRIPLES if kind not in REFUSED]
         if kind not in known:
             raise ValueError(f"{label}: expected one of {known}.{_closest(kind, known)}")
-        decided.loc[column] = [kind, "set by the caller"]
+        decided.loc[column] = [kind, CHOSEN]
     return decided
+
+
+def _warn_ambiguous(decided):
+    """Warn of columns whose shape does not tell which of two kinds they hold."""
+    for column, (kind, reason) in decided.iterrows():
+        if kind == "point clouds" and reason != CHOSEN:
+            warn(
+                f"make_multimodal_pipeline: column {column!r} is read as point clouds, in which "
+                f"the order of the points means nothing: {reason}. If it holds sequences, set "
+                f"kinds={{{column!r}: 'sequences'}}; kinds={{{column!r}: {kind!r}}} silences this "
+                "warning."
+            )
 
 
 def _triple_name(column, kind):

@@ -196,6 +196,7 @@ def test_several_columns_of_a_kind_are_numbered_by_name():
     ("X", "keywords", "message"),
     [
         (bikes, {"task": "clasifier"}, "task='clasifier'.*Did you mean 'classifier'"),
+        (bikes, {"task": np.ones(9)}, "task is of type ndarray; expected one of .*'regressor'"),
         (bikes, {"level": "early"}, "level='early'; expected one of .*'feature'"),
         (bikes, {"kinds": {"colour": "code"}}, "no such column.*Did you mean 'color'"),
         (bikes, {"kinds": {"color": "categorie"}}, "expected one of .*Did you mean 'category'"),
@@ -306,7 +307,10 @@ def test_cells_get_the_encoder_of_their_modality(tmp_path):
     X["gestures"] = TensorArray([np.zeros((5 + i, 6), np.float32) for i in range(4)])
     X["video"] = TensorArray([np.zeros((5 + i, 8, 8), np.uint8) for i in range(4)])
     X["embedding"] = TensorArray(np.eye(4, dtype=np.float32))
-    found = parts(make_multimodal_pipeline(X, file_params={"root": str(tmp_path)}))
+    with pytest.warns(UserWarning, match=r"'cloud' is read as point clouds.*'sequences'}"):
+        make_multimodal_pipeline(X, file_params={"root": str(tmp_path)})
+    kinds = {"cloud": "point clouds"}  # silences the warning
+    found = parts(make_multimodal_pipeline(X, kinds=kinds, file_params={"root": str(tmp_path)}))
     photo, clip, sound = found["image"][0], found["audio_clip"][0], found["audio_sound"][0]
     assert isinstance(photo, ImageEncoder) and photo.file_params == {"root": str(tmp_path)}
     assert isinstance(clip, AudioEncoder) and clip.sample_rate == 8000 and clip.resample

@@ -421,6 +421,7 @@ def _triple_name(column, kind):
 def _print_decisions(decided, targets):
     for (name, (kind, reason)), target in zip(decided.iterrows(), targets, strict=True):
         goal = ", dropped" if target is None else f" -> {target}"
+        goal = ", refused" if kind in REFUSED else goal
         print(f"{name!r}: {kind}{goal} ({reason})")
 
 

@@ -154,6 +154,9 @@ def test_verbose_prints_a_line_per_column(capsys):
     assert lines[0] == "'row': identifier, dropped (all 60 cells differ: integers from 0 to 59)"
     assert lines[2] == "'km': drop, dropped (set by the caller)"
     assert lines[4] == "'color': category -> categories (2 different texts in 43 cells)"
+    with pytest.raises(ValueError, match="1 of 1 columns are not supported"):
+        make_multimodal_pipeline(pd.DataFrame({"a": [{}] * 9}), verbose=True)
+    assert capsys.readouterr().out.startswith("'a': unsupported, refused (")
 
 
 def test_kinds_override_the_decision():

@@ -211,9 +211,7 @@ def test_tolerance_may_differ_by_source():
     frames = {"a": labels([10]), "b": labels([9], b=[1]), "c": labels([9], c=[1])}
     X = align_on_time(frames, "time", tolerance={"b": 1})
     assert X[["b", "c"]].notna().all(axis=None)
-    with pytest.warns(
-        UserWarning, match="'c' is matched .*backward.*=0.5. .* are 9.*'nearest'"
-    ):
+    with pytest.warns(UserWarning, match="'c' is matched .*backward.*=0.5. .* are 9.*'nearest'"):
         align_on_time(frames, "time", tolerance={"c": 0.5})
 
 

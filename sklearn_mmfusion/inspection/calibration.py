@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
+from sklearn.base import is_classifier
 from sklearn.utils import Bunch
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.parallel import Parallel, delayed
@@ -143,9 +144,10 @@ def calibration(estimator, X, y, *, modalities=None, n_bins="auto", n_jobs=None,
 def _check_classifier(estimator, y, label):
     """Raise unless an estimator predicts probabilities of one class per row."""
     if not hasattr(estimator, "predict_proba"):
+        remedy = " Wrap it in CalibratedClassifierCV." if is_classifier(estimator) else ""
         raise TypeError(
             f"{label}: {type(estimator).__name__} has no predict_proba; expected a classifier with "
-            "probabilities. Wrap it in CalibratedClassifierCV."
+            f"probabilities.{remedy}"
         )
     kind = type_of_target(y)
     if kind not in (BINARY, MULTICLASS):

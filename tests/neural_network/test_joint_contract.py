@@ -28,7 +28,8 @@ WEIGHT = RNG.random(N)
 
 def joint(left=None, right="passthrough", **params):
     triples = [("left", left or "passthrough", ["a", "b"]), ("right", right, ["c", "d"])]
-    defaults = {"n_components": 4, "max_epochs": 2, "random_state": 0}
+    # a fixed share: for labels at random "auto" may leave the network out
+    defaults = {"n_components": 4, "max_epochs": 2, "random_state": 0, "linear_share": 0.5}
     return JointFusionClassifier(triples, **{**defaults, **params})
 
 

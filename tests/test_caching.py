@@ -562,6 +562,7 @@ def race(folder, start):
         np.testing.assert_array_equal(features, plain)
 
 
+@pytest.mark.slow
 def test_processes_that_miss_at_once_fit_once(tmp_path, new_process):
     arguments = (str(tmp_path), new_process.Barrier(2))
     racers = [new_process.Process(target=race, args=arguments) for _ in range(2)]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import compress
 from numbers import Integral
 
 import numpy as np
@@ -180,11 +181,11 @@ def _slice_positions(column, names, n_columns):
 # ------------------------------------------------------------------------------ predict
 
 
-def select_for_predict(estimator, X, selections):
+def select_for_predict(estimator, X, selections, only=None):
     """Apply `select_rows` to each selection of X, for a fitted estimator.
 
     A modality whose only column X lacks, or has without a present row, counts as absent in all
-    rows, with a warning.
+    rows, with a warning. So do those whose names are not in `only`, without a warning.
     """
     estimator_name = type(estimator).__name__
     names_in = getattr(estimator, "feature_names_in_", None)
@@ -193,8 +194,14 @@ def select_for_predict(estimator, X, selections):
     by_name = names_in is not None and names is not None
     unknown = [name for name in names if name not in set(names_in)] if by_name else []
     check_absent_columns(selections, where, unknown, estimator_name)
-    selected = [select_rows(table, selection, where) for selection in selections]
-    warn_empty_columns(selections, selected, where, estimator_name)
+    wanted = [only is None or selection.name in only for selection in selections]
+    selected = [
+        select_rows(table, selection, where) if is_wanted else (None, np.zeros(len(table), bool))
+        for selection, is_wanted in zip(selections, wanted, strict=True)
+    ]
+    warn_empty_columns(
+        list(compress(selections, wanted)), list(compress(selected, wanted)), where, estimator_name
+    )
     return selected
 
 

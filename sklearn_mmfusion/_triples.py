@@ -138,15 +138,19 @@ class TripleComposition(_BaseComposition):
     def _encoding(self, X):
         """Encoding of X from which predictions start: ``_encode(X)``, or that of `_without`.
 
-        A subclass defines `_encode`, and `_hide`, which makes modalities of an encoding absent.
+        A subclass defines `_encode`, `_hide`, which makes modalities of an encoding absent, and
+        `_replace`, which takes some from another encoding.
         """
         is_known = self._encoded is not None and self._encoded[0] is X
         encoding = self._encoded[1] if is_known else self._encode(X)
         return self._hide(encoding, self._left_out) if self._left_out else encoding
 
-    def _encode_once(self, X):
-        """Encoding of X for many predictions: all steps that see one modality are done."""
-        return self._encode(X)
+    def _encode_once(self, X, only=None):
+        """Encoding of X for many predictions: all steps that see one modality are done.
+
+        `only` names the modalities to encode; all others are absent.
+        """
+        return self._encode(X, only)
 
     def _fitted_children(self):
         """The fitted estimators by name, which may be elsewhere than those of the triples."""

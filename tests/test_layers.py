@@ -86,7 +86,8 @@ FILES = {
     ],
     "inspection": [
         {"folds", "intervals", "modalities"},
-        {"attribution", "calibration", "coalitions", "comparison", "robustness"},
+        {"attribution", "calibration", "comparison", "encoded_rows"},
+        {"coalitions", "robustness"},
         {"ablation", "importance"},
     ],
     "modules": [

@@ -357,7 +357,7 @@ transformer, default="concat"
             The fused features.
         """
         check_is_fitted(self)
-        blocks = self._encode(X, params) if params else self._encoding(X)
+        blocks = self._encode(X, params=params) if params else self._encoding(X)
         check_absent(blocks, self._settings.missing)
         return self._finish(blocks, self._fuse(impute(self.imputer_, blocks)))
 
@@ -365,11 +365,11 @@ transformer, default="concat"
     def _selections(self):
         return [selection for _, selection in self._active]
 
-    def _encode(self, X, params=None):
-        """Compute the block of each modality."""
+    def _encode(self, X, only=None, params=None):
+        """Compute the block of each modality, or of some only, which are not stored then."""
         routed = route_params(self, self._children(), params or {}, "transform")
-        selected = select_for_predict(self, X, self._selections)
-        memory = open_memory(self.memory)
+        selected = select_for_predict(self, X, self._selections, only)
+        memory = open_memory(self.memory if only is None else None)
         outputs = Parallel(n_jobs=self.n_jobs)(
             delayed(transform_child)(
                 CachedChild(child, memory, key=self._fit_keys[selection.name]),
@@ -397,6 +397,11 @@ transformer, default="concat"
             else block
             for (child, selection), block in pairs
         ]
+
+    def _replace(self, blocks, others, names):
+        """Take the blocks of these modalities from others."""
+        pairs = zip(blocks, others, strict=True)
+        return [other if block.name in names else block for block, other in pairs]
 
     # -------------------------------------------------------------------------- steps of a fit
 

@@ -4,16 +4,15 @@ from numbers import Integral
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring
-from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklearn_mmfusion._columns import column_names
-from sklearn_mmfusion._triples import TripleComposition, child_seed, root_seed
+from sklearn_mmfusion._triples import child_seed, root_seed
 from sklearn_mmfusion._validation import add_error_note
 from sklearn_mmfusion.containers.conversion import as_table
+from sklearn_mmfusion.inspection.encoded_rows import encode_once, leave_out, with_composition
 from sklearn_mmfusion.inspection.modalities import (
     absence_ignored,
     column_at,
@@ -23,7 +22,6 @@ from sklearn_mmfusion.inspection.modalities import (
     scorer_name,
     with_columns,
     with_missing,
-    wrapped_attribute,
 )
 
 ABSENT = ("auto", "mask", "permute")
@@ -262,69 +260,6 @@ def belongs(triple, positions, modality, columns):
         return triple == modality
     inside = positions & set(columns[modality])
     return None if inside and inside < positions else bool(inside)
-
-
-# ------------------------------------------------------------------------------ absent modalities
-
-
-class Remembered(BaseEstimator):
-    """Fitted steps of a pipeline, with their output for one X, which is not computed again."""
-
-    def __init__(self, steps, X, output):
-        self.steps = steps
-        self.X = X
-        self.output = output
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-    def transform(self, X):
-        return self.output if X is self.X else self.steps.transform(X)
-
-
-def with_composition(estimator, make, X):
-    """Copy a fitted estimator; its composition becomes ``make(composition, X)``.
-
-    The X is the one that reaches the composition: the output of earlier steps of a pipeline.
-    """
-    if isinstance(estimator, TripleComposition):
-        return make(estimator, X)
-    twin = shallow_copy(estimator)
-    if isinstance(estimator, Pipeline):
-        twin.steps = list(estimator.steps)
-        i = [find_composition(step) is not None for _, step in twin.steps].index(True)
-        if any(step not in (None, "passthrough") for _, step in twin.steps[:i]):
-            before = estimator.steps[0][1] if i == 1 else estimator[:i]
-            output = before.transform(X)
-            twin.steps[:i] = [("before", Remembered(before, X, output))]
-            X, i = output, 1
-        name, step = twin.steps[i]
-        twin.steps[i] = name, with_composition(step, make, X)
-    elif attribute := wrapped_attribute(estimator):
-        setattr(twin, attribute, with_composition(getattr(estimator, attribute), make, X))
-    else:
-        members = [shallow_copy(member) for member in estimator.calibrated_classifiers_]
-        for member in members:
-            member.estimator = with_composition(member.estimator, make, X)
-        twin.calibrated_classifiers_ = members
-    return twin
-
-
-def shallow_copy(estimator):
-    """Copy an estimator, with the same parameters and learned attributes."""
-    twin = object.__new__(type(estimator))
-    vars(twin).update(vars(estimator))
-    return twin
-
-
-def encode_once(composition, X):
-    """Make a composition that starts its predictions of X behind the encoders."""
-    return composition._without((), X, composition._encode_once(X))
-
-
-def leave_out(names):
-    """Return the function that makes triples absent in the result of `encode_once`."""
-    return lambda composition, X: composition._without(names, *composition._encoded)
 
 
 def permute_columns(table, positions, order):

@@ -499,8 +499,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         if self.fusion == "stacking":
             self._fit_final(outputs, mask, y, params)
 
-    def _member_outputs(self, X, absent=None):
-        outputs, mask = super()._member_outputs(X, absent)
+    def _encode(self, X, only=None):
+        outputs, mask = super()._encode(X, only)
         if self.calibrators_:
             outputs = calibrate(self.calibrators_.values(), outputs, mask)
         return outputs, mask

@@ -54,10 +54,10 @@ def _modalities_have_heads(estimator):
 class PredictionMixin(StreamMixin):
     """Prediction methods of `JointFusionClassifier` and `JointFusionRegressor`."""
 
-    def _encode(self, X):
-        """Prepare X for the network."""
+    def _encode(self, X, only=None):
+        """Prepare X, or some of its modalities, for the network."""
         check_is_fitted(self)
-        selected = select_for_predict(self, X, self._selections)
+        selected = select_for_predict(self, X, self._selections, only)
         inputs, memory = {}, open_memory(self.memory)
         for selection, (data, present) in zip(self._selections, selected, strict=True):
             name, part = selection.name, self._parts[selection.name]
@@ -73,14 +73,17 @@ class PredictionMixin(StreamMixin):
             return self._decode(inputs, self._fused(inputs))
         return self._decode(inputs, self._outputs(self.module_, inputs))
 
-    def _encode_once(self, X):
+    def _encode_once(self, X, only=None):
         """Run the encoders over all rows; `_fused` computes the rest of the network."""
-        inputs, recorder = self._encode(X), Recorder(self.module_)
+        inputs, recorder = self._encode(X, only), Recorder(self.module_)
         places = self._outputs(recorder, inputs)
         return EncodedInputs.recorded(inputs, recorder, places)
 
     def _hide(self, inputs, names):
         return inputs.without(names)
+
+    def _replace(self, inputs, others, names):
+        return inputs.replaced(others, names)
 
     def _fused(self, inputs):
         """Outputs of the network for `EncodedInputs`."""

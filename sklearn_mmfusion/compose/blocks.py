@@ -24,7 +24,7 @@ from sklearn_mmfusion.cross_decomposition.block_transformer import (
 )
 
 # name -> block transformer and its fixed parameters. Only concat, which needs no transformer,
-# preserves sparse blocks and NaN in tables.
+# preserves NaN in tables; only concat and weighted take sparse blocks, and preserve them.
 FEATURE_FUSIONS = {
     "concat": (None, {}),
     "weighted": (BlockWeighting, {}),
@@ -130,8 +130,6 @@ def mean_features(block, sample_weight=None):
     if sample_weight is not None:
         kept = sample_weight[block.present] > 0
         values = values if kept.all() or not kept.any() else values[kept]
-    if sparse.issparse(values):
-        return np.asarray(values.mean(axis=0, dtype=np.float64)).ravel()
     return block_mean(values)
 
 
@@ -142,7 +140,7 @@ def concatenate(blocks, fills, dtype, *, as_sparse):
         for block in blocks
     ]
     if as_sparse:
-        rows = [_sparse_rows(block, fills[block.name]) for block in cast_blocks]
+        rows = [block.sparse(fills[block.name]) for block in cast_blocks]
         return sparse.hstack(rows, format="csr")
     where = side_by_side({block.name: block.width for block in blocks})
     width = sum(block.width for block in blocks)
@@ -151,16 +149,6 @@ def concatenate(blocks, fills, dtype, *, as_sparse):
         fused[block.present, where[block.name]] = block.values
         fused[~block.present, where[block.name]] = fills[block.name]
     return fused
-
-
-def _sparse_rows(block, fill):
-    rows = sparse.csr_matrix(block.values)
-    if block.present.all():
-        return rows
-    source = sparse.vstack([rows, sparse.csr_matrix(fill[None], dtype=rows.dtype)], format="csr")
-    index = np.full(len(block.present), rows.shape[0])
-    index[block.present] = np.arange(rows.shape[0])
-    return source[index]
 
 
 def cast(values, dtype, label, present):
@@ -282,16 +270,24 @@ def build_fusion(fusion, fusion_params, missing, seed):
 
 def fit_fusion(fusion, blocks, y, setting):
     """Fit a block transformer; messages name the parameter `setting`."""
-    refuse_sparse(blocks, setting, "fusion='concat'")
+    is_sparse = any(sparse.issparse(block.values) for block in blocks)
+    weighs_sparse = is_sparse and isinstance(fusion, BlockWeighting)
+    if not weighs_sparse:
+        refuse_sparse(blocks, setting, "fusion='concat' or 'weighted'")
     with add_error_note(
         f"Raised by {setting}, which is fitted on one column of 1-D cells per modality."
     ):
+        if weighs_sparse:
+            fusion._fit_sparse(blocks)
+            return
         fusion.fit(block_frame(blocks), y)
 
 
-def fuse(fusion, blocks, setting):
+def fuse(fusion, blocks, setting, *, as_sparse):
     """Apply a fitted block transformer and check its output."""
     with add_error_note(f"Raised by {setting}, which reads one column of 1-D cells per modality."):
+        if as_sparse:
+            return fusion._fuse_sparse(blocks)
         fused = np.asarray(fusion.transform(block_frame(blocks)))
     n = len(blocks[0].present)
     if fused.ndim != 2 or len(fused) != n:

@@ -178,7 +178,8 @@ transformer, default="concat"
     as a Series, several columns as a DataFrame (or an array, if X is one). In a DataFrame, columns
     are found by name: their order does not matter, and other columns are ignored. Features are
     computed at the transformers' own precision and returned as `dtype`. If a block is sparse,
-    ``"concat"`` returns a CSR matrix, while other fusions and ``missing="impute"`` raise. For
+    ``"concat"`` and ``"weighted"`` return a CSR matrix; other fusions and ``missing="impute"``
+    raise. For
     estimators that need dense features, such as HistGradientBoosting, add a step to the
     transformer: ``make_pipeline(TfidfVectorizer(), TruncatedSVD(30))``. NaN that a transformer
     leaves in a *table* passes through ``"concat"`` only: impute it there, unless the estimator that
@@ -538,7 +539,8 @@ transformer, default="concat"
         if self.fusion_ is None:
             dtype = self._settings.dtype
             return concatenate(blocks, self.fill_values_, dtype, as_sparse=self._sparse)
-        return fuse(self.fusion_, blocks, f"fusion={self._settings.fusion!r}")
+        setting = f"fusion={self._settings.fusion!r}"
+        return fuse(self.fusion_, blocks, setting, as_sparse=self._sparse)
 
     def _record_outputs(self, blocks, fused):
         if self.fusion_ is None:

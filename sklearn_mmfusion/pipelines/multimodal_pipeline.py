@@ -296,8 +296,7 @@ def make_multimodal_pipeline(
     Identifiers and constants are dropped. Free text gets a `TextEncoder`, which reads characters
     as well as words, so that misspelled and unseen words still count. Replace it by a
     `TfidfVectorizer` for speed: ``set_params(fusiontransformer__text=TfidfVectorizer())``. Its
-    features are sparse: add a `TruncatedSVD` for estimators that need dense ones and for
-    ``fusion="weighted"``, or set ``fusion="concat"``.
+    features are sparse: add a `TruncatedSVD` for estimators that need dense ones.
     skrub's `TableVectorizer` can replace the parts of the table: any transformer fits. With several
     targets, replace "many_categories": scikit-learn's `TargetEncoder` takes one.
 
@@ -363,11 +362,17 @@ def make_multimodal_pipeline(
 
 
 def _check_choice(name, value, known):
-    if not isinstance(value, str) or value not in known:
-        raise ValueError(
-            f"make_multimodal_pipeline: {name}={value!r}; expected one of {list(known)}."
-            f"{_closest(value, known)}"
+    if isinstance(value, str) and value in known:
+        return
+    if hasattr(value, "__len__") and not isinstance(value, str):  # such as y
+        raise TypeError(
+            f"make_multimodal_pipeline: {name} is of type {type(value).__name__}; expected one of "
+            f"{list(known)}. The target is passed to the fit method of the pipeline."
         )
+    raise ValueError(
+        f"make_multimodal_pipeline: {name}={value!r}; expected one of {list(known)}."
+        f"{_closest(value, known)}"
+    )
 
 
 def _closest(value, known):

@@ -213,6 +213,11 @@ def test_errors_name_the_value_and_the_remedy(X, keywords, message):
         make_multimodal_pipeline(X(), **keywords)
 
 
+def test_a_target_in_place_of_the_task_is_named():
+    with pytest.raises(TypeError, match="task is of type ndarray; .* passed to the fit method"):
+        make_multimodal_pipeline(bikes(), np.asarray(Y))
+
+
 def test_pipeline_is_printed_drawn_cloned_pickled_and_searched():
     X = bikes()
     pipeline = make_multimodal_pipeline(X, random_state=0)
@@ -220,7 +225,7 @@ def test_pipeline_is_printed_drawn_cloned_pickled_and_searched():
     assert "parse_numbers" in estimator_html_repr(pipeline)
     assert clone(pipeline).get_params().keys() == pipeline.get_params().keys()
     words = TfidfVectorizer(analyzer="char_wb")
-    pipeline.set_params(fusiontransformer__text=words, fusiontransformer__fusion="concat")
+    pipeline.set_params(fusiontransformer__text=words)  # sparse, under fusion="weighted"
     pipeline.set_params(neuralclassifier=LogisticRegression())
     grid = {"fusiontransformer__text__ngram_range": [(1, 1), (1, 2)]}
     search = GridSearchCV(pipeline, grid, cv=2).fit(X, Y)

@@ -6,7 +6,6 @@ BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 RED, SKY, BLACK, GRAY = "#D55E00", "#56B4E9", "#000000", "#777777"
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY, BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINES = ("-", "--", "-.", ":")
 
 
 def import_pyplot(caller):

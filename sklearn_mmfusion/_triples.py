@@ -172,12 +172,10 @@ class TripleComposition(_BaseComposition):
         return getattr(self, self._triples_parameter)
 
 
-def check_triples(
-    triples, estimator, *, methods=("fit", "transform"), keywords=KEYWORDS, parameter="transformers"
-):
+def check_triples(triples, estimator, *, methods=("fit", "transform"), parameter="transformers"):
     """Raise unless `triples` are well formed, uniquely named and hold usable children.
 
-    Every child must have the `methods`, or be one of the strings in `keywords`.
+    Every child must have the `methods`, or be one of the strings in `KEYWORDS`.
     """
     estimator_name = type(estimator).__name__
     if not isinstance(triples, (list, tuple)) or len(triples) == 0:
@@ -195,7 +193,7 @@ def check_triples(
     reserved = estimator.get_params(deep=False)
     _check_names([name for name, _, _ in triples], reserved, estimator_name, parameter)
     for name, child, _ in triples:
-        _check_child(child, f"{estimator_name}: modality {name!r}", methods, keywords)
+        _check_child(child, f"{estimator_name}: modality {name!r}", methods)
 
 
 def _check_order(triple, label):
@@ -230,11 +228,11 @@ def _check_names(names, reserved, estimator_name, parameter):
         raise ValueError(f"{estimator_name}: names must be unique, got {repeated} more than once.")
 
 
-def _check_child(child, label, methods, keywords):
+def _check_child(child, label, methods):
     if isinstance(child, str):
-        if child in keywords:
+        if child in KEYWORDS:
             return
-        expected = " or ".join(["an estimator", *map(repr, keywords)])
+        expected = " or ".join(["an estimator", *map(repr, KEYWORDS)])
         raise ValueError(f"{label} has {child!r}; expected {expected}.")
     if isinstance(child, type):
         raise TypeError(

@@ -132,12 +132,13 @@ def warn(message, category=UserWarning):
     warnings.warn(message, category, stacklevel=level)
 
 
-def check_sizes(values, name, estimator_name):
-    """Raise unless a tuple of sizes holds positive integers, at least one."""
+def check_channels(estimator):
+    """Raise unless the parameter ``channels`` holds positive integers, at least one."""
+    values = estimator.channels
     if not values or not all(isinstance(v, Integral) and v > 0 for v in values):
         raise ValueError(
-            f"{estimator_name}: {name}={values!r}; expected a tuple of one or more positive "
-            "integers, such as (32, 64)."
+            f"{type(estimator).__name__}: channels={values!r}; expected a tuple of one or more "
+            "positive integers, such as (32, 64)."
         )
 
 

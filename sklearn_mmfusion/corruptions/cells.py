@@ -85,7 +85,7 @@ def corrupt(X, modality, name, severity=1, *, random_state=None):
     if severity == 0:
         column = column.copy()
     else:
-        seeds = _row_seeds(random_state, len(column))
+        seeds = _row_seeds(random_state)
         apply, params = APPLY[modality], corruption.params(severity)
         present = ~np.asarray(pd.isna(column))
         cells = [None] * len(column)
@@ -100,7 +100,7 @@ def corrupt(X, modality, name, severity=1, *, random_state=None):
     return column
 
 
-def _row_seeds(random_state, n_rows):
+def _row_seeds(random_state):
     """Return a function that makes the seed of a row."""
     if random_state is None:  # numpy's global generator stays as it is
         random_state = np.random.RandomState()

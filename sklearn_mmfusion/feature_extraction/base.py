@@ -456,7 +456,7 @@ class BaseModalityEncoder(
     def _encode_target(self, y, is_float):
         kind = type_of_y(y) if self.target_type == "auto" else self.target_type
         label = type(self).__name__
-        target = encode_target(y, y.shape[0], estimator_name=label, target_type=kind)
+        target = encode_target(y, estimator_name=label, target_type=kind)
         if self.target_type == "auto":  # a regression may follow: also warn about few floats
             remedy = "set target_type='continuous' on the encoder or its FusionTransformer"
             warn_of_whole_numbers(target, y.shape[0], label, remedy, few_floats=is_float)

@@ -9,7 +9,7 @@ from sklearn_mmfusion._decoders import most_common_mode
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRaggedRows, LazyRows
-from sklearn_mmfusion._validation import check_sizes, warn
+from sklearn_mmfusion._validation import check_channels, warn
 from sklearn_mmfusion.containers.sets import end_to_end
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.image import CustomImageSetNetwork, ImageCNN, ImageSetNetwork
@@ -382,7 +382,7 @@ class ImageEncoder(BaseModalityEncoder):
 
     def _network(self):
         sizes = {"in_channels": self._layout["channels"], "image_size": self.image_size_}
-        check_sizes(self.channels, "channels", type(self).__name__)
+        check_channels(self)
         return ImageCNN, sizes, {"channels": self.channels}
 
     def build_module(self):

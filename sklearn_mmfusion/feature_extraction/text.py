@@ -286,13 +286,8 @@ class TextEncoder(BaseModalityEncoder):
         words, n_others = tokenizer.vocabulary_, 0
         if self.freeze_embeddings:
             n_others = (np.inf if self.max_features is None else self.max_features) - len(words)
-        vectors = read_vectors(
-            self.embeddings,
-            words,
-            n_others=n_others,
-            lowercase=self.lowercase,
-            label="TextEncoder: embeddings",
-        )
+        options = {"n_others": n_others, "lowercase": self.lowercase}
+        vectors = read_vectors(self.embeddings, words, **options)
         without = [word for word in words if word not in vectors]
         self.n_words_found_ = len(words) - len(without)
         if not self.n_words_found_:

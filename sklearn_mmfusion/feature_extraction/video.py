@@ -6,7 +6,7 @@ from torch.optim import AdamW
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRaggedRows, RaggedRows
-from sklearn_mmfusion._validation import check_sizes, warn
+from sklearn_mmfusion._validation import check_channels, warn
 from sklearn_mmfusion.containers.cells import CellKind
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.video import VideoNetwork
@@ -284,5 +284,5 @@ class VideoEncoder(BaseModalityEncoder):
 
     def _network(self):
         sizes = {"in_channels": self._layout["channels"], "image_size": self.image_size_}
-        check_sizes(self.channels, "channels", type(self).__name__)
+        check_channels(self)
         return VideoNetwork, sizes, {"pooling": self.architecture, "channels": self.channels}

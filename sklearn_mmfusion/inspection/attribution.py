@@ -149,7 +149,7 @@ def modality_attribution(
     >>> found.inputs[0][found.attributions[0].argmax()]
     'bad'
     """
-    gradients = import_captum("modality_attribution")
+    gradients = import_captum()
     if baseline not in BASELINES:
         raise ValueError(
             f"modality_attribution: baseline={baseline!r}; expected one of {BASELINES}."
@@ -173,13 +173,13 @@ def modality_attribution(
     return Bunch(modality=network.modality, kind=network.kind, **found)
 
 
-def import_captum(caller):
+def import_captum():
     """Return captum's IntegratedGradients, or raise an ImportError that names the extra."""
     try:
         from captum.attr import IntegratedGradients
     except ImportError as error:
         raise ImportError(
-            f"{caller} needs captum: pip install 'sklearn-mmfusion[explain]'"
+            "modality_attribution needs captum: pip install 'sklearn-mmfusion[explain]'"
         ) from error
     return IntegratedGradients
 
@@ -458,20 +458,18 @@ class InputPath:
         batch = self.network.batch(number)
         (name, values), *lengths = batch.items()
         values = values.float()
+        outputs = self.network.outputs
         if not lengths:  # (1, channels, height, width)
             baseline = self.baseline[:, None, None].expand_as(values)
-            return (values,), (baseline,), lambda x: self._call(number, {name: x}, len(x))
+            return (values,), (baseline,), lambda x: outputs(number, {name: x}, len(x))
         inputs = values[None]  # (1, steps, channels)
 
         def forward(x):
             lengths_of_copies = torch.full((len(x),), x.shape[1])
             own = {name: x.flatten(0, 1), f"{name}_lengths": lengths_of_copies}
-            return self._call(number, own, len(x))
+            return outputs(number, own, len(x))
 
         return (inputs,), (self.baseline.expand_as(inputs),), forward
-
-    def _call(self, number, own, n_copies):
-        return self.network.outputs(number, own, n_copies)
 
     def collect(self, number, parts):
         """Attributions of a row, and the values they belong to."""

@@ -4,6 +4,7 @@ import re
 import sys
 import warnings
 from contextlib import contextmanager
+from importlib import import_module
 from numbers import Integral, Real
 from timeit import default_timer
 
@@ -130,6 +131,17 @@ def warn(message, category=UserWarning):
     while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in INNER_PACKAGES:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def import_extra(module, needed_by, extra):
+    """Import a module; raise an ImportError that names its extra if it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(
+            f"{needed_by} needs {package}: pip install 'sklearn-mmfusion[{extra}]'"
+        ) from error
 
 
 def check_channels(estimator):

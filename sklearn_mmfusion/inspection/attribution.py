@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from sklearn_mmfusion._columns import select_for_predict
 from sklearn_mmfusion._targets import is_number
-from sklearn_mmfusion._validation import MULTITASK, as_fitted
+from sklearn_mmfusion._validation import MULTITASK, as_fitted, import_extra
 from sklearn_mmfusion.compose import FusionTransformer
 from sklearn_mmfusion.containers.cells import Cells, check_column
 from sklearn_mmfusion.containers.conversion import as_column
@@ -149,7 +149,7 @@ def modality_attribution(
     >>> found.inputs[0][found.attributions[0].argmax()]
     'bad'
     """
-    gradients = import_captum()
+    captum = import_extra("captum.attr", "modality_attribution", "explain")
     if baseline not in BASELINES:
         raise ValueError(
             f"modality_attribution: baseline={baseline!r}; expected one of {BASELINES}."
@@ -168,23 +168,12 @@ def modality_attribution(
         if verbose:
             print(f"[modality_attribution] row {number + 1} of {len(network.rows)}")
         code = None if codes is None else int(codes[row])
-        for name, value in explain_row(gradients, network, path, number, code, n_steps).items():
+        for name, value in explain_row(captum, network, path, number, code, n_steps).items():
             found[name][row] = value
     return Bunch(modality=network.modality, kind=network.kind, **found)
 
 
-def import_captum():
-    """Return captum's IntegratedGradients, or raise an ImportError that names the extra."""
-    try:
-        from captum.attr import IntegratedGradients
-    except ImportError as error:
-        raise ImportError(
-            "modality_attribution needs captum: pip install 'sklearn-mmfusion[explain]'"
-        ) from error
-    return IntegratedGradients
-
-
-def explain_row(gradients, network, path, number, code, n_steps):
+def explain_row(captum, network, path, number, code, n_steps):
     """Return the results of `modality_attribution` for one row."""
     inputs, baselines, forward = path.ends(number)
     with torch.no_grad():
@@ -194,7 +183,7 @@ def explain_row(gradients, network, path, number, code, n_steps):
     parts = [torch.zeros_like(end) for end in inputs]
     n_numbers = sum(end.numel() for end in inputs)
     if n_numbers:
-        parts = gradients(forward).attribute(
+        parts = captum.IntegratedGradients(forward).attribute(
             inputs,
             baselines,
             target=code,

@@ -16,7 +16,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import get_tags
 
 from sklearn_mmfusion._columns import gathered, resolve
 from sklearn_mmfusion._sklearn import (
@@ -24,7 +24,7 @@ from sklearn_mmfusion._sklearn import (
     _set_random_states,
     _VisualBlock,
 )
-from sklearn_mmfusion._validation import check_real
+from sklearn_mmfusion._validation import check_real, draw_seed, shallow_copy
 from sklearn_mmfusion.containers import TensorArray
 
 VECTORIZERS = CountVectorizer, HashingVectorizer  # TfidfVectorizer is a CountVectorizer
@@ -131,9 +131,7 @@ class TripleComposition(_BaseComposition):
         Its predictions of X, the very object, start from `encoding`, the result of
         ``_encode_once(X)`` of this estimator, so that no row is encoded again.
         """
-        twin = object.__new__(type(self))  # `copy` would rebuild a network, as unpickling does
-        vars(twin).update(vars(self), _left_out=frozenset(names), _encoded=(X, encoding))
-        return twin
+        return shallow_copy(self, _left_out=frozenset(names), _encoded=(X, encoding))
 
     def _encoding(self, X):
         """Encoding of X from which predictions start: ``_encode(X)``, or that of `_without`.
@@ -430,7 +428,7 @@ def root_seed(random_state):
     """Return None, or the integer from which all children's seeds derive."""
     if random_state is None or isinstance(random_state, Integral):
         return random_state
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    return draw_seed(random_state)
 
 
 def child_seed(seed, name):

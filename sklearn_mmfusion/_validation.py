@@ -1,4 +1,4 @@
-"""Check targets, weights and groups; warn, log, add error notes and undo failed fits."""
+"""Check targets, weights and groups; copy estimators, undo failed fits, warn, add error notes."""
 
 import re
 import sys
@@ -11,7 +11,7 @@ from timeit import default_timer
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import check_array, check_random_state, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 
 from sklearn_mmfusion._sklearn import _message_with_time
@@ -52,6 +52,13 @@ def cell_options(params):
     return {name: given[name] for name in CELL_OPTIONS if name in given}
 
 
+def shallow_copy(estimator, /, **changes):
+    """Copy an estimator, with the same parameters and learned attributes but for `changes`."""
+    twin = object.__new__(type(estimator))  # `copy` would rebuild a network, as unpickling does
+    vars(twin).update({**vars(estimator), **changes})
+    return twin
+
+
 def as_fitted(estimator):
     """Return the estimator as it was fitted: parameters set since then wait for the next fit.
 
@@ -61,9 +68,7 @@ def as_fitted(estimator):
     if own.get("file_params") or getattr(estimator, "file_params", None):
         now = {k: v for k, v in (estimator.file_params or {}).items() if k not in CELL_OPTIONS}
         own["file_params"] = now | cell_options(own)
-    fitted = object.__new__(type(estimator))  # `copy` would rebuild a network, as unpickling does
-    vars(fitted).update({**vars(estimator), **own})
-    return fitted
+    return shallow_copy(estimator, **own)
 
 
 @contextmanager
@@ -131,6 +136,11 @@ def warn(message, category=UserWarning):
     while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in INNER_PACKAGES:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def draw_seed(random_state):
+    """Return an integer seed from whatever scikit-learn accepts as `random_state`."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 def import_extra(module, needed_by, extra):

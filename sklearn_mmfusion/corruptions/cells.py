@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.utils import check_random_state
 
-from sklearn_mmfusion._validation import check_real
+from sklearn_mmfusion._validation import check_real, draw_seed
 from sklearn_mmfusion.containers.cells import channels_lead
 from sklearn_mmfusion.containers.conversion import as_column
 from sklearn_mmfusion.containers.dtypes import TensorDtype
@@ -104,7 +103,7 @@ def _row_seeds(random_state):
     """Return a function that makes the seed of a row."""
     if random_state is None:  # numpy's global generator stays as it is
         random_state = np.random.RandomState()
-    root = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    root = draw_seed(random_state)
     return lambda row: np.random.SeedSequence([root, row])
 
 

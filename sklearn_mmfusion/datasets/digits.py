@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
+from sklearn_mmfusion._validation import draw_seed
 from sklearn_mmfusion.containers import TensorArray, multimodal_frame
-from sklearn_mmfusion.datasets.shared import as_bunch, build_frame, draw_seed, stream
+from sklearn_mmfusion.datasets.shared import as_bunch, build_frame, stream
 
 FILES = ("digits3.npz", "digits3_small.npz")
 ARRAYS = ("image", "audio", "audio_offsets", "text", "y", "split", "speaker", "sample_rate")

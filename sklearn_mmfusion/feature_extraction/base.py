@@ -6,7 +6,6 @@ from numbers import Integral
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -41,6 +40,7 @@ from sklearn_mmfusion._validation import (
     check_y,
     combine_weights,
     combine_weights_of_part,
+    draw_seed,
     remember_params,
 )
 from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
@@ -431,7 +431,7 @@ class BaseModalityEncoder(
         steps, _ = self._augmentation_steps()
         if not steps:
             return inputs
-        root = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        root = draw_seed(self.random_state)
         copies = [[] for _ in range(self.augment_copies)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the cells themselves have had theirs

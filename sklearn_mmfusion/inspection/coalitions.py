@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklearn_mmfusion._columns import column_names
 from sklearn_mmfusion._triples import TripleComposition, child_seed, root_seed
-from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion._validation import add_error_note, shallow_copy
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.inspection.modalities import (
     absence_ignored,
@@ -307,13 +307,6 @@ def with_composition(estimator, make, X):
         for member in members:
             member.estimator = with_composition(member.estimator, make, X)
         twin.calibrated_classifiers_ = members
-    return twin
-
-
-def shallow_copy(estimator):
-    """Copy an estimator, with the same parameters and learned attributes."""
-    twin = object.__new__(type(estimator))
-    vars(twin).update(vars(estimator))
     return twin
 
 

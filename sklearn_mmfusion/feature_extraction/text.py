@@ -12,10 +12,11 @@ from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import Interval, StrOptions
 from sklearn_mmfusion._torch import Inputs, RaggedRows
 from sklearn_mmfusion._validation import warn
-from sklearn_mmfusion.containers.cells import CellKind, check_column
+from sklearn_mmfusion.containers.cells import check_column
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.text import TextNetwork, TextRNN
 from sklearn_mmfusion.preprocessing.text import (
+    TEXT,
     Tokenizer,
     as_texts,
     clean_texts,
@@ -157,7 +158,7 @@ class TextEncoder(BaseModalityEncoder):
     (20, 8)
     """
 
-    _reads = CellKind("text")
+    _reads = TEXT
 
     _modality = "text"
 

@@ -11,7 +11,7 @@ from sklearn_mmfusion.containers.cells import CellKind
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.video import VideoNetwork
 from sklearn_mmfusion.preprocessing.image import arrange, find_layout
-from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
+from sklearn_mmfusion.preprocessing.scaling import channel_scale, row_slices
 
 __all__ = ["VideoEncoder"]
 
@@ -223,11 +223,7 @@ class VideoEncoder(BaseModalityEncoder):
             return np.moveaxis(frames, 1, -1).reshape(-1, channels)
 
         slices = row_slices(len(cells), channels * height * width * int(source.lengths().max()))
-        mean, variance = mean_and_variance(map(pixels, slices))
-        scale = np.sqrt(variance)
-        # Constant channels have no spread: dividing by one leaves zeros.
-        scale[scale <= 1e-6 * np.abs(mean)] = 1.0
-        self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
+        self.mean_, self.scale_ = channel_scale(map(pixels, slices))
         self._pixel_range = float(np.min(ends)), float(np.max(ends))
         return inputs
 

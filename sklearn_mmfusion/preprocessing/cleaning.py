@@ -45,7 +45,7 @@ from sklearn_mmfusion.preprocessing.audio import (
     to_float,
 )
 from sklearn_mmfusion.preprocessing.image import IMAGE, channels_first
-from sklearn_mmfusion.preprocessing.text import as_texts
+from sklearn_mmfusion.preprocessing.text import TEXT, as_texts
 
 __all__ = ["AudioCleaner", "ImageCleaner", "SequenceCleaner", "TextCleaner"]
 
@@ -53,8 +53,8 @@ TO_DEVIATION = 1.4826  # times the median absolute deviation: the standard devia
 
 SEQUENCE = CellKind(
     "sequence",
-    shapes=((None,), (None, None)),
-    expected="(n_steps,) or (n_steps, n_channels)",
+    shapes=((None, None), (None,)),
+    expected="(n_steps, n_channels), or (n_steps,) for one channel",
     files="array",
     allow_nan=True,
 )
@@ -232,7 +232,7 @@ class TextCleaner(BaseCleaner):
     ['cafe bar see', nan]
     """
 
-    _reads = CellKind("text")
+    _reads = TEXT
 
     _parameter_constraints = {
         "strip_html": ["boolean"],

@@ -3,6 +3,7 @@
 import os
 import re
 from difflib import get_close_matches
+from functools import partial
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
@@ -141,12 +142,8 @@ TABLE_PARTS = {
 # ------------------------------------------------------------------------------ parts of cells
 
 
-def _image_part(column, file_params):
-    return ImageEncoder(file_params=file_params)
-
-
-def _image_set_part(column, file_params):
-    return ImageEncoder(pooling="mean", file_params=file_params)
+def _encoder(make, column, file_params, **params):
+    return make(file_params=file_params, **params)
 
 
 def _text_part(column, file_params):
@@ -181,27 +178,15 @@ def _vector_part(column, file_params):
     return _scaled(None)
 
 
-def _point_cloud_part(column, file_params):
-    return PointCloudEncoder(file_params=file_params)
-
-
-def _sequence_part(column, file_params):
-    return SequenceEncoder(file_params=file_params)
-
-
-def _video_part(column, file_params):
-    return VideoEncoder(file_params=file_params)
-
-
 CELL_PARTS = {
-    "image": _image_part,
-    "image_set": _image_set_part,
+    "image": partial(_encoder, ImageEncoder),
+    "image_set": partial(_encoder, ImageEncoder, pooling="mean"),
     "text": _text_part,
     "audio": _audio_part,
     "vector": _vector_part,
-    "point_cloud": _point_cloud_part,
-    "sequence": _sequence_part,
-    "video": _video_part,
+    "point_cloud": partial(_encoder, PointCloudEncoder),
+    "sequence": partial(_encoder, SequenceEncoder),
+    "video": partial(_encoder, VideoEncoder),
 }
 
 

@@ -18,7 +18,7 @@ from sklearn_mmfusion._decoders import (
     image_header,
     raise_passing,
 )
-from sklearn_mmfusion._file_formats import SUFFIXES, content_kind, file_kind
+from sklearn_mmfusion._file_formats import SUFFIXES, source_kind
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
 from sklearn_mmfusion._validation import as_numpy, check_real, number_rows, renumber, warn
 from sklearn_mmfusion.containers.conversion import as_column, cells_of, from_pyarrow, is_numbers
@@ -384,7 +384,7 @@ class Cells:
     def _check_kind(self, row):
         """Return the kind of a file as `read_file` takes it; raise if it is not expected."""
         path, expected = self.column[row], self.kind.file_kinds
-        found = content_kind(path) if isinstance(path, bytes) else file_kind(path)
+        found = source_kind(path)
         if isinstance(path, bytes) and expected == ("text",):
             return "text"  # any content may be one
         if found not in expected:

@@ -43,6 +43,16 @@ def check_same_rate(stated, sample_rate):
         )
 
 
+def only_rate(rates, files, remedy=""):
+    """Return the one rate of files, None if none states any; raise if there are several."""
+    rates = sorted({rate for rate in rates if rate is not None})
+    if len(rates) > 1:
+        raise ValueError(
+            f"{files} have sample rates of {rates} Hz; expected one. Resample them{remedy}."
+        )
+    return rates[0] if rates else None
+
+
 def check_value_dtype(dtype):
     """Return `dtype` in native byte order; raise unless it is one of numpy's portable numbers."""
     dtype = np.dtype(dtype)

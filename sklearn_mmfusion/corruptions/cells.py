@@ -7,7 +7,7 @@ import torch
 from sklearn_mmfusion._validation import check_real, draw_seed
 from sklearn_mmfusion.containers.cells import channels_lead
 from sklearn_mmfusion.containers.conversion import as_column
-from sklearn_mmfusion.containers.dtypes import TensorDtype
+from sklearn_mmfusion.containers.dtypes import TensorDtype, only_rate
 from sklearn_mmfusion.containers.file_array import FileArray, in_threads
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 from sklearn_mmfusion.corruptions.image import pixel_range
@@ -117,12 +117,7 @@ def _decoded(column):
     if isinstance(column, FileArray):
         rows = np.flatnonzero(~column.isna())
         pairs = in_threads(column.decode_one, rows)
-        rates = sorted({rate for _, rate in pairs if rate is not None})
-        if len(rates) > 1:
-            raise ValueError(
-                f"corrupt: files have sample rates of {rates} Hz; expected one. Resample them."
-            )
-        rate = rates[0] if rates else None
+        rate = only_rate((rate for _, rate in pairs), "corrupt: files")
         for row, (cell, _) in zip(rows, pairs, strict=True):
             cells[row] = cell
     else:

@@ -144,7 +144,7 @@ class CoalitionScores:
         masked = self._absent(coalition, permuted=False)
         if self.encoded is not None:
             hidden = {triple for name in masked for triple in self.triples[name]}
-            estimator = with_composition(self.encoded, leave_out(hidden), X)
+            estimator = with_composition(self.encoded, hiding(hidden), X)
         elif masked:
             gone = [j for name in masked for j in self.columns[name]]
             X = with_missing(X, gone, np.ones(len(X), dtype=bool))
@@ -315,7 +315,7 @@ def encode_once(composition, X):
     return composition._without((), X, composition._encode_once(X))
 
 
-def leave_out(names):
+def hiding(names):
     """Return the function that makes triples absent in the result of `encode_once`."""
     return lambda composition, X: composition._without(names, *composition._encoded)
 

@@ -28,7 +28,7 @@ from sklearn_mmfusion.containers import TensorArray
 from sklearn_mmfusion.inspection import modality_importance
 from sklearn_mmfusion.inspection.coalitions import (
     encode_once,
-    leave_out,
+    hiding,
     permute_columns,
     with_composition,
 )
@@ -107,7 +107,7 @@ def assert_equals_dropped_columns(model, X, names, columns, rtol=0.0):
             gone = [column for name in left_out for column in columns[name]]
             without = X.drop(columns=gone)
             expected = outputs(model, without)
-            found = outputs(with_composition(encoded, leave_out(left_out), X), X)
+            found = outputs(with_composition(encoded, hiding(left_out), X), X)
             np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol, err_msg=str(left_out))
 
 

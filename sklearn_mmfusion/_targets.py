@@ -307,9 +307,8 @@ class MultiTarget:
 
     @property
     def outputs(self):
-        ends = np.cumsum([t.n_outputs for t in self.targets.values()])
-        widths = [t.n_outputs for t in self.targets.values()]
-        return [slice(int(e - w), int(e)) for e, w in zip(ends, widths, strict=True)]
+        ends = np.cumsum([0, *(t.n_outputs for t in self.targets.values())]).tolist()
+        return list(map(slice, ends[:-1], ends[1:]))
 
 
 def each_target(target):

@@ -63,7 +63,7 @@ FILES = {
         {"arrow", "decoded_cache", "sets"},
         {"conversion"},
         {"cells", "file_checks"},
-        {"accessor"},
+        {"accessor", "column_input"},
     ],
     "corruptions": [
         {"sequence", "text"},

@@ -43,7 +43,8 @@ from sklearn_mmfusion._validation import (
     draw_seed,
     remember_params,
 )
-from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
+from sklearn_mmfusion.containers.cells import Cells
+from sklearn_mmfusion.containers.column_input import check_column, readable_cells
 from sklearn_mmfusion.containers.conversion import as_column
 from sklearn_mmfusion.containers.sets import takes_sets
 from sklearn_mmfusion.corruptions.inputs import Augmentation, augmentation_steps, change_cell

@@ -12,7 +12,7 @@ from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import Interval, StrOptions
 from sklearn_mmfusion._torch import Inputs, RaggedRows
 from sklearn_mmfusion._validation import warn
-from sklearn_mmfusion.containers.cells import check_column
+from sklearn_mmfusion.containers.column_input import check_column
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.text import TextNetwork, TextRNN
 from sklearn_mmfusion.preprocessing.text import (

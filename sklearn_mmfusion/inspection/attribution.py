@@ -18,7 +18,8 @@ from sklearn_mmfusion._columns import select_for_predict
 from sklearn_mmfusion._targets import is_number
 from sklearn_mmfusion._validation import MULTITASK, as_fitted, import_extra
 from sklearn_mmfusion.compose import FusionTransformer
-from sklearn_mmfusion.containers.cells import Cells, check_column
+from sklearn_mmfusion.containers.cells import Cells
+from sklearn_mmfusion.containers.column_input import check_column
 from sklearn_mmfusion.containers.conversion import as_column
 from sklearn_mmfusion.containers.sets import takes_sets
 from sklearn_mmfusion.feature_extraction import (

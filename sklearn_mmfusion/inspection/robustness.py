@@ -15,7 +15,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from sklearn_mmfusion._triples import VECTORIZERS, first_step, steps_of
 from sklearn_mmfusion._validation import add_error_note
 from sklearn_mmfusion.containers import FileArray, TensorArray, as_column
-from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
+from sklearn_mmfusion.containers.cells import Cells
+from sklearn_mmfusion.containers.column_input import check_column, readable_cells
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.containers.dtypes import only_rate
 from sklearn_mmfusion.containers.sets import takes_sets

@@ -17,13 +17,8 @@ from sklearn_mmfusion._validation import (
     remember_params,
     warn,
 )
-from sklearn_mmfusion.containers.cells import (
-    CellKind,
-    Cells,
-    check_column,
-    is_table,
-    readable_cells,
-)
+from sklearn_mmfusion.containers.cells import CellKind, Cells
+from sklearn_mmfusion.containers.column_input import check_column, is_table, readable_cells
 from sklearn_mmfusion.containers.tensor_array import join_cells
 
 BLOCK = 1 << 18  # samples that go through one FFT; longer recordings are cut into such pieces

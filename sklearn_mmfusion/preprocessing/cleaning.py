@@ -31,13 +31,8 @@ from sklearn_mmfusion._validation import (
     warn,
 )
 from sklearn_mmfusion.containers import TensorArray
-from sklearn_mmfusion.containers.cells import (
-    CellKind,
-    Cells,
-    check_column,
-    is_table,
-    readable_cells,
-)
+from sklearn_mmfusion.containers.cells import CellKind, Cells
+from sklearn_mmfusion.containers.column_input import check_column, is_table, readable_cells
 from sklearn_mmfusion.preprocessing.audio import (
     RECORDING,
     check_resampled_size,

@@ -16,7 +16,8 @@ from sklearn_mmfusion._file_formats import file_kind
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
 from sklearn_mmfusion.containers import TensorArray
-from sklearn_mmfusion.containers.cells import CellKind, check_column, is_table
+from sklearn_mmfusion.containers.cells import CellKind
+from sklearn_mmfusion.containers.column_input import check_column, is_table
 from sklearn_mmfusion.containers.tensor_array import join_cells
 
 TEXT = CellKind("text")

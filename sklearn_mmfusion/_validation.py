@@ -4,6 +4,7 @@ import re
 import sys
 import warnings
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from numbers import Integral, Real
 from timeit import default_timer
@@ -152,6 +153,21 @@ def import_extra(module, needed_by, extra):
         raise ImportError(
             f"{needed_by} needs {package}: pip install 'sklearn-mmfusion[{extra}]'"
         ) from error
+
+
+def closest(value, known):
+    """The end of a message that names the known name most like a value; "" if none is like it."""
+    lower = {str(name).lower(): name for name in known}
+    close = get_close_matches(str(value).lower(), lower, n=1)
+    return f" Did you mean {lower[close[0]]!r}?" if close else ""
+
+
+def check_choice(label, value, choices):
+    """Raise unless a value is one of several names."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(
+            f"{label}={value!r}; expected one of {list(choices)}.{closest(value, choices)}"
+        )
 
 
 def check_channels(estimator):

@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from sklearn_mmfusion._columns import select_for_predict
 from sklearn_mmfusion._targets import is_number
-from sklearn_mmfusion._validation import MULTITASK, as_fitted, import_extra
+from sklearn_mmfusion._validation import MULTITASK, as_fitted, check_choice, import_extra
 from sklearn_mmfusion.compose import FusionTransformer
 from sklearn_mmfusion.containers.cells import Cells
 from sklearn_mmfusion.containers.column_input import check_column
@@ -151,10 +151,7 @@ def modality_attribution(
     'bad'
     """
     captum = import_extra("captum.attr", "modality_attribution", "explain")
-    if baseline not in BASELINES:
-        raise ValueError(
-            f"modality_attribution: baseline={baseline!r}; expected one of {BASELINES}."
-        )
+    check_choice("modality_attribution: baseline", baseline, BASELINES)
     if not isinstance(n_steps, Integral) or n_steps < 1:
         raise ValueError(
             f"modality_attribution: n_steps={n_steps!r}; expected a positive integer, such as 64."

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklearn_mmfusion._columns import column_names
 from sklearn_mmfusion._triples import TripleComposition, child_seed, root_seed
-from sklearn_mmfusion._validation import add_error_note, shallow_copy
+from sklearn_mmfusion._validation import add_error_note, check_choice, shallow_copy
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.inspection.modalities import (
     absence_ignored,
@@ -173,8 +173,7 @@ class CoalitionScores:
 
 
 def check_options(caller, absent, n_repeats):
-    if absent not in ABSENT:
-        raise ValueError(f"{caller}: absent={absent!r}; expected one of {list(ABSENT)}.")
+    check_choice(f"{caller}: absent", absent, ABSENT)
     if not isinstance(n_repeats, Integral) or n_repeats < 1:
         raise ValueError(f"{caller}: n_repeats={n_repeats!r}; expected a positive integer.")
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-from difflib import get_close_matches
 from functools import partial
 
 import numpy as np
@@ -17,6 +16,7 @@ from sklearn.preprocessing import (
 )
 
 from sklearn_mmfusion._decoders import FileOptions, audio_header
+from sklearn_mmfusion._validation import check_choice, closest
 from sklearn_mmfusion.compose import FusionTransformer
 from sklearn_mmfusion.ensemble import LateFusionClassifier, LateFusionRegressor
 from sklearn_mmfusion.feature_extraction import (
@@ -318,8 +318,8 @@ def make_multimodal_pipeline(
     >>> grid = {"fusiontransformer__text__n_components": [50, 100]}
     >>> search = GridSearchCV(pipeline, grid)
     """
-    _check_choice("task", task, HEADS)
-    _check_choice("level", level, ["feature", *FUSIONS])
+    check_choice("make_multimodal_pipeline: task", task, HEADS)
+    check_choice("make_multimodal_pipeline: level", level, ["feature", *FUSIONS])
     options = FileOptions.from_dict(file_params, "make_multimodal_pipeline")
     decided, columns = examine(X, options)
     decided = _override(decided, kinds)
@@ -347,20 +347,6 @@ def make_multimodal_pipeline(
     return make_pipeline(fusion, HEADS[task](random_state=random_state, **of_head))
 
 
-def _check_choice(name, value, known):
-    if not isinstance(value, str) or value not in known:
-        raise ValueError(
-            f"make_multimodal_pipeline: {name}={value!r}; expected one of {list(known)}."
-            f"{_closest(value, known)}"
-        )
-
-
-def _closest(value, known):
-    lower = {str(name).lower(): name for name in known}
-    close = get_close_matches(str(value).lower(), lower, n=1)
-    return f" Did you mean {lower[close[0]]!r}?" if close else ""
-
-
 def _override(decided, kinds):
     """Set the kinds that the caller chose."""
     for column, kind in (kinds or {}).items():
@@ -368,11 +354,11 @@ def _override(decided, kinds):
         if column not in decided.index:
             raise ValueError(
                 f"{label}: X has no such column, but {list(decided.index)}."
-                f"{_closest(column, decided.index)}"
+                f"{closest(column, decided.index)}"
             )
         known = [kind for kind in TRIPLES if kind not in REFUSED]
         if kind not in known:
-            raise ValueError(f"{label}: expected one of {known}.{_closest(kind, known)}")
+            raise ValueError(f"{label}: expected one of {known}.{closest(kind, known)}")
         decided.loc[column] = [kind, "set by the caller"]
     return decided
 

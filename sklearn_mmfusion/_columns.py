@@ -12,7 +12,7 @@ from sklearn_mmfusion._sklearn import _get_feature_names
 from sklearn_mmfusion._validation import add_error_note, warn
 from sklearn_mmfusion.containers import TensorArray, as_column
 from sklearn_mmfusion.containers.arrow import holds_arrow_cells
-from sklearn_mmfusion.containers.cells import readable_cells
+from sklearn_mmfusion.containers.column_input import readable_cells
 from sklearn_mmfusion.containers.conversion import as_table
 
 

@@ -24,7 +24,7 @@ from tokenize import TokenError
 import numpy as np
 from scipy.io import wavfile
 
-from sklearn_mmfusion._file_formats import SUFFIXES, content_kind, file_kind, format_of
+from sklearn_mmfusion._file_formats import SUFFIXES, format_of, source_kind
 
 PASSING = (MemoryError, TimeoutError)  # errors that no handler swallows or replaces
 ALLOWED = (*PASSING, ImportError)  # errors that do not concern a single file
@@ -277,9 +277,8 @@ def read_file(path, *, sample_rate=None, options=AS_STORED, kind=None):
     ...     read_file(path)
     (array([ 0. ,  0.5, -1. ], dtype=float32), 8000)
     """
-    is_content = isinstance(path, bytes)
-    source = path if is_content else os.fspath(path)
-    kind = kind or (content_kind(source) if is_content else file_kind(source))
+    source = path if isinstance(path, bytes) else os.fspath(path)
+    kind = kind or source_kind(source)
     if kind is None:
         known = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
         suffix = os.path.splitext(source)[1]

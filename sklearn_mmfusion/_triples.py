@@ -16,7 +16,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import get_tags
 
 from sklearn_mmfusion._columns import gathered, resolve
 from sklearn_mmfusion._sklearn import (
@@ -24,7 +24,7 @@ from sklearn_mmfusion._sklearn import (
     _set_random_states,
     _VisualBlock,
 )
-from sklearn_mmfusion._validation import check_real
+from sklearn_mmfusion._validation import check_real, draw_seed, shallow_copy
 from sklearn_mmfusion.containers import TensorArray
 
 VECTORIZERS = CountVectorizer, HashingVectorizer  # TfidfVectorizer is a CountVectorizer
@@ -131,9 +131,7 @@ class TripleComposition(_BaseComposition):
         Its predictions of X, the very object, start from `encoding`, the result of
         ``_encode_once(X)`` of this estimator, so that no row is encoded again.
         """
-        twin = object.__new__(type(self))  # `copy` would rebuild a network, as unpickling does
-        vars(twin).update(vars(self), _left_out=frozenset(names), _encoded=(X, encoding))
-        return twin
+        return shallow_copy(self, _left_out=frozenset(names), _encoded=(X, encoding))
 
     def _encoding(self, X):
         """Encoding of X from which predictions start: ``_encode(X)``, or that of `_without`.
@@ -176,12 +174,10 @@ class TripleComposition(_BaseComposition):
         return getattr(self, self._triples_parameter)
 
 
-def check_triples(
-    triples, estimator, *, methods=("fit", "transform"), keywords=KEYWORDS, parameter="transformers"
-):
+def check_triples(triples, estimator, *, methods=("fit", "transform"), parameter="transformers"):
     """Raise unless `triples` are well formed, uniquely named and hold usable children.
 
-    Every child must have the `methods`, or be one of the strings in `keywords`.
+    Every child must have the `methods`, or be one of the strings in `KEYWORDS`.
     """
     estimator_name = type(estimator).__name__
     if not isinstance(triples, (list, tuple)) or len(triples) == 0:
@@ -199,7 +195,7 @@ def check_triples(
     reserved = estimator.get_params(deep=False)
     _check_names([name for name, _, _ in triples], reserved, estimator_name, parameter)
     for name, child, _ in triples:
-        _check_child(child, f"{estimator_name}: modality {name!r}", methods, keywords)
+        _check_child(child, f"{estimator_name}: modality {name!r}", methods)
 
 
 def _check_order(triple, label):
@@ -234,11 +230,11 @@ def _check_names(names, reserved, estimator_name, parameter):
         raise ValueError(f"{estimator_name}: names must be unique, got {repeated} more than once.")
 
 
-def _check_child(child, label, methods, keywords):
+def _check_child(child, label, methods):
     if isinstance(child, str):
-        if child in keywords:
+        if child in KEYWORDS:
             return
-        expected = " or ".join(["an estimator", *map(repr, keywords)])
+        expected = " or ".join(["an estimator", *map(repr, KEYWORDS)])
         raise ValueError(f"{label} has {child!r}; expected {expected}.")
     if isinstance(child, type):
         raise TypeError(
@@ -436,7 +432,7 @@ def root_seed(random_state):
     """Return None, or the integer from which all children's seeds derive."""
     if random_state is None or isinstance(random_state, Integral):
         return random_state
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    return draw_seed(random_state)
 
 
 def child_seed(seed, name):

@@ -26,7 +26,7 @@ from sklearn_mmfusion import (
     LateFusionClassifier,
     LogMelSpectrogram,
 )
-from sklearn_mmfusion.containers import cells, file_array
+from sklearn_mmfusion.containers import column_input, file_array
 from tests._checks import state
 from tests._fusion_data import hide
 from tests._registry import MODALITIES, N_ROWS, RATE, SMALL_IMAGE, SMALL_JOINT, classes
@@ -322,7 +322,7 @@ def decoded(monkeypatch):
         return read(source, **arguments)
 
     monkeypatch.setattr(file_array, "read_file", counted)
-    monkeypatch.setattr(cells, "_readable", set())
+    monkeypatch.setattr(column_input, "_readable", set())
     return names
 
 

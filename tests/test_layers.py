@@ -63,7 +63,7 @@ FILES = {
         {"arrow", "decoded_cache", "sets"},
         {"conversion"},
         {"cells", "file_checks"},
-        {"accessor"},
+        {"accessor", "column_input"},
     ],
     "corruptions": [
         {"sequence", "text"},
@@ -109,7 +109,7 @@ FILES = {
         {"ablation", "attribution", "calibration", "comparison", "importance", "robustness"}
         | {"training_history"},
     ],
-    "report": [{"html", "inputs", "variants"}, {"evidence"}, {"data_report", "fusion_report"}],
+    "report": [{"html", "inputs", "variants"}, {"sections"}, {"data_report", "fusion_report"}],
     "preprocessing": [{"audio", "image", "scaling", "table", "text"}, {"cleaning", "word_vectors"}],
 }
 

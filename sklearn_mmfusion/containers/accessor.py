@@ -17,7 +17,7 @@ from sklearn_mmfusion._decoders import (
     opened,
     raise_passing,
 )
-from sklearn_mmfusion._file_formats import content_kind, file_kind
+from sklearn_mmfusion._file_formats import source_kind
 from sklearn_mmfusion.containers.arrow import holds_arrow_cells
 from sklearn_mmfusion.containers.conversion import as_column
 from sklearn_mmfusion.containers.file_array import (
@@ -215,7 +215,7 @@ def _describe_files(cells, options, read_cells):
 
 def _read_header(source, options):
     """Return what the header of a file states; {} if it cannot be read."""
-    kind = content_kind(source) if isinstance(source, bytes) else file_kind(source)
+    kind = source_kind(source)
     try:
         with opened(source, options.max_bytes) as (_, n_bytes):
             header = {"n_bytes": n_bytes}

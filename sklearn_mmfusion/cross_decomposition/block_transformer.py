@@ -267,7 +267,8 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
                     f"{type(self).__name__}: block {block.name!r} has {block.width} features, "
                     f"fitted with {self._widths.get(block.name)}."
                 )
-        return as_fitted(self)._fuse(blocks).astype(_common_dtype(blocks), copy=False)
+        dtype = np.result_type(*(block.values.dtype for block in blocks))
+        return as_fitted(self)._fuse(blocks).astype(dtype, copy=False)
 
     def _fuse(self, blocks):
         mapped = self._mapped(blocks)
@@ -315,10 +316,6 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _common_dtype(blocks):
-    return np.result_type(*(block.values.dtype for block in blocks))
 
 
 def side_by_side(widths):

@@ -10,8 +10,9 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from sklearn_mmfusion._validation import draw_seed
 from sklearn_mmfusion.containers import TensorArray
-from sklearn_mmfusion.datasets.shared import as_bunch, build_frame, draw_seed, stream
+from sklearn_mmfusion.datasets.shared import as_bunch, build_frame, stream
 
 SAMPLE_RATE = 8000
 IMAGE_SIZE = 16

@@ -10,9 +10,9 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklearn_mmfusion._columns import column_names
 from sklearn_mmfusion._triples import child_seed, root_seed
-from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion._validation import add_error_note, check_choice
 from sklearn_mmfusion.containers.conversion import as_table
-from sklearn_mmfusion.inspection.encoded_rows import encode_once, leave_out, with_composition
+from sklearn_mmfusion.inspection.encoded_rows import encode_once, hiding, with_composition
 from sklearn_mmfusion.inspection.modalities import (
     absence_ignored,
     column_at,
@@ -142,7 +142,7 @@ class CoalitionScores:
         masked = self._absent(coalition, permuted=False)
         if self.encoded is not None:
             hidden = {triple for name in masked for triple in self.triples[name]}
-            estimator = with_composition(self.encoded, leave_out(hidden), X)
+            estimator = with_composition(self.encoded, hiding(hidden), X)
         elif masked:
             gone = [j for name in masked for j in self.columns[name]]
             X = with_missing(X, gone, np.ones(len(X), dtype=bool))
@@ -171,8 +171,7 @@ class CoalitionScores:
 
 
 def check_options(caller, absent, n_repeats):
-    if absent not in ABSENT:
-        raise ValueError(f"{caller}: absent={absent!r}; expected one of {list(ABSENT)}.")
+    check_choice(f"{caller}: absent", absent, ABSENT)
     if not isinstance(n_repeats, Integral) or n_repeats < 1:
         raise ValueError(f"{caller}: n_repeats={n_repeats!r}; expected a positive integer.")
 

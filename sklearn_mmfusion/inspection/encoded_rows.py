@@ -4,6 +4,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from sklearn_mmfusion._triples import TripleComposition
+from sklearn_mmfusion._validation import shallow_copy
 from sklearn_mmfusion.inspection.modalities import find_composition, wrapped_attribute
 
 
@@ -50,19 +51,12 @@ def with_composition(estimator, make, X):
     return twin
 
 
-def shallow_copy(estimator):
-    """Copy an estimator, with the same parameters and learned attributes."""
-    twin = object.__new__(type(estimator))
-    vars(twin).update(vars(estimator))
-    return twin
-
-
 def encode_once(composition, X):
     """Make a composition that starts its predictions of X behind the encoders."""
     return composition._without((), X, composition._encode_once(X))
 
 
-def leave_out(names):
+def hiding(names):
     """Return the function that makes triples absent in the result of `encode_once`."""
     return lambda composition, X: composition._without(names, *composition._encoded)
 

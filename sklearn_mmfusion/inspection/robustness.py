@@ -15,8 +15,10 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from sklearn_mmfusion._triples import VECTORIZERS, first_step, steps_of
 from sklearn_mmfusion._validation import add_error_note
 from sklearn_mmfusion.containers import FileArray, TensorArray, as_column
-from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
+from sklearn_mmfusion.containers.cells import Cells
+from sklearn_mmfusion.containers.column_input import check_column, readable_cells
 from sklearn_mmfusion.containers.conversion import as_table
+from sklearn_mmfusion.containers.dtypes import only_rate
 from sklearn_mmfusion.containers.sets import takes_sets
 from sklearn_mmfusion.corruptions import CORRUPTIONS, corrupt
 from sklearn_mmfusion.corruptions.table import find_corruption, listed
@@ -452,9 +454,5 @@ def _decoded(files, step, label):
     for row, value, rate in cells.read_runs():
         values[row] = value
         rates.add(rate)
-    if len(rates) > 1:
-        raise ValueError(
-            f"{label}: the files have sample rates of {sorted(rates)} Hz; expected one. Resample "
-            "them, or use corruption='missing'."
-        )
-    return as_column(values, sample_rate=next(iter(rates), None))
+    rate = only_rate(rates, f"{label}: the files", ", or use corruption='missing'")
+    return as_column(values, sample_rate=rate)

@@ -225,6 +225,24 @@ def pool_in_chunks(
     return torch.cat([total.sum(0) / count.clamp(min=1), torch.where(count > 0, top, 0.0)], 1)
 
 
+class StandardizedNetwork(nn.Module):
+    """Base of the networks that standardize their input, whose last axis holds the features."""
+
+    def __init__(self, in_features: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(in_features))
+        self.register_buffer("std", torch.ones(in_features))
+
+    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+        """Set the mean and standard deviation of each feature, (in_features,) each."""
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def standardize(self, x: Tensor) -> Tensor:
+        """Features of mean 0 and standard deviation 1 in training: (..., in_features)."""
+        return (x - self.mean) / self.std
+
+
 class Embedding(nn.Sequential):
     """The final layers of every encoder: dropout, linear, batch norm, ReLU.
 

@@ -31,13 +31,8 @@ from sklearn_mmfusion._validation import (
     warn,
 )
 from sklearn_mmfusion.containers import TensorArray
-from sklearn_mmfusion.containers.cells import (
-    CellKind,
-    Cells,
-    check_column,
-    is_table,
-    readable_cells,
-)
+from sklearn_mmfusion.containers.cells import CellKind, Cells
+from sklearn_mmfusion.containers.column_input import check_column, is_table, readable_cells
 from sklearn_mmfusion.preprocessing.audio import (
     RECORDING,
     check_resampled_size,
@@ -45,7 +40,7 @@ from sklearn_mmfusion.preprocessing.audio import (
     to_float,
 )
 from sklearn_mmfusion.preprocessing.image import IMAGE, channels_first
-from sklearn_mmfusion.preprocessing.text import as_texts
+from sklearn_mmfusion.preprocessing.text import TEXT, as_texts
 
 __all__ = ["AudioCleaner", "ImageCleaner", "SequenceCleaner", "TextCleaner"]
 
@@ -53,8 +48,8 @@ TO_DEVIATION = 1.4826  # times the median absolute deviation: the standard devia
 
 SEQUENCE = CellKind(
     "sequence",
-    shapes=((None,), (None, None)),
-    expected="(n_steps,) or (n_steps, n_channels)",
+    shapes=((None, None), (None,)),
+    expected="(n_steps, n_channels), or (n_steps,) for one channel",
     files="array",
     allow_nan=True,
 )
@@ -232,7 +227,7 @@ class TextCleaner(BaseCleaner):
     ['cafe bar see', nan]
     """
 
-    _reads = CellKind("text")
+    _reads = TEXT
 
     _parameter_constraints = {
         "strip_html": ["boolean"],

@@ -15,14 +15,14 @@ from sklearn_mmfusion.inspection import difference_interval, score_interval
 from sklearn_mmfusion.inspection.ablation import compositions_of, triples_to_fit
 from sklearn_mmfusion.inspection.folds import folds_of
 from sklearn_mmfusion.report import html
-from sklearn_mmfusion.report.evidence import (
+from sklearn_mmfusion.report.inputs import as_data_frame
+from sklearn_mmfusion.report.sections import (
     CLASSIFIER,
     MULTILABEL,
     REGRESSOR,
     Evidence,
     make_sections,
 )
-from sklearn_mmfusion.report.inputs import as_data_frame
 from sklearn_mmfusion.report.variants import fit_variants, make_variants
 
 # The first one is drawn. Balanced accuracy is the macro recall, under its other name.

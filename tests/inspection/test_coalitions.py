@@ -30,7 +30,7 @@ from sklearn_mmfusion.inspection.coalitions import permute_columns
 from sklearn_mmfusion.inspection.encoded_rows import (
     encode_again,
     encode_once,
-    leave_out,
+    hiding,
     with_composition,
 )
 from sklearn_mmfusion.inspection.modalities import absence_ignored
@@ -109,7 +109,7 @@ def assert_equals_dropped_columns(model, X, names, columns, rtol=0.0):
             gone = [column for name in left_out for column in columns[name]]
             without = X.drop(columns=gone)
             expected = outputs(model, without)
-            found = outputs(with_composition(encoded, leave_out(left_out), X), X)
+            found = outputs(with_composition(encoded, hiding(left_out), X), X)
             np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol, err_msg=str(left_out))
 
 

@@ -273,7 +273,7 @@ def test_names_and_pandas_output():
     ("X", "params", "message"),
     [
         ([np.zeros((3, 2)), np.zeros((4, 1))], {}, "row 1 has 1 channels; expected 2"),
-        ([np.zeros((3, 2, 2))], {}, r"row 0 has shape \(3, 2, 2\); expected \(n_steps,\) or"),
+        ([np.zeros((3, 2, 2))], {}, r"\(3, 2, 2\); expected \(n_steps, n_channels\), or"),
         (
             [np.zeros(3), np.zeros(4)],
             {"sample_rate": 10},

@@ -123,7 +123,7 @@ class _LateFusion(StreamMixin, TransformerMixin, TripleComposition):
 
     def _fit_rows(self, table, y, weight, groups, params, cv):
         estimator_name = type(self).__name__
-        y, target = self._read_target(y, len(table))
+        y, target = self._read_target(y)
         members = self._members()
         children = self._routed_children(members)
         routed = route_params(self, children, params)

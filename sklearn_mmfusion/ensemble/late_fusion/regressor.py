@@ -249,7 +249,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
 
     # ------------------------------------------------------------------------------ target
 
-    def _read_target(self, y, n_samples):
+    def _read_target(self, y):
         y = as_numbers_of(y, type(self).__name__)
         self._flat = y.ndim == 1
         return y, y.reshape(len(y), -1)

@@ -64,7 +64,11 @@ class EncodedInputs(FusionInputs):
             )
         }
         batches = [
-            (rows, _cleared(features, hidden, _zeros), tokens and _cleared(tokens, hidden, _none))
+            (
+                rows,
+                _cleared(features, hidden, torch.zeros_like),
+                tokens and _cleared(tokens, hidden, _none),
+            )
             for rows, features, tokens in self.batches
         ]
         return EncodedInputs(parts, batches)
@@ -115,10 +119,6 @@ class EncodedInputs(FusionInputs):
 
 def _cleared(values, hidden, clear):
     return [clear(x) if is_hidden else x for x, is_hidden in zip(values, hidden, strict=True)]
-
-
-def _zeros(features):
-    return torch.zeros_like(features)
 
 
 def _lengthened(tokens, n_steps):

@@ -17,7 +17,7 @@ from sklearn_mmfusion._targets import decode, each_target, label, score_targets
 from sklearn_mmfusion._torch import FusionInputs, place_fitted
 from sklearn_mmfusion._validation import MULTITASK, as_numpy
 from sklearn_mmfusion.containers import TensorArray
-from sklearn_mmfusion.containers.cells import readable_cells
+from sklearn_mmfusion.containers.column_input import readable_cells
 from sklearn_mmfusion.containers.file_array import is_content
 from sklearn_mmfusion.containers.sets import takes_sets
 from sklearn_mmfusion.containers.storage import as_cell

@@ -1,7 +1,5 @@
 """Scores of a fitted estimator with some of the modalities, a coalition; the others are absent."""
 
-from numbers import Integral
-
 import numpy as np
 import pandas as pd
 from sklearn.metrics import check_scoring
@@ -10,7 +8,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklearn_mmfusion._columns import column_names
 from sklearn_mmfusion._triples import child_seed, root_seed
-from sklearn_mmfusion._validation import add_error_note, check_choice
+from sklearn_mmfusion._validation import add_error_note, check_choice, check_count
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.inspection.encoded_rows import encode_once, hiding, with_composition
 from sklearn_mmfusion.inspection.modalities import (
@@ -172,8 +170,7 @@ class CoalitionScores:
 
 def check_options(caller, absent, n_repeats):
     check_choice(f"{caller}: absent", absent, ABSENT)
-    if not isinstance(n_repeats, Integral) or n_repeats < 1:
-        raise ValueError(f"{caller}: n_repeats={n_repeats!r}; expected a positive integer.")
+    check_count(f"{caller}: n_repeats", n_repeats)
 
 
 def coalition_table(names, coalitions, scores):

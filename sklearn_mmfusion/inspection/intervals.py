@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -241,7 +242,7 @@ def difference_interval(metric, y_true, y_pred_a, y_pred_b, *, groups=None, conf
 
 def check_level(confidence_level, function):
     """Raise unless a confidence level lies between 0 and 1."""
-    if not 0 < confidence_level < 1:
+    if not isinstance(confidence_level, Real) or not 0 < confidence_level < 1:
         raise ValueError(
             f"{function}: confidence_level={confidence_level!r}; expected a number between 0 and "
             "1, such as 0.95."

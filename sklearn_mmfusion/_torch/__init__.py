@@ -16,6 +16,7 @@ from sklearn_mmfusion._torch.batches import (
 )
 from sklearn_mmfusion._torch.cuda_graphs import capture, new_pool, run_and_check, takes_masks
 from sklearn_mmfusion._torch.device import (
+    float32_precisions,
     isolated_rng,
     load_module_state,
     module_state,
@@ -52,6 +53,7 @@ __all__ = [
     "RowDataset",
     "capture",
     "closing_batches",
+    "float32_precisions",
     "isolated_rng",
     "keep_freed_memory",
     "load_module_state",

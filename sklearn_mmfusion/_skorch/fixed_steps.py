@@ -212,7 +212,8 @@ class FixedSteps:
 
     def _capture(self, shape):
         """Capture a step of this shape; if that fails, capture nothing any more."""
-        self.pool = self.pool or new_pool()
+        if not self.graphs:
+            self.pool = new_pool()
         try:
             captured = capture(lambda: self._run(*shape), self.stream.device, self.pool)
         except Exception as error:

@@ -4,6 +4,7 @@ import logging
 from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -498,6 +499,20 @@ def test_frozen_parameters_are_captured_anew(on_cpu, captures):
 
     assert_equal_bits(fit_both(on_cpu, make, X, y))
     assert captures == [(14, 0), (14, 0)]
+
+
+def test_a_pool_whose_graphs_are_gone_is_not_used_again(monkeypatch):
+    handles = iter(range(9))
+    monkeypatch.setattr(fixed_steps, "new_pool", lambda: next(handles))
+    monkeypatch.setattr(fixed_steps, "capture", lambda run, device, pool: pool)
+    steps = fixed_steps.FixedSteps.__new__(fixed_steps.FixedSteps)
+    steps.graphs, steps.pool, steps.stream = {}, None, SimpleNamespace(device="cuda:0")
+    for shape in ((8, 0), (7, 0)):
+        steps._capture(shape)
+    assert steps.graphs == {(8, 0): 0, (7, 0): 0}
+    steps.graphs.clear()  # as when parameters are frozen
+    steps._capture((8, 0))
+    assert steps.graphs == {(8, 0): 1}
 
 
 class Noisy(nn.Module):

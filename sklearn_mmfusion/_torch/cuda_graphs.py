@@ -22,6 +22,7 @@ LOGGER = logging.getLogger("sklearn_mmfusion")
 DEVICES = ("cuda",)  # tests add the CPU, with a replacement for graphs
 WARM_UP = 3  # libraries choose algorithms and allocate workspaces in the first runs
 MAX_GRAPHS = 16  # of one network, for rows of several shapes
+MAX_STEPS = 1 << 15  # of a sequence: networks pool longer ones in chunks, in less memory
 WINDOW = 1000  # rows after which counts of shapes are halved
 MAX_TRIES = 3  # another thread may have waited or drawn random numbers
 DRAWS = "it draws random numbers on the host, which replays would repeat"
@@ -133,7 +134,6 @@ def new_pool():
 
     A pool whose graphs are all gone takes no others.
     """
-    gc.collect()
     torch.cuda.empty_cache()  # a capture cannot free what eager runs have cached
     return torch.cuda.graph_pool_handle()
 
@@ -206,7 +206,7 @@ class RowGraphs:
         """
         with self.lock:  # the buffers of a graph hold one row at a time
             weights = None if self.refused else _state_of(module)
-            if weights is None or not inputs.each_source():
+            if weights is None or not _is_short(inputs):
                 return None
             if weights != self.weights:  # moved or replaced: the graphs would read freed memory
                 self.graphs.clear()
@@ -319,6 +319,12 @@ def padded_length(n_steps):
     """The next of four lengths per octave, so at most a quarter more; at least 1."""
     step = 1 << max(0, int(n_steps).bit_length() - 3)
     return max(1, -(-n_steps // step) * step)
+
+
+def _is_short(inputs):
+    """Whether a row has a modality, and no sequence of more than `MAX_STEPS`."""
+    lengths = [len(source.values) for source in inputs.each_source().values()]
+    return bool(lengths) and max(lengths) <= MAX_STEPS
 
 
 def _shape_of(inputs):

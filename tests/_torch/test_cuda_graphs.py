@@ -324,6 +324,16 @@ def test_rows_of_many_shapes_are_not_captured_again_and_again(on_cpu):
         assert len(on_cpu) == len(graphs.graphs) + 1 == MAX_GRAPHS + 1
 
 
+def test_long_sequences_are_not_captured(on_cpu, monkeypatch):
+    monkeypatch.setattr(cuda_graphs, "MAX_STEPS", 8)
+    graphs, module = cuda_graphs.RowGraphs(), Length()
+    with torch.inference_mode():
+        for n_steps in (9, 8):
+            row = Inputs(frames=RaggedRows(torch.zeros(n_steps), [n_steps]))
+            found = [graphs.run(module, row, "cpu") for _ in range(WARM_UP + 1)]
+            assert (found[-1] is None) == (n_steps == 9)
+
+
 def test_counts_of_shapes_are_halved(on_cpu, monkeypatch):
     monkeypatch.setattr(cuda_graphs, "WINDOW", 8)
     graphs, module, rows = cuda_graphs.RowGraphs(), Length(), sequences(20)

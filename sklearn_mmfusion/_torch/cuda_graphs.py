@@ -24,7 +24,8 @@ WARM_UP = 3  # libraries choose algorithms and allocate workspaces in the first 
 MAX_GRAPHS = 16  # of one network, for rows of several shapes
 MAX_STEPS = 1 << 15  # of a sequence: networks pool longer ones in chunks, in less memory
 WINDOW = 1000  # rows after which counts of shapes are halved
-MAX_TRIES = 3  # another thread may have waited or drawn random numbers
+MAX_TRIES = 3  # another thread may have drawn random numbers
+WAITS = "called a synchronizing"  # of torch's warning
 DRAWS = "it draws random numbers on the host, which replays would repeat"
 # Warnings, torch's debug mode, garbage collection and generators belong to the process.
 _ONE_AT_A_TIME = threading.RLock()
@@ -56,7 +57,7 @@ def run_and_check(run):
         with _noted_waiting() as notes:
             output = run()
         if notes:
-            return output, notes[0].message
+            return output, notes[0]
         return output, None if _host_randomness() == before else DRAWS
 
 
@@ -98,23 +99,28 @@ def _host_randomness():
 
 @contextmanager
 def _noted_waiting():
-    """Collect torch's warnings of operations in the block that wait for the GPU."""
-    mode = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    """Collect torch's warnings of operations in the block, in this thread, that wait for the GPU.
+
+    torch repeats in this thread what its threads of backward passes warn of.
+    """
+    notes, thread, mode = [], threading.get_ident(), torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message, *args):
+            if WAITS not in str(message):
+                usual(message, *args)
+            elif threading.get_ident() == thread:
+                notes.append(message)
+
+        warnings.showwarning = show
+        warnings.filterwarnings("always", f".*{WAITS}")
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
         torch.cuda.set_sync_debug_mode("warn")
-        notes = []
         try:
             yield notes
         finally:
             torch.cuda.set_sync_debug_mode(mode)
-    for warning in caught:
-        if "called a synchronizing" in str(warning.message):
-            notes.append(warning)
-        elif "Synchronization debug mode is a prototype" not in str(warning.message):
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
 
 
 @contextmanager
@@ -244,8 +250,7 @@ class RowGraphs:
         if reason is None:
             return True
         self.seen[shape], self.n_failed = 0, self.n_failed + 1
-        of_thread = reason == DRAWS or isinstance(reason, Warning)  # of this one or another
-        if not of_thread or self.n_failed == MAX_TRIES:
+        if reason != DRAWS or self.n_failed == MAX_TRIES:
             LOGGER.debug("The network runs eagerly over single rows: %s", reason)
             self.refused = True
             self.graphs.clear()

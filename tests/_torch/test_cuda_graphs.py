@@ -227,22 +227,28 @@ def test_a_module_that_draws_on_the_host_is_not_captured(on_cpu, caplog):
     assert sum("draws random numbers on the host" in message for message in messages) == 1
 
 
-def test_a_wait_of_another_thread_only_delays_the_capture(on_cpu, monkeypatch, caplog):
-    caplog.set_level(logging.DEBUG, logger="sklearn_mmfusion")
-    noted = [warnings.WarningMessage(UserWarning("it called a synchronizing ..."), *[None] * 3)]
-    monkeypatch.setattr(cuda_graphs, "_noted_waiting", lambda: nullcontext(noted))
-    model, X = head()
-    repeated(model, X[0])
-    monkeypatch.setattr(cuda_graphs, "_noted_waiting", lambda: nullcontext([]))
-    repeated(model, X[0])
-    assert len(on_cpu) == 1
-    monkeypatch.setattr(cuda_graphs, "_noted_waiting", lambda: nullcontext(noted))
-    other, X = head()
-    for _ in range(cuda_graphs.MAX_TRIES):
-        assert not row_graphs(other.module_).refused
-        repeated(other, X[0])
-    assert row_graphs(other.module_).refused
-    assert caplog.text.count("it called a synchronizing") == 1
+def test_only_waits_of_this_thread_are_noted(monkeypatch):
+    modes = []
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    waits = "called a synchronizing CUDA operation (Triggered internally at ...)"
+
+    def warn():
+        warnings.warn(waits, stacklevel=1)
+
+    def run():
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(warn).result()
+        warnings.warn("a warning of the network", stacklevel=1)
+        return 7
+
+    with pytest.warns(UserWarning, match="a warning of the network") as record:
+        assert cuda_graphs.run_and_check(run) == (7, None)
+    assert len(record) == 1
+    for _ in range(2):
+        output, reason = cuda_graphs.run_and_check(warn)
+        assert str(reason) == waits
+    assert modes == ["warn", 0] * 3
 
 
 def test_threads_capture_one_at_a_time(on_cpu, monkeypatch):

@@ -42,6 +42,14 @@ def takes_masks(module, name):
     return bool(vars(type(encoders.get(name))).get("fixed_shapes"))
 
 
+def has_hooks(module):
+    """Whether Python must call hooks in each pass of a network."""
+    return any(
+        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks
+        for part in module.modules()
+    )
+
+
 def run_and_check(run):
     """Run eagerly, and find out why replays would differ.
 

@@ -156,9 +156,9 @@ class MaskedBatchNorm(FixedShapes, nn.Module):
 
     def _normalize_where(self, x: Tensor, mask: Tensor) -> Tensor:
         counted = mask if self.present is None else mask & self.present[:, None]
-        steps = counted.sum() * math.prod(x.shape[2:-1])
-        rows = 2 if self.present is None else self.present.sum()
-        enough = (steps > 1) & (torch.as_tensor(rows) > 1)
+        enough = counted.sum() * math.prod(x.shape[2:-1]) > 1
+        if self.present is not None:
+            enough = enough & (self.present.sum() > 1)
         axes = [1] * (x.ndim - 3)
         counts = counted.view(*mask.shape, *axes).expand(x.shape[:-1]).flatten()
         flat = batch_norm_where(x.reshape(-1, x.shape[-1]), counts, enough, self.norm)

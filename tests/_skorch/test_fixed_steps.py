@@ -4,6 +4,7 @@ import logging
 from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -520,6 +521,48 @@ def test_frozen_parameters_are_captured_anew(on_cpu, captures):
 
     assert_equal_bits(fit_both(on_cpu, make, X, y))
     assert captures == [(14, 0), (14, 0)]
+
+
+class Hooks(Callback):
+    """Counts the training passes of the network, from an epoch on."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            self.n_calls = 0
+            net.module_.register_forward_hook(self.count)
+
+    def count(self, module, args, output):
+        self.n_calls += module.training
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_hooks_are_called_in_every_step(on_cpu, captures, caplog, epoch):
+    caplog.set_level(logging.DEBUG, logger="sklearn_mmfusion")
+    on_cpu(True)
+    X, y = np.random.default_rng(0).normal(size=(48, 5)), np.arange(48) % 2
+    hooks = Hooks(epoch)
+    model = NeuralClassifier(**{**SHARED, "max_epochs": 4}, **NO_DRAWS, callbacks=[hooks])
+    model.fit(X, y)
+    assert hooks.n_calls == 3 * (5 - epoch)
+    assert captures == ([(16, 0)] if epoch == 3 else [])
+    assert reasons(caplog).count("the network has hooks") == 1
+
+
+def test_a_pool_whose_graphs_are_gone_is_not_used_again(monkeypatch):
+    handles = iter(range(9))
+    monkeypatch.setattr(fixed_steps, "new_pool", lambda: next(handles))
+    monkeypatch.setattr(fixed_steps, "capture", lambda run, device, pool: pool)
+    steps = fixed_steps.FixedSteps.__new__(fixed_steps.FixedSteps)
+    steps.graphs, steps.pool, steps.stream = {}, None, SimpleNamespace(device="cuda:0")
+    for shape in ((8, 0), (7, 0)):
+        steps._capture(shape)
+    assert steps.graphs == {(8, 0): 0, (7, 0): 0}
+    steps.graphs.clear()  # as when parameters are frozen
+    steps._capture((8, 0))
+    assert steps.graphs == {(8, 0): 1}
 
 
 class Noisy(nn.Module):

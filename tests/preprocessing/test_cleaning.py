@@ -269,6 +269,17 @@ def test_names_and_pandas_output():
     assert made.dtypes.tolist() == X.dtypes.tolist()
 
 
+def test_polars_output():
+    polars = pytest.importorskip("polars")
+    X = multimodal_frame(seq=flawed_sequences(), text=markup())
+    for cleaner, name in [(SequenceCleaner(), "seq"), (TextCleaner(), "text")]:
+        expected = polars.from_pandas(pd.DataFrame({name: cleaner.fit_transform(X[name])}))
+        frame = cleaner.set_output(transform="polars").fit_transform(X[name])
+        assert frame.equals(expected) and frame.schema == expected.schema
+    table = np.array([[1.0, np.nan, 3.0]])
+    assert SequenceCleaner().set_output(transform="polars").fit_transform(table).shape == (1, 3)
+
+
 @pytest.mark.parametrize(
     ("X", "params", "message"),
     [

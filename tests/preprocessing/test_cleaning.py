@@ -620,9 +620,11 @@ def test_late_fusion_leaves_out_cells_that_become_absent():
 
 
 @pytest.mark.filterwarnings("ignore:ImageCleaner. 1 of 24 images are constant")
-def test_joint_networks_refuse_cells_that_become_absent():
+@pytest.mark.parametrize("output", ["default", "pandas"])
+def test_joint_networks_refuse_cells_that_become_absent(output):
     X = multimodal_frame(image=images())
-    triples = [("image", make_pipeline(ImageCleaner(), ImageEncoder(**SMALL_IMAGE)), "image")]
+    cleaner = ImageCleaner().set_output(transform=output)
+    triples = [("image", make_pipeline(cleaner, ImageEncoder(**SMALL_IMAGE)), "image")]
     joint = JointFusionClassifier(triples, **SMALL_JOINT).fit(X, classes())
     black = images()
     black[7] = 0

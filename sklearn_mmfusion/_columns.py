@@ -431,6 +431,37 @@ def gathered(data):
     return data.array.gather() if is_tensors and not data.dtype.is_ragged else data
 
 
+def output_columns(output):
+    """Return the column names of a transformer's output as texts, or None if it is no frame."""
+    is_frame = hasattr(output, "columns") and hasattr(output, "to_numpy")
+    return [str(name) for name in output.columns] if is_frame else None
+
+
+def check_output(output, width, columns, label):
+    """Raise if the output of a transformer has other features than in fit.
+
+    Parameters
+    ----------
+    output : array-like, sparse matrix or DataFrame of shape (n_samples, n_features)
+    width : int
+        Number of features in fit.
+    columns : list of str or None
+        Column names in fit, see `output_columns`.
+    label : str
+        Transformer, for messages.
+    """
+    found = output_columns(output)
+    # positions are names only by chance: an array in fit and a frame now have others
+    is_named = found is not None and all(isinstance(name, str) for name in output.columns)
+    if is_named and columns is not None and found != columns:
+        raise ValueError(
+            f"{label} returned the columns {found[:10]}; expected {columns[:10]}, as in fit. Use a "
+            "transformer that learns its columns in fit, such as OneHotEncoder."
+        )
+    if (n_features := np.shape(output)[1]) != width:
+        raise ValueError(f"{label} returned {n_features} features, {width} when fitted.")
+
+
 def _take_columns(X, positions, labels):
     if (positions >= 0).all():
         return X.iloc[:, positions] if isinstance(X, pd.DataFrame) else X[:, positions]

@@ -362,7 +362,14 @@ def combine_weights(weight, class_weight, y, *, estimator_name, kind, rescale=Tr
     weight = np.ones(y.shape[0]) if weight is None else weight.copy()
     kept = np.flatnonzero(weight)
     if class_weight is not None:
-        weight[kept] *= compute_sample_weight(class_weight, y[kept])
+        by_class = compute_sample_weight(class_weight, y[kept])
+        if not np.isfinite(by_class).all() or (by_class < 0).any() or not by_class.any():
+            raise ValueError(
+                f"{estimator_name}: class_weight={class_weight!r} gives the rows weights of "
+                f"{by_class.min():g} to {by_class.max():g}; expected finite weights of 0 or more, "
+                "not all zero."
+            )
+        weight[kept] *= by_class
     return (weight / weight[kept].mean() if rescale else weight).astype(np.float32)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from sklearn_mmfusion._columns import warn_empty_rows
+from sklearn_mmfusion._columns import check_output, warn_empty_rows
 from sklearn_mmfusion._triples import columns_hint, seeded_clone, wants_column
 from sklearn_mmfusion._validation import add_error_note, check_real, log_elapsed, number_rows
 from sklearn_mmfusion.cross_decomposition import (
@@ -71,29 +71,23 @@ def transform_child(child, data, present, selection, params):
 # ------------------------------------------------------------------------------ blocks
 
 
-def as_block(selection, child, output, present, width=None):
-    """Return a transformer's output as a `Block`, and its column names if it is a frame."""
-    columns = None
+def as_block(selection, child, output, present, width=None, columns=None):
+    """Return a transformer's output as a `Block`; `width` and `columns` are those of fit."""
     if output is None:
-        return Block(selection.name, np.zeros((0, width), dtype=np.float32), present), None
-    if hasattr(output, "columns") and hasattr(output, "to_numpy"):
-        columns = [str(name) for name in output.columns]
-        output = output.to_numpy()
+        return Block(selection.name, np.zeros((0, width), dtype=np.float32), present)
     values = output.tocsr() if sparse.issparse(output) else np.asarray(output)
-    label = f"modality {selection.name!r}: {type(child).__name__} returned"
+    label = f"modality {selection.name!r}: {type(child).__name__}"
     if values.ndim != 2 or values.shape[0] != present.sum():
         raise ValueError(
-            f"FusionTransformer: {label} shape {values.shape}; expected ({present.sum()}, "
+            f"FusionTransformer: {label} returned shape {values.shape}; expected ({present.sum()}, "
             "n_features), one row per row in which the modality is present."
         )
-    if width is not None and values.shape[1] != width:
-        raise ValueError(
-            f"FusionTransformer: {label} {values.shape[1]} features, {width} when fitted."
-        )
-    values = _as_float(values, label)
+    if width is not None:
+        check_output(output, width, columns, f"FusionTransformer: {label}")
+    values = _as_float(values, f"{label} returned")
     if wants_column(child):
         values, present = _without_absent(values, present)
-    return Block(selection.name, values, present), columns
+    return Block(selection.name, values, present)
 
 
 def _without_absent(values, present):

@@ -12,7 +12,12 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._caching import MEMORY, CachedChild, open_memory
-from sklearn_mmfusion._columns import remember_columns, select_for_fit, select_for_predict
+from sklearn_mmfusion._columns import (
+    output_columns,
+    remember_columns,
+    select_for_fit,
+    select_for_predict,
+)
 from sklearn_mmfusion._routing import (
     route_params,
     take_params,
@@ -385,15 +390,15 @@ transformer, default="concat"
         for (child, selection), (_, present), output in zip(
             self._active, selected, outputs, strict=True
         ):
-            width = self._widths[selection.name]
-            blocks.append(as_block(selection, child, output, present, width)[0])
+            fitted = self._widths[selection.name], self._frame_columns[selection.name]
+            blocks.append(as_block(selection, child, output, present, *fitted))
         return blocks
 
     def _hide(self, blocks, names):
         """Make the blocks of these modalities absent in all rows."""
         pairs = zip(self._active, blocks, strict=True)
         return [
-            as_block(selection, child, None, np.zeros_like(block.present), block.width)[0]
+            as_block(selection, child, None, np.zeros_like(block.present), block.width)
             if selection.name in names
             else block
             for (child, selection), block in pairs
@@ -517,7 +522,8 @@ transformer, default="concat"
             active, selected, results, strict=True
         ):
             name, child = selection.name, cached.estimator
-            block, self._frame_columns[name] = as_block(selection, child, output, present)
+            block = as_block(selection, child, output, present)
+            self._frame_columns[name] = output_columns(output)
             children[name], self._fit_keys[name] = child, cached.key
             self._widths[name] = block.width
             self._active.append((child, selection))

@@ -100,7 +100,7 @@ def _numbers_part(columns, kinds, task):
     forms = {}
     for j, (column, kind) in enumerate(zip(columns, kinds, strict=True)):
         form = column.form[0] if column.texts is not None else "."
-        form = "boolean" if kind == "boolean" and column.texts is not None else form
+        form = "boolean" if kind == "boolean" else form  # "True" in other rows, too
         if form != ".":
             forms[j] = form
     return _scaled(_function(parse_numbers, **({"forms": forms} if forms else {})))

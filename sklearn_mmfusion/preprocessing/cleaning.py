@@ -22,6 +22,7 @@ from sklearn_mmfusion._sklearn import (
     StrOptions,
     _check_feature_names_in,
     _fit_context,
+    _get_output_config,
 )
 from sklearn_mmfusion._validation import (
     add_error_note,
@@ -118,7 +119,10 @@ class BaseCleaner(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         column = check_column(self, X, reset=False)
-        return as_fitted(self)._clean_column(column, is_table(X))
+        cleaned = as_fitted(self)._clean_column(column, is_table(X))
+        if _get_output_config("transform", self)["dense"] == "polars" and cleaned.ndim == 1:
+            return pd.DataFrame({0: cleaned})  # scikit-learn cannot convert an extension array
+        return cleaned
 
     def get_feature_names_out(self, input_features=None):
         """Get the name of the column, or those of the columns of a table.

@@ -95,6 +95,16 @@ def test_plain_numbers_need_no_step_that_reads_them():
     assert len(parts(make_multimodal_pipeline(X))["numbers"][0]) == 3
 
 
+def test_booleans_may_be_texts_in_other_rows():
+    X = pd.DataFrame({"new": [True, False, False, True] * 5, "old": [True, None, False, True] * 5})
+    fusion = make_multimodal_pipeline(X)[0]
+    expected = fusion.fit_transform(X)
+    assert expected.std() > 0.5
+    np.testing.assert_array_equal(
+        fusion.transform(X.replace({True: "True", False: "no"})), expected
+    )
+
+
 def test_many_levels_are_encoded_by_the_target():
     X = pd.DataFrame(
         {"city": [f"city{'abcdefghij'[i % 50 // 5]}{'vwxyz'[i % 5]}" for i in range(300)]}

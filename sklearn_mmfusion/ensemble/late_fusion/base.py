@@ -477,3 +477,9 @@ class _LateFusion(StreamMixin, TransformerMixin, TripleComposition):
                 "do. Set weights=None."
             )
         check_named_numbers(self.weights, dict(self._pairs), f"{label}: weights")
+        names = [name for name, _, _ in kept_triples(self.estimators)]
+        if not any(self.weights.get(name, 1.0) for name in names):
+            raise ValueError(
+                f"{label}: weights={self.weights} is 0 for every modality; expected a weight above "
+                "0 for one of them. To leave out a modality, set its estimator to 'drop'."
+            )

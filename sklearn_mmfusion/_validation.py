@@ -170,6 +170,12 @@ def check_choice(label, value, choices):
         )
 
 
+def check_count(label, value, least=1):
+    """Raise unless a value is an integer of at least `least`."""
+    if not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{label}={value!r}; expected an integer of at least {least}.")
+
+
 def check_channels(estimator):
     """Raise unless the parameter ``channels`` holds positive integers, at least one."""
     values = estimator.channels

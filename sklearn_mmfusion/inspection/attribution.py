@@ -1,7 +1,6 @@
 """Integrated gradients: the contribution of pixels, words or time-frequency cells."""
 
 from copy import deepcopy
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,13 @@ from torch.func import functional_call
 
 from sklearn_mmfusion._columns import select_for_predict
 from sklearn_mmfusion._targets import is_number
-from sklearn_mmfusion._validation import MULTITASK, as_fitted, check_choice, import_extra
+from sklearn_mmfusion._validation import (
+    MULTITASK,
+    as_fitted,
+    check_choice,
+    check_count,
+    import_extra,
+)
 from sklearn_mmfusion.compose import FusionTransformer
 from sklearn_mmfusion.containers.cells import Cells
 from sklearn_mmfusion.containers.column_input import check_column
@@ -152,10 +157,7 @@ def modality_attribution(
     """
     captum = import_extra("captum.attr", "modality_attribution", "explain")
     check_choice("modality_attribution: baseline", baseline, BASELINES)
-    if not isinstance(n_steps, Integral) or n_steps < 1:
-        raise ValueError(
-            f"modality_attribution: n_steps={n_steps!r}; expected a positive integer, such as 64."
-        )
+    check_count("modality_attribution: n_steps", n_steps)
     network = find_network(estimator, X, modality)
     codes = network.codes_of(target)
     path = (TokenPath if network.kind == "text" else InputPath)(network, baseline)

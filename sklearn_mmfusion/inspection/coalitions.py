@@ -1,7 +1,5 @@
 """Scores of a fitted estimator with some of the modalities, a coalition; the others are absent."""
 
-from numbers import Integral
-
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
@@ -12,7 +10,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklearn_mmfusion._columns import column_names
 from sklearn_mmfusion._triples import TripleComposition, child_seed, root_seed
-from sklearn_mmfusion._validation import add_error_note, check_choice, shallow_copy
+from sklearn_mmfusion._validation import add_error_note, check_choice, check_count, shallow_copy
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.inspection.modalities import (
     absence_ignored,
@@ -66,7 +64,8 @@ class CoalitionScores:
         verbose,
         caller,
     ):
-        check_options(caller, absent, n_repeats)
+        check_choice(f"{caller}: absent", absent, ABSENT)
+        check_count(f"{caller}: n_repeats", n_repeats)
         check_is_fitted(estimator)
         self.estimator, self.X, self.y = estimator, as_table(X), y
         check_consistent_length(self.X, y)
@@ -170,12 +169,6 @@ class CoalitionScores:
     def _print(self, message):
         if self.verbose:
             print(f"[{self.caller}] {message}")
-
-
-def check_options(caller, absent, n_repeats):
-    check_choice(f"{caller}: absent", absent, ABSENT)
-    if not isinstance(n_repeats, Integral) or n_repeats < 1:
-        raise ValueError(f"{caller}: n_repeats={n_repeats!r}; expected a positive integer.")
 
 
 def coalition_table(names, coalitions, scores):

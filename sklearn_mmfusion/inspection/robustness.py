@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklearn_mmfusion._triples import VECTORIZERS, first_step, steps_of
-from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion._validation import add_error_note, check_count
 from sklearn_mmfusion.containers import FileArray, TensorArray, as_column
 from sklearn_mmfusion.containers.cells import Cells
 from sklearn_mmfusion.containers.column_input import check_column, readable_cells
@@ -170,8 +169,7 @@ def robustness_curve(
         _check_corruption(kind, corruption, label)
         table = _as_read(table, own, label)
     levels = _check_levels(levels, corruption, label)
-    if not isinstance(n_repeats, Integral) or n_repeats < 1:
-        raise ValueError(f"{label}: n_repeats={n_repeats!r}; expected a positive integer.")
+    check_count(f"{label}: n_repeats", n_repeats)
     models = [estimator] if baseline is None else [estimator, baseline]
     scorers = [check_scoring(model, scoring) for model in models]
     change = _Change(own.name, own.positions, corruption, kind)

@@ -382,7 +382,7 @@ def test_options_are_checked():
     model = LogisticRegression().fit(X, y)
     with pytest.raises(ValueError, match=r"absent='zero'; expected one of \['auto'"):
         modality_importance(model, X, y, absent="zero")
-    with pytest.raises(ValueError, match="n_repeats=0; expected a positive integer"):
+    with pytest.raises(ValueError, match="n_repeats=0; expected an integer of at least 1"):
         modality_importance(model, X, y, n_repeats=0)
     with pytest.raises(ValueError, match="expected one number. Pass one scorer"):
         modality_importance(model, X, y, scoring=["accuracy", "roc_auc"])

@@ -46,20 +46,23 @@ class TripleComposition(_BaseComposition):
     _encoded = None
 
     @property
+    def _triples(self):
+        """The triples as they were given."""
+        return getattr(self, self._triples_parameter)
+
+    @property
     def _pairs(self):
         """The triples without their columns, as `_BaseComposition` needs them."""
-        triples = getattr(self, self._triples_parameter)
         try:
-            return [(name, estimator) for name, estimator, _ in triples]
+            return [(name, estimator) for name, estimator, _ in self._triples]
         except (TypeError, ValueError):  # malformed: `fit` raises, `get_params` must not
-            return triples
+            return self._triples
 
     @_pairs.setter
     def _pairs(self, pairs):
-        triples = getattr(self, self._triples_parameter)
         replaced = [
             (name, estimator, column)
-            for (name, estimator), (_, _, column) in zip(pairs, triples, strict=True)
+            for (name, estimator), (_, _, column) in zip(pairs, self._triples, strict=True)
         ]
         setattr(self, self._triples_parameter, replaced)
 
@@ -167,7 +170,7 @@ class TripleComposition(_BaseComposition):
         return _VisualBlock("parallel", estimators, names=names, name_details=columns)
 
     def _displayed_triples(self):
-        return getattr(self, self._triples_parameter)
+        return self._triples
 
 
 def check_triples(triples, estimator, *, methods=("fit", "transform"), parameter="transformers"):

@@ -232,7 +232,7 @@ def find_file_options(estimator, X, file_params):
         return options
     for composition in compositions_of(estimator).values():
         positions = triples_to_fit(composition, X)
-        for name, child, _ in kept_triples(getattr(composition, composition._triples_parameter)):
+        for name, child, _ in kept_triples(composition._triples):
             if hasattr(first_step(child), "file_params"):
                 own = FileOptions.of(first_step(child))
                 options |= dict.fromkeys(positions[name], own)

@@ -29,6 +29,7 @@ from sklearn_mmfusion.containers import TensorArray
 
 VECTORIZERS = CountVectorizer, HashingVectorizer  # TfidfVectorizer is a CountVectorizer
 KEYWORDS = ("passthrough", "drop")
+FITTED = ("named_transformers_", "named_estimators_", "named_encoders_")  # children, by name
 MOVED = ("device", "file_params")  # parameters that reach fitted estimators
 NO_KEYWORDS = ("self", "method_mapping")  # taken in set_params, Bunch and MetadataRouter
 
@@ -151,7 +152,7 @@ class TripleComposition(_BaseComposition):
 
     def _fitted_children(self):
         """The fitted estimators by name, which may be elsewhere than those of the triples."""
-        for attribute in ("named_transformers_", "named_estimators_"):
+        for attribute in FITTED:
             with suppress(AttributeError):  # not fitted
                 return getattr(self, attribute)
         return {}

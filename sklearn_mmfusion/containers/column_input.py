@@ -266,7 +266,7 @@ def _readable_files(column, estimator, owners=None):
         warn(
             f"{type(estimator).__name__}: {len(listed)} of {len(rows) + len(refused)} files cannot "
             "be read and count as absent, because file_params has on_error='missing'. The first: "
-            f"{first}. check_files(X) lists all of them."
+            f"{first}. check_files(X, file_params=...) lists all of them."
         )
     return column
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
-from sklearn_mmfusion._decoders import FileOptions, check_root
+from sklearn_mmfusion._file_options import FileOptions, check_root
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
 from sklearn_mmfusion._validation import as_numpy, check_real, number_rows, renumber, warn
 from sklearn_mmfusion.containers.cells import Cells

@@ -29,6 +29,7 @@ from sklearn_mmfusion.containers import TensorArray
 
 VECTORIZERS = CountVectorizer, HashingVectorizer  # TfidfVectorizer is a CountVectorizer
 KEYWORDS = ("passthrough", "drop")
+FITTED = ("named_transformers_", "named_estimators_", "named_encoders_")  # children, by name
 MOVED = ("device", "file_params")  # parameters that reach fitted estimators
 NO_KEYWORDS = ("self", "method_mapping")  # taken in set_params, Bunch and MetadataRouter
 
@@ -46,20 +47,23 @@ class TripleComposition(_BaseComposition):
     _encoded = None
 
     @property
+    def _triples(self):
+        """The triples as they were given."""
+        return getattr(self, self._triples_parameter)
+
+    @property
     def _pairs(self):
         """The triples without their columns, as `_BaseComposition` needs them."""
-        triples = getattr(self, self._triples_parameter)
         try:
-            return [(name, estimator) for name, estimator, _ in triples]
+            return [(name, estimator) for name, estimator, _ in self._triples]
         except (TypeError, ValueError):  # malformed: `fit` raises, `get_params` must not
-            return triples
+            return self._triples
 
     @_pairs.setter
     def _pairs(self, pairs):
-        triples = getattr(self, self._triples_parameter)
         replaced = [
             (name, estimator, column)
-            for (name, estimator), (_, _, column) in zip(pairs, triples, strict=True)
+            for (name, estimator), (_, _, column) in zip(pairs, self._triples, strict=True)
         ]
         setattr(self, self._triples_parameter, replaced)
 
@@ -152,7 +156,7 @@ class TripleComposition(_BaseComposition):
 
     def _fitted_children(self):
         """The fitted estimators by name, which may be elsewhere than those of the triples."""
-        for attribute in ("named_transformers_", "named_estimators_"):
+        for attribute in FITTED:
             with suppress(AttributeError):  # not fitted
                 return getattr(self, attribute)
         return {}
@@ -171,7 +175,7 @@ class TripleComposition(_BaseComposition):
         return _VisualBlock("parallel", estimators, names=names, name_details=columns)
 
     def _displayed_triples(self):
-        return getattr(self, self._triples_parameter)
+        return self._triples
 
 
 def check_triples(triples, estimator, *, methods=("fit", "transform"), parameter="transformers"):

@@ -164,10 +164,11 @@ def closest(value, known):
 
 def check_choice(label, value, choices):
     """Raise unless a value is one of several names."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(
-            f"{label}={value!r}; expected one of {list(choices)}.{closest(value, choices)}"
-        )
+    known = list(choices)
+    if not isinstance(value, str):
+        raise ValueError(f"{label} is of type {type(value).__name__}; expected one of {known}.")
+    if value not in choices:
+        raise ValueError(f"{label}={value!r}; expected one of {known}.{closest(value, known)}")
 
 
 def check_count(label, value, least=1):

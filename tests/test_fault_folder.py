@@ -597,6 +597,19 @@ def test_files_that_move_after_the_fit(tmp_path):
     np.testing.assert_allclose(after, expected, atol=1e-6)
 
 
+def test_files_of_a_joint_model_may_move_after_the_fit(tmp_path):
+    (tmp_path / "before").mkdir()
+    for row in range(12):
+        Image.new("L", (9, 9), 20 * row).save(tmp_path / "before" / f"{row}.png")
+    frame = pd.DataFrame({"photo": [f"{row}.png" for row in range(12)]})
+    triples = [("photo", encoder_of(tmp_path / "before"), "photo")]
+    joint = JointFusionClassifier(triples, **SMALL_JOINT).fit(frame, classes(12))
+    expected = joint.predict_proba(frame)
+    (tmp_path / "before").rename(tmp_path / "after")
+    joint.set_params(photo__file_params={"root": tmp_path / "after"})
+    np.testing.assert_array_equal(joint.predict_proba(frame), expected)
+
+
 @pytest.mark.parametrize("mono", ["mean", "first", None])
 def test_stereo_files(tmp_path, mono):
     paths = [tmp_path / f"{row}.wav" for row in range(N_ROWS)]

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 
 # A room is a module, or a package with all its files. Lowest layer first.
 LAYERS = [
-    {"_sklearn", "_file_formats"},
+    {"_sklearn", "_file_formats", "_file_options"},
     {"_validation", "_decoders", "_shared_docs"},
     {"_torch", "containers", "modules"},
     {"_losses", "_columns", "_routing"},

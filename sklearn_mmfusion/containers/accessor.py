@@ -9,15 +9,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import register_dataframe_accessor
 
-from sklearn_mmfusion._decoders import (
-    ALLOWED,
-    FileOptions,
-    audio_header,
-    image_header,
-    opened,
-    raise_passing,
-)
+from sklearn_mmfusion._decoders import ALLOWED, audio_header, image_header, opened, raise_passing
 from sklearn_mmfusion._file_formats import source_kind
+from sklearn_mmfusion._file_options import FileOptions
 from sklearn_mmfusion.containers.arrow import holds_arrow_cells
 from sklearn_mmfusion.containers.conversion import as_column
 from sklearn_mmfusion.containers.file_array import (

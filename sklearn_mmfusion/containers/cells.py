@@ -9,13 +9,9 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from sklearn_mmfusion._decoders import (
-    ALLOWED,
-    FileOptions,
-    image_header,
-    raise_passing,
-)
+from sklearn_mmfusion._decoders import ALLOWED, image_header, raise_passing
 from sklearn_mmfusion._file_formats import SUFFIXES, source_kind
+from sklearn_mmfusion._file_options import FileOptions
 from sklearn_mmfusion._validation import check_real, number_rows
 from sklearn_mmfusion.containers.decoded_cache import CachedFiles, open_cache
 from sklearn_mmfusion.containers.file_array import FileArray, in_threads

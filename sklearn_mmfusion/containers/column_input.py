@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
-from sklearn_mmfusion._decoders import FileOptions, check_root
+from sklearn_mmfusion._file_options import FileOptions, check_root
 from sklearn_mmfusion._sklearn import _check_feature_names, validate_data
 from sklearn_mmfusion._validation import as_numpy, check_real, number_rows, renumber, warn
 from sklearn_mmfusion.containers.cells import Cells
@@ -266,7 +266,7 @@ def _readable_files(column, estimator, owners=None):
         warn(
             f"{type(estimator).__name__}: {len(listed)} of {len(rows) + len(refused)} files cannot "
             "be read and count as absent, because file_params has on_error='missing'. The first: "
-            f"{first}. check_files(X) lists all of them."
+            f"{first}. check_files(X, file_params=...) lists all of them."
         )
     return column
 

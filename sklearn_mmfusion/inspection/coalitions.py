@@ -62,7 +62,8 @@ class CoalitionScores:
         verbose,
         caller,
     ):
-        check_options(caller, absent, n_repeats)
+        check_choice(f"{caller}: absent", absent, ABSENT)
+        check_count(f"{caller}: n_repeats", n_repeats)
         check_is_fitted(estimator)
         self.estimator, self.X, self.y = estimator, as_table(X), y
         check_consistent_length(self.X, y)
@@ -166,11 +167,6 @@ class CoalitionScores:
     def _print(self, message):
         if self.verbose:
             print(f"[{self.caller}] {message}")
-
-
-def check_options(caller, absent, n_repeats):
-    check_choice(f"{caller}: absent", absent, ABSENT)
-    check_count(f"{caller}: n_repeats", n_repeats)
 
 
 def coalition_table(names, coalitions, scores):

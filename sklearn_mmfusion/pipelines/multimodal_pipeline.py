@@ -15,7 +15,8 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 
-from sklearn_mmfusion._decoders import FileOptions, audio_header
+from sklearn_mmfusion._decoders import audio_header
+from sklearn_mmfusion._file_options import FileOptions
 from sklearn_mmfusion._validation import check_choice, closest
 from sklearn_mmfusion.compose import FusionTransformer
 from sklearn_mmfusion.ensemble import LateFusionClassifier, LateFusionRegressor

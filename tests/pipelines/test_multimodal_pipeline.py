@@ -66,7 +66,7 @@ def bikes():
 
 def parts(pipeline):
     step = pipeline[0]
-    return {name: (part, column) for name, part, column in getattr(step, step._triples_parameter)}
+    return {name: (part, column) for name, part, column in step._triples}
 
 
 def test_parts_are_ordinary_and_named_after_the_modality():

@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_mmfusion import FusionTransformer, ImageEncoder, TextEncoder
-from sklearn_mmfusion._decoders import FileOptions
+from sklearn_mmfusion._file_options import FileOptions
 from sklearn_mmfusion.inspection import difference_interval, score_interval
 from sklearn_mmfusion.report import fusion_report, sections
 from sklearn_mmfusion.report.fusion_report import find_file_options

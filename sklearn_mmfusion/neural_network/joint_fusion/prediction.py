@@ -20,7 +20,7 @@ from sklearn_mmfusion.containers import TensorArray
 from sklearn_mmfusion.containers.column_input import readable_cells
 from sklearn_mmfusion.containers.file_array import is_content
 from sklearn_mmfusion.containers.sets import takes_sets
-from sklearn_mmfusion.containers.storage import as_cell
+from sklearn_mmfusion.containers.storage import as_cell, is_absent
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.neural_network.joint_fusion.encoded_inputs import EncodedInputs, Recorder
 from sklearn_mmfusion.neural_network.modality_parts import preparing
@@ -282,14 +282,14 @@ def _cell(row, selection, part):
         if not any(label in row for label in selection.labels):
             return None
         cells = [row[label] for label in selection.labels]
-        cells = [np.nan if _is_absent(cell) else cell for cell in cells]
+        cells = [np.nan if is_absent(cell) else cell for cell in cells]
         of_array = not isinstance(selection.labels[0], str)
         if of_array or part.takes_arrays:
             numeric = all(isinstance(cell, Real) for cell in cells)
             return np.array([cells], dtype=None if numeric else object)
         return pd.DataFrame([cells], columns=list(selection.labels))
     cell = as_numpy(row.get(selection.labels[0]))
-    if _is_absent(cell):
+    if is_absent(cell):
         return None
     if part.wants_column and takes_sets(selection.reader):
         column = readable_cells(pd.Series([cell]), selection.reader)
@@ -316,9 +316,3 @@ def _text_or_file(cell, reader):
     """A cell as a column; None for an unreadable file that counts as absent."""
     column = [cell] if reader is None else readable_cells([cell], reader)
     return None if isinstance(column, pd.Series) and column.isna().all() else column
-
-
-def _is_absent(cell):
-    # numpy has no number of axes for lists of several lengths.
-    is_list = isinstance(cell, (list, tuple))
-    return cell is None or (not is_list and np.ndim(cell) == 0 and pd.isna(cell))

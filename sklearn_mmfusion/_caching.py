@@ -683,11 +683,15 @@ def environment(key):
         return parts
     import torch
 
+    from sklearn_mmfusion._torch import float32_precisions
+
     auto = "cuda" if "auto" in key.devices and torch.cuda.is_available() else "cpu"
     devices = sorted({auto if device == "auto" else device for device in key.devices})
-    parts += [devices, torch.get_num_threads(), torch.get_float32_matmul_precision()]
+    parts += [devices, torch.get_num_threads(), float32_precisions()]
     parts += [str(torch.get_default_dtype()), torch.are_deterministic_algorithms_enabled()]
-    return [*parts, torch.backends.mkldnn.enabled, torch.backends.cudnn.allow_tf32]
+    autocasts = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    parts += [(kind, str(torch.get_autocast_dtype(kind))) for kind in autocasts]
+    return [*parts, torch.backends.mkldnn.enabled]
 
 
 @cache

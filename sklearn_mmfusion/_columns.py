@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import compress
 from numbers import Integral
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn_mmfusion._sklearn import _get_feature_names
 from sklearn_mmfusion._validation import add_error_note, warn
 from sklearn_mmfusion.containers import TensorArray, as_column
 from sklearn_mmfusion.containers.arrow import holds_arrow_cells
-from sklearn_mmfusion.containers.cells import readable_cells
+from sklearn_mmfusion.containers.column_input import readable_cells
 from sklearn_mmfusion.containers.conversion import as_table
 
 
@@ -180,11 +181,11 @@ def _slice_positions(column, names, n_columns):
 # ------------------------------------------------------------------------------ predict
 
 
-def select_for_predict(estimator, X, selections):
+def select_for_predict(estimator, X, selections, only=None):
     """Apply `select_rows` to each selection of X, for a fitted estimator.
 
     A modality whose only column X lacks, or has without a present row, counts as absent in all
-    rows, with a warning.
+    rows, with a warning. So do those whose names are not in `only`, without a warning.
     """
     estimator_name = type(estimator).__name__
     names_in = getattr(estimator, "feature_names_in_", None)
@@ -193,8 +194,14 @@ def select_for_predict(estimator, X, selections):
     by_name = names_in is not None and names is not None
     unknown = [name for name in names if name not in set(names_in)] if by_name else []
     check_absent_columns(selections, where, unknown, estimator_name)
-    selected = [select_rows(table, selection, where) for selection in selections]
-    warn_empty_columns(selections, selected, where, estimator_name)
+    wanted = [only is None or selection.name in only for selection in selections]
+    selected = [
+        select_rows(table, selection, where) if is_wanted else (None, np.zeros(len(table), bool))
+        for selection, is_wanted in zip(selections, wanted, strict=True)
+    ]
+    warn_empty_columns(
+        list(compress(selections, wanted)), list(compress(selected, wanted)), where, estimator_name
+    )
     return selected
 
 
@@ -422,6 +429,37 @@ def gathered(data):
     """Convert a column of present cells of one shape to an ndarray; return others unchanged."""
     is_tensors = isinstance(data, pd.Series) and isinstance(data.array, TensorArray)
     return data.array.gather() if is_tensors and not data.dtype.is_ragged else data
+
+
+def output_columns(output):
+    """Return the column names of a transformer's output as texts, or None if it is no frame."""
+    is_frame = hasattr(output, "columns") and hasattr(output, "to_numpy")
+    return [str(name) for name in output.columns] if is_frame else None
+
+
+def check_output(output, width, columns, label):
+    """Raise if the output of a transformer has other features than in fit.
+
+    Parameters
+    ----------
+    output : array-like, sparse matrix or DataFrame of shape (n_samples, n_features)
+    width : int
+        Number of features in fit.
+    columns : list of str or None
+        Column names in fit, see `output_columns`.
+    label : str
+        Transformer, for messages.
+    """
+    found = output_columns(output)
+    # positions are names only by chance: an array in fit and a frame now have others
+    is_named = found is not None and all(isinstance(name, str) for name in output.columns)
+    if is_named and columns is not None and found != columns:
+        raise ValueError(
+            f"{label} returned the columns {found[:10]}; expected {columns[:10]}, as in fit. Use a "
+            "transformer that learns its columns in fit, such as OneHotEncoder."
+        )
+    if (n_features := np.shape(output)[1]) != width:
+        raise ValueError(f"{label} returned {n_features} features, {width} when fitted.")
 
 
 def _take_columns(X, positions, labels):

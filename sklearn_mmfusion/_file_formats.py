@@ -73,3 +73,8 @@ def format_of(content):
 def content_kind(content):
     """Return the kind of a file by its first bytes; an unknown one counts as an image."""
     return format_of(content)[1] or "image"
+
+
+def source_kind(source):
+    """Return the kind of a file: of a path by its suffix, of a content by its first bytes."""
+    return content_kind(source) if isinstance(source, bytes) else file_kind(source)

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
 )
 from sklearn.utils._repr_html.estimator import _VisualBlock
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils._user_interface import _message_with_time
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -49,6 +50,7 @@ __all__ = [
     "_check_method_params",
     "_fit_context",
     "_get_feature_names",
+    "_get_output_config",
     "_name_estimators",
     "_num_samples",
     "_message_with_time",

@@ -1,12 +1,12 @@
 """Predictions on a stream of events: the newest cell of each modality counts for a while."""
 
-from difflib import get_close_matches
 from numbers import Real
 
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_mmfusion._validation import closest
 from sklearn_mmfusion.containers.storage import is_absent
 
 
@@ -118,10 +118,9 @@ def _read_event(event, selections, label):
         raise TypeError(f"{label} is {event!r:.80}; expected (time, modality, cell).")
     time, name, cell = event
     if name not in selections:
-        close = get_close_matches(str(name), selections, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"{label} has the modality {name!r}; expected one of {list(selections)}.{hint}"
+            f"{label} has the modality {name!r}; expected one of {list(selections)}."
+            f"{closest(name, selections)}"
         )
     if isinstance(time, np.datetime64) or not isinstance(time, Real):
         try:

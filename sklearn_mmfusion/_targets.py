@@ -119,20 +119,12 @@ class Target:
         return values
 
 
-def encode_target(
-    y,
-    n_samples,
-    *,
-    estimator_name,
-    target_type="auto",
-):
+def encode_target(y, *, estimator_name, target_type="auto"):
     """Check ``y`` and encode it for the training of a network.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-    n_samples : int
-        Number of rows of X.
     estimator_name : str
         For messages.
     target_type : str, default="auto"
@@ -146,9 +138,9 @@ def encode_target(
     Raises
     ------
     ValueError
-        If y is None, has another length, one class only or another type, or is not finite.
+        If y has one class only or another type, or is not finite.
     """
-    y = check_y(y, n_samples, estimator_name=estimator_name)
+    y = check_y(y, y.shape[0], estimator_name=estimator_name)
     kind = type_of_y(y) if target_type == "auto" else target_type
     if kind not in TARGET_TYPES:
         remedy = UNKNOWN_TYPE_REMEDIES[y.ndim > 1]
@@ -203,7 +195,7 @@ def encode_part(y, classes, known, *, estimator_name, target_type="auto"):
             )
     if known is not None:
         return known.encode(y, estimator_name)
-    return encode_target(y, y.shape[0], estimator_name=estimator_name, target_type=target_type)
+    return encode_target(y, estimator_name=estimator_name, target_type=target_type)
 
 
 def _target_of(classes, y, target_type, estimator_name):
@@ -315,9 +307,8 @@ class MultiTarget:
 
     @property
     def outputs(self):
-        ends = np.cumsum([t.n_outputs for t in self.targets.values()])
-        widths = [t.n_outputs for t in self.targets.values()]
-        return [slice(int(e - w), int(e)) for e, w in zip(ends, widths, strict=True)]
+        ends = np.cumsum([0, *(t.n_outputs for t in self.targets.values())]).tolist()
+        return list(map(slice, ends[:-1], ends[1:]))
 
 
 def each_target(target):
@@ -431,9 +422,7 @@ def encode_targets(frame, kinds, *, estimator_name, whole_numbers_are_classes):
                 )
             kind = kinds.get(name) or kind_of_column(frame[name], whole_numbers_are_classes)
             values = known_values(frame[name])
-            target = encode_target(
-                values, len(values), estimator_name=estimator_name, target_type=kind
-            )
+            target = encode_target(values, estimator_name=estimator_name, target_type=kind)
             if name not in kinds:
                 warn_of_whole_numbers(target, len(values), estimator_name)
         column = np.full(len(frame), np.nan, dtype=np.float32)

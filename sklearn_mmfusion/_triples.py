@@ -16,7 +16,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import get_tags
 
 from sklearn_mmfusion._columns import gathered, resolve
 from sklearn_mmfusion._sklearn import (
@@ -24,11 +24,12 @@ from sklearn_mmfusion._sklearn import (
     _set_random_states,
     _VisualBlock,
 )
-from sklearn_mmfusion._validation import check_real
+from sklearn_mmfusion._validation import check_real, draw_seed, shallow_copy
 from sklearn_mmfusion.containers import TensorArray
 
 VECTORIZERS = CountVectorizer, HashingVectorizer  # TfidfVectorizer is a CountVectorizer
 KEYWORDS = ("passthrough", "drop")
+FITTED = ("named_transformers_", "named_estimators_", "named_encoders_")  # children, by name
 MOVED = ("device", "file_params")  # parameters that reach fitted estimators
 NO_KEYWORDS = ("self", "method_mapping")  # taken in set_params, Bunch and MetadataRouter
 
@@ -46,20 +47,23 @@ class TripleComposition(_BaseComposition):
     _encoded = None
 
     @property
+    def _triples(self):
+        """The triples as they were given."""
+        return getattr(self, self._triples_parameter)
+
+    @property
     def _pairs(self):
         """The triples without their columns, as `_BaseComposition` needs them."""
-        triples = getattr(self, self._triples_parameter)
         try:
-            return [(name, estimator) for name, estimator, _ in triples]
+            return [(name, estimator) for name, estimator, _ in self._triples]
         except (TypeError, ValueError):  # malformed: `fit` raises, `get_params` must not
-            return triples
+            return self._triples
 
     @_pairs.setter
     def _pairs(self, pairs):
-        triples = getattr(self, self._triples_parameter)
         replaced = [
             (name, estimator, column)
-            for (name, estimator), (_, _, column) in zip(pairs, triples, strict=True)
+            for (name, estimator), (_, _, column) in zip(pairs, self._triples, strict=True)
         ]
         setattr(self, self._triples_parameter, replaced)
 
@@ -131,26 +135,28 @@ class TripleComposition(_BaseComposition):
         Its predictions of X, the very object, start from `encoding`, the result of
         ``_encode_once(X)`` of this estimator, so that no row is encoded again.
         """
-        twin = object.__new__(type(self))  # `copy` would rebuild a network, as unpickling does
-        vars(twin).update(vars(self), _left_out=frozenset(names), _encoded=(X, encoding))
-        return twin
+        return shallow_copy(self, _left_out=frozenset(names), _encoded=(X, encoding))
 
     def _encoding(self, X):
         """Encoding of X from which predictions start: ``_encode(X)``, or that of `_without`.
 
-        A subclass defines `_encode`, and `_hide`, which makes modalities of an encoding absent.
+        A subclass defines `_encode`, `_hide`, which makes modalities of an encoding absent, and
+        `_replace`, which takes some from another encoding.
         """
         is_known = self._encoded is not None and self._encoded[0] is X
         encoding = self._encoded[1] if is_known else self._encode(X)
         return self._hide(encoding, self._left_out) if self._left_out else encoding
 
-    def _encode_once(self, X):
-        """Encoding of X for many predictions: all steps that see one modality are done."""
-        return self._encode(X)
+    def _encode_once(self, X, only=None):
+        """Encoding of X for many predictions: all steps that see one modality are done.
+
+        `only` names the modalities to encode; all others are absent.
+        """
+        return self._encode(X, only)
 
     def _fitted_children(self):
         """The fitted estimators by name, which may be elsewhere than those of the triples."""
-        for attribute in ("named_transformers_", "named_estimators_"):
+        for attribute in FITTED:
             with suppress(AttributeError):  # not fitted
                 return getattr(self, attribute)
         return {}
@@ -169,15 +175,13 @@ class TripleComposition(_BaseComposition):
         return _VisualBlock("parallel", estimators, names=names, name_details=columns)
 
     def _displayed_triples(self):
-        return getattr(self, self._triples_parameter)
+        return self._triples
 
 
-def check_triples(
-    triples, estimator, *, methods=("fit", "transform"), keywords=KEYWORDS, parameter="transformers"
-):
+def check_triples(triples, estimator, *, methods=("fit", "transform"), parameter="transformers"):
     """Raise unless `triples` are well formed, uniquely named and hold usable children.
 
-    Every child must have the `methods`, or be one of the strings in `keywords`.
+    Every child must have the `methods`, or be one of the strings in `KEYWORDS`.
     """
     estimator_name = type(estimator).__name__
     if not isinstance(triples, (list, tuple)) or len(triples) == 0:
@@ -195,7 +199,7 @@ def check_triples(
     reserved = estimator.get_params(deep=False)
     _check_names([name for name, _, _ in triples], reserved, estimator_name, parameter)
     for name, child, _ in triples:
-        _check_child(child, f"{estimator_name}: modality {name!r}", methods, keywords)
+        _check_child(child, f"{estimator_name}: modality {name!r}", methods)
 
 
 def _check_order(triple, label):
@@ -230,11 +234,11 @@ def _check_names(names, reserved, estimator_name, parameter):
         raise ValueError(f"{estimator_name}: names must be unique, got {repeated} more than once.")
 
 
-def _check_child(child, label, methods, keywords):
+def _check_child(child, label, methods):
     if isinstance(child, str):
-        if child in keywords:
+        if child in KEYWORDS:
             return
-        expected = " or ".join(["an estimator", *map(repr, keywords)])
+        expected = " or ".join(["an estimator", *map(repr, KEYWORDS)])
         raise ValueError(f"{label} has {child!r}; expected {expected}.")
     if isinstance(child, type):
         raise TypeError(
@@ -438,7 +442,7 @@ def root_seed(random_state):
     """Return None, or the integer from which all children's seeds derive."""
     if random_state is None or isinstance(random_state, Integral):
         return random_state
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    return draw_seed(random_state)
 
 
 def child_seed(seed, name):

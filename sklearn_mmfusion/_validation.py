@@ -1,16 +1,18 @@
-"""Check targets, weights and groups; warn, log, add error notes and undo failed fits."""
+"""Check targets, weights and groups; copy estimators, undo failed fits, warn, add error notes."""
 
 import re
 import sys
 import warnings
 from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module
 from numbers import Integral, Real
 from timeit import default_timer
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import check_array, check_random_state, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 
 from sklearn_mmfusion._sklearn import _message_with_time
@@ -51,6 +53,13 @@ def cell_options(params):
     return {name: given[name] for name in CELL_OPTIONS if name in given}
 
 
+def shallow_copy(estimator, /, **changes):
+    """Copy an estimator, with the same parameters and learned attributes but for `changes`."""
+    twin = object.__new__(type(estimator))  # `copy` would rebuild a network, as unpickling does
+    vars(twin).update({**vars(estimator), **changes})
+    return twin
+
+
 def as_fitted(estimator):
     """Return the estimator as it was fitted: parameters set since then wait for the next fit.
 
@@ -60,9 +69,7 @@ def as_fitted(estimator):
     if own.get("file_params") or getattr(estimator, "file_params", None):
         now = {k: v for k, v in (estimator.file_params or {}).items() if k not in CELL_OPTIONS}
         own["file_params"] = now | cell_options(own)
-    fitted = object.__new__(type(estimator))  # `copy` would rebuild a network, as unpickling does
-    vars(fitted).update({**vars(estimator), **own})
-    return fitted
+    return shallow_copy(estimator, **own)
 
 
 @contextmanager
@@ -132,12 +139,51 @@ def warn(message, category=UserWarning):
     warnings.warn(message, category, stacklevel=level)
 
 
-def check_sizes(values, name, estimator_name):
-    """Raise unless a tuple of sizes holds positive integers, at least one."""
+def draw_seed(random_state):
+    """Return an integer seed from whatever scikit-learn accepts as `random_state`."""
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def import_extra(module, needed_by, extra):
+    """Import a module; raise an ImportError that names its extra if it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(
+            f"{needed_by} needs {package}: pip install 'sklearn-mmfusion[{extra}]'"
+        ) from error
+
+
+def closest(value, known):
+    """The end of a message that names the known name most like a value; "" if none is like it."""
+    lower = {str(name).lower(): name for name in known}
+    close = get_close_matches(str(value).lower(), lower, n=1)
+    return f" Did you mean {lower[close[0]]!r}?" if close else ""
+
+
+def check_choice(label, value, choices):
+    """Raise unless a value is one of several names."""
+    known = list(choices)
+    if not isinstance(value, str):
+        raise ValueError(f"{label} is of type {type(value).__name__}; expected one of {known}.")
+    if value not in choices:
+        raise ValueError(f"{label}={value!r}; expected one of {known}.{closest(value, known)}")
+
+
+def check_count(label, value, least=1):
+    """Raise unless a value is an integer of at least `least`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{label}={value!r}; expected an integer of at least {least}.")
+
+
+def check_channels(estimator):
+    """Raise unless the parameter ``channels`` holds positive integers, at least one."""
+    values = estimator.channels
     if not values or not all(isinstance(v, Integral) and v > 0 for v in values):
         raise ValueError(
-            f"{estimator_name}: {name}={values!r}; expected a tuple of one or more positive "
-            "integers, such as (32, 64)."
+            f"{type(estimator).__name__}: channels={values!r}; expected a tuple of one or more "
+            "positive integers, such as (32, 64)."
         )
 
 
@@ -317,7 +363,14 @@ def combine_weights(weight, class_weight, y, *, estimator_name, kind, rescale=Tr
     weight = np.ones(y.shape[0]) if weight is None else weight.copy()
     kept = np.flatnonzero(weight)
     if class_weight is not None:
-        weight[kept] *= compute_sample_weight(class_weight, y[kept])
+        by_class = compute_sample_weight(class_weight, y[kept])
+        if not np.isfinite(by_class).all() or (by_class < 0).any() or not by_class.any():
+            raise ValueError(
+                f"{estimator_name}: class_weight={class_weight!r} gives the rows weights of "
+                f"{by_class.min():g} to {by_class.max():g}; expected finite weights of 0 or more, "
+                "not all zero."
+            )
+        weight[kept] *= by_class
     return (weight / weight[kept].mean() if rescale else weight).astype(np.float32)
 
 

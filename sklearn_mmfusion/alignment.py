@@ -7,7 +7,7 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 
-from sklearn_mmfusion._validation import as_numpy, warn
+from sklearn_mmfusion._validation import as_numpy, check_choice, warn
 from sklearn_mmfusion.containers import FileArray, TensorArray, TensorDtype
 from sklearn_mmfusion.containers.conversion import (
     any_polars_column,
@@ -130,8 +130,8 @@ def align_on_time(
     labels       3            1         0
     video        2            0         1
     """
-    _check_choice("how", how, ("left", "inner", "outer"))
-    _check_choice("direction", direction, ("backward", "nearest", "forward"))
+    check_choice("align_on_time: how", how, ("left", "inner", "outer"))
+    check_choice("align_on_time: direction", direction, ("backward", "nearest", "forward"))
     by = [by] if isinstance(by, str) else list(by or ())
     frames = _check_frames(frames, [on, *by])
     times, unit = _comparable_times({name: frame[on] for name, frame in frames.items()}, on)
@@ -158,11 +158,6 @@ def align_on_time(
         places = {name: place[order] for name, place in places.items()}
     X = _assemble(frames, places, [on, *by], sort=how == "outer")
     return (X, _report(frames, places, sources, unit)) if return_report else X
-
-
-def _check_choice(name, value, choices):
-    if value not in choices:
-        raise ValueError(f"align_on_time: {name}={value!r}; expected one of {list(choices)}.")
 
 
 def _check_frames(frames, needed):

@@ -521,6 +521,21 @@ def test_class_weight_of_unknown_classes(entry):
         entry.make(class_weight={"yes": 2.0}).fit(entry.X(), entry.y())
 
 
+@pytest.mark.parametrize("entry", having("net", "classes"), ids=str)
+@pytest.mark.parametrize(
+    ("class_weight", "found"),
+    [
+        ({0: -2.0}, "-2 to 1"),
+        ({0: np.nan}, "nan to nan"),
+        ({0: 0, 1: np.inf}, "0 to inf"),
+        ({0: 0, 1: 0}, "0 to 0"),
+    ],
+)
+def test_class_weight_of_wrong_numbers(entry, class_weight, found):
+    with pytest.raises(ValueError, match=f"class_weight=.* weights of {found}; expected finite"):
+        entry.make(class_weight=class_weight).fit(entry.X(), entry.y())
+
+
 def test_fusion_refuses_weights_and_groups_of_another_length():
     with pytest.raises(ValueError, match=r"FusionTransformer: sample_weight.shape == \(23,\)"):
         fusion_transformer().fit(modalities(), classes(), sample_weight=np.ones(N_ROWS - 1))

@@ -446,11 +446,32 @@ def test_environment_has_settings_and_threads(monkeypatch, estimator, of_torch):
     for setting in ({"transform_output": "pandas"}, {"assume_finite": True}):
         with config_context(**setting):
             assert state() != before
-    for name, value in [("get_num_threads", 77), ("get_float32_matmul_precision", "medium")]:
-        with monkeypatch.context() as patch:
-            patch.setattr(torch, name, lambda value=value: value)
-            assert (state() != before) == of_torch
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 77)
+        assert (state() != before) == of_torch
     assert state() == before
+
+
+def test_environment_has_autocast():
+    key = Key.of(TextEncoder(random_state=0))
+    states = {key_of(_caching.environment(key))}
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype):
+            states.add(key_of(_caching.environment(key)))
+    assert len(states) == 3
+
+
+@pytest.mark.parametrize("value", ["ieee", "tf32"])
+def test_environment_has_the_precision_of_float32(value):
+    key, work = Key.of(TextEncoder(random_state=0)), torch.backends.mkldnn.matmul
+    before, states = work.fp32_precision, [key_of(_caching.environment(key))]
+    try:
+        work.fp32_precision = value  # torch.get_float32_matmul_precision may raise now
+        states.append(key_of(_caching.environment(key)))
+    finally:
+        work.fp32_precision = before
+    states.append(key_of(_caching.environment(key)))
+    assert states[0] == states[2] != states[1]
 
 
 def refused(*args, **kwargs):
@@ -562,6 +583,7 @@ def race(folder, start):
         np.testing.assert_array_equal(features, plain)
 
 
+@pytest.mark.slow
 def test_processes_that_miss_at_once_fit_once(tmp_path, new_process):
     arguments = (str(tmp_path), new_process.Barrier(2))
     racers = [new_process.Process(target=race, args=arguments) for _ in range(2)]

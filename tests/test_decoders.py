@@ -14,7 +14,6 @@ from scipy.io import wavfile
 
 from sklearn_mmfusion import FusionTransformer, PointCloudEncoder
 from sklearn_mmfusion._decoders import (
-    FileOptions,
     audio_header,
     image_header,
     pil_pixels,
@@ -23,6 +22,7 @@ from sklearn_mmfusion._decoders import (
     read_image,
 )
 from sklearn_mmfusion._file_formats import file_kind
+from sklearn_mmfusion._file_options import FileOptions
 from sklearn_mmfusion.containers import FileArray, TensorArray, file_array
 from tests._media import RATE, video_file, waves
 

@@ -26,7 +26,7 @@ from sklearn_mmfusion import (
     LateFusionClassifier,
     LogMelSpectrogram,
 )
-from sklearn_mmfusion.containers import cells, file_array
+from sklearn_mmfusion.containers import column_input, file_array
 from tests._checks import state
 from tests._fusion_data import hide
 from tests._registry import MODALITIES, N_ROWS, RATE, SMALL_IMAGE, SMALL_JOINT, classes
@@ -322,7 +322,7 @@ def decoded(monkeypatch):
         return read(source, **arguments)
 
     monkeypatch.setattr(file_array, "read_file", counted)
-    monkeypatch.setattr(cells, "_readable", set())
+    monkeypatch.setattr(column_input, "_readable", set())
     return names
 
 
@@ -595,6 +595,19 @@ def test_files_that_move_after_the_fit(tmp_path):
     alone = fusion.named_transformers_["photo"]
     expected = alone.transform(FileArray(frame["photo"], root=tmp_path / "after"))
     np.testing.assert_allclose(after, expected, atol=1e-6)
+
+
+def test_files_of_a_joint_model_may_move_after_the_fit(tmp_path):
+    (tmp_path / "before").mkdir()
+    for row in range(12):
+        Image.new("L", (9, 9), 20 * row).save(tmp_path / "before" / f"{row}.png")
+    frame = pd.DataFrame({"photo": [f"{row}.png" for row in range(12)]})
+    triples = [("photo", encoder_of(tmp_path / "before"), "photo")]
+    joint = JointFusionClassifier(triples, **SMALL_JOINT).fit(frame, classes(12))
+    expected = joint.predict_proba(frame)
+    (tmp_path / "before").rename(tmp_path / "after")
+    joint.set_params(photo__file_params={"root": tmp_path / "after"})
+    np.testing.assert_array_equal(joint.predict_proba(frame), expected)
 
 
 @pytest.mark.parametrize("mono", ["mean", "first", None])

@@ -179,7 +179,7 @@ def score_column_transformer(X, y):
     return by_name
 
 
-SLOW_TOOLS = ("halving_grid_search",)
+SLOW_TOOLS = ("grid_search", "halving_grid_search", "learning_curve")
 SCORES = {name[6:]: score for name, score in list(globals().items()) if name.startswith("score_")}
 
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 
 # A room is a module, or a package with all its files. Lowest layer first.
 LAYERS = [
-    {"_sklearn", "_file_formats"},
+    {"_sklearn", "_file_formats", "_file_options"},
     {"_validation", "_decoders", "_shared_docs"},
     {"_torch", "containers", "modules"},
     {"_losses", "_columns", "_routing"},
@@ -63,7 +63,7 @@ FILES = {
         {"arrow", "decoded_cache", "sets"},
         {"conversion"},
         {"cells", "file_checks"},
-        {"accessor"},
+        {"accessor", "column_input"},
     ],
     "corruptions": [
         {"sequence", "text"},
@@ -86,7 +86,8 @@ FILES = {
     ],
     "inspection": [
         {"folds", "intervals", "modalities"},
-        {"attribution", "calibration", "coalitions", "comparison", "robustness"},
+        {"attribution", "calibration", "comparison", "encoded_rows"},
+        {"coalitions", "robustness"},
         {"ablation", "importance"},
     ],
     "modules": [
@@ -108,7 +109,7 @@ FILES = {
         {"ablation", "attribution", "calibration", "comparison", "importance", "robustness"}
         | {"training_history"},
     ],
-    "report": [{"html", "inputs", "variants"}, {"evidence"}, {"data_report", "fusion_report"}],
+    "report": [{"html", "inputs", "variants"}, {"sections"}, {"data_report", "fusion_report"}],
     "preprocessing": [{"audio", "image", "scaling", "table", "text"}, {"cleaning", "word_vectors"}],
 }
 

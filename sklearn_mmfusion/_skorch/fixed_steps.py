@@ -25,11 +25,19 @@ import torch
 from skorch.callbacks import Callback
 
 from sklearn_mmfusion._skorch.schedule import schedule
-from sklearn_mmfusion._torch import capture, new_pool, run_and_check, side_stream, takes_masks
+from sklearn_mmfusion._torch import (
+    capture,
+    has_hooks,
+    new_pool,
+    run_and_check,
+    side_stream,
+    takes_masks,
+)
 
 LOGGER = logging.getLogger("sklearn_mmfusion")
 DEVICES = ("cuda",)  # tests add the CPU, on which fixed steps run eagerly
 WARM_UP = 3  # libraries choose algorithms and allocate workspaces in the first steps
+HOOKS = "the network has hooks, which replays would not call"
 MIN_REPLAYS = 10  # a capture takes as long as this many eager steps (5 to 45 ms)
 
 
@@ -154,6 +162,8 @@ class FixedSteps:
         if loaded or trained != self.trained:
             self.graphs.clear()
             self.n_eager, self.seen, self.trained = 0, set(), trained
+        if self.graphs and has_hooks(self.net.module_):
+            self._give_up(HOOKS)
         for group, (rate, _) in zip(groups, self.rates, strict=True):
             group["lr"] = rate
 
@@ -201,6 +211,7 @@ class FixedSteps:
         if not self.captures or self.n_eager != WARM_UP:
             return self._run(*shape)
         output, reason = run_and_check(lambda: self._run(*shape))
+        reason = HOOKS if has_hooks(self.net.module_) else reason
         if reason is not None:
             self._give_up(reason)
         return output
@@ -212,7 +223,8 @@ class FixedSteps:
 
     def _capture(self, shape):
         """Capture a step of this shape; if that fails, capture nothing any more."""
-        self.pool = self.pool or new_pool()
+        if not self.graphs:
+            self.pool = new_pool()
         try:
             captured = capture(lambda: self._run(*shape), self.stream.device, self.pool)
         except Exception as error:

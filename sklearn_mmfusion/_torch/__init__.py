@@ -14,8 +14,15 @@ from sklearn_mmfusion._torch.batches import (
     split_long,
     steps_per_batch,
 )
-from sklearn_mmfusion._torch.cuda_graphs import capture, new_pool, run_and_check, takes_masks
+from sklearn_mmfusion._torch.cuda_graphs import (
+    capture,
+    has_hooks,
+    new_pool,
+    run_and_check,
+    takes_masks,
+)
 from sklearn_mmfusion._torch.device import (
+    float32_precisions,
     isolated_rng,
     load_module_state,
     module_state,
@@ -52,6 +59,8 @@ __all__ = [
     "RowDataset",
     "capture",
     "closing_batches",
+    "float32_precisions",
+    "has_hooks",
     "isolated_rng",
     "keep_freed_memory",
     "load_module_state",

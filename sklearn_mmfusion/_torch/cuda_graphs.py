@@ -9,20 +9,23 @@ import logging
 import random
 import threading
 import warnings
-from collections import Counter, OrderedDict
+from collections import Counter
 from contextlib import contextmanager, suppress
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
-from sklearn_mmfusion._torch.device import side_stream
+from sklearn_mmfusion._torch.device import float32_precisions, side_stream
 
 LOGGER = logging.getLogger("sklearn_mmfusion")
 DEVICES = ("cuda",)  # tests add the CPU, with a replacement for graphs
 WARM_UP = 3  # libraries choose algorithms and allocate workspaces in the first runs
 MAX_GRAPHS = 16  # of one network, for rows of several shapes
+MAX_STEPS = 1 << 15  # of a sequence: networks pool longer ones in chunks, in less memory
+WINDOW = 1000  # rows after which counts of shapes are halved
 MAX_TRIES = 3  # another thread may have drawn random numbers
+WAITS = "called a synchronizing"  # of torch's warning
 DRAWS = "it draws random numbers on the host, which replays would repeat"
 # Warnings, torch's debug mode, garbage collection and generators belong to the process.
 _ONE_AT_A_TIME = threading.RLock()
@@ -37,6 +40,14 @@ def takes_masks(module, name):
     """
     encoders = module.encoders_by_name() if hasattr(module, "encoders_by_name") else {}
     return bool(vars(type(encoders.get(name))).get("fixed_shapes"))
+
+
+def has_hooks(module):
+    """Whether Python must call hooks in each pass of a network."""
+    return any(
+        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks
+        for part in module.modules()
+    )
 
 
 def run_and_check(run):
@@ -54,7 +65,7 @@ def run_and_check(run):
         with _noted_waiting() as notes:
             output = run()
         if notes:
-            return output, notes[0].message
+            return output, notes[0]
         return output, None if _host_randomness() == before else DRAWS
 
 
@@ -79,7 +90,7 @@ def capture(run, device, pool):
         generator = torch.cuda.default_generators[device.index]
         before, graph = generator.clone_state(), torch.cuda.CUDAGraph()
         try:
-            with _paused_collection(), _recorded(graph, pool):
+            with _paused_collection(), _recorded(graph, device, pool):
                 output = run()
         except BaseException:
             # The generator would go on expecting a capture (pytorch issue 171263).
@@ -96,23 +107,28 @@ def _host_randomness():
 
 @contextmanager
 def _noted_waiting():
-    """Collect torch's warnings of operations in the block that wait for the GPU."""
-    mode = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    """Collect torch's warnings of operations in the block, in this thread, that wait for the GPU.
+
+    torch repeats in this thread what its threads of backward passes warn of.
+    """
+    notes, thread, mode = [], threading.get_ident(), torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message, *args):
+            if WAITS not in str(message):
+                usual(message, *args)
+            elif threading.get_ident() == thread:
+                notes.append(message)
+
+        warnings.showwarning = show
+        warnings.filterwarnings("always", f".*{WAITS}")
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
         torch.cuda.set_sync_debug_mode("warn")
-        notes = []
         try:
             yield notes
         finally:
             torch.cuda.set_sync_debug_mode(mode)
-    for warning in caught:
-        if "called a synchronizing" in str(warning.message):
-            notes.append(warning)
-        elif "Synchronization debug mode is a prototype" not in str(warning.message):
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
 
 
 @contextmanager
@@ -128,14 +144,16 @@ def _on_side_stream(device):
 
 
 def new_pool():
-    """Make a memory pool for graphs that never run at the same time."""
-    gc.collect()
+    """Make a memory pool for graphs that never run at the same time.
+
+    A pool whose graphs are all gone takes no others.
+    """
     torch.cuda.empty_cache()  # a capture cannot free what eager runs have cached
     return torch.cuda.graph_pool_handle()
 
 
 @contextmanager
-def _recorded(graph, pool):
+def _recorded(graph, device, pool):
     """Record the work of the current stream in a graph, which ends in any case.
 
     Unlike ``torch.cuda.graph``, this does not empty the caches for each graph.
@@ -144,8 +162,12 @@ def _recorded(graph, pool):
     try:
         yield
     except BaseException:
-        with suppress(RuntimeError):  # the same failure
+        try:
             graph.capture_end()
+        except RuntimeError:  # the same failure, after which torch leaves the pool open
+            with suppress(RuntimeError):  # it was closed
+                torch.cuda.memory._cuda_endAllocateToPool(device.index, pool)
+                torch.cuda.memory._cuda_releasePool(device.index, pool)
         raise
     graph.capture_end()
 
@@ -166,16 +188,18 @@ def _paused_collection():
 
 
 class RowGraphs:
-    """Passes of one network over one row: a graph for each shape of a row.
+    """Passes of one network over one row: a graph for each of the most frequent shapes of a row.
 
     The first `WARM_UP` rows of a shape run eagerly. Sequences are padded to one of four lengths per
-    octave, so that rows of similar lengths share a graph. A network that cannot be captured runs
-    eagerly for good; the reason is logged as a debug message of the logger "sklearn_mmfusion".
+    octave, so that rows of similar lengths share a graph. If there are `MAX_GRAPHS`, a shape that
+    is more than twice as frequent as the rarest takes its place. A network that cannot be captured
+    runs eagerly for good; the reason is logged as a debug message of the logger "sklearn_mmfusion".
     """
 
     def __init__(self):
         self.lock, self.pool = threading.Lock(), None
-        self.graphs, self.seen, self.weights = OrderedDict(), Counter(), None
+        self.graphs, self.weights = {}, None
+        self.seen, self.n_rows = Counter(), 0
         self.refused, self.n_failed = False, 0
 
     def run(self, module, inputs, device):
@@ -196,21 +220,33 @@ class RowGraphs:
         """
         with self.lock:  # the buffers of a graph hold one row at a time
             weights = None if self.refused else _state_of(module)
-            if weights is None or not inputs.each_source():
+            if weights is None or not _is_short(inputs):
                 return None
             if weights != self.weights:  # moved or replaced: the graphs would read freed memory
                 self.graphs.clear()
                 self.weights = weights
             shape = _shape_of(inputs)
+            self._count(shape)
             if shape not in self.graphs:
-                self.seen[shape] += 1
-                if self.seen[shape] <= WARM_UP or not self._capture(module, inputs, device, shape):
+                if not self._is_frequent(shape) or not self._capture(module, inputs, device, shape):
                     return None
-            self.graphs.move_to_end(shape)
             replay, row, output = self.graphs[shape]
             row.overwrite(inputs)
             replay()
             return output.cpu()
+
+    def _count(self, shape):
+        self.seen[shape] += 1
+        self.n_rows += 1
+        if self.n_rows % WINDOW == 0:
+            self.seen = Counter({other: n // 2 for other, n in self.seen.items() if n > 1})
+
+    def _is_frequent(self, shape):
+        """Whether a shape without a graph is worth one: a capture takes longer than a pass."""
+        least = WARM_UP
+        if len(self.graphs) == MAX_GRAPHS:
+            least = max(least, 2 * min(self.seen[other] for other in self.graphs))
+        return self.seen[shape] > least
 
     def _capture(self, module, inputs, device, shape):
         """Make a graph for rows of this shape; False if the network cannot be captured."""
@@ -235,17 +271,19 @@ class RowGraphs:
             return module(**row.gather()).float()
 
         try:
-            with _on_side_stream(device):
+            # Threads share the side stream, which must not wait for others during a capture.
+            with _ONE_AT_A_TIME, _on_side_stream(device):
                 _, reason = run_and_check(run)
                 if reason is not None:
                     return reason
-                self.pool = self.pool or new_pool()
+                if not self.graphs:
+                    self.pool = new_pool()
                 graph, output = capture(run, torch.device(device), self.pool)
         except Exception as error:
             return error  # the eager pass raises it again if it is not about capture
+        if len(self.graphs) == MAX_GRAPHS:
+            del self.graphs[min(self.graphs, key=self.seen.__getitem__)]
         self.graphs[shape] = graph.replay, row, output
-        if len(self.graphs) > MAX_GRAPHS:
-            self.graphs.popitem(last=False)
         return None
 
 
@@ -296,6 +334,12 @@ def padded_length(n_steps):
     return max(1, -(-n_steps // step) * step)
 
 
+def _is_short(inputs):
+    """Whether a row has a modality, and no sequence of more than `MAX_STEPS`."""
+    lengths = [len(source.values) for source in inputs.each_source().values()]
+    return bool(lengths) and max(lengths) <= MAX_STEPS
+
+
 def _shape_of(inputs):
     """Modalities of a row, their types and shapes, all of which a graph fixes."""
     return tuple(
@@ -312,9 +356,12 @@ def _shape_of(inputs):
 def _state_of(module):
     """Addresses of the weights, modes and settings, which a graph fixes, too.
 
-    None if the network has hooks, which Python must call for each row.
+    None if the network has hooks, which Python must call for each row, and under autocast, which
+    frees its converted weights at the end of the caller's block.
     """
-    state = [torch.is_autocast_enabled("cuda"), torch.get_float32_matmul_precision()]
+    if torch.is_autocast_enabled("cuda"):
+        return None
+    state = [*float32_precisions(), torch.are_deterministic_algorithms_enabled()]
     for part in module.modules():
         if part._forward_hooks or part._forward_pre_hooks:
             return None

@@ -87,9 +87,20 @@ def place_fitted(module, device, estimator_name):
     return device
 
 
+def float32_precisions():
+    """Precisions of products, convolutions and recurrent layers of float32, on GPUs and CPUs.
+
+    ``torch.get_float32_matmul_precision`` raises where the user has set one of these.
+    """
+    backends = torch.backends
+    on_gpu = backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn
+    on_cpu = backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn
+    return [work.fp32_precision for work in (*on_gpu, *on_cpu)]
+
+
 @cache
 def side_stream(device, work):
-    """A stream of a GPU for a kind of work, "training" or "copies".
+    """A stream of a GPU for a kind of work, "training", "rows" or "copies".
 
     One per process: torch keeps workspaces of cuBLAS, 70 MB and more, for each stream.
     """
@@ -116,11 +127,12 @@ def isolated_rng(seed, device):
     time. With several GPUs, only the one in use is seeded.
 
     Inside the block the default device is the CPU, whatever the caller has set, because the same
-    seed gives other weights on other devices.
+    seed gives other weights on other devices. The caller's autocast is off: it would keep its
+    converted weights from step to step while the weights change.
     """
     kind = torch.device(device).type
     generators = torch.random.fork_rng(devices=[device] if kind == "cuda" else [])
-    with _TRAINING_LOCK, _default_cpu(), generators:
+    with _TRAINING_LOCK, _default_cpu(), _no_autocast(kind), generators:
         if kind in ("cpu", "cuda"):
             torch.default_generator.manual_seed(seed)
         else:
@@ -129,6 +141,13 @@ def isolated_rng(seed, device):
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         yield
+
+
+def _no_autocast(kind):
+    """Context without the caller's autocast, and without its cache for an autocast inside."""
+    if not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False, cache_enabled=False)
 
 
 class _PrivateGenerator(TorchDispatchMode):

@@ -9,13 +9,14 @@ data, and it does not wait for the device (see `_torch.batches`).
 """
 
 import math
+from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
 import torch
 from scipy.sparse import issparse
 
-from sklearn_mmfusion._validation import number_rows
+from sklearn_mmfusion._validation import add_error_note, number_rows
 
 CHUNK = 1024  # rows per chunk when all rows are moved to a device
 PINNED = 1 << 16  # bytes from which page-locked memory pays for copies to a GPU
@@ -567,9 +568,10 @@ class FusionInputs:
         return np.max(lengths, axis=0) if lengths else None
 
     def to(self, device):
-        there = {
-            n: None if inputs is None else inputs.to(device) for n, inputs in self.parts.items()
-        }
+        there = {}
+        for m, (name, inputs) in enumerate(self.parts.items()):
+            with self._reading(m, name):
+                there[name] = None if inputs is None else inputs.to(device)
         return self._with_parts(there)
 
     def padded(self, padded_length):
@@ -605,14 +607,17 @@ class FusionInputs:
             if inputs is None:
                 continue
             own = rows if self.complete else self.positions[rows, m][mask[:, m]]
-            try:
+            with self._reading(m, name):
                 batch = inputs.batch(own, device)
-            except Exception as error:
-                error.add_note(f"Raised while reading a batch of modality {name!r}.")
-                with number_rows(np.flatnonzero(self.mask[:, m])):
-                    raise
             tensors.update({f"{name}.{key}": tensor for key, tensor in batch.items()})
         return tensors
+
+    @contextmanager
+    def _reading(self, m, name):
+        """Name the modality and the rows of X in errors."""
+        note = f"Raised while reading a batch of modality {name!r}."
+        with number_rows(np.flatnonzero(self.mask[:, m])), add_error_note(note):
+            yield
 
     def step_counts(self):
         """Lengths of the rows of each source of sequences, 0 if absent: (n,) by name."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from sklearn_mmfusion._columns import warn_empty_rows
+from sklearn_mmfusion._columns import check_output, warn_empty_rows
 from sklearn_mmfusion._triples import columns_hint, seeded_clone, wants_column
 from sklearn_mmfusion._validation import add_error_note, check_real, log_elapsed, number_rows
 from sklearn_mmfusion.cross_decomposition import (
@@ -24,7 +24,7 @@ from sklearn_mmfusion.cross_decomposition.block_transformer import (
 )
 
 # name -> block transformer and its fixed parameters. Only concat, which needs no transformer,
-# preserves sparse blocks and NaN in tables.
+# preserves NaN in tables; only concat and weighted take sparse blocks, and preserve them.
 FEATURE_FUSIONS = {
     "concat": (None, {}),
     "weighted": (BlockWeighting, {}),
@@ -71,29 +71,23 @@ def transform_child(child, data, present, selection, params):
 # ------------------------------------------------------------------------------ blocks
 
 
-def as_block(selection, child, output, present, width=None):
-    """Return a transformer's output as a `Block`, and its column names if it is a frame."""
-    columns = None
+def as_block(selection, child, output, present, width=None, columns=None):
+    """Return a transformer's output as a `Block`; `width` and `columns` are those of fit."""
     if output is None:
-        return Block(selection.name, np.zeros((0, width), dtype=np.float32), present), None
-    if hasattr(output, "columns") and hasattr(output, "to_numpy"):
-        columns = [str(name) for name in output.columns]
-        output = output.to_numpy()
+        return Block(selection.name, np.zeros((0, width), dtype=np.float32), present)
     values = output.tocsr() if sparse.issparse(output) else np.asarray(output)
-    label = f"modality {selection.name!r}: {type(child).__name__} returned"
+    label = f"modality {selection.name!r}: {type(child).__name__}"
     if values.ndim != 2 or values.shape[0] != present.sum():
         raise ValueError(
-            f"FusionTransformer: {label} shape {values.shape}; expected ({present.sum()}, "
+            f"FusionTransformer: {label} returned shape {values.shape}; expected ({present.sum()}, "
             "n_features), one row per row in which the modality is present."
         )
-    if width is not None and values.shape[1] != width:
-        raise ValueError(
-            f"FusionTransformer: {label} {values.shape[1]} features, {width} when fitted."
-        )
-    values = _as_float(values, label)
+    if width is not None:
+        check_output(output, width, columns, f"FusionTransformer: {label}")
+    values = _as_float(values, f"{label} returned")
     if wants_column(child):
         values, present = _without_absent(values, present)
-    return Block(selection.name, values, present), columns
+    return Block(selection.name, values, present)
 
 
 def _without_absent(values, present):
@@ -130,8 +124,6 @@ def mean_features(block, sample_weight=None):
     if sample_weight is not None:
         kept = sample_weight[block.present] > 0
         values = values if kept.all() or not kept.any() else values[kept]
-    if sparse.issparse(values):
-        return np.asarray(values.mean(axis=0, dtype=np.float64)).ravel()
     return block_mean(values)
 
 
@@ -142,7 +134,7 @@ def concatenate(blocks, fills, dtype, *, as_sparse):
         for block in blocks
     ]
     if as_sparse:
-        rows = [_sparse_rows(block, fills[block.name]) for block in cast_blocks]
+        rows = [block.sparse(fills[block.name]) for block in cast_blocks]
         return sparse.hstack(rows, format="csr")
     where = side_by_side({block.name: block.width for block in blocks})
     width = sum(block.width for block in blocks)
@@ -151,16 +143,6 @@ def concatenate(blocks, fills, dtype, *, as_sparse):
         fused[block.present, where[block.name]] = block.values
         fused[~block.present, where[block.name]] = fills[block.name]
     return fused
-
-
-def _sparse_rows(block, fill):
-    rows = sparse.csr_matrix(block.values)
-    if block.present.all():
-        return rows
-    source = sparse.vstack([rows, sparse.csr_matrix(fill[None], dtype=rows.dtype)], format="csr")
-    index = np.full(len(block.present), rows.shape[0])
-    index[block.present] = np.arange(rows.shape[0])
-    return source[index]
 
 
 def cast(values, dtype, label, present):
@@ -282,16 +264,24 @@ def build_fusion(fusion, fusion_params, missing, seed):
 
 def fit_fusion(fusion, blocks, y, setting):
     """Fit a block transformer; messages name the parameter `setting`."""
-    refuse_sparse(blocks, setting, "fusion='concat'")
+    is_sparse = any(sparse.issparse(block.values) for block in blocks)
+    weighs_sparse = is_sparse and isinstance(fusion, BlockWeighting)
+    if not weighs_sparse:
+        refuse_sparse(blocks, setting, "fusion='concat' or 'weighted'")
     with add_error_note(
         f"Raised by {setting}, which is fitted on one column of 1-D cells per modality."
     ):
+        if weighs_sparse:
+            fusion._fit_sparse(blocks)
+            return
         fusion.fit(block_frame(blocks), y)
 
 
-def fuse(fusion, blocks, setting):
+def fuse(fusion, blocks, setting, *, as_sparse):
     """Apply a fitted block transformer and check its output."""
     with add_error_note(f"Raised by {setting}, which reads one column of 1-D cells per modality."):
+        if as_sparse:
+            return fusion._fuse_sparse(blocks)
         fused = np.asarray(fusion.transform(block_frame(blocks)))
     n = len(blocks[0].present)
     if fused.ndim != 2 or len(fused) != n:

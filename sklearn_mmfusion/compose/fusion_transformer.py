@@ -12,7 +12,12 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._caching import MEMORY, CachedChild, open_memory
-from sklearn_mmfusion._columns import remember_columns, select_for_fit, select_for_predict
+from sklearn_mmfusion._columns import (
+    output_columns,
+    remember_columns,
+    select_for_fit,
+    select_for_predict,
+)
 from sklearn_mmfusion._routing import (
     route_params,
     take_params,
@@ -178,7 +183,8 @@ transformer, default="concat"
     as a Series, several columns as a DataFrame (or an array, if X is one). In a DataFrame, columns
     are found by name: their order does not matter, and other columns are ignored. Features are
     computed at the transformers' own precision and returned as `dtype`. If a block is sparse,
-    ``"concat"`` returns a CSR matrix, while other fusions and ``missing="impute"`` raise. For
+    ``"concat"`` and ``"weighted"`` return a CSR matrix; other fusions and ``missing="impute"``
+    raise. For
     estimators that need dense features, such as HistGradientBoosting, add a step to the
     transformer: ``make_pipeline(TfidfVectorizer(), TruncatedSVD(30))``. NaN that a transformer
     leaves in a *table* passes through ``"concat"`` only: impute it there, unless the estimator that
@@ -357,7 +363,7 @@ transformer, default="concat"
             The fused features.
         """
         check_is_fitted(self)
-        blocks = self._encode(X, params) if params else self._encoding(X)
+        blocks = self._encode(X, params=params) if params else self._encoding(X)
         check_absent(blocks, self._settings.missing)
         return self._finish(blocks, self._fuse(impute(self.imputer_, blocks)))
 
@@ -365,11 +371,11 @@ transformer, default="concat"
     def _selections(self):
         return [selection for _, selection in self._active]
 
-    def _encode(self, X, params=None):
-        """Compute the block of each modality."""
+    def _encode(self, X, only=None, params=None):
+        """Compute the block of each modality, or of some only, which are not stored then."""
         routed = route_params(self, self._children(), params or {}, "transform")
-        selected = select_for_predict(self, X, self._selections)
-        memory = open_memory(self.memory)
+        selected = select_for_predict(self, X, self._selections, only)
+        memory = open_memory(self.memory if only is None else None)
         outputs = Parallel(n_jobs=self.n_jobs)(
             delayed(transform_child)(
                 CachedChild(child, memory, key=self._fit_keys[selection.name]),
@@ -384,19 +390,24 @@ transformer, default="concat"
         for (child, selection), (_, present), output in zip(
             self._active, selected, outputs, strict=True
         ):
-            width = self._widths[selection.name]
-            blocks.append(as_block(selection, child, output, present, width)[0])
+            fitted = self._widths[selection.name], self._frame_columns[selection.name]
+            blocks.append(as_block(selection, child, output, present, *fitted))
         return blocks
 
     def _hide(self, blocks, names):
         """Make the blocks of these modalities absent in all rows."""
         pairs = zip(self._active, blocks, strict=True)
         return [
-            as_block(selection, child, None, np.zeros_like(block.present), block.width)[0]
+            as_block(selection, child, None, np.zeros_like(block.present), block.width)
             if selection.name in names
             else block
             for (child, selection), block in pairs
         ]
+
+    def _replace(self, blocks, others, names):
+        """Take the blocks of these modalities from others."""
+        pairs = zip(blocks, others, strict=True)
+        return [other if block.name in names else block for block, other in pairs]
 
     # -------------------------------------------------------------------------- steps of a fit
 
@@ -511,7 +522,8 @@ transformer, default="concat"
             active, selected, results, strict=True
         ):
             name, child = selection.name, cached.estimator
-            block, self._frame_columns[name] = as_block(selection, child, output, present)
+            block = as_block(selection, child, output, present)
+            self._frame_columns[name] = output_columns(output)
             children[name], self._fit_keys[name] = child, cached.key
             self._widths[name] = block.width
             self._active.append((child, selection))
@@ -533,7 +545,8 @@ transformer, default="concat"
         if self.fusion_ is None:
             dtype = self._settings.dtype
             return concatenate(blocks, self.fill_values_, dtype, as_sparse=self._sparse)
-        return fuse(self.fusion_, blocks, f"fusion={self._settings.fusion!r}")
+        setting = f"fusion={self._settings.fusion!r}"
+        return fuse(self.fusion_, blocks, setting, as_sparse=self._sparse)
 
     def _record_outputs(self, blocks, fused):
         if self.fusion_ is None:

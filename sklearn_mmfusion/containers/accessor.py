@@ -9,15 +9,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import register_dataframe_accessor
 
-from sklearn_mmfusion._decoders import (
-    ALLOWED,
-    FileOptions,
-    audio_header,
-    image_header,
-    opened,
-    raise_passing,
-)
-from sklearn_mmfusion._file_formats import content_kind, file_kind
+from sklearn_mmfusion._decoders import ALLOWED, audio_header, image_header, opened, raise_passing
+from sklearn_mmfusion._file_formats import source_kind
+from sklearn_mmfusion._file_options import FileOptions
 from sklearn_mmfusion.containers.arrow import holds_arrow_cells
 from sklearn_mmfusion.containers.conversion import as_column
 from sklearn_mmfusion.containers.file_array import (
@@ -215,7 +209,7 @@ def _describe_files(cells, options, read_cells):
 
 def _read_header(source, options):
     """Return what the header of a file states; {} if it cannot be read."""
-    kind = content_kind(source) if isinstance(source, bytes) else file_kind(source)
+    kind = source_kind(source)
     try:
         with opened(source, options.max_bytes) as (_, n_bytes):
             header = {"n_bytes": n_bytes}

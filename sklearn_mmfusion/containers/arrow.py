@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import pandas_dtype
 
+from sklearn_mmfusion._validation import import_extra
 from sklearn_mmfusion.containers.dtypes import FileDtype, TensorDtype
 from sklearn_mmfusion.containers.file_array import FileArray
 from sklearn_mmfusion.containers.storage import DenseStorage, RaggedStorage
@@ -25,15 +26,10 @@ CELL_NAMES = (_NAME, "arrow.fixed_shape_tensor")  # extension types of cells
 
 
 def import_pyarrow():
-    """Return pyarrow; raise an ImportError that names the extra if it is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.compute  # pyarrow does not load it by itself
-    except ImportError as error:
-        raise ImportError(
-            "converting columns to or from Arrow needs pyarrow: "
-            "pip install 'sklearn-mmfusion[parquet]'"
-        ) from error
+    """Return pyarrow."""
+    import_extra("pyarrow", "converting columns to or from Arrow", "parquet")
+    import pyarrow.compute  # pyarrow does not load it by itself
+
     return pyarrow
 
 

@@ -43,6 +43,16 @@ def check_same_rate(stated, sample_rate):
         )
 
 
+def only_rate(rates, files, remedy=""):
+    """Return the one rate of files, None if none states any; raise if there are several."""
+    rates = sorted({rate for rate in rates if rate is not None})
+    if len(rates) > 1:
+        raise ValueError(
+            f"{files} have sample rates of {rates} Hz; expected one. Resample them{remedy}."
+        )
+    return rates[0] if rates else None
+
+
 def check_value_dtype(dtype):
     """Return `dtype` in native byte order; raise unless it is one of numpy's portable numbers."""
     dtype = np.dtype(dtype)
@@ -64,8 +74,27 @@ def common_value_dtype(dtypes):
     return common if len(kinds) == 1 else None
 
 
+class CellDtype(ExtensionDtype):
+    """Base of the dtypes of columns of cells; `construct_from_string` reads its name back."""
+
+    kind = "O"
+    na_value = np.nan
+    _is_immutable = True  # values cannot be assigned; NA can
+
+    def __repr__(self):
+        return self.name
+
+    def __reduce__(self):
+        return type(self).construct_from_string, (self.name,)
+
+    def __from_arrow__(self, array):
+        from sklearn_mmfusion.containers.arrow import from_arrow
+
+        return from_arrow(array, self)
+
+
 @register_extension_dtype
-class TensorDtype(ExtensionDtype):
+class TensorDtype(CellDtype):
     """Dtype of a column whose cells are numeric arrays.
 
     Parameters
@@ -88,9 +117,6 @@ class TensorDtype(ExtensionDtype):
     """
 
     type = np.ndarray
-    kind = "O"
-    na_value = np.nan
-    _is_immutable = True  # values cannot be assigned; NA can
     _metadata = ("value_dtype", "cell_shape", "sample_rate")
 
     def __init__(self, value_dtype, cell_shape, sample_rate=None):
@@ -105,16 +131,10 @@ class TensorDtype(ExtensionDtype):
 
     @property
     def name(self):
-        """The dtype as text: `construct_from_string` reads it back."""
+        """The dtype as text."""
         shape = "x".join("?" if axis is None else str(axis) for axis in self.cell_shape)
         rate = "" if self.sample_rate is None else f", {self.sample_rate}Hz"
         return f"tensor[{self.value_dtype.name}, {shape}{rate}]"
-
-    def __repr__(self):
-        return self.name
-
-    def __reduce__(self):
-        return type(self).construct_from_string, (self.name,)
 
     @property
     def is_ragged(self):
@@ -142,11 +162,6 @@ class TensorDtype(ExtensionDtype):
             return cls(match["values"], shape, sample_rate=rate)
         except (TypeError, ValueError) as error:
             raise TypeError(f"Cannot construct a '{cls.__name__}' from '{string}'") from error
-
-    def __from_arrow__(self, array):
-        from sklearn_mmfusion.containers.arrow import from_arrow
-
-        return from_arrow(array, self)
 
     def _get_common_dtype(self, dtypes):
         if not all(isinstance(dtype, TensorDtype) for dtype in dtypes):
@@ -206,7 +221,7 @@ class _ObjectRow:
 
 
 @register_extension_dtype
-class FileDtype(ExtensionDtype):
+class FileDtype(CellDtype):
     """Dtype of a column whose cells are paths of files.
 
     Parameters
@@ -222,9 +237,6 @@ class FileDtype(ExtensionDtype):
     """
 
     type = str
-    kind = "O"
-    na_value = np.nan
-    _is_immutable = True  # values cannot be assigned; NA can
     _metadata = ("sample_rate",)
 
     def __init__(self, sample_rate=None):
@@ -232,14 +244,8 @@ class FileDtype(ExtensionDtype):
 
     @property
     def name(self):
-        """The dtype as text: `construct_from_string` reads it back."""
+        """The dtype as text."""
         return "file" if self.sample_rate is None else f"file[{self.sample_rate}Hz]"
-
-    def __repr__(self):
-        return self.name
-
-    def __reduce__(self):
-        return type(self).construct_from_string, (self.name,)
 
     @classmethod
     def construct_array_type(cls):
@@ -260,11 +266,6 @@ class FileDtype(ExtensionDtype):
         except ValueError:
             pass
         raise TypeError(f"Cannot construct a '{cls.__name__}' from '{string}'")
-
-    def __from_arrow__(self, array):
-        from sklearn_mmfusion.containers.arrow import from_arrow
-
-        return from_arrow(array, self)
 
     def _get_common_dtype(self, dtypes):
         if not all(isinstance(dtype, FileDtype) for dtype in dtypes):

@@ -10,16 +10,13 @@ from pandas.api.types import pandas_dtype
 
 from sklearn_mmfusion._decoders import (
     ALLOWED,
-    AS_STORED,
-    DEFAULT,
-    FileOptions,
     RefusedError,
     ignored_warnings,
-    leaves_root,
     raise_passing,
     read_file,
 )
 from sklearn_mmfusion._file_formats import file_kind
+from sklearn_mmfusion._file_options import AS_STORED, DEFAULT, FileOptions, leaves_root
 from sklearn_mmfusion.containers.dtypes import ConflictDtype, FileDtype, check_same_rate
 from sklearn_mmfusion.containers.row_view_array import RowViewArray
 from sklearn_mmfusion.containers.storage import RaggedStorage, blake, is_absent

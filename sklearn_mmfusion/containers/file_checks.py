@@ -9,9 +9,7 @@ import pandas as pd
 
 from sklearn_mmfusion._decoders import (
     ALLOWED,
-    FileOptions,
     RefusedError,
-    check_root,
     opened,
     read_array,
     read_audio,
@@ -20,6 +18,7 @@ from sklearn_mmfusion._decoders import (
     read_video,
 )
 from sklearn_mmfusion._file_formats import content_kind, file_kind, format_of
+from sklearn_mmfusion._file_options import FileOptions, check_root
 from sklearn_mmfusion._validation import check_real, renumber
 from sklearn_mmfusion.containers.conversion import as_frame
 from sklearn_mmfusion.containers.file_array import (

@@ -135,9 +135,9 @@ class TensorArray(RowViewArray):
         return cls._view(storage, np.arange(storage.n), dtype)
 
     @classmethod
-    def _adopt(cls, values, *, sample_rate=None):
+    def _adopt(cls, values):
         """Build a dense array over an array that no caller keeps, without a copy."""
-        return _over(values, OWNED, sample_rate)
+        return _over(values, OWNED, None)
 
     @classmethod
     def _adopt_flat(cls, values, shapes):

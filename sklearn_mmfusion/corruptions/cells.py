@@ -3,12 +3,11 @@
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.utils import check_random_state
 
-from sklearn_mmfusion._validation import check_real
+from sklearn_mmfusion._validation import check_real, draw_seed
 from sklearn_mmfusion.containers.cells import channels_lead
 from sklearn_mmfusion.containers.conversion import as_column
-from sklearn_mmfusion.containers.dtypes import TensorDtype
+from sklearn_mmfusion.containers.dtypes import TensorDtype, only_rate
 from sklearn_mmfusion.containers.file_array import FileArray, in_threads
 from sklearn_mmfusion.containers.tensor_array import TensorArray
 from sklearn_mmfusion.corruptions.image import pixel_range
@@ -85,7 +84,7 @@ def corrupt(X, modality, name, severity=1, *, random_state=None):
     if severity == 0:
         column = column.copy()
     else:
-        seeds = _row_seeds(random_state, len(column))
+        seeds = _row_seeds(random_state)
         apply, params = APPLY[modality], corruption.params(severity)
         present = ~np.asarray(pd.isna(column))
         cells = [None] * len(column)
@@ -100,11 +99,11 @@ def corrupt(X, modality, name, severity=1, *, random_state=None):
     return column
 
 
-def _row_seeds(random_state, n_rows):
+def _row_seeds(random_state):
     """Return a function that makes the seed of a row."""
     if random_state is None:  # numpy's global generator stays as it is
         random_state = np.random.RandomState()
-    root = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    root = draw_seed(random_state)
     return lambda row: np.random.SeedSequence([root, row])
 
 
@@ -118,12 +117,7 @@ def _decoded(column):
     if isinstance(column, FileArray):
         rows = np.flatnonzero(~column.isna())
         pairs = in_threads(column.decode_one, rows)
-        rates = sorted({rate for _, rate in pairs if rate is not None})
-        if len(rates) > 1:
-            raise ValueError(
-                f"corrupt: files have sample rates of {rates} Hz; expected one. Resample them."
-            )
-        rate = rates[0] if rates else None
+        rate = only_rate((rate for _, rate in pairs), "corrupt: files")
         for row, (cell, _) in zip(rows, pairs, strict=True):
             cells[row] = cell
     else:

@@ -97,7 +97,7 @@ class BlockImputer(BlockTransformer):
     def _standardized(self, blocks):
         """All features standardized, zeros where absent."""
         rows = [
-            (block.dense(self.means_[block.name], np.float64) - self.means_[block.name])
+            (block.filled(self.means_[block.name], np.float64) - self.means_[block.name])
             / self.scales_[block.name]
             for block in blocks
         ]
@@ -131,7 +131,7 @@ class BlockImputer(BlockTransformer):
     def _filled(self, block, rows):
         """A block in all rows: its own values, and predictions where it is absent."""
         name, absent = block.name, ~block.present
-        full = block.dense(self.fill_values_[name], np.float64)
+        full = block.filled(self.fill_values_[name], np.float64)
         if absent.any():
             predicted = rows[absent, self.output_indices_[name]]
             full[absent] = predicted * self.scales_[name] + self.means_[name]

@@ -3,6 +3,8 @@
 from numbers import Integral
 
 import numpy as np
+from scipy import sparse
+from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from sklearn_mmfusion._sklearn import Interval
 from sklearn_mmfusion._validation import check_named_numbers
@@ -88,9 +90,28 @@ class BlockWeighting(BlockTransformer):
     def _map(self, name, values):
         return values * self.scales_[name]
 
+    # `FusionTransformer` has sparse blocks, too, which no frame can hold.
+
+    def _fit_sparse(self, blocks):
+        """`fit` on `Block` objects, some of them with a CSR matrix."""
+        self.feature_names_in_ = np.array([block.name for block in blocks], dtype=object)
+        self.n_features_in_, self._plain = len(blocks), False
+        for block in blocks:
+            block.check_finite(type(self).__name__)
+        self._learn(blocks)
+
+    def _fuse_sparse(self, blocks):
+        """`transform` of `Block` objects, as a CSR matrix."""
+        for block in blocks:
+            block.check_finite(type(self).__name__)
+        return sparse.csr_matrix(self._fuse(blocks))
+
 
 def _total_deviation(values):
     """||X - mean||_F / sqrt(n) in float64, 1 for a block without variance."""
+    if sparse.issparse(values):
+        variance = mean_variance_axis(values.astype(np.float64), axis=0)[1]
+        return float(np.sqrt(variance.sum())) or 1.0
     values = np.asarray(values, dtype=np.float64)
     deviation = np.sqrt(values.var(axis=0).sum())
     # the mean of a constant 0.1 is off by rounding, so its "variance" is pure rounding error

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -26,8 +27,8 @@ _ONE_BLOCK = "x"  # name of the only block of a plain array
 class Block:
     """Features of one modality: its present rows, and which rows those are.
 
-    `values` is an ndarray (or, before fusion, a sparse matrix) of shape (n_present, width) and
-    `present` a boolean ndarray of shape (n_samples,).
+    `values` is an ndarray or a CSR matrix of shape (n_present, width) and `present` a boolean
+    ndarray of shape (n_samples,).
     """
 
     name: str
@@ -39,8 +40,10 @@ class Block:
         """Number of features."""
         return self.values.shape[1]
 
-    def dense(self, fill, dtype=None):
-        """All rows as an ndarray, absent ones equal to `fill`."""
+    def filled(self, fill, dtype=None):
+        """All rows, absent ones equal to `fill`: an ndarray, or a CSR matrix if `values` are."""
+        if sparse.issparse(self.values):
+            return self.sparse(fill)
         if self.present.all():
             return self.values if dtype is None else self.values.astype(dtype, copy=False)
         full = np.empty((len(self.present), self.width), dtype=dtype or self.values.dtype)
@@ -48,9 +51,34 @@ class Block:
         full[~self.present] = fill
         return full
 
+    def check_finite(self, estimator_name):
+        """Raise if a value is NaN or infinite."""
+        values = self.values
+        numbers = values.data if sparse.issparse(values) else values
+        if np.isfinite(numbers).all():
+            return
+        wrong = np.flatnonzero(~np.isfinite(values.sum(axis=1)))  # of a CSR matrix, too
+        raise ValueError(
+            f"{estimator_name}: block {self.name!r} contains NaN or infinity in row "
+            f"{np.flatnonzero(self.present)[wrong[0]]}. Impute the missing values of its table "
+            "first, or make the whole cell NA to mark the block absent."
+        )
+
+    def sparse(self, fill):
+        """All rows as a CSR matrix, absent ones equal to `fill`."""
+        rows = sparse.csr_matrix(self.values)
+        if self.present.all():
+            return rows
+        last = sparse.csr_matrix(fill[None], dtype=rows.dtype)
+        index = np.full(len(self.present), rows.shape[0])
+        index[self.present] = np.arange(rows.shape[0])
+        return sparse.vstack([rows, last], format="csr")[index]
+
 
 def block_mean(values):
     """Mean of the present rows in float64, ignoring the missing values of a table."""
+    if sparse.issparse(values):
+        return np.asarray(values.mean(axis=0, dtype=np.float64)).ravel()
     finite = ~np.isnan(values)
     total = np.sum(values, axis=0, dtype=np.float64, where=finite)
     return total / np.maximum(finite.sum(axis=0), 1)
@@ -103,13 +131,9 @@ def _read_block(name, series, estimator_name):
     check_real(values.dtype, f"{estimator_name}: block {name!r}")
     if values.dtype != np.float32:
         values = values.astype(np.float64, copy=False)
-    if not np.isfinite(values).all():
-        row = np.flatnonzero(present)[~np.isfinite(values).all(axis=1)][0]
-        raise ValueError(
-            f"{estimator_name}: block {name!r} contains NaN or infinity in row {row}. Impute the "
-            "missing values of its table first, or make the whole cell NA to mark the block absent."
-        )
-    return Block(name, values, present)
+    block = Block(name, values, present)
+    block.check_finite(estimator_name)
+    return block
 
 
 # ------------------------------------------------------------------------------ linear algebra
@@ -203,12 +227,12 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
             Fitted transformer.
         """
         with all_or_nothing(self):
-            self._fit(X)
+            blocks = _read_blocks(X, self, reset=True)
+            self._plain = not _is_block_frame(X)
+            self._learn(blocks)
         return self
 
-    def _fit(self, X):
-        plain = not _is_block_frame(X)
-        blocks = _read_blocks(X, self, reset=True)
+    def _learn(self, blocks):
         for block in blocks:
             if not block.present.any():
                 raise ValueError(
@@ -217,7 +241,6 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
                 )
         self._fit_blocks(blocks)
         remember_params(self)
-        self._plain = plain
         self._widths = {block.name: block.width for block in blocks}
         means = {block.name: block_mean(block.values) for block in blocks}
         zero = getattr(self, "missing", "mean") == "zero"
@@ -244,14 +267,18 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
                     f"{type(self).__name__}: block {block.name!r} has {block.width} features, "
                     f"fitted with {self._widths.get(block.name)}."
                 )
-        return as_fitted(self)._fuse(blocks).astype(_common_dtype(blocks), copy=False)
+        dtype = np.result_type(*(block.values.dtype for block in blocks))
+        return as_fitted(self)._fuse(blocks).astype(dtype, copy=False)
 
     def _fuse(self, blocks):
-        return np.hstack(self._mapped(blocks))
+        mapped = self._mapped(blocks)
+        if any(map(sparse.issparse, mapped)):
+            return sparse.hstack(mapped, format="csr")
+        return np.hstack(mapped)
 
     def _mapped(self, blocks):
         fills = self.fill_values_
-        return [self._map(block.name, block.dense(fills[block.name])) for block in blocks]
+        return [self._map(block.name, block.filled(fills[block.name])) for block in blocks]
 
     def get_feature_names_out(self, input_features=None):
         """Names of the fused features.
@@ -289,10 +316,6 @@ class BlockTransformer(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _common_dtype(blocks):
-    return np.result_type(*(block.values.dtype for block in blocks))
 
 
 def side_by_side(widths):

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
+from sklearn_mmfusion._validation import draw_seed
 from sklearn_mmfusion.containers import TensorArray, multimodal_frame
-from sklearn_mmfusion.datasets.shared import as_bunch, build_frame, draw_seed, stream
+from sklearn_mmfusion.datasets.shared import as_bunch, build_frame, stream
 
 FILES = ("digits3.npz", "digits3_small.npz")
 ARRAYS = ("image", "audio", "audio_offsets", "text", "y", "split", "speaker", "sample_rate")
@@ -114,6 +115,11 @@ NUMBER_WORDS = {
 # fmt: on
 
 LANGUAGES = tuple(sorted(NUMBER_WORDS))
+N_LINES, N_TRAIN_LINES = 12, 8
+# Chosen so that each modality alone leaves plain scikit-learn models at .65 to .80: deviation of
+# the noise of pixels, and of that of a line relative to the low tone; maximum amplitude of a key
+# that leaks in from another line; share of letters that come out wrong.
+PIXEL_NOISE, TONE_NOISE, CROSSTALK, TYPO_RATE = 0.45, 1.0, 1.2, 0.55
 
 
 def misspell(word, letters, rate, rng):
@@ -150,15 +156,13 @@ def misspell(word, letters, rate, rng):
     return "".join(typed) or letters[rng.randint(len(letters))]
 
 
-def write_digits(digits, *, rate, rng):
+def write_digits(digits, rng):
     """Write each digit as a misspelled number word of a language drawn at random.
 
     Parameters
     ----------
     digits : ndarray of shape (n_samples,), dtype=int
         Values from 0 to 9.
-    rate : float
-        Share of letters that come out wrong.
     rng : numpy.random.RandomState
         Source of randomness.
 
@@ -172,7 +176,7 @@ def write_digits(digits, *, rate, rng):
     letters = {name: "".join(sorted(set("".join(w)))) for name, w in NUMBER_WORDS.items()}
     languages = np.array(LANGUAGES, dtype=object)[rng.randint(len(LANGUAGES), size=len(digits))]
     texts = [
-        misspell(NUMBER_WORDS[language][digit], letters[language], rate, rng)
+        misspell(NUMBER_WORDS[language][digit], letters[language], TYPO_RATE, rng)
         for digit, language in zip(digits, languages, strict=True)
     ]
     return texts, languages
@@ -184,13 +188,11 @@ ROW_HZ = np.array([941, 697, 697, 697, 770, 770, 770, 852, 852, 852])
 COLUMN_HZ = np.array([1336, 1209, 1336, 1477, 1209, 1336, 1477, 1209, 1336, 1477])
 
 
-def draw_lines(n_lines, rng):
-    """Draw the characteristics of telephone lines.
+def draw_lines(rng):
+    """Draw the characteristics of the telephone lines.
 
     Parameters
     ----------
-    n_lines : int
-        How many lines.
     rng : numpy.random.RandomState
         Source of randomness.
 
@@ -209,7 +211,7 @@ def draw_lines(n_lines, rng):
             "hum": rng.uniform(0.2, 1.0),
             "noise": rng.uniform(0.8, 1.25),
         }
-        for _ in range(n_lines)
+        for _ in range(N_LINES)
     ]
 
 
@@ -226,7 +228,7 @@ def press(digit, line, n_steps, rng):
     return sound
 
 
-def dial(digit, line, noise, crosstalk, rng):
+def dial(digit, line, rng):
     """Dial one digit on a line.
 
     Parameters
@@ -235,10 +237,6 @@ def dial(digit, line, noise, crosstalk, rng):
         The key, 0 to 9.
     line : dict
         One of `draw_lines`.
-    noise : float
-        Standard deviation of the noise against the amplitude 1 of the low tone.
-    crosstalk : float
-        Maximum amplitude of another, random key that leaks in from another line.
     rng : numpy.random.RandomState
         Source of randomness.
 
@@ -250,18 +248,14 @@ def dial(digit, line, noise, crosstalk, rng):
     n_steps = rng.randint(1000, 2400)
     t = np.arange(n_steps) / SAMPLE_RATE
     sound = press(digit, line, n_steps, rng)
-    sound += rng.uniform(0, crosstalk) * press(rng.randint(10), line, n_steps, rng)
+    sound += rng.uniform(0, CROSSTALK) * press(rng.randint(10), line, n_steps, rng)
     hum = 2 * np.pi * line["hum_hz"] * t + rng.uniform(0, 2 * np.pi)
     sound += line["hum"] * np.sin(hum)
-    sound += noise * line["noise"] * rng.standard_normal(n_steps)
+    sound += TONE_NOISE * line["noise"] * rng.standard_normal(n_steps)
     sound[1:] = (1 - line["dullness"]) * sound[1:] + line["dullness"] * sound[:-1]
     level = rng.uniform(0.1, 0.5) / np.abs(sound).max()
     return np.round(32767 * level * sound).astype(np.int16)
 
-
-N_LINES, N_TRAIN_LINES = 12, 8
-# Chosen so that each modality alone leaves plain scikit-learn models at .65 to .80.
-PIXEL_NOISE, TONE_NOISE, CROSSTALK, TYPO_RATE = 0.45, 1.0, 1.2, 0.55
 
 DESCR = """\
 The same digit written by hand, dialed and spelled
@@ -354,7 +348,7 @@ def load_multimodal_digits(*, missing_rate=0.0, random_state=0, return_X_y=False
     handwriting = load_digits()
     y = handwriting.target.astype(np.int64)
     groups = stream(seed, "line").randint(N_LINES, size=len(y))
-    texts, language = write_digits(y, rate=TYPO_RATE, rng=stream(seed, "text"))
+    texts, language = write_digits(y, stream(seed, "text"))
     columns = {
         "image": TensorArray._adopt(_spoil(handwriting.images, stream(seed, "image"))),
         "text": texts,
@@ -384,8 +378,5 @@ def _spoil(images, rng):
 
 def _dial_all(y, groups, rng):
     """Return one int16 recording per row, each on its line."""
-    lines = draw_lines(N_LINES, rng)
-    return [
-        dial(digit, lines[line], TONE_NOISE, CROSSTALK, rng)
-        for digit, line in zip(y, groups, strict=True)
-    ]
+    lines = draw_lines(rng)
+    return [dial(digit, lines[line], rng) for digit, line in zip(y, groups, strict=True)]

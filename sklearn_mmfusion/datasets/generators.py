@@ -6,12 +6,13 @@ the text, a tone in the sound, a loop in the point cloud, a circling dot in the 
 tones have random phases, so that a linear model on raw pixels or samples sees nothing.
 """
 
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 
+from sklearn_mmfusion._validation import check_count, draw_seed
 from sklearn_mmfusion.containers import TensorArray
-from sklearn_mmfusion.datasets.shared import as_bunch, build_frame, draw_seed, stream
+from sklearn_mmfusion.datasets.shared import as_bunch, build_frame, stream
 
 SAMPLE_RATE = 8000
 IMAGE_SIZE = 16
@@ -378,12 +379,6 @@ def render(activations, modalities, informative, noise, missing_rate, seed):
             raise ValueError(f"noise={level!r} for {name!r}; expected a number of at least 0.")
         columns[name] = RENDERERS[name](shown, float(level), rng)
     return build_frame(columns, missing_rate, seed)
-
-
-def check_count(name, value, least):
-    """Raise unless `value` is an integer of at least `least`."""
-    if not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name}={value!r}; expected an integer of at least {least}.")
 
 
 def check_modalities(parameter, names, known):

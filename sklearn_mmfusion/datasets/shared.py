@@ -3,14 +3,9 @@
 import zlib
 
 import numpy as np
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch
 
 from sklearn_mmfusion.containers import TensorArray, multimodal_frame
-
-
-def draw_seed(random_state):
-    """Return an integer seed from whatever scikit-learn accepts as `random_state`."""
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 def stream(seed, name):

@@ -10,6 +10,7 @@ from torch.optim import AdamW
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import HasMethods, Interval, StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRaggedRows, RaggedRows
+from sklearn_mmfusion.containers.dtypes import only_rate
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.audio import AudioCNN, AudioCRNN, AudioLSTM
 from sklearn_mmfusion.preprocessing.audio import RECORDING, LogMelSpectrogram, join_blocks
@@ -233,13 +234,9 @@ class AudioEncoder(BaseModalityEncoder):
 
     def _read_cells(self, cells):
         pairs = [cells.read_one(row) for row in cells.rows]
-        rates = sorted({rate for _, rate in pairs if rate is not None})
-        if len(rates) > 1:
-            raise ValueError(
-                f"AudioEncoder: augment has corruptions of recordings, which have sample rates of "
-                f"{rates} Hz; expected one. Resample them, or use 'time_mask' and 'band_mask'."
-            )
-        return [cell for cell, _ in pairs], rates[0] if rates else None
+        files = "AudioEncoder: augment has corruptions of recordings, which"
+        remedy = ", or use 'time_mask' and 'band_mask'"
+        return [cell for cell, _ in pairs], only_rate((rate for _, rate in pairs), files, remedy)
 
     def _prepare(self, cells):
         frames = Frames(self.front_end_, cells)

@@ -6,7 +6,6 @@ from numbers import Integral
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -42,9 +41,11 @@ from sklearn_mmfusion._validation import (
     check_y,
     combine_weights,
     combine_weights_of_part,
+    draw_seed,
     remember_params,
 )
-from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
+from sklearn_mmfusion.containers.cells import Cells
+from sklearn_mmfusion.containers.column_input import check_column, readable_cells
 from sklearn_mmfusion.containers.conversion import as_column
 from sklearn_mmfusion.containers.sets import takes_sets
 from sklearn_mmfusion.corruptions.inputs import Augmentation, augmentation_steps, change_cell
@@ -434,7 +435,7 @@ class BaseModalityEncoder(
         steps, _ = self._augmentation_steps()
         if not steps:
             return inputs
-        root = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        root = draw_seed(self.random_state)
         copies = [[] for _ in range(self.augment_copies)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the cells themselves have had theirs
@@ -459,7 +460,7 @@ class BaseModalityEncoder(
     def _encode_target(self, y, is_float):
         kind = type_of_y(y) if self.target_type == "auto" else self.target_type
         label = type(self).__name__
-        target = encode_target(y, y.shape[0], estimator_name=label, target_type=kind)
+        target = encode_target(y, estimator_name=label, target_type=kind)
         if self.target_type == "auto":  # a regression may follow: also warn about few floats
             remedy = "set target_type='continuous' on the encoder or its FusionTransformer"
             warn_of_whole_numbers(target, y.shape[0], label, remedy, few_floats=is_float)

@@ -9,12 +9,12 @@ from sklearn_mmfusion._decoders import most_common_mode
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRaggedRows, LazyRows
-from sklearn_mmfusion._validation import check_sizes, warn
+from sklearn_mmfusion._validation import check_channels, warn
 from sklearn_mmfusion.containers.sets import end_to_end
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.image import CustomImageSetNetwork, ImageCNN, ImageSetNetwork
 from sklearn_mmfusion.preprocessing.image import IMAGE, arrange, find_layout
-from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
+from sklearn_mmfusion.preprocessing.scaling import channel_scale, row_slices
 
 # The range of pixels is compared with that in fit, of this many images, or of small ones with
 # this many pixels.
@@ -234,12 +234,8 @@ class ImageEncoder(BaseModalityEncoder):
             ends.append(_ends(values))
             return np.moveaxis(values, 1, -1).reshape(-1, channels)
 
-        mean, variance = mean_and_variance(map(pixels, slices))
+        self.mean_, self.scale_ = channel_scale(map(pixels, slices))
         self._learn_range(images, np.concatenate(ends))
-        scale = np.sqrt(variance)
-        # Constant channels have no spread: dividing by one leaves zeros.
-        scale[scale <= 1e-6 * np.abs(mean)] = 1.0
-        self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
         return inputs
 
     def _check_depth(self, cells):
@@ -382,7 +378,7 @@ class ImageEncoder(BaseModalityEncoder):
 
     def _network(self):
         sizes = {"in_channels": self._layout["channels"], "image_size": self.image_size_}
-        check_sizes(self.channels, "channels", type(self).__name__)
+        check_channels(self)
         return ImageCNN, sizes, {"channels": self.channels}
 
     def build_module(self):

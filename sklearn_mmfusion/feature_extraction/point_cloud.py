@@ -5,7 +5,7 @@ from torch.optim import AdamW
 
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._torch import Inputs, RaggedRows
-from sklearn_mmfusion._validation import check_sizes
+from sklearn_mmfusion._validation import check_channels
 from sklearn_mmfusion.containers.cells import CellKind, rows_of
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.point_cloud import PointCloudNetwork
@@ -172,5 +172,5 @@ class PointCloudEncoder(BaseModalityEncoder):
         return Inputs(points=RaggedRows(*cast_steps(self._coordinates, clouds, cells)))
 
     def _network(self):
-        check_sizes(self.channels, "channels", type(self).__name__)
+        check_channels(self)
         return PointCloudNetwork, {"in_features": 3}, {"channels": self.channels}

@@ -1,6 +1,7 @@
 """Features of sequences of sensor readings or feature vectors."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from torch.optim import AdamW
@@ -8,10 +9,11 @@ from torch.optim import AdamW
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, RaggedRows
-from sklearn_mmfusion.containers.cells import CellKind, rows_of
+from sklearn_mmfusion.containers.cells import rows_of
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.recurrent import ConvolutionalRecurrentNetwork, RecurrentNetwork
 from sklearn_mmfusion.modules.sequence import TemporalConvNet
+from sklearn_mmfusion.preprocessing.cleaning import SEQUENCE
 from sklearn_mmfusion.preprocessing.scaling import FeatureScale, cast_steps
 
 __all__ = ["SequenceEncoder"]
@@ -101,13 +103,7 @@ class SequenceEncoder(BaseModalityEncoder):
     (20, 8)
     """
 
-    _reads = CellKind(
-        "sequence",
-        shapes=((None, None), (None,)),
-        expected="(n_steps, n_channels), or (n_steps,) for one channel",
-        files="array",
-        flat=rows_of(1),
-    )
+    _reads = replace(SEQUENCE, flat=rows_of(1), allow_nan=False)
 
     _modality = "sequence"
 

@@ -12,10 +12,11 @@ from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import Interval, StrOptions
 from sklearn_mmfusion._torch import Inputs, RaggedRows
 from sklearn_mmfusion._validation import warn
-from sklearn_mmfusion.containers.cells import CellKind, check_column
+from sklearn_mmfusion.containers.column_input import check_column
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.text import TextNetwork, TextRNN
 from sklearn_mmfusion.preprocessing.text import (
+    TEXT,
     Tokenizer,
     as_texts,
     clean_texts,
@@ -157,7 +158,7 @@ class TextEncoder(BaseModalityEncoder):
     (20, 8)
     """
 
-    _reads = CellKind("text")
+    _reads = TEXT
 
     _modality = "text"
 
@@ -286,13 +287,8 @@ class TextEncoder(BaseModalityEncoder):
         words, n_others = tokenizer.vocabulary_, 0
         if self.freeze_embeddings:
             n_others = (np.inf if self.max_features is None else self.max_features) - len(words)
-        vectors = read_vectors(
-            self.embeddings,
-            words,
-            n_others=n_others,
-            lowercase=self.lowercase,
-            label="TextEncoder: embeddings",
-        )
+        options = {"n_others": n_others, "lowercase": self.lowercase}
+        vectors = read_vectors(self.embeddings, words, **options)
         without = [word for word in words if word not in vectors]
         self.n_words_found_ = len(words) - len(without)
         if not self.n_words_found_:

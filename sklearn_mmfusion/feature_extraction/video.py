@@ -6,12 +6,12 @@ from torch.optim import AdamW
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions
 from sklearn_mmfusion._torch import Inputs, LazyRaggedRows, RaggedRows
-from sklearn_mmfusion._validation import check_sizes, warn
+from sklearn_mmfusion._validation import check_channels, warn
 from sklearn_mmfusion.containers.cells import CellKind
 from sklearn_mmfusion.feature_extraction.base import BaseModalityEncoder
 from sklearn_mmfusion.modules.video import VideoNetwork
 from sklearn_mmfusion.preprocessing.image import arrange, find_layout
-from sklearn_mmfusion.preprocessing.scaling import mean_and_variance, row_slices
+from sklearn_mmfusion.preprocessing.scaling import channel_scale, row_slices
 
 __all__ = ["VideoEncoder"]
 
@@ -223,11 +223,7 @@ class VideoEncoder(BaseModalityEncoder):
             return np.moveaxis(frames, 1, -1).reshape(-1, channels)
 
         slices = row_slices(len(cells), channels * height * width * int(source.lengths().max()))
-        mean, variance = mean_and_variance(map(pixels, slices))
-        scale = np.sqrt(variance)
-        # Constant channels have no spread: dividing by one leaves zeros.
-        scale[scale <= 1e-6 * np.abs(mean)] = 1.0
-        self.mean_, self.scale_ = mean.astype(np.float32), scale.astype(np.float32)
+        self.mean_, self.scale_ = channel_scale(map(pixels, slices))
         self._pixel_range = float(np.min(ends)), float(np.max(ends))
         return inputs
 
@@ -284,5 +280,5 @@ class VideoEncoder(BaseModalityEncoder):
 
     def _network(self):
         sizes = {"in_channels": self._layout["channels"], "image_size": self.image_size_}
-        check_sizes(self.channels, "channels", type(self).__name__)
+        check_channels(self)
         return VideoNetwork, sizes, {"pooling": self.architecture, "channels": self.channels}

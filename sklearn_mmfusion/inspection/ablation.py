@@ -263,7 +263,7 @@ def compositions_of(estimator):
 
 def triples_to_fit(composition, table):
     """Return {name: set of column positions} of the triples of an unfitted composition."""
-    triples = kept_triples(getattr(composition, composition._triples_parameter))
+    triples = kept_triples(composition._triples)
     names, label = column_names(table), type(composition).__name__
     selections = resolve_triples(triples, table, names, label)
     return {selection.name: set(selection.positions) for selection in selections}

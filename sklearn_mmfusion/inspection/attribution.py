@@ -1,7 +1,6 @@
 """Integrated gradients: the contribution of pixels, words or time-frequency cells."""
 
 from copy import deepcopy
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -16,9 +15,16 @@ from torch.func import functional_call
 
 from sklearn_mmfusion._columns import select_for_predict
 from sklearn_mmfusion._targets import is_number
-from sklearn_mmfusion._validation import MULTITASK, as_fitted
+from sklearn_mmfusion._validation import (
+    MULTITASK,
+    as_fitted,
+    check_choice,
+    check_count,
+    import_extra,
+)
 from sklearn_mmfusion.compose import FusionTransformer
-from sklearn_mmfusion.containers.cells import Cells, check_column
+from sklearn_mmfusion.containers.cells import Cells
+from sklearn_mmfusion.containers.column_input import check_column
 from sklearn_mmfusion.containers.conversion import as_column
 from sklearn_mmfusion.containers.sets import takes_sets
 from sklearn_mmfusion.feature_extraction import (
@@ -149,15 +155,9 @@ def modality_attribution(
     >>> found.inputs[0][found.attributions[0].argmax()]
     'bad'
     """
-    gradients = import_captum("modality_attribution")
-    if baseline not in BASELINES:
-        raise ValueError(
-            f"modality_attribution: baseline={baseline!r}; expected one of {BASELINES}."
-        )
-    if not isinstance(n_steps, Integral) or n_steps < 1:
-        raise ValueError(
-            f"modality_attribution: n_steps={n_steps!r}; expected a positive integer, such as 64."
-        )
+    captum = import_extra("captum.attr", "modality_attribution", "explain")
+    check_choice("modality_attribution: baseline", baseline, BASELINES)
+    check_count("modality_attribution: n_steps", n_steps)
     network = find_network(estimator, X, modality)
     codes = network.codes_of(target)
     path = (TokenPath if network.kind == "text" else InputPath)(network, baseline)
@@ -168,23 +168,12 @@ def modality_attribution(
         if verbose:
             print(f"[modality_attribution] row {number + 1} of {len(network.rows)}")
         code = None if codes is None else int(codes[row])
-        for name, value in explain_row(gradients, network, path, number, code, n_steps).items():
+        for name, value in explain_row(captum, network, path, number, code, n_steps).items():
             found[name][row] = value
     return Bunch(modality=network.modality, kind=network.kind, **found)
 
 
-def import_captum(caller):
-    """Return captum's IntegratedGradients, or raise an ImportError that names the extra."""
-    try:
-        from captum.attr import IntegratedGradients
-    except ImportError as error:
-        raise ImportError(
-            f"{caller} needs captum: pip install 'sklearn-mmfusion[explain]'"
-        ) from error
-    return IntegratedGradients
-
-
-def explain_row(gradients, network, path, number, code, n_steps):
+def explain_row(captum, network, path, number, code, n_steps):
     """Return the results of `modality_attribution` for one row."""
     inputs, baselines, forward = path.ends(number)
     with torch.no_grad():
@@ -194,7 +183,7 @@ def explain_row(gradients, network, path, number, code, n_steps):
     parts = [torch.zeros_like(end) for end in inputs]
     n_numbers = sum(end.numel() for end in inputs)
     if n_numbers:
-        parts = gradients(forward).attribute(
+        parts = captum.IntegratedGradients(forward).attribute(
             inputs,
             baselines,
             target=code,
@@ -458,20 +447,18 @@ class InputPath:
         batch = self.network.batch(number)
         (name, values), *lengths = batch.items()
         values = values.float()
+        outputs = self.network.outputs
         if not lengths:  # (1, channels, height, width)
             baseline = self.baseline[:, None, None].expand_as(values)
-            return (values,), (baseline,), lambda x: self._call(number, {name: x}, len(x))
+            return (values,), (baseline,), lambda x: outputs(number, {name: x}, len(x))
         inputs = values[None]  # (1, steps, channels)
 
         def forward(x):
             lengths_of_copies = torch.full((len(x),), x.shape[1])
             own = {name: x.flatten(0, 1), f"{name}_lengths": lengths_of_copies}
-            return self._call(number, own, len(x))
+            return outputs(number, own, len(x))
 
         return (inputs,), (self.baseline.expand_as(inputs),), forward
-
-    def _call(self, number, own, n_copies):
-        return self.network.outputs(number, own, n_copies)
 
     def collect(self, number, parts):
         """Attributions of a row, and the values they belong to."""

@@ -15,7 +15,7 @@ from sklearn.utils.validation import (
 )
 
 from sklearn_mmfusion._sklearn import _safe_indexing
-from sklearn_mmfusion._validation import BINARY, MULTICLASS, add_error_note
+from sklearn_mmfusion._validation import BINARY, MULTICLASS, add_error_note, check_count
 from sklearn_mmfusion.containers.conversion import as_table
 from sklearn_mmfusion.inspection.intervals import wilson
 from sklearn_mmfusion.inspection.modalities import (
@@ -379,11 +379,11 @@ def _is_known(proba):
 def _binned(y, proba, labels, n_bins, label):
     """Sort rows by confidence and cut them into bins: pairs of confidence and hits per bin."""
     n_bins = min(max(2, len(y) // 20), 15) if n_bins == "auto" else n_bins
-    if not 1 <= n_bins <= len(y) / 2:
+    check_count(f"{label}: n_bins", n_bins)
+    if n_bins > len(y) / 2:
         raise ValueError(
-            f"{label}: n_bins={n_bins} with {len(y)} rows; expected at "
-            "least one bin and at least two rows per bin. Lower n_bins, or leave this "
-            "modality out."
+            f"{label}: n_bins={n_bins} with {len(y)} rows; expected at least two rows per bin. "
+            "Lower n_bins, or leave this modality out."
         )
     confidence = proba.max(axis=1)
     hits = labels[proba.argmax(axis=1)] == y

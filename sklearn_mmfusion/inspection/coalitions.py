@@ -1,19 +1,16 @@
 """Scores of a fitted estimator with some of the modalities, a coalition; the others are absent."""
 
-from numbers import Integral
-
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring
-from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklearn_mmfusion._columns import column_names
-from sklearn_mmfusion._triples import TripleComposition, child_seed, root_seed
-from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion._triples import child_seed, root_seed
+from sklearn_mmfusion._validation import add_error_note, check_choice, check_count
 from sklearn_mmfusion.containers.conversion import as_table
+from sklearn_mmfusion.inspection.encoded_rows import encode_once, hiding, with_composition
 from sklearn_mmfusion.inspection.modalities import (
     absence_ignored,
     column_at,
@@ -23,7 +20,6 @@ from sklearn_mmfusion.inspection.modalities import (
     scorer_name,
     with_columns,
     with_missing,
-    wrapped_attribute,
 )
 
 ABSENT = ("auto", "mask", "permute")
@@ -66,7 +62,8 @@ class CoalitionScores:
         verbose,
         caller,
     ):
-        check_options(caller, absent, n_repeats)
+        check_choice(f"{caller}: absent", absent, ABSENT)
+        check_count(f"{caller}: n_repeats", n_repeats)
         check_is_fitted(estimator)
         self.estimator, self.X, self.y = estimator, as_table(X), y
         check_consistent_length(self.X, y)
@@ -144,7 +141,7 @@ class CoalitionScores:
         masked = self._absent(coalition, permuted=False)
         if self.encoded is not None:
             hidden = {triple for name in masked for triple in self.triples[name]}
-            estimator = with_composition(self.encoded, leave_out(hidden), X)
+            estimator = with_composition(self.encoded, hiding(hidden), X)
         elif masked:
             gone = [j for name in masked for j in self.columns[name]]
             X = with_missing(X, gone, np.ones(len(X), dtype=bool))
@@ -170,13 +167,6 @@ class CoalitionScores:
     def _print(self, message):
         if self.verbose:
             print(f"[{self.caller}] {message}")
-
-
-def check_options(caller, absent, n_repeats):
-    if absent not in ABSENT:
-        raise ValueError(f"{caller}: absent={absent!r}; expected one of {list(ABSENT)}.")
-    if not isinstance(n_repeats, Integral) or n_repeats < 1:
-        raise ValueError(f"{caller}: n_repeats={n_repeats!r}; expected a positive integer.")
 
 
 def coalition_table(names, coalitions, scores):
@@ -262,69 +252,6 @@ def belongs(triple, positions, modality, columns):
         return triple == modality
     inside = positions & set(columns[modality])
     return None if inside and inside < positions else bool(inside)
-
-
-# ------------------------------------------------------------------------------ absent modalities
-
-
-class Remembered(BaseEstimator):
-    """Fitted steps of a pipeline, with their output for one X, which is not computed again."""
-
-    def __init__(self, steps, X, output):
-        self.steps = steps
-        self.X = X
-        self.output = output
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-    def transform(self, X):
-        return self.output if X is self.X else self.steps.transform(X)
-
-
-def with_composition(estimator, make, X):
-    """Copy a fitted estimator; its composition becomes ``make(composition, X)``.
-
-    The X is the one that reaches the composition: the output of earlier steps of a pipeline.
-    """
-    if isinstance(estimator, TripleComposition):
-        return make(estimator, X)
-    twin = shallow_copy(estimator)
-    if isinstance(estimator, Pipeline):
-        twin.steps = list(estimator.steps)
-        i = [find_composition(step) is not None for _, step in twin.steps].index(True)
-        if any(step not in (None, "passthrough") for _, step in twin.steps[:i]):
-            before = estimator.steps[0][1] if i == 1 else estimator[:i]
-            output = before.transform(X)
-            twin.steps[:i] = [("before", Remembered(before, X, output))]
-            X, i = output, 1
-        name, step = twin.steps[i]
-        twin.steps[i] = name, with_composition(step, make, X)
-    elif attribute := wrapped_attribute(estimator):
-        setattr(twin, attribute, with_composition(getattr(estimator, attribute), make, X))
-    else:
-        members = [shallow_copy(member) for member in estimator.calibrated_classifiers_]
-        for member in members:
-            member.estimator = with_composition(member.estimator, make, X)
-        twin.calibrated_classifiers_ = members
-    return twin
-
-
-def shallow_copy(estimator):
-    """Copy an estimator, with the same parameters and learned attributes."""
-    twin = object.__new__(type(estimator))
-    vars(twin).update(vars(estimator))
-    return twin
-
-
-def encode_once(composition, X):
-    """Make a composition that starts its predictions of X behind the encoders."""
-    return composition._without((), X, composition._encode_once(X))
-
-
-def leave_out(names):
-    """Return the function that makes triples absent in the result of `encode_once`."""
-    return lambda composition, X: composition._without(names, *composition._encoded)
 
 
 def permute_columns(table, positions, order):

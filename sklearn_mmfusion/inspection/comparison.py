@@ -14,6 +14,7 @@ from sklearn.utils import Bunch, indexable
 
 from sklearn_mmfusion._validation import add_error_note
 from sklearn_mmfusion.inspection.folds import folds_of
+from sklearn_mmfusion.inspection.intervals import check_level
 from sklearn_mmfusion.inspection.modalities import scorer_name
 
 
@@ -188,11 +189,7 @@ class CorrectedInterval:
     """Interval of the mean of scores of splits, with Nadeau and Bengio's variance."""
 
     def __init__(self, splits, confidence_level):
-        if not 0 < confidence_level < 1:
-            raise ValueError(
-                f"compare: confidence_level={confidence_level!r}; expected a number between 0 and "
-                "1, such as 0.95."
-            )
+        check_level(confidence_level, "compare")
         ratio = np.mean([len(test) / len(train) for train, test in splits])
         quantile = stats.t.ppf((1 + confidence_level) / 2, len(splits) - 1)
         self.factor = quantile * math.sqrt(1 / len(splits) + ratio)

@@ -1,11 +1,11 @@
 """Contributions of modalities and of their interactions to the score of an estimator."""
 
 from math import factorial
-from numbers import Integral
 
 import numpy as np
 from sklearn.utils import Bunch
 
+from sklearn_mmfusion._validation import check_count
 from sklearn_mmfusion.inspection.coalitions import CoalitionScores
 
 EXACT = 8  # modalities: up to here all coalitions are scored
@@ -299,11 +299,8 @@ def sample(game, exact, sampled, n_permutations):
     n_players = len(game.names)
     if n_players <= EXACT:
         return exact(game(np.arange(2**n_players)))[:, None]
-    if not isinstance(n_permutations, Integral) or n_permutations < 2:
-        raise ValueError(
-            f"{game.caller}: n_permutations={n_permutations!r} with {n_players} modalities; "
-            "expected an integer of 2 or more, because a standard error needs two orders."
-        )
+    # a standard error needs two orders
+    check_count(f"{game.caller}: n_permutations", n_permutations, 2)
     rng = np.random.default_rng(game.seed)
     orders = rng.permuted(np.tile(np.arange(n_players), (n_permutations, 1)), axis=1)
     return sampled(game, orders)

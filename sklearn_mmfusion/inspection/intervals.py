@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -239,6 +240,15 @@ def difference_interval(metric, y_true, y_pred_a, y_pred_b, *, groups=None, conf
     return Bunch(estimate=float(estimate), low=float(low), high=float(high), standard_error=error)
 
 
+def check_level(confidence_level, function):
+    """Raise unless a confidence level lies between 0 and 1."""
+    if not isinstance(confidence_level, Real) or not 0 < confidence_level < 1:
+        raise ValueError(
+            f"{function}: confidence_level={confidence_level!r}; expected a number between 0 and "
+            "1, such as 0.95."
+        )
+
+
 def check_metric(metric, function):
     """Return a metric as a function, and its name or None."""
     if callable(metric):
@@ -290,11 +300,7 @@ class Units:
     """
 
     def __init__(self, columns, metric, groups, confidence_level, function):
-        if not 0 < confidence_level < 1:
-            raise ValueError(
-                f"{function}: confidence_level={confidence_level!r}; expected a number between 0 "
-                "and 1, such as 0.95."
-            )
+        check_level(confidence_level, function)
         self.columns = [np.asarray(as_numpy(column)) for column in columns.values()]
         lengths = {name: len(c) for name, c in zip(columns, self.columns, strict=True)}
         if len(set(lengths.values())) > 1:

@@ -19,7 +19,6 @@ from sklearn_mmfusion._columns import column_names, locate, resolve
 from sklearn_mmfusion._sklearn import BaseSearchCV
 from sklearn_mmfusion._triples import TripleComposition
 
-FITTED = ("named_transformers_", "named_estimators_", "named_encoders_")
 # class of a wrapper, and its attribute with the fitted estimator that gets X unchanged
 WRAPPERS = [
     (FrozenEstimator, "estimator"),
@@ -73,7 +72,7 @@ def find_modalities(estimator, table, modalities, label):
     check_is_fitted(composition)
     names_in = getattr(composition, "feature_names_in_", None)
     where = locate(table, names_in, composition.n_features_in_, type(composition).__name__)[1]
-    children = next(getattr(composition, name) for name in FITTED if hasattr(composition, name))
+    children = composition._fitted_children()
     found = []
     for selection in composition._selections:
         positions = tuple(int(where[p]) for p in selection.positions if where[p] >= 0)

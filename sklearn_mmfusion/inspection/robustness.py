@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -13,16 +12,20 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklearn_mmfusion._triples import VECTORIZERS, first_step, steps_of
-from sklearn_mmfusion._validation import add_error_note
+from sklearn_mmfusion._validation import add_error_note, check_count
 from sklearn_mmfusion.containers import FileArray, TensorArray, as_column
-from sklearn_mmfusion.containers.cells import Cells, check_column, readable_cells
+from sklearn_mmfusion.containers.cells import Cells
+from sklearn_mmfusion.containers.column_input import check_column, readable_cells
 from sklearn_mmfusion.containers.conversion import as_table
+from sklearn_mmfusion.containers.dtypes import only_rate
 from sklearn_mmfusion.containers.sets import takes_sets
 from sklearn_mmfusion.corruptions import CORRUPTIONS, corrupt
 from sklearn_mmfusion.corruptions.table import find_corruption, listed
+from sklearn_mmfusion.inspection.encoded_rows import encode_again, encode_once, with_composition
 from sklearn_mmfusion.inspection.modalities import (
     absence_ignored,
     column_at,
+    find_composition,
     find_modalities,
     score_once,
     scorer_name,
@@ -131,6 +134,9 @@ def robustness_curve(
     Files are decoded as the encoder of the modality does, and then corrupted. Rows without the
     modality are drawn from all rows, including those that lack it from the start.
 
+    Cost: the encoders of this package's compositions compute all rows once; then, for each score,
+    only the rows of the changed modality. Other estimators predict from scratch for each score.
+
     References
     ----------
     .. [1] Taori et al. (2020). "Measuring robustness to natural distribution shifts in image
@@ -168,14 +174,13 @@ def robustness_curve(
         _check_corruption(kind, corruption, label)
         table = _as_read(table, own, label)
     levels = _check_levels(levels, corruption, label)
-    if not isinstance(n_repeats, Integral) or n_repeats < 1:
-        raise ValueError(f"{label}: n_repeats={n_repeats!r}; expected a positive integer.")
+    check_count(f"{label}: n_repeats", n_repeats)
     models = [estimator] if baseline is None else [estimator, baseline]
-    scorers = [check_scoring(model, scoring) for model in models]
+    models = [_Scored(model, check_scoring(model, scoring)) for model in models]
     change = _Change(own.name, own.positions, corruption, kind)
     seeds = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=n_repeats)
-    pairs = list(zip(models, scorers, strict=True))
-    scores = _all_scores(pairs, table, y, change, levels, seeds, n_jobs, verbose)
+    with absence_ignored():
+        scores = _all_scores(models, table, y, change, levels, seeds, n_jobs, verbose)
     mean = scores.mean(axis=2)
     result = Bunch(
         levels=levels,
@@ -197,16 +202,19 @@ def robustness_curve(
     return result
 
 
-def _all_scores(pairs, table, y, change, levels, seeds, n_jobs, verbose):
+def _all_scores(models, table, y, change, levels, seeds, n_jobs, verbose):
     """Scores of shape (n_models, n_levels, n_repeats)."""
-    scores = np.empty((len(pairs), len(levels), len(seeds)))
+    scores = np.empty((len(models), len(levels), len(seeds)))
+    with _noting(change, 0):
+        models = [model.encoded(table, change.positions) for model in models]
     tasks = [
         (i, repeat)
         for i, level in enumerate(levels)
         for repeat in range(1 if change.is_certain(level) else len(seeds))
     ]
-    computed = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_score)(pairs, table, y, change, levels[i], seeds[repeat]) for i, repeat in tasks
+    # threads share the encoded rows
+    computed = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+        delayed(_score)(models, table, y, change, levels[i], seeds[repeat]) for i, repeat in tasks
     )
     for number, ((i, repeat), found) in enumerate(zip(tasks, computed, strict=True), 1):
         end = len(seeds) if change.is_certain(levels[i]) else repeat + 1
@@ -256,16 +264,45 @@ class _Change:
         return corrupt(column, self.kind, self.corruption, int(level), random_state=seed)
 
 
-def _score(pairs, table, y, change, level, seed):
+@dataclass(frozen=True)
+class _Scored:
+    """A fitted model and its scorer; `triples` are those that read the changed columns."""
+
+    model: object
+    scorer: object
+    triples: tuple = ()
+
+    def encoded(self, table, positions):
+        """The same model, which encodes only the changed columns again, if that is possible."""
+        composition = find_composition(self.model)
+        if composition is None:
+            return self
+        modalities = find_modalities(composition, table, None, "robustness_curve")
+        triples = [own.name for own in modalities if not set(positions).isdisjoint(own.positions)]
+        model = with_composition(self.model, encode_once, table)
+        return replace(self, model=model, triples=tuple(triples))
+
+    def score(self, X, y, is_changed):
+        """The score of an X, which may differ from the encoded one in the changed columns."""
+        model = self.model
+        if is_changed and find_composition(model) is not None:
+            model = with_composition(model, encode_again(self.triples, X), X)
+        return score_once(self.scorer, "robustness_curve", model, X, y)
+
+
+def _score(models, table, y, change, level, seed):
     """Score models at a level."""
     changed = change(table, level, seed)
+    with _noting(change, level):
+        return [model.score(changed, y, changed is not table) for model in models]
+
+
+def _noting(change, level):
+    """Add the level to errors in the block."""
     note = f"Raised while scoring with {change.modality!r}: {change.corruption} {level:g}."
     if change.corruption == MISSING and level > 0:
         note += " The estimator has to accept missing values: add an imputer."
-    with absence_ignored(), add_error_note(note):
-        return [
-            score_once(scorer, "robustness_curve", model, changed, y) for model, scorer in pairs
-        ]
+    return add_error_note(note)
 
 
 def _add_noise(column, level, seed):
@@ -415,9 +452,5 @@ def _decoded(files, step, label):
     for row, value, rate in cells.read_runs():
         values[row] = value
         rates.add(rate)
-    if len(rates) > 1:
-        raise ValueError(
-            f"{label}: the files have sample rates of {sorted(rates)} Hz; expected one. Resample "
-            "them, or use corruption='missing'."
-        )
-    return as_column(values, sample_rate=next(iter(rates), None))
+    rate = only_rate(rates, f"{label}: the files", ", or use corruption='missing'")
+    return as_column(values, sample_rate=rate)

@@ -7,6 +7,7 @@ from torch.nn import functional
 from sklearn_mmfusion.modules.layers import (
     Embedding,
     MaskedBatchNorm,
+    StandardizedNetwork,
     masked_mean_max,
     pad,
     pool_in_chunks,
@@ -14,7 +15,7 @@ from sklearn_mmfusion.modules.layers import (
 from sklearn_mmfusion.modules.recurrent import ConvolutionalRecurrentNetwork, RecurrentNetwork
 
 
-class AudioCNN(nn.Module):
+class AudioCNN(StandardizedNetwork):
     """2-D convolutions over the spectrogram, mean and maximum over time, one embedding.
 
     The first convolution is 5 x 5 with a stride of two, the others are 3 x 3 and followed by
@@ -33,10 +34,8 @@ class AudioCNN(nn.Module):
         channels: tuple[int, ...] = (16, 32, 64),
         dropout: float = 0.3,
     ):
-        super().__init__()
+        super().__init__(n_mels)
         self.out_features = out_features
-        self.register_buffer("mean", torch.zeros(n_mels))
-        self.register_buffer("std", torch.ones(n_mels))
         self.stem = nn.Conv2d(1, channels[0], 5, stride=2, padding=2, bias=False)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(i, o, 3, padding=1, bias=False)
@@ -49,11 +48,6 @@ class AudioCNN(nn.Module):
             bands = -(-bands // 2)
         self.token_features = channels[-1] * bands
         self.embedding = Embedding(2 * self.token_features, out_features, dropout)
-
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Set the mean and standard deviation of each band, (F,) each."""
-        self.mean.copy_(mean)
-        self.std.copy_(std)
 
     def forward(self, frames: Tensor, frames_lengths: Tensor) -> Tensor:
         # Block k has steps of 2^(k + 1) frames. Its output depends on one more step of its input on
@@ -69,7 +63,7 @@ class AudioCNN(nn.Module):
 
     def _convolve(self, frames: Tensor, frames_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The last block, time last: (N, token_features, L'), valid (N, L')."""
-        x, mask = pad((frames - self.mean) / self.std, frames_lengths)  # (N, L, F), (N, L)
+        x, mask = pad(self.standardize(frames), frames_lengths)  # (N, L, F), (N, L)
         x = x[:, None].contiguous(memory_format=torch.channels_last)  # (N, 1, L, F)
         mask = mask[:, ::2]
         x = functional.relu(self.norms[0](self.stem(x), mask))

@@ -156,9 +156,9 @@ class MaskedBatchNorm(FixedShapes, nn.Module):
 
     def _normalize_where(self, x: Tensor, mask: Tensor) -> Tensor:
         counted = mask if self.present is None else mask & self.present[:, None]
-        steps = counted.sum() * math.prod(x.shape[2:-1])
-        rows = 2 if self.present is None else self.present.sum()
-        enough = (steps > 1) & (torch.as_tensor(rows) > 1)
+        enough = counted.sum() * math.prod(x.shape[2:-1]) > 1
+        if self.present is not None:
+            enough = enough & (self.present.sum() > 1)
         axes = [1] * (x.ndim - 3)
         counts = counted.view(*mask.shape, *axes).expand(x.shape[:-1]).flatten()
         flat = batch_norm_where(x.reshape(-1, x.shape[-1]), counts, enough, self.norm)
@@ -223,6 +223,24 @@ def pool_in_chunks(
     total, count, top = map(torch.stack, zip(*pooled, strict=True))
     count, top = count.sum(0), top.amax(0)
     return torch.cat([total.sum(0) / count.clamp(min=1), torch.where(count > 0, top, 0.0)], 1)
+
+
+class StandardizedNetwork(nn.Module):
+    """Base of the networks that standardize their input, whose last axis holds the features."""
+
+    def __init__(self, in_features: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(in_features))
+        self.register_buffer("std", torch.ones(in_features))
+
+    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+        """Set the mean and standard deviation of each feature, (in_features,) each."""
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def standardize(self, x: Tensor) -> Tensor:
+        """Features of mean 0 and standard deviation 1 in training: (..., in_features)."""
+        return (x - self.mean) / self.std
 
 
 class Embedding(nn.Sequential):

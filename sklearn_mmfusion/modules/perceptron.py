@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from sklearn_mmfusion.modules.layers import Embedding
+from sklearn_mmfusion.modules.layers import Embedding, StandardizedNetwork
 
 
-class MLP(nn.Module):
+class MLP(StandardizedNetwork):
     """Multilayer perceptron on standardized features, with a parallel linear path.
 
     Dropout follows every hidden layer. The features themselves have none: of a few numbers, none
@@ -25,9 +25,7 @@ class MLP(nn.Module):
         hidden_layer_sizes: tuple[int, ...] = (256, 128),
         dropout: float = 0.3,
     ):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(in_features))
-        self.register_buffer("std", torch.ones(in_features))
+        super().__init__(in_features)
         sizes = [in_features, *hidden_layer_sizes]
         layers: list[nn.Module] = []
         for i, o in zip(sizes, sizes[1:], strict=False):
@@ -38,13 +36,8 @@ class MLP(nn.Module):
         for parameter in (self.output.weight, self.linear.weight, self.linear.bias):
             nn.init.zeros_(parameter)
 
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Set the mean and standard deviation of each feature, (in_features,) each."""
-        self.mean.copy_(mean)
-        self.std.copy_(std)
-
     def forward(self, features: Tensor) -> Tensor:
-        x = (features - self.mean) / self.std
+        x = self.standardize(features)
         return self.linear(x) + self.output(self.hidden(x))
 
     @torch.no_grad()
@@ -58,7 +51,7 @@ class MLP(nn.Module):
         self.output.weight.mul_(1 - share)
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork(StandardizedNetwork):
     """A perceptron on standardized features: the network of a table in a joint network.
 
     One hidden layer of twice the output's width; no dropout before it, because a table may have few
@@ -70,18 +63,11 @@ class FeatureNetwork(nn.Module):
     fixed_shapes = True
 
     def __init__(self, in_features: int, out_features: int, dropout: float = 0.3):
-        super().__init__()
+        super().__init__(in_features)
         self.out_features = out_features
-        self.register_buffer("mean", torch.zeros(in_features))
-        self.register_buffer("std", torch.ones(in_features))
         width = 2 * out_features
         self.hidden = Embedding(in_features, width, dropout=0.0)
         self.embedding = Embedding(width, out_features, dropout)
 
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Set the mean and standard deviation of each feature, (in_features,) each."""
-        self.mean.copy_(mean)
-        self.std.copy_(std)
-
     def forward(self, features: Tensor) -> Tensor:
-        return self.embedding(self.hidden((features - self.mean) / self.std))
+        return self.embedding(self.hidden(self.standardize(features)))

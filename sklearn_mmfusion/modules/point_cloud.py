@@ -1,13 +1,12 @@
 """Network over point clouds of different sizes."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_mmfusion.modules.layers import Embedding, MaskedBatchNorm, pad
+from sklearn_mmfusion.modules.layers import Embedding, MaskedBatchNorm, StandardizedNetwork, pad
 
 
-class PointCloudNetwork(nn.Module):
+class PointCloudNetwork(StandardizedNetwork):
     """A perceptron shared by all points, their maximum, one embedding.
 
     PointNet (Qi et al. 2017, arXiv:1612.00593) without its learned transforms of the input. The
@@ -26,10 +25,8 @@ class PointCloudNetwork(nn.Module):
         channels: tuple[int, ...] = (64, 128),
         dropout: float = 0.3,
     ):
-        super().__init__()
+        super().__init__(in_features)
         self.out_features, self.token_features = out_features, channels[-1]
-        self.register_buffer("mean", torch.zeros(in_features))
-        self.register_buffer("std", torch.ones(in_features))
         sizes = [in_features, *channels]
         self.layers = nn.ModuleList(
             nn.Linear(i, o, bias=False) for i, o in zip(sizes, sizes[1:], strict=False)
@@ -37,17 +34,12 @@ class PointCloudNetwork(nn.Module):
         self.norms = nn.ModuleList(MaskedBatchNorm(c) for c in channels)
         self.embedding = Embedding(channels[-1], out_features, dropout)
 
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Set the mean and standard deviation of each coordinate, (D,) each."""
-        self.mean.copy_(mean)
-        self.std.copy_(std)
-
     def forward(self, points: Tensor, points_lengths: Tensor) -> Tensor:
         return self.tokens(points, points_lengths)[0]
 
     def tokens(self, points: Tensor, points_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The embedding, and the points it pools: (N, L, token_features), valid (N, L)."""
-        x, mask = (points - self.mean) / self.std, points_lengths
+        x, mask = self.standardize(points), points_lengths
         is_padded = mask.ndim == 2
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = layer(x)  # (V, C), or (N, L, C) with a mask

@@ -4,7 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_mmfusion.modules.layers import Embedding, MaskedBatchNorm, masked_mean_max, pad
+from sklearn_mmfusion.modules.layers import (
+    Embedding,
+    MaskedBatchNorm,
+    StandardizedNetwork,
+    masked_mean_max,
+    pad,
+)
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -87,7 +93,7 @@ def _reorder(x: Tensor, order: Tensor) -> Tensor:
     return x.gather(1, order[..., None].expand_as(x))
 
 
-class RecurrentNetwork(nn.Module):
+class RecurrentNetwork(StandardizedNetwork):
     """Recurrent layers in both directions, mean and maximum over time, one embedding.
 
     Shape: frames (V, F), lengths (N,) int64, on the CPU -> (N, out_features).
@@ -104,25 +110,18 @@ class RecurrentNetwork(nn.Module):
         num_layers: int = 1,
         dropout: float = 0.3,
     ):
-        super().__init__()
+        super().__init__(in_features)
         self.out_features = out_features
-        self.register_buffer("mean", torch.zeros(in_features))
-        self.register_buffer("std", torch.ones(in_features))
         self.recurrent = BidirectionalRNN(cell, in_features, hidden_size, num_layers, dropout)
         self.token_features = self.recurrent.out_features
         self.embedding = Embedding(2 * self.token_features, out_features, dropout)
-
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Set the mean and standard deviation of each feature of a frame, (F,) each."""
-        self.mean.copy_(mean)
-        self.std.copy_(std)
 
     def forward(self, frames: Tensor, frames_lengths: Tensor) -> Tensor:
         return self.tokens(frames, frames_lengths)[0]
 
     def tokens(self, frames: Tensor, frames_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The embedding, and the steps it pools: (N, L', token_features), valid (N, L')."""
-        x, mask = pad((frames - self.mean) / self.std, frames_lengths)
+        x, mask = pad(self.standardize(frames), frames_lengths)
         x = self.recurrent(x, frames_lengths)
         return self.embedding(masked_mean_max(x.transpose(1, 2), mask)), x, mask
 
@@ -157,7 +156,7 @@ class ConvolutionalRecurrentNetwork(RecurrentNetwork):
 
     def tokens(self, frames: Tensor, frames_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The embedding, and the steps it pools: (N, L', token_features), valid (N, L')."""
-        x, mask = pad((frames - self.mean) / self.std, frames_lengths)  # (N, L, F), (N, L)
+        x, mask = pad(self.standardize(frames), frames_lengths)  # (N, L, F), (N, L)
         x = functional.relu(self.norm(self.convolution(x.transpose(1, 2)), mask))
         # Padding is zero and the activations are not negative: it never wins the maximum.
         x, mask = functional.max_pool1d(x, 2, ceil_mode=True), mask[:, ::2]

@@ -1,19 +1,19 @@
 """Convolutional network over sequences of different lengths."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sklearn_mmfusion.modules.layers import (
     Embedding,
     MaskedBatchNorm,
+    StandardizedNetwork,
     masked_mean_max,
     pad,
     pool_in_chunks,
 )
 
 
-class TemporalConvNet(nn.Module):
+class TemporalConvNet(StandardizedNetwork):
     """Residual blocks of dilated convolutions over time, mean and maximum, one embedding.
 
     Block k has a dilation of 2^k. Unlike those of Bai, Kolter and Koltun (2018, arXiv:1803.01271),
@@ -33,10 +33,8 @@ class TemporalConvNet(nn.Module):
         kernel_size: int = 5,
         dropout: float = 0.3,
     ):
-        super().__init__()
+        super().__init__(in_features)
         self.out_features, self.token_features = out_features, channels
-        self.register_buffer("mean", torch.zeros(in_features))
-        self.register_buffer("std", torch.ones(in_features))
         self.stem = nn.Conv1d(in_features, channels, 1)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(channels, channels, kernel_size, padding="same", dilation=2**k, bias=False)
@@ -46,11 +44,6 @@ class TemporalConvNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.reach = kernel_size // 2 * (2**n_blocks - 1)
         self.embedding = Embedding(2 * channels, out_features, dropout)
-
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Set the mean and standard deviation of each feature of a frame, (F,) each."""
-        self.mean.copy_(mean)
-        self.std.copy_(std)
 
     def forward(self, frames: Tensor, frames_lengths: Tensor) -> Tensor:
         pooled = pool_in_chunks(self, self._convolve, frames, frames_lengths, self.reach)
@@ -63,7 +56,7 @@ class TemporalConvNet(nn.Module):
 
     def _convolve(self, frames: Tensor, frames_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The last block, time last: (N, token_features, L), valid (N, L)."""
-        x, mask = pad((frames - self.mean) / self.std, frames_lengths)  # (N, L, F), (N, L)
+        x, mask = pad(self.standardize(frames), frames_lengths)  # (N, L, F), (N, L)
         valid = mask.to(x.device, non_blocking=True)[:, None]
         x = self.stem(x.transpose(1, 2)) * valid  # its bias would enter at the padding
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):

@@ -17,6 +17,7 @@ from copy import deepcopy
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
@@ -24,6 +25,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._caching import CachedChild
+from sklearn_mmfusion._columns import check_output, output_columns
 from sklearn_mmfusion._torch import (
     DenseRows,
     Inputs,
@@ -40,6 +42,7 @@ from sklearn_mmfusion._triples import (
     wants_column,
 )
 from sklearn_mmfusion._validation import add_error_note, number_rows
+from sklearn_mmfusion.containers.conversion import as_column, cells_of
 from sklearn_mmfusion.modules.perceptron import FeatureNetwork
 from sklearn_mmfusion.preprocessing.scaling import FeatureScale, float_dtype
 
@@ -132,7 +135,8 @@ class EncoderPart:
 
 def refuse_absent(X, alone):
     """Raise if the steps before an encoder, such as a cleaner, have made cells absent."""
-    absent = np.flatnonzero(X.isna()) if hasattr(X, "isna") and np.ndim(X) == 1 else []
+    cells = cells_of(X)  # of frames too
+    absent = [] if cells is None else np.flatnonzero(pd.isna(as_column(cells, copy=False)))
     if len(absent):
         raise ValueError(
             f"{alone[-1] if isinstance(alone, Pipeline) else alone} before the encoder made "
@@ -233,13 +237,17 @@ class FeaturePart:
     def fit_inputs(self, X, y, params, memory, label):
         self.sample_rate = sample_rate(X)
         self.alone, features, self.fit_key = fit_alone(self.alone, X, y, params, memory, label)
+        self.columns = output_columns(features)
         features = self._check(features)
         self.scale = FeatureScale.fit(features)
         return self._inputs(features)
 
     def prepare(self, X, memory=None, training=False):
         features = CachedChild(self.alone, memory, key=self.fit_key).transform(X)
-        return self._inputs(self._check(features))
+        checked = self._check(features)
+        fitted = len(self.scale.mean), self.columns
+        check_output(features, *fitted, type(self.alone).__name__)
+        return self._inputs(checked)
 
     def build_module(self):
         mean, scale = map(torch.tensor, self.scale.of_network)

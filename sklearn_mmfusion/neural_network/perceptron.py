@@ -104,7 +104,7 @@ class _NeuralEstimator(FittedNetworkMixin, BaseEstimator):
             warm = self.warm_start and hasattr(self, "module_")  # keeps its scales and widths
             X, y, weight, groups = self._check_rows(X, y, sample_weight, groups, warm)
             kind = self._target_type(y)
-            target = encode_target(y, X.shape[0], estimator_name=estimator_name, target_type=kind)
+            target = encode_target(y, estimator_name=estimator_name, target_type=kind)
             class_weight = getattr(self, "class_weight", None)
             weight = combine_weights(
                 weight, class_weight, y, estimator_name=estimator_name, kind=target.kind

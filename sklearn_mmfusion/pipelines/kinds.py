@@ -9,8 +9,8 @@ from numbers import Number
 import numpy as np
 import pandas as pd
 
-from sklearn_mmfusion._decoders import FileOptions
 from sklearn_mmfusion._file_formats import file_kind, format_of
+from sklearn_mmfusion._file_options import FileOptions
 from sklearn_mmfusion.containers import FileArray, TensorArray
 from sklearn_mmfusion.containers.arrow import holds_arrow_cells, holds_arrow_sets
 from sklearn_mmfusion.containers.conversion import (

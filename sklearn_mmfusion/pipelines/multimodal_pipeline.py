@@ -2,7 +2,7 @@
 
 import os
 import re
-from difflib import get_close_matches
+from functools import partial
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
@@ -15,8 +15,9 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 
-from sklearn_mmfusion._decoders import FileOptions, audio_header
-from sklearn_mmfusion._validation import warn
+from sklearn_mmfusion._decoders import audio_header
+from sklearn_mmfusion._file_options import FileOptions
+from sklearn_mmfusion._validation import check_choice, closest, warn
 from sklearn_mmfusion.compose import FusionTransformer
 from sklearn_mmfusion.ensemble import LateFusionClassifier, LateFusionRegressor
 from sklearn_mmfusion.feature_extraction import (
@@ -101,7 +102,7 @@ def _numbers_part(columns, kinds, task):
     forms = {}
     for j, (column, kind) in enumerate(zip(columns, kinds, strict=True)):
         form = column.form[0] if column.texts is not None else "."
-        form = "boolean" if kind == "boolean" and column.texts is not None else form
+        form = "boolean" if kind == "boolean" else form  # "True" in other rows, too
         if form != ".":
             forms[j] = form
     return _scaled(_function(parse_numbers, **({"forms": forms} if forms else {})))
@@ -143,12 +144,8 @@ TABLE_PARTS = {
 # ------------------------------------------------------------------------------ parts of cells
 
 
-def _image_part(column, file_params):
-    return ImageEncoder(file_params=file_params)
-
-
-def _image_set_part(column, file_params):
-    return ImageEncoder(pooling="mean", file_params=file_params)
+def _encoder(make, column, file_params, **params):
+    return make(file_params=file_params, **params)
 
 
 def _text_part(column, file_params):
@@ -183,27 +180,15 @@ def _vector_part(column, file_params):
     return _scaled(None)
 
 
-def _point_cloud_part(column, file_params):
-    return PointCloudEncoder(file_params=file_params)
-
-
-def _sequence_part(column, file_params):
-    return SequenceEncoder(file_params=file_params)
-
-
-def _video_part(column, file_params):
-    return VideoEncoder(file_params=file_params)
-
-
 CELL_PARTS = {
-    "image": _image_part,
-    "image_set": _image_set_part,
+    "image": partial(_encoder, ImageEncoder),
+    "image_set": partial(_encoder, ImageEncoder, pooling="mean"),
     "text": _text_part,
     "audio": _audio_part,
     "vector": _vector_part,
-    "point_cloud": _point_cloud_part,
-    "sequence": _sequence_part,
-    "video": _video_part,
+    "point_cloud": partial(_encoder, PointCloudEncoder),
+    "sequence": partial(_encoder, SequenceEncoder),
+    "video": partial(_encoder, VideoEncoder),
 }
 
 
@@ -298,8 +283,7 @@ def make_multimodal_pipeline(
     Identifiers and constants are dropped. Free text gets a `TextEncoder`, which reads characters
     as well as words, so that misspelled and unseen words still count. Replace it by a
     `TfidfVectorizer` for speed: ``set_params(fusiontransformer__text=TfidfVectorizer())``. Its
-    features are sparse: add a `TruncatedSVD` for estimators that need dense ones and for
-    ``fusion="weighted"``, or set ``fusion="concat"``.
+    features are sparse: add a `TruncatedSVD` for estimators that need dense ones.
     skrub's `TableVectorizer` can replace the parts of the table: any transformer fits. With several
     targets, replace "many_categories": scikit-learn's `TargetEncoder` takes one.
 
@@ -335,8 +319,13 @@ def make_multimodal_pipeline(
     >>> grid = {"fusiontransformer__text__n_components": [50, 100]}
     >>> search = GridSearchCV(pipeline, grid)
     """
-    _check_choice("task", task, HEADS)
-    _check_choice("level", level, ["feature", *FUSIONS])
+    if hasattr(task, "shape"):
+        raise TypeError(
+            f"make_multimodal_pipeline: task is of type {type(task).__name__}; expected one of "
+            f"{list(HEADS)}. The target is passed to the fit method of the pipeline."
+        )
+    check_choice("make_multimodal_pipeline: task", task, HEADS)
+    check_choice("make_multimodal_pipeline: level", level, ["feature", *FUSIONS])
     options = FileOptions.from_dict(file_params, "make_multimodal_pipeline")
     decided, columns = examine(X, options)
     decided = _override(decided, kinds)
@@ -365,25 +354,6 @@ def make_multimodal_pipeline(
     return make_pipeline(fusion, HEADS[task](random_state=random_state, **of_head))
 
 
-def _check_choice(name, value, known):
-    if not isinstance(value, str):
-        raise ValueError(
-            f"make_multimodal_pipeline: {name} is of type {type(value).__name__}; expected one of "
-            f"{list(known)}."
-        )
-    if value not in known:
-        raise ValueError(
-            f"make_multimodal_pipeline: {name}={value!r}; expected one of {list(known)}."
-            f"{_closest(value, known)}"
-        )
-
-
-def _closest(value, known):
-    lower = {str(name).lower(): name for name in known}
-    close = get_close_matches(str(value).lower(), lower, n=1)
-    return f" Did you mean {lower[close[0]]!r}?" if close else ""
-
-
 def _override(decided, kinds):
     """Set the kinds that the caller chose."""
     for column, kind in (kinds or {}).items():
@@ -391,11 +361,11 @@ def _override(decided, kinds):
         if column not in decided.index:
             raise ValueError(
                 f"{label}: X has no such column, but {list(decided.index)}."
-                f"{_closest(column, decided.index)}"
+                f"{closest(column, decided.index)}"
             )
         known = [kind for kind in TRIPLES if kind not in REFUSED]
         if kind not in known:
-            raise ValueError(f"{label}: expected one of {known}.{_closest(kind, known)}")
+            raise ValueError(f"{label}: expected one of {known}.{closest(kind, known)}")
         decided.loc[column] = [kind, CHOSEN]
     return decided
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sklearn_mmfusion._validation import check_choice
 from sklearn_mmfusion.inspection import modality_importance, modality_interaction
 from sklearn_mmfusion.plotting.style import BLUE, ORANGE, import_pyplot, new_axes
 
@@ -119,10 +120,7 @@ class ModalityImportanceDisplay:
             If `kind` is unknown.
         """
         import_pyplot(f"{cls.__name__}.from_estimator")  # before any prediction
-        if kind not in FUNCTIONS:
-            raise ValueError(
-                f"{cls.__name__}.from_estimator: kind={kind!r}; expected one of {list(FUNCTIONS)}."
-            )
+        check_choice(f"{cls.__name__}.from_estimator: kind", kind, FUNCTIONS)
         return cls(**FUNCTIONS[kind](estimator, X, y, **params)).plot(ax=ax)
 
     def plot(self, *, ax=None):

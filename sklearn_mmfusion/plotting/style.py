@@ -1,23 +1,18 @@
 """Colors, markers and axes of all displays."""
 
+from sklearn_mmfusion._validation import import_extra
+
 # Okabe and Ito (2008), "Color universal design": color-blind readers can distinguish them. In gray
 # they are too similar, so every series also has its own marker or line.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 RED, SKY, BLACK, GRAY = "#D55E00", "#56B4E9", "#000000", "#777777"
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY, BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINES = ("-", "--", "-.", ":")
 
 
 def import_pyplot(caller):
-    """Return matplotlib.pyplot; raise an ImportError that names the extra if it is missing."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            f"{caller} needs matplotlib: pip install 'sklearn-mmfusion[plot]'"
-        ) from error
-    return plt
+    """Return matplotlib.pyplot."""
+    return import_extra("matplotlib.pyplot", caller, "plot")
 
 
 def new_axes(caller, n_rows=1, n_columns=1, width=6.4, height=4.8):

@@ -10,14 +10,15 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
-from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
-from sklearn_mmfusion.containers.cells import (
-    CellKind,
-    Cells,
-    check_column,
-    is_table,
-    readable_cells,
+from sklearn_mmfusion._validation import (
+    all_or_nothing,
+    as_fitted,
+    import_extra,
+    remember_params,
+    warn,
 )
+from sklearn_mmfusion.containers.cells import CellKind, Cells
+from sklearn_mmfusion.containers.column_input import check_column, is_table, readable_cells
 from sklearn_mmfusion.containers.tensor_array import join_cells
 
 BLOCK = 1 << 18  # samples that go through one FFT; longer recordings are cut into such pieces
@@ -169,17 +170,6 @@ def join_blocks(blocks, width):
         frames[start : start + len(block)] = block
         start += len(block)
     return frames
-
-
-def import_soxr():
-    """Return soxr; raise an ImportError that names the extra if it is not installed."""
-    try:
-        import soxr
-    except ImportError as error:
-        raise ImportError(
-            "resample='soxr' needs soxr: pip install 'sklearn-mmfusion[io]'. resample=True does not"
-        ) from error
-    return soxr
 
 
 class LogMelSpectrogram(TransformerMixin, BaseEstimator):
@@ -516,7 +506,8 @@ class LogMelSpectrogram(TransformerMixin, BaseEstimator):
         ratio = resampling_ratio(rate, self.sample_rate_)
         check_resampled_size(cells, row, cell, rate, ratio, "Check the sample rate, set max_length")
         if self.resample == "soxr":
-            return import_soxr().resample(cell, rate, self.sample_rate_)
+            soxr = import_extra("soxr", "resample='soxr' (in contrast to resample=True)", "io")
+            return soxr.resample(cell, rate, self.sample_rate_)
         return signal.resample_poly(cell, ratio.numerator, ratio.denominator)
 
     @np.errstate(over="ignore", invalid="ignore")  # `_check_power` raises

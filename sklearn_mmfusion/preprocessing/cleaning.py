@@ -22,6 +22,7 @@ from sklearn_mmfusion._sklearn import (
     StrOptions,
     _check_feature_names_in,
     _fit_context,
+    _get_output_config,
 )
 from sklearn_mmfusion._validation import (
     add_error_note,
@@ -31,13 +32,8 @@ from sklearn_mmfusion._validation import (
     warn,
 )
 from sklearn_mmfusion.containers import TensorArray
-from sklearn_mmfusion.containers.cells import (
-    CellKind,
-    Cells,
-    check_column,
-    is_table,
-    readable_cells,
-)
+from sklearn_mmfusion.containers.cells import CellKind, Cells
+from sklearn_mmfusion.containers.column_input import check_column, is_table, readable_cells
 from sklearn_mmfusion.preprocessing.audio import (
     RECORDING,
     check_resampled_size,
@@ -45,7 +41,7 @@ from sklearn_mmfusion.preprocessing.audio import (
     to_float,
 )
 from sklearn_mmfusion.preprocessing.image import IMAGE, channels_first
-from sklearn_mmfusion.preprocessing.text import as_texts
+from sklearn_mmfusion.preprocessing.text import TEXT, as_texts
 
 __all__ = ["AudioCleaner", "ImageCleaner", "SequenceCleaner", "TextCleaner"]
 
@@ -53,8 +49,8 @@ TO_DEVIATION = 1.4826  # times the median absolute deviation: the standard devia
 
 SEQUENCE = CellKind(
     "sequence",
-    shapes=((None,), (None, None)),
-    expected="(n_steps,) or (n_steps, n_channels)",
+    shapes=((None, None), (None,)),
+    expected="(n_steps, n_channels), or (n_steps,) for one channel",
     files="array",
     allow_nan=True,
 )
@@ -123,7 +119,10 @@ class BaseCleaner(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         column = check_column(self, X, reset=False)
-        return as_fitted(self)._clean_column(column, is_table(X))
+        cleaned = as_fitted(self)._clean_column(column, is_table(X))
+        if _get_output_config("transform", self)["dense"] == "polars" and cleaned.ndim == 1:
+            return pd.DataFrame({0: cleaned})  # scikit-learn cannot convert an extension array
+        return cleaned
 
     def get_feature_names_out(self, input_features=None):
         """Get the name of the column, or those of the columns of a table.
@@ -232,7 +231,7 @@ class TextCleaner(BaseCleaner):
     ['cafe bar see', nan]
     """
 
-    _reads = CellKind("text")
+    _reads = TEXT
 
     _parameter_constraints = {
         "strip_html": ["boolean"],

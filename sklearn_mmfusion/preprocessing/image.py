@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from sklearn_mmfusion._file_formats import file_kind
+from sklearn_mmfusion._file_formats import source_kind
 from sklearn_mmfusion.containers.cells import CellKind, channels_lead
 
 # Longest side of images in files, in pixels: time and memory of training grow with its square.
@@ -43,7 +43,7 @@ def channels_first(shape, cells):
     axis = cells.estimator.channel_axis
     if len(shape) != 3 or axis != "auto":
         return len(shape) == 3 and axis == "first"
-    if cells.is_file and file_kind(cells.column[cells.rows[0]]) == "image":
+    if cells.is_file and source_kind(cells.column[cells.rows[0]]) == "image":
         return False
     return channels_lead(shape)
 

@@ -72,6 +72,17 @@ def mean_and_variance(chunks):
     return mean, squares / count
 
 
+def channel_scale(chunks):
+    """Mean and standard deviation of channels over chunks (n, n_channels), float32 each.
+
+    Constant channels have no spread: dividing by one leaves zeros.
+    """
+    mean, variance = mean_and_variance(chunks)
+    scale = np.sqrt(variance)
+    scale[scale <= 1e-6 * np.abs(mean)] = 1.0
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
 def _moments(X):
     """Mean and standard deviation of each feature of an array or CSR matrix."""
     if sparse.issparse(X):

@@ -16,9 +16,11 @@ from sklearn_mmfusion._file_formats import file_kind
 from sklearn_mmfusion._sklearn import Interval, StrOptions, _fit_context
 from sklearn_mmfusion._validation import all_or_nothing, as_fitted, remember_params, warn
 from sklearn_mmfusion.containers import TensorArray
-from sklearn_mmfusion.containers.cells import CellKind, check_column, is_table
+from sklearn_mmfusion.containers.cells import CellKind
+from sklearn_mmfusion.containers.column_input import check_column, is_table
 from sklearn_mmfusion.containers.tensor_array import join_cells
 
+TEXT = CellKind("text")
 UNKNOWN = 0  # id of the bucket that every n-gram outside the vocabulary falls into
 _ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _ALONE_BEYOND = "\U00020000-\U0003134f"  # of the planes after the first
@@ -172,7 +174,7 @@ class Tokenizer(TransformerMixin, BaseEstimator):
     """
 
     wants_column = True
-    _reads = CellKind("text")
+    _reads = TEXT
 
     _parameter_constraints = {
         "analyzer": [StrOptions({"word", "char"})],

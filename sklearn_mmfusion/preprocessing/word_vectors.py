@@ -10,9 +10,10 @@ import numpy as np
 from sklearn_mmfusion.preprocessing.text import normalize_text, split_words
 
 GZIP = b"\x1f\x8b"  # the first bytes of a gzip file
+LABEL = "TextEncoder: embeddings"  # starts messages
 
 
-def read_vectors(embeddings, vocabulary, *, n_others, lowercase, label):
+def read_vectors(embeddings, vocabulary, *, n_others, lowercase):
     """Read the vectors of the words of a vocabulary, and of some other words.
 
     Words are normalized as texts are; of several spellings of a word, the first counts.
@@ -27,8 +28,6 @@ def read_vectors(embeddings, vocabulary, *, n_others, lowercase, label):
         Number of other words whose vectors are read, the first ones that a text can hold.
     lowercase : bool
         Whether to case-fold.
-    label : str
-        Start of messages.
 
     Returns
     -------
@@ -36,7 +35,7 @@ def read_vectors(embeddings, vocabulary, *, n_others, lowercase, label):
     """
     vectors, is_empty = {}, True
     is_mapping = isinstance(embeddings, Mapping)
-    for place, word, values in (_items if is_mapping else _lines)(embeddings, label):
+    for place, word, values in (_items if is_mapping else _lines)(embeddings):
         is_empty, word = False, normalize_text(word, lowercase)
         if word in vectors:
             continue
@@ -48,18 +47,18 @@ def read_vectors(embeddings, vocabulary, *, n_others, lowercase, label):
         _check_width(place, len(vectors[word]), len(next(iter(vectors.values()))))
     if is_empty:
         what = f"a {type(embeddings).__name__}" if is_mapping else repr(os.fspath(embeddings))
-        raise ValueError(f"{label}: {what} holds no vectors; expected at least one word.")
+        raise ValueError(f"{LABEL}: {what} holds no vectors; expected at least one word.")
     return vectors
 
 
-def _items(embeddings, label):
+def _items(embeddings):
     for word, values in embeddings.items():
         if not isinstance(word, str):
-            raise TypeError(f"{label} has the key {word!r}; expected words (str).")
-        yield f"{label}[{word!r}]", word, values
+            raise TypeError(f"{LABEL} has the key {word!r}; expected words (str).")
+        yield f"{LABEL}[{word!r}]", word, values
 
 
-def _lines(path, label):
+def _lines(path):
     """Yield the place, the word and the values (one str) of each line of a file."""
     name = os.fspath(path)
     try:
@@ -67,13 +66,13 @@ def _lines(path, label):
             is_gzip = raw.read(2) == GZIP
         options = {"mode": "rt", "encoding": "utf-8", "errors": "replace"}
         with (gzip.open if is_gzip else open)(name, **options) as file:
-            yield from _split_lines(file, name, label)
+            yield from _split_lines(file, name)
     except (OSError, EOFError, zlib.error) as error:
         kind = type(error) if isinstance(error, FileNotFoundError) else ValueError
-        raise kind(f"{label}: cannot read the file {name!r} of word vectors: {error}") from error
+        raise kind(f"{LABEL}: cannot read the file {name!r} of word vectors: {error}") from error
 
 
-def _split_lines(file, name, label):
+def _split_lines(file, name):
     width, n_stated, n_rows = None, None, 0
     for row, line in enumerate(file, start=1):
         # Some words of published files are exotic spaces, at which `split()` would split.
@@ -83,12 +82,12 @@ def _split_lines(file, name, label):
             n_stated, width = map(int, fields)
         elif line:
             width = len(fields) - 1 if width is None else width
-            place = f"{label}: row {row} of {name!r}"
+            place = f"{LABEL}: row {row} of {name!r}"
             n_rows += 1
             yield place, *_split_line(line, width, place)
     if n_stated is not None and n_rows < n_stated:
         raise ValueError(
-            f"{label}: {name!r} has {n_rows} rows after its first one, which states {n_stated}. "
+            f"{LABEL}: {name!r} has {n_rows} rows after its first one, which states {n_stated}. "
             "The file is incomplete; download it again."
         )
 

@@ -6,7 +6,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length
 
-from sklearn_mmfusion._decoders import FileOptions
+from sklearn_mmfusion._file_options import FileOptions
 from sklearn_mmfusion._validation import as_numpy, check_groups
 from sklearn_mmfusion.containers import check_files
 from sklearn_mmfusion.containers.file_array import holds_paths

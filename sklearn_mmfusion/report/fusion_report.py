@@ -8,21 +8,21 @@ from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import f1_score, recall_score
 from sklearn.utils.multiclass import type_of_target
 
-from sklearn_mmfusion._decoders import FileOptions
+from sklearn_mmfusion._file_options import FileOptions
 from sklearn_mmfusion._triples import first_step, kept_triples
 from sklearn_mmfusion._validation import check_groups, check_y
 from sklearn_mmfusion.inspection import difference_interval, score_interval
 from sklearn_mmfusion.inspection.ablation import compositions_of, triples_to_fit
 from sklearn_mmfusion.inspection.folds import folds_of
 from sklearn_mmfusion.report import html
-from sklearn_mmfusion.report.evidence import (
+from sklearn_mmfusion.report.inputs import as_data_frame
+from sklearn_mmfusion.report.sections import (
     CLASSIFIER,
     MULTILABEL,
     REGRESSOR,
     Evidence,
     make_sections,
 )
-from sklearn_mmfusion.report.inputs import as_data_frame
 from sklearn_mmfusion.report.variants import fit_variants, make_variants
 
 # The first one is drawn. Balanced accuracy is the macro recall, under its other name.
@@ -233,7 +233,7 @@ def find_file_options(estimator, X, file_params):
         return options
     for composition in compositions_of(estimator).values():
         positions = triples_to_fit(composition, X)
-        for name, child, _ in kept_triples(getattr(composition, composition._triples_parameter)):
+        for name, child, _ in kept_triples(composition._triples):
             if hasattr(first_step(child), "file_params"):
                 own = FileOptions.of(first_step(child))
                 options |= dict.fromkeys(positions[name], own)

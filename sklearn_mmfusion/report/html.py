@@ -15,7 +15,6 @@ import pandas as pd
 
 from sklearn_mmfusion.containers.accessor import Html
 
-MAX_BYTES = 5_000_000  # of a page
 _DPI = 144  # of pictures, shown at 96: sharp on dense screens
 _LONG = 24  # characters of a text that may wrap
 _VOID = ("br", "img", "link", "meta")

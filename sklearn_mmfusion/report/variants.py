@@ -109,7 +109,7 @@ def make_late(estimator):
         return None
     (composition,) = compositions
     make = LateFusionClassifier if is_classifier(estimator) else LateFusionRegressor
-    triples = kept_triples(getattr(composition, composition._triples_parameter))
+    triples = kept_triples(composition._triples)
     if isinstance(composition, LateFusionClassifier | LateFusionRegressor):
         return None
     if len(triples) < 2 or any(isinstance(child, str) for _, child, _ in triples):

@@ -144,3 +144,23 @@ def test_predictions_and_float32_keep_their_weights():
     for precision, training in (("bf16", False), ("float32", True)):
         with low_precision.autocast(layer, precision, "cpu", training):
             assert layer.weight.dtype == torch.float32
+
+
+class Untied(Tied):
+    """No weights are used twice: the sum of their gradients would be rounded."""
+
+    def __init__(self, in_features, n_outputs):
+        super().__init__(in_features, n_outputs)
+        self.again = nn.Linear(in_features, in_features)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_callers_autocast_changes_no_training(precision):
+    X, y = numbers()
+    model = NeuralClassifier(**{**SHARED, "precision": precision}, module=Untied)
+    expected = model.fit(X, y).module_.state_dict()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model.fit(X, y)
+        assert torch.is_autocast_enabled("cpu") and torch.is_autocast_cache_enabled()
+    for name, value in model.module_.state_dict().items():
+        assert torch.equal(value, expected[name]), name

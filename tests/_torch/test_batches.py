@@ -302,6 +302,7 @@ def test_errors_of_a_thread_have_their_row_and_note():
     for call in (
         lambda: predict_batches(Masks(), inputs, batch_size=8, device="cpu"),
         lambda: list(BatchIterator(dataset, 8, "cpu", shuffle=True)),
+        lambda: inputs.to("cpu"),
     ):
         with pytest.raises(ValueError, match="^row 167 cannot be read") as raised:
             with number_rows(np.arange(80) + 100):

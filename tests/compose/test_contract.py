@@ -19,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.utils import estimator_html_repr
 
 from sklearn_mmfusion.compose import FusionTransformer, make_fusion_transformer
+from sklearn_mmfusion.neural_network import JointFusionClassifier
 from tests._fusion_data import (
     NAMES,
     TRIPLES,
@@ -30,6 +31,7 @@ from tests._fusion_data import (
     pass_both,
     two_vectors,
 )
+from tests._registry import SMALL_JOINT
 
 
 def test_adding_a_modality_changes_no_other():
@@ -250,6 +252,27 @@ def test_a_width_that_changes_is_refused():
     fused.fit(make_X()).named_transformers_["m"].out = np.zeros((24, 3))
     with pytest.raises(ValueError, match="returned 3 features, 2 when fitted"):
         fused.transform(make_X())
+
+
+@pytest.mark.parametrize("level", ["feature", "joint"])
+def test_columns_that_depend_on_the_rows_are_refused(level):
+    dummies = FunctionTransformer(pd.get_dummies)
+    triples = [("color", dummies, ["color"])]
+    X = pd.DataFrame({"color": ["red", "blue", "green"] * 8})
+    model = FusionTransformer(triples)
+    if level == "joint":
+        model = JointFusionClassifier(triples, **SMALL_JOINT)
+    model.fit(X, np.arange(24) % 2)
+    apply = model.predict if level == "joint" else model.transform
+    apply(X[::-1])
+    for colors, found in [("pink red green", "green.*pink.*red"), ("red green red", "green.*red")]:
+        message = rf"FunctionTransformer returned the columns .*{found}'\]; expected .*blue.*as in"
+        with pytest.raises(ValueError, match=message):
+            apply(pd.DataFrame({"color": colors.split()}))
+    arrays = FunctionTransformer(lambda X: pd.get_dummies(X).to_numpy())
+    model.set_params(color=arrays).fit(X, np.arange(24) % 2)
+    with pytest.raises(ValueError, match="FunctionTransformer returned 2 features, 3 when fitted"):
+        apply(X[:2])
 
 
 def test_nothing_to_learn_from_is_refused():

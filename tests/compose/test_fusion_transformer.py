@@ -306,6 +306,50 @@ def test_bad_fusion_parameters_are_refused():
         FusionTransformer(triples, fusion="sum").fit(X)
 
 
+def text_and_table(**params):
+    return [("text", TfidfVectorizer(**params), "text"), ("table", StandardScaler(), ["age"])]
+
+
+class Dense(TfidfVectorizer):
+    def fit_transform(self, raw_documents, y=None):
+        return super().fit_transform(raw_documents, y).toarray()
+
+    def transform(self, raw_documents):
+        return super().transform(raw_documents).toarray()
+
+
+@pytest.mark.parametrize("missing", ["mean", "zero"])
+@pytest.mark.parametrize("params", [{}, {"weights": {"text": 2.0}}, {"scale": False}])
+def test_weighted_sparse_blocks_equal_dense_ones(missing, params):
+    X = masked(make_X(), masks())
+    options = {"fusion": "weighted", "fusion_params": params, "missing": missing}
+    options |= {"add_indicator": True, "dtype": np.float64}
+    fused = FusionTransformer(text_and_table(), **options)
+    X_t = fused.fit_transform(X)
+    (_, _, column), table = text_and_table()
+    dense = FusionTransformer([("text", Dense(), column), table], **options)
+    assert sparse.issparse(X_t) and X_t.format == "csr"
+    np.testing.assert_allclose(X_t.toarray(), dense.fit_transform(X))
+    np.testing.assert_allclose(fused.transform(X[:9]).toarray(), dense.transform(X[:9]))
+    assert fused.output_indices_ == dense.output_indices_
+    assert list(fused.get_feature_names_out()) == list(dense.get_feature_names_out())
+    assert fused.fusion_.scales_ == pytest.approx(dense.fusion_.scales_)
+    with pytest.warns(UserWarning, match="lacks columns"):
+        without = fused.transform(X.drop(columns="text"))
+    with pytest.warns(UserWarning, match="lacks columns"):
+        np.testing.assert_allclose(without.toarray(), dense.transform(X.drop(columns="text")))
+
+
+def test_weighted_sparse_blocks_refuse_gaps_of_tables():
+    X = make_X()
+    triples = [("text", TfidfVectorizer(), "text"), ("table", "passthrough", ["age"])]
+    fused = FusionTransformer(triples, fusion="weighted").fit(X)
+    X.loc[X.index[3], "age"] = np.nan
+    for call in (fused.fit, fused.transform):
+        with pytest.raises(ValueError, match="block 'table' contains NaN or infinity in row 3"):
+            call(X)
+
+
 def test_sparse_blocks_stay_sparse_under_concat():
     X, mask = make_X(), masks()
     triples = [("text", TfidfVectorizer(), "text"), ("table", StandardScaler(), ["age"])]
@@ -320,7 +364,7 @@ def test_sparse_blocks_stay_sparse_under_concat():
     with pytest.warns(UserWarning, match="lacks columns"):
         assert sparse.issparse(fused.transform(X.drop(columns="text")))
     with pytest.raises(ValueError, match=r"features of \['text'\] are sparse.*TruncatedSVD"):
-        FusionTransformer(triples, fusion="weighted").fit(X)
+        FusionTransformer(triples, fusion="whitened").fit(X)
 
 
 # ------------------------------------------------------------------------------ dtype

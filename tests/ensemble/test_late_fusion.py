@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
@@ -17,7 +18,13 @@ from sklearn.ensemble import (
     VotingRegressor,
 )
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.linear_model import BayesianRidge, LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import (
+    BayesianRidge,
+    LinearRegression,
+    LogisticRegression,
+    Ridge,
+    RidgeCV,
+)
 from sklearn.metrics import log_loss
 from sklearn.model_selection import (
     KFold,
@@ -136,8 +143,22 @@ def test_regression_rules_equal_those_of_scikit_learn():
     voting = VotingRegressor(theirs, weights=[3, 1]).fit(X, y)
     np.testing.assert_allclose(mean.predict(X), voting.predict(X))
     mine = LateFusionRegressor(parts, fusion="stacking", cv=KFold(3)).fit(X, y)
-    stacking = StackingRegressor(theirs, cv=KFold(3)).fit(X, y)
+    final = make_pipeline(StandardScaler(), RidgeCV())
+    stacking = StackingRegressor(theirs, final_estimator=final, cv=KFold(3)).fit(X, y)
     np.testing.assert_allclose(mine.predict(X), stacking.predict(X))
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_stacked_numbers_do_not_depend_on_the_unit_of_y(routing):
+    X, y = load_diabetes(return_X_y=True)
+    weight = np.random.default_rng(0).integers(1, 9, len(y))
+    parts = [("a", Ridge(), slice(0, 5)), ("b", LinearRegression(), slice(5, 10))]
+    expected = LateFusionRegressor(parts, fusion="stacking").fit(X, y, weight).predict(X)
+    with sklearn.config_context(enable_metadata_routing=routing):
+        if routing:
+            parts = [(n, e.set_fit_request(sample_weight=True), c) for n, e, c in parts]
+        small = LateFusionRegressor(parts, fusion="stacking").fit(X, 1e-6 * y, weight).predict(X)
+    np.testing.assert_allclose(small, 1e-6 * expected)
 
 
 def test_inverse_variance_weighs_by_out_of_fold_errors():

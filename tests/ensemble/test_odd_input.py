@@ -346,6 +346,8 @@ def test_selection_without_a_column_is_named(column):
         ({"head": GaussianNB}, TypeError, "head=.*GaussianNB.*expected a classifier .an instance"),
         ({"final_estimator": Ridge()}, TypeError, "final_estimator=Ridge.*expected a classifier"),
         ({"fusion": "vote", "weights": "auto"}, ValueError, "cannot learn weights"),
+        ({"weights": {"sepal": 0, "petal": 0.0}}, ValueError, "is 0 for every modality; expected"),
+        ({"weights": {"petal": 0}, "sepal": "drop"}, ValueError, "is 0 for every modality; exp"),
         (
             {"cv": [(np.arange(30), np.arange(90, 150))], "calibration": "sigmoid"},
             ValueError,

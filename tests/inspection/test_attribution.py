@@ -221,7 +221,7 @@ def test_unsupported_estimators_are_refused(pipeline):
         ({"modality": "video"}, "modality='video'; expected one of"),
         ({"modality": "text", "baseline": "zero"}, "baseline='zero' of texts; expected 'auto'"),
         ({"modality": "image", "baseline": "black"}, "baseline='black'; expected one of"),
-        ({"modality": "image", "n_steps": 0}, "n_steps=0; expected a positive integer"),
+        ({"modality": "image", "n_steps": 0}, "n_steps=0; expected an integer of at least 1"),
         ({"modality": "image", "target": "never"}, r"target has 'never'; expected one of \['maybe"),
         ({"modality": "image", "target": ["no", "yes"]}, "target has length 2; expected one label"),
     ],

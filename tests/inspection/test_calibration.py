@@ -120,9 +120,17 @@ def test_scores_are_no_probabilities(wrong):
             measure(np.arange(30) % 2, proba)
 
 
-@pytest.mark.parametrize("n_bins", [0, 16])
-def test_a_bin_needs_two_rows(n_bins):
-    with pytest.raises(ValueError, match=f"n_bins={n_bins} with 30 rows; expected at least one"):
+@pytest.mark.parametrize(
+    ("n_bins", "message"),
+    [
+        (0, "n_bins=0; expected an integer of at least 1"),
+        (2.5, "n_bins=2.5; expected an integer"),
+        ("ten", "n_bins='ten'; expected an integer"),
+        (16, "n_bins=16 with 30 rows; expected at least two rows per bin"),
+    ],
+)
+def test_a_bin_needs_two_rows(n_bins, message):
+    with pytest.raises(ValueError, match=message):
         squared_calibration_error(np.arange(30) % 2, np.full((30, 2), 0.5), n_bins=n_bins)
 
 
@@ -245,9 +253,7 @@ def test_modalities_of_other_classifiers(capsys):
 
 def test_only_classes_have_calibration():
     X, y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
-    with pytest.raises(
-        TypeError, match="LinearRegression has no .* with probabilities.$"
-    ):
+    with pytest.raises(TypeError, match="LinearRegression has no .* with probabilities.$"):
         calibration(LinearRegression().fit(X, y), X, y)
     with pytest.raises(ValueError, match="y is continuous; expected one class per row"):
         calibration(LogisticRegression().fit(X, y), X, y + 0.5)

@@ -25,13 +25,15 @@ from sklearn_mmfusion import (
     multimodal_frame,
 )
 from sklearn_mmfusion.containers import TensorArray
-from sklearn_mmfusion.inspection import modality_importance
-from sklearn_mmfusion.inspection.coalitions import (
+from sklearn_mmfusion.inspection import modality_importance, robustness_curve
+from sklearn_mmfusion.inspection.coalitions import permute_columns
+from sklearn_mmfusion.inspection.encoded_rows import (
+    encode_again,
     encode_once,
-    leave_out,
-    permute_columns,
+    hiding,
     with_composition,
 )
+from sklearn_mmfusion.inspection.modalities import absence_ignored
 from tests._fusion_data import CellEncoder, hide
 from tests._registry import SMALL_JOINT, encoders, images, texts, waveforms
 
@@ -107,8 +109,22 @@ def assert_equals_dropped_columns(model, X, names, columns, rtol=0.0):
             gone = [column for name in left_out for column in columns[name]]
             without = X.drop(columns=gone)
             expected = outputs(model, without)
-            found = outputs(with_composition(encoded, leave_out(left_out), X), X)
+            found = outputs(with_composition(encoded, hiding(left_out), X), X)
             np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol, err_msg=str(left_out))
+
+
+def assert_equals_changed_columns(model, X, names, columns, rtol=0.0):
+    """Compare predictions that encode changed columns only with those of the changed X."""
+    encoded = with_composition(model, encode_once, X)
+    np.testing.assert_allclose(outputs(encoded, X), outputs(model, X), rtol=rtol, atol=rtol)
+    for name in names:
+        moved = permute_columns(X, X.columns.get_indexer(columns[name]), np.arange(len(X))[::-1])
+        changed = moved if name == "table" else hide(moved, **{name: [0, 3, 4]})
+        with absence_ignored():
+            again = with_composition(encoded, encode_again([name], changed), changed)
+            found, expected = outputs(again, changed), outputs(model, changed)
+            assert not np.array_equal(found, outputs(model, X))
+        np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol, err_msg=name)
 
 
 COLUMNS = {"image": ["image"], "audio": ["audio"], "table": ["age", "height"]}
@@ -126,12 +142,13 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_encoded_rows_without_modalities_equal_dropped_columns(name):
+def test_encoded_rows_equal_dropped_and_changed_columns(name):
     X, y = data()
     X = X.assign(unused=0.0)  # so that a frame without any modality has a column
     model = MODELS[name].fit(X, y)
     expected = outputs(model, X)
     assert_equals_dropped_columns(model, X, NAMES, COLUMNS)
+    assert_equals_changed_columns(model, X, NAMES, COLUMNS)
     np.testing.assert_array_equal(outputs(model, X), expected)  # the original is unchanged
 
 
@@ -154,6 +171,7 @@ def test_joint_network_runs_each_encoder_once(fusion):
     columns = {name: [name] for name in ["image", "text", "audio"]} | {"table": ["age", "height"]}
     names = list(columns)
     assert_equals_dropped_columns(model, X, names, columns, rtol=1e-6)
+    assert_equals_changed_columns(model, X, names, columns, rtol=1e-6)
     assert not model.module_.training
     rows = dict.fromkeys(names, 0)
 
@@ -209,6 +227,35 @@ def test_each_row_is_encoded_once_inside_wrappers(model):
     model.fit(X, y)
     counts = count_rows(lambda: modality_importance(model, X, y))
     assert counts == {"image": N - 2, "audio": N - 2, "table": 0}
+
+
+@pytest.mark.parametrize("model", [searched(), late()], ids=["search", "late"])
+def test_robustness_curves_encode_the_changed_modality_only(model):
+    X, y = data()
+    model.fit(X, y)
+    options = {"modality": "image", "levels": [0, 0.5, 1], "n_repeats": 4, "random_state": 0}
+    counts = count_rows(lambda: robustness_curve(model, X, y, **options))
+    assert counts["audio"] == N - 2
+    assert N - 2 + 4 * (N // 2 - 2) <= counts["image"] <= N - 2 + 4 * N // 2
+
+
+def test_steps_before_the_composition_may_move_a_change_to_other_columns():
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)), columns=["a", "b"])
+    y = (X["a"] > 0).astype(int)
+    parts = [(name, StandardScaler(), [name]) for name in X]
+    swap = FunctionTransformer(lambda X: X.set_axis(["b", "a"], axis=1)[["a", "b"]])
+    model = make_pipeline(swap, FusionTransformer(parts), LogisticRegression())
+    model.fit(X, y)
+    options = {"modality": "a", "corruption": "noise", "levels": [0, 5], "random_state": 0}
+    frames = []
+
+    def score(estimator, X, y):
+        frames.append(X)
+        return estimator.score(X, y)
+
+    curve = robustness_curve(model, X, y, scoring=score, **options)
+    assert curve.scores.ravel()[4:].tolist() == [model.score(X, y) for X in frames]
+    assert len(set(curve.scores.ravel())) > 1
 
 
 def test_a_scorer_that_predicts_other_rows_gets_them_without_the_modality():
@@ -382,7 +429,7 @@ def test_options_are_checked():
     model = LogisticRegression().fit(X, y)
     with pytest.raises(ValueError, match=r"absent='zero'; expected one of \['auto'"):
         modality_importance(model, X, y, absent="zero")
-    with pytest.raises(ValueError, match="n_repeats=0; expected a positive integer"):
+    with pytest.raises(ValueError, match="n_repeats=0; expected an integer of at least 1"):
         modality_importance(model, X, y, n_repeats=0)
     with pytest.raises(ValueError, match="expected one number. Pass one scorer"):
         modality_importance(model, X, y, scoring=["accuracy", "roc_auc"])

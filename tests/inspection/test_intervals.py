@@ -164,6 +164,7 @@ def test_many_rows_are_left_out_in_blocks():
         ({"groups": np.zeros(59)}, "groups"),
         ({"y_true": [1], "y_pred": [1]}, "1 row; expected two or more"),
         ({"confidence_level": 95}, "confidence_level=95; expected a number between 0 and 1"),
+        ({"confidence_level": "high"}, "confidence_level='high'; expected a number between"),
         ({"y_pred": A[:, None]}, r"shapes \[\(60,\), \(60, 1\)\]; expected equal ones. Flatten"),
         (
             {"metric": "f1_macro", "y_pred": np.c_[A, B]},

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.io import wavfile
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -14,6 +15,7 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 
 from sklearn_mmfusion import (
+    AudioEncoder,
     FileArray,
     FusionTransformer,
     ImageEncoder,
@@ -212,6 +214,22 @@ def test_files_are_decoded_before_they_are_corrupted(tmp_path):
     assert recorder.frames[-1]["photo"].array.equals(noisy["photo"].array)
 
 
+def test_recordings_without_a_rate_join_those_with_one(tmp_path):
+    rng = np.random.default_rng(0)
+    waves = rng.normal(size=(8, 400)).astype(np.float32)
+    paths = [str(tmp_path / f"{i}.{'npy' if i % 2 else 'wav'}") for i in range(len(waves))]
+    for path, wave in zip(paths, waves, strict=True):
+        np.save(path, wave) if path.endswith("npy") else wavfile.write(path, 8000, wave)
+    X, y = pd.DataFrame({"sound": paths}), [0, 1] * 4
+    encoder = AudioEncoder(4, sample_rate=8000, max_epochs=1, random_state=0)
+    model, recorder = LateFusionClassifier([("sound", encoder, "sound")]).fit(X, y), Recorder()
+    options = {"corruption": "noise", "levels": [0, 1], "scoring": recorder, "n_repeats": 1}
+    robustness_curve(model, X, y, modality="sound", **options)
+    column = recorder.frames[0]["sound"]
+    assert column.dtype.sample_rate == 8000
+    np.testing.assert_array_equal(np.stack(column), waves)
+
+
 def test_wrapped_and_foreign_estimators_and_arrays(fitted):
     _, _, X, y = fitted
     base = LateFusionClassifier(members())
@@ -244,8 +262,8 @@ def test_scorers_and_progress(fitted, capsys):
         ({"levels": [0.1, 1]}, r"levels=\[0.1, 1\] of 'missing'; expected two or more shares"),
         ({"levels": [0, 2]}, "shares of rows from 0 to 1, growing and beginning with 0"),
         ({"scoring": ["accuracy"]}, "scoring returned {'accuracy': .*; expected one number"),
-        ({"n_repeats": 0}, "n_repeats=0; expected a positive integer"),
-        ({"n_repeats": 2.5}, "n_repeats=2.5; expected a positive integer"),
+        ({"n_repeats": 0}, "n_repeats=0; expected an integer of at least 1"),
+        ({"n_repeats": 2.5}, "n_repeats=2.5; expected an integer of at least 1"),
         ({"corruption": "noise"}, "kind of modality 'petal' .* is not known from an encoder; pass"),
         ({"corruption": "noise", "kind": "smell"}, "modality 'smell' is unknown"),
         ({"corruption": "fog", "kind": "image"}, "image has no corruption 'fog'; expected 'flip'"),

@@ -1,6 +1,7 @@
 """What scikit-learn and skorch expect of a joint model, beyond their own checks."""
 
 import pickle
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,8 @@ from skorch.callbacks import Callback, EpochScoring
 from torch import nn
 
 from sklearn_mmfusion import JointFusionClassifier, TextEncoder
-from sklearn_mmfusion._torch import RowDataset
-from sklearn_mmfusion.neural_network.joint_fusion.training import fit_temperature
+from sklearn_mmfusion._torch import Inputs, LazyRows, RowDataset
+from sklearn_mmfusion.neural_network.joint_fusion.training import fit_temperature, outputs_of
 from tests._registry import SMALL_TEXT, texts
 
 N = 60
@@ -28,7 +29,8 @@ WEIGHT = RNG.random(N)
 
 def joint(left=None, right="passthrough", **params):
     triples = [("left", left or "passthrough", ["a", "b"]), ("right", right, ["c", "d"])]
-    defaults = {"n_components": 4, "max_epochs": 2, "random_state": 0}
+    # a fixed share: for labels at random "auto" may leave the network out
+    defaults = {"n_components": 4, "max_epochs": 2, "random_state": 0, "linear_share": 0.5}
     return JointFusionClassifier(triples, **{**defaults, **params})
 
 
@@ -190,6 +192,26 @@ def test_temperature_has_the_lowest_log_loss(weighted):
     grid = found * np.array([0.5, 0.9, 0.99, 1, 1.01, 1.1, 2])
     losses = [smoothed_log_loss(logits[rows], codes[rows], weight, each) for each in grid]
     assert np.argmin(losses) == 3
+
+
+def test_few_validation_rows_are_in_memory_at_a_time():
+    batches, most = [], []
+
+    def read(rows):
+        values = np.repeat(rows[:, None], 1 << 15, axis=1).astype(np.float32)
+        batches.append(weakref.ref(values))
+        most.append(sum(batch() is not None for batch in batches))
+        return values
+
+    class Sums(nn.Module):
+        def forward(self, x):
+            return x.mean(1, keepdim=True)
+
+    n_rows = 200  # so large that batches have 32 of them
+    part = RowDataset(Inputs(x=LazyRows(n_rows, read)), np.zeros(n_rows), None, np.arange(n_rows))
+    outputs = outputs_of(Sums(), part, "cpu")
+    np.testing.assert_array_equal(outputs[:, 0], np.arange(n_rows))
+    assert len(most) > 4 and max(most) <= 3
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])

@@ -66,7 +66,7 @@ def bikes():
 
 def parts(pipeline):
     step = pipeline[0]
-    return {name: (part, column) for name, part, column in getattr(step, step._triples_parameter)}
+    return {name: (part, column) for name, part, column in step._triples}
 
 
 def test_parts_are_ordinary_and_named_after_the_modality():
@@ -93,6 +93,16 @@ def test_plain_numbers_need_no_step_that_reads_them():
     assert [type(step) for _, step in steps.steps] == [SimpleImputer, StandardScaler]
     X.loc[0, "a"] = np.inf  # which an imputer refuses
     assert len(parts(make_multimodal_pipeline(X))["numbers"][0]) == 3
+
+
+def test_booleans_may_be_texts_in_other_rows():
+    X = pd.DataFrame({"new": [True, False, False, True] * 5, "old": [True, None, False, True] * 5})
+    fusion = make_multimodal_pipeline(X)[0]
+    expected = fusion.fit_transform(X)
+    assert expected.std() > 0.5
+    np.testing.assert_array_equal(
+        fusion.transform(X.replace({True: "True", False: "no"})), expected
+    )
 
 
 def test_many_levels_are_encoded_by_the_target():
@@ -199,7 +209,6 @@ def test_several_columns_of_a_kind_are_numbered_by_name():
     ("X", "keywords", "message"),
     [
         (bikes, {"task": "clasifier"}, "task='clasifier'.*Did you mean 'classifier'"),
-        (bikes, {"task": np.ones(9)}, "task is of type ndarray; expected one of .*'regressor'"),
         (bikes, {"level": "early"}, "level='early'; expected one of .*'feature'"),
         (bikes, {"kinds": {"colour": "code"}}, "no such column.*Did you mean 'color'"),
         (bikes, {"kinds": {"color": "categorie"}}, "expected one of .*Did you mean 'category'"),
@@ -217,6 +226,11 @@ def test_errors_name_the_value_and_the_remedy(X, keywords, message):
         make_multimodal_pipeline(X(), **keywords)
 
 
+def test_a_target_in_place_of_the_task_is_named():
+    with pytest.raises(TypeError, match="task is of type ndarray; .* passed to the fit method"):
+        make_multimodal_pipeline(bikes(), np.asarray(Y))
+
+
 def test_pipeline_is_printed_drawn_cloned_pickled_and_searched():
     X = bikes()
     pipeline = make_multimodal_pipeline(X, random_state=0)
@@ -224,7 +238,7 @@ def test_pipeline_is_printed_drawn_cloned_pickled_and_searched():
     assert "parse_numbers" in estimator_html_repr(pipeline)
     assert clone(pipeline).get_params().keys() == pipeline.get_params().keys()
     words = TfidfVectorizer(analyzer="char_wb")
-    pipeline.set_params(fusiontransformer__text=words, fusiontransformer__fusion="concat")
+    pipeline.set_params(fusiontransformer__text=words)  # sparse, under fusion="weighted"
     pipeline.set_params(neuralclassifier=LogisticRegression())
     grid = {"fusiontransformer__text__ngram_range": [(1, 1), (1, 2)]}
     search = GridSearchCV(pipeline, grid, cv=2).fit(X, Y)

@@ -269,11 +269,22 @@ def test_names_and_pandas_output():
     assert made.dtypes.tolist() == X.dtypes.tolist()
 
 
+def test_polars_output():
+    polars = pytest.importorskip("polars")
+    X = multimodal_frame(seq=flawed_sequences(), text=markup())
+    for cleaner, name in [(SequenceCleaner(), "seq"), (TextCleaner(), "text")]:
+        expected = polars.from_pandas(pd.DataFrame({name: cleaner.fit_transform(X[name])}))
+        frame = cleaner.set_output(transform="polars").fit_transform(X[name])
+        assert frame.equals(expected) and frame.schema == expected.schema
+    table = np.array([[1.0, np.nan, 3.0]])
+    assert SequenceCleaner().set_output(transform="polars").fit_transform(table).shape == (1, 3)
+
+
 @pytest.mark.parametrize(
     ("X", "params", "message"),
     [
         ([np.zeros((3, 2)), np.zeros((4, 1))], {}, "row 1 has 1 channels; expected 2"),
-        ([np.zeros((3, 2, 2))], {}, r"row 0 has shape \(3, 2, 2\); expected \(n_steps,\) or"),
+        ([np.zeros((3, 2, 2))], {}, r"\(3, 2, 2\); expected \(n_steps, n_channels\), or"),
         (
             [np.zeros(3), np.zeros(4)],
             {"sample_rate": 10},
@@ -609,9 +620,11 @@ def test_late_fusion_leaves_out_cells_that_become_absent():
 
 
 @pytest.mark.filterwarnings("ignore:ImageCleaner. 1 of 24 images are constant")
-def test_joint_networks_refuse_cells_that_become_absent():
+@pytest.mark.parametrize("output", ["default", "pandas"])
+def test_joint_networks_refuse_cells_that_become_absent(output):
     X = multimodal_frame(image=images())
-    triples = [("image", make_pipeline(ImageCleaner(), ImageEncoder(**SMALL_IMAGE)), "image")]
+    cleaner = ImageCleaner().set_output(transform=output)
+    triples = [("image", make_pipeline(cleaner, ImageEncoder(**SMALL_IMAGE)), "image")]
     joint = JointFusionClassifier(triples, **SMALL_JOINT).fit(X, classes())
     black = images()
     black[7] = 0

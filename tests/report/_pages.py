@@ -3,9 +3,8 @@
 import re
 from html.parser import HTMLParser
 
-from sklearn_mmfusion.report.html import MAX_BYTES
-
 VOID = {"meta", "link", "img", "br"}
+MAX_BYTES = 5_000_000  # of a page
 
 
 class Page(HTMLParser):

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from sklearn_mmfusion.report import data_report, fusion_report
-from sklearn_mmfusion.report.html import MAX_BYTES
-from tests.report._pages import Page
+from tests.report._pages import MAX_BYTES, Page
 from tests.report._tiny import late_classifier, make_data
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -9,9 +9,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_mmfusion import FusionTransformer, ImageEncoder, TextEncoder
-from sklearn_mmfusion._decoders import FileOptions
+from sklearn_mmfusion._file_options import FileOptions
 from sklearn_mmfusion.inspection import difference_interval, score_interval
-from sklearn_mmfusion.report import evidence, fusion_report
+from sklearn_mmfusion.report import fusion_report, sections
 from sklearn_mmfusion.report.fusion_report import find_file_options
 from tests.report._pages import Page
 from tests.report._tiny import late_classifier, late_regressor, make_data
@@ -20,7 +20,7 @@ from tests.report._tiny import late_classifier, late_regressor, make_data
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Pictures take most of the time; tests/report/test_browser.py looks at them."""
-    monkeypatch.setattr(evidence, "find_spec", lambda name: None)
+    monkeypatch.setattr(sections, "find_spec", lambda name: None)
 
 
 def test_fusion_report_agrees_with_cross_val_predict(capsys):
@@ -80,7 +80,7 @@ def test_fusion_report_page_of_a_classifier(tmp_path, no_pictures, capsys):
     fusion_report(late_classifier(), X, y, cv=2, path=path, random_state=0, verbose=1)
     page = Page(path.read_text("utf-8"))
     assert page.faults == [] and page.text("h1") == "Fusion report"
-    headings = ["Scores", *evidence.SECTIONS]
+    headings = ["Scores", *sections.SECTIONS]
     assert page.text("h2") == " ".join(headings)
     assert "Failed" not in page.text() and "matplotlib is not installed" in page.text()
     assert "true <a>" in page.text("figcaption") and page.counts["svg"] > 0  # cells of errors
@@ -98,7 +98,7 @@ def test_fusion_report_page_of_a_regressor(tmp_path, no_pictures, capsys):
     page = Page(path.read_text("utf-8"))
     assert page.faults == [] and "Failed" not in page.text()
     assert "Calibration" not in page.text("h2") and "Worst errors" in page.text("h2")
-    assert page.text("figcaption").count("true ") == evidence.N_ERRORS
+    assert page.text("figcaption").count("true ") == sections.N_ERRORS
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def test_fusion_report_worst_errors_come_first_and_once(tmp_path, no_pictures, c
     fusion_report(late_classifier(), X, y, cv=folds + folds, path=path)
     proba = cross_val_predict(late_classifier(), X, y, cv=folds, method="predict_proba")
     of_truth = proba[np.arange(60), y]
-    worst = np.argsort(of_truth)[: evidence.N_ERRORS]
+    worst = np.argsort(of_truth)[: sections.N_ERRORS]
     captions = Page(path.read_text("utf-8")).text("figcaption")
     found = [int(part.split(":")[0]) for part in captions.split("Row ")[1:]]
     assert found == worst[of_truth[worst] < 0.5].tolist()
@@ -152,14 +152,14 @@ def test_fusion_report_shows_files_of_errors(tmp_path, no_pictures, capsys):
         image.fromarray(np.full((4, 4), i, np.uint8)).save(tmp_path / f"{i}.png")
     frame = pd.DataFrame({"photo": [f"{i}.png" for i in range(20)], "n": np.arange(20.0)})
     modalities = {"photo": "photo", "n": "n"}
-    found = evidence.Evidence(
+    found = sections.Evidence(
         *("classifier", [], frame, np.arange(20), np.arange(20), None, np.arange(20)),
         *({"photo": (0,), "n": (1,)}, modalities, {}, {}),
     )
     found.options = dict.fromkeys((0, 1), FileOptions(root=str(tmp_path)))
-    shown = evidence._cells(found, 0, np.array([3, 7]))
+    shown = sections._cells(found, 0, np.array([3, 7]))
     assert [cell.count("<img") for cell in shown] == [1, 1]
-    assert evidence._cells(found, 1, np.array([3])) == ["3"]
+    assert sections._cells(found, 1, np.array([3])) == ["3"]
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ class _LateFusion(StreamMixin, TransformerMixin, TripleComposition):
 
     def _fit_rows(self, table, y, weight, groups, params, cv):
         estimator_name = type(self).__name__
-        y, target = self._read_target(y, len(table))
+        y, target = self._read_target(y)
         members = self._members()
         children = self._routed_children(members)
         routed = route_params(self, children, params)
@@ -282,26 +282,20 @@ class _LateFusion(StreamMixin, TransformerMixin, TripleComposition):
 
     def _predict_cells(self, cells):
         """Predict one row of a stream, given as a dict of the cells that are there."""
-        labels = [selection.labels for selection in self._selections]
-        absent = [cells.keys().isdisjoint(own) for own in labels]
-        columns = {c: as_column([cells.get(c)], name=c) for own in labels for c in own}
-        return self._predict_outputs(*self._member_outputs(pd.DataFrame(columns), absent))[0]
+        labels = {selection.name: selection.labels for selection in self._selections}
+        there = [name for name, own in labels.items() if not cells.keys().isdisjoint(own)]
+        columns = {c: as_column([cells.get(c)], name=c) for own in labels.values() for c in own}
+        return self._predict_outputs(*self._encode(pd.DataFrame(columns), there))[0]
 
-    def _member_outputs(self, X, absent=None):
+    def _encode(self, X, only=None):
         """Return the outputs of all members on X and a mask of those present.
 
-        `absent` flags modalities to leave out, tables too: those of an event of a stream, whose
-        outputs are not stored.
+        `only` names the modalities to read; their outputs are not stored.
         """
         check_is_fitted(self)
-        selected = select_for_predict(self, X, self._selections)
-        if absent is not None:
-            selected = [
-                (None, np.zeros_like(present)) if is_absent else (data, present)
-                for is_absent, (data, present) in zip(absent, selected, strict=True)
-            ]
-        memory = open_memory(self.memory if absent is None else None)
-        computed = Parallel(n_jobs=self.n_jobs if absent is None else 1)(
+        selected = select_for_predict(self, X, self._selections, only)
+        memory = open_memory(self.memory if only is None else None)
+        computed = Parallel(n_jobs=self.n_jobs if only is None else 1)(
             delayed(member_output)(
                 self._output(),
                 CachedChild(member, memory, key=key),
@@ -319,14 +313,20 @@ class _LateFusion(StreamMixin, TransformerMixin, TripleComposition):
         warn_empty_rows(mask, type(self).__name__, f"they get {self._empty_rows_get}")
         return outputs, mask
 
-    def _encode(self, X):
-        return self._member_outputs(X)
-
     def _hide(self, encoding, names):
         """Make the outputs of these modalities' members absent in all rows."""
         outputs, mask = (values.copy() for values in encoding)
         hidden = [selection.name in names for selection in self._selections]
         outputs[hidden], mask[hidden] = self._no_outputs(1, mask.shape[1])
+        return outputs, mask
+
+    def _replace(self, encoding, other, names):
+        """Take the outputs of these modalities' members from another encoding."""
+        taken = np.array([selection.name in names for selection in self._selections])
+        outputs, mask = (
+            np.where(taken.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+            for old, new in zip(encoding, other, strict=True)
+        )
         return outputs, mask
 
     def transform(self, X):
@@ -477,3 +477,9 @@ class _LateFusion(StreamMixin, TransformerMixin, TripleComposition):
                 "do. Set weights=None."
             )
         check_named_numbers(self.weights, dict(self._pairs), f"{label}: weights")
+        names = [name for name, _, _ in kept_triples(self.estimators)]
+        if not any(self.weights.get(name, 1.0) for name in names):
+            raise ValueError(
+                f"{label}: weights={self.weights} is 0 for every modality; expected a weight above "
+                "0 for one of them. To leave out a modality, set its estimator to 'drop'."
+            )

@@ -361,13 +361,13 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
 
     # ------------------------------------------------------------------------------ target
 
-    def _read_target(self, y, n_samples):
+    def _read_target(self, y):
         estimator_name = type(self).__name__
         if y.ndim == 1 and len(np.unique(y)) == 1:
             raise ValueError(
                 f"{estimator_name}: y has 1 class, {y[0]}; at least two classes are needed."
             )
-        target = encode_target(y, n_samples, estimator_name=estimator_name)
+        target = encode_target(y, estimator_name=estimator_name)
         if target.kind not in CLASSIFICATION:
             raise ValueError(
                 f"Unknown label type: {target.kind}. {estimator_name} expects classes or a "
@@ -499,8 +499,8 @@ class LateFusionClassifier(ClassifierMixin, _LateFusion):
         if self.fusion == "stacking":
             self._fit_final(outputs, mask, y, params)
 
-    def _member_outputs(self, X, absent=None):
-        outputs, mask = super()._member_outputs(X, absent)
+    def _encode(self, X, only=None):
+        outputs, mask = super()._encode(X, only)
         if self.calibrators_:
             outputs = calibrate(self.calibrators_.values(), outputs, mask)
         return outputs, mask

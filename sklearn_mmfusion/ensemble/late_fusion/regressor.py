@@ -3,6 +3,8 @@
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_mmfusion._shared_docs import document_parameters
 from sklearn_mmfusion._sklearn import StrOptions, _fit_context
@@ -61,7 +63,8 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         head it is trained with (`predict_head`), and other transformers are followed by a
         :class:`NeuralRegressor`.
     final_estimator : regressor or None, default=None
-        Regressor of ``"stacking"``; None is :class:`~sklearn.linear_model.RidgeCV`.
+        Regressor of ``"stacking"``; None is :class:`~sklearn.linear_model.RidgeCV` after a
+        :class:`~sklearn.preprocessing.StandardScaler`.
     cv : int, splitter, iterable or None, default=None
         Folds for out-of-fold predictions, used by ``"stacking"``, ``"inverse_variance"`` and
         ``weights="auto"`` only. None means 5. Integers make folds that keep `groups` apart if these
@@ -249,7 +252,7 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
 
     # ------------------------------------------------------------------------------ target
 
-    def _read_target(self, y, n_samples):
+    def _read_target(self, y):
         y = as_numbers_of(y, type(self).__name__)
         self._flat = y.ndim == 1
         return y, y.reshape(len(y), -1)
@@ -281,7 +284,9 @@ class LateFusionRegressor(RegressorMixin, _LateFusion):
         return with_requests(NeuralRegressor(), "sample_weight", "groups")
 
     def _default_final(self):
-        return with_requests(RidgeCV(), "sample_weight")
+        # without a scaler, the penalty would depend on the unit of y
+        steps = StandardScaler(), RidgeCV()
+        return make_pipeline(*(with_requests(step, "sample_weight") for step in steps))
 
     def _auto_params(self, y):
         return {"target_type": "continuous" if y.ndim == 1 else "continuous-multioutput"}

@@ -412,9 +412,8 @@ class _JointFusion(FittedNetworkMixin, TripleComposition, BaseEstimator):
                 estimator_name=estimator_name,
                 whole_numbers_are_classes=self._whole_numbers_are_classes,
             )
-        target = encode_target(
-            y, y.shape[0], estimator_name=estimator_name, target_type=self._target_type(y)
-        )
+        kind = self._target_type(y)
+        target = encode_target(y, estimator_name=estimator_name, target_type=kind)
         self._check_kind(target)
         return target
 

@@ -1,4 +1,4 @@
-"""Rows of a joint network behind its encoders, for predictions without some modalities."""
+"""Rows of a joint network behind its encoders, for predictions with others in some modalities."""
 
 import numpy as np
 import torch
@@ -64,10 +64,43 @@ class EncodedInputs(FusionInputs):
             )
         }
         batches = [
-            (rows, _cleared(features, hidden, _zeros), tokens and _cleared(tokens, hidden, _none))
+            (
+                rows,
+                _cleared(features, hidden, torch.zeros_like),
+                tokens and _cleared(tokens, hidden, _none),
+            )
             for rows, features, tokens in self.batches
         ]
         return EncodedInputs(parts, batches)
+
+    def replaced(self, other, names):
+        """The same inputs, with some modalities of other inputs for the same rows."""
+        parts = {}
+        batches = [(rows, list(own), tokens and list(tokens)) for rows, own, tokens in self.batches]
+        for m, name in enumerate(self.parts):
+            source = other if name in names else self
+            parts[name] = source.parts[name], source.mask[:, m]
+            if source is self:
+                continue
+            features, tokens = other._in_order(m)
+            for rows, own, own_tokens in batches:
+                own[m] = features[rows]
+                if own_tokens is not None:
+                    own_tokens[m] = tuple(x[rows] for x in tokens)
+        return EncodedInputs(parts, batches)
+
+    def _in_order(self, m):
+        """Features of a modality for all rows, and its tokens, padded to the longest."""
+        place = torch.from_numpy(np.argsort(np.concatenate([rows for rows, _, _ in self.batches])))
+        features = torch.cat([own[m] for _, own, _ in self.batches])[place]
+        if self.batches[0][2] is None:
+            return features, None
+        tokens = [own[m] for _, _, own in self.batches]
+        longest = max(mask.shape[1] for _, mask in tokens)
+        return features, tuple(
+            torch.cat([_lengthened(x, longest) for x in own])[place]
+            for own in zip(*tokens, strict=True)
+        )
 
     def fuse(self, network, device):
         """Outputs of a `FusionNetwork` in eval mode: ndarray of shape (n, n_outputs)."""
@@ -88,8 +121,11 @@ def _cleared(values, hidden, clear):
     return [clear(x) if is_hidden else x for x, is_hidden in zip(values, hidden, strict=True)]
 
 
-def _zeros(features):
-    return torch.zeros_like(features)
+def _lengthened(tokens, n_steps):
+    """Tokens (N, L, ...) or their mask (N, L) with zeros at the end."""
+    longer = tokens.new_zeros((len(tokens), n_steps, *tokens.shape[2:]))
+    longer[:, : tokens.shape[1]] = tokens
+    return longer
 
 
 def _none(tokens):

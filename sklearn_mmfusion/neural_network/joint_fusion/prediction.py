@@ -17,10 +17,10 @@ from sklearn_mmfusion._targets import decode, each_target, label, score_targets
 from sklearn_mmfusion._torch import FusionInputs, place_fitted
 from sklearn_mmfusion._validation import MULTITASK, as_numpy
 from sklearn_mmfusion.containers import TensorArray
-from sklearn_mmfusion.containers.cells import readable_cells
+from sklearn_mmfusion.containers.column_input import readable_cells
 from sklearn_mmfusion.containers.file_array import is_content
 from sklearn_mmfusion.containers.sets import takes_sets
-from sklearn_mmfusion.containers.storage import as_cell
+from sklearn_mmfusion.containers.storage import as_cell, is_absent
 from sklearn_mmfusion.modules.fusion import NETWORK_FUSIONS
 from sklearn_mmfusion.neural_network.joint_fusion.encoded_inputs import EncodedInputs, Recorder
 from sklearn_mmfusion.neural_network.modality_parts import preparing
@@ -54,10 +54,10 @@ def _modalities_have_heads(estimator):
 class PredictionMixin(StreamMixin):
     """Prediction methods of `JointFusionClassifier` and `JointFusionRegressor`."""
 
-    def _encode(self, X):
-        """Prepare X for the network."""
+    def _encode(self, X, only=None):
+        """Prepare X, or some of its modalities, for the network."""
         check_is_fitted(self)
-        selected = select_for_predict(self, X, self._selections)
+        selected = select_for_predict(self, X, self._selections, only)
         inputs, memory = {}, open_memory(self.memory)
         for selection, (data, present) in zip(self._selections, selected, strict=True):
             name, part = selection.name, self._parts[selection.name]
@@ -73,14 +73,17 @@ class PredictionMixin(StreamMixin):
             return self._decode(inputs, self._fused(inputs))
         return self._decode(inputs, self._outputs(self.module_, inputs))
 
-    def _encode_once(self, X):
+    def _encode_once(self, X, only=None):
         """Run the encoders over all rows; `_fused` computes the rest of the network."""
-        inputs, recorder = self._encode(X), Recorder(self.module_)
+        inputs, recorder = self._encode(X, only), Recorder(self.module_)
         places = self._outputs(recorder, inputs)
         return EncodedInputs.recorded(inputs, recorder, places)
 
     def _hide(self, inputs, names):
         return inputs.without(names)
+
+    def _replace(self, inputs, others, names):
+        return inputs.replaced(others, names)
 
     def _fused(self, inputs):
         """Outputs of the network for `EncodedInputs`."""
@@ -279,14 +282,14 @@ def _cell(row, selection, part):
         if not any(label in row for label in selection.labels):
             return None
         cells = [row[label] for label in selection.labels]
-        cells = [np.nan if _is_absent(cell) else cell for cell in cells]
+        cells = [np.nan if is_absent(cell) else cell for cell in cells]
         of_array = not isinstance(selection.labels[0], str)
         if of_array or part.takes_arrays:
             numeric = all(isinstance(cell, Real) for cell in cells)
             return np.array([cells], dtype=None if numeric else object)
         return pd.DataFrame([cells], columns=list(selection.labels))
     cell = as_numpy(row.get(selection.labels[0]))
-    if _is_absent(cell):
+    if is_absent(cell):
         return None
     if part.wants_column and takes_sets(selection.reader):
         column = readable_cells(pd.Series([cell]), selection.reader)
@@ -313,9 +316,3 @@ def _text_or_file(cell, reader):
     """A cell as a column; None for an unreadable file that counts as absent."""
     column = [cell] if reader is None else readable_cells([cell], reader)
     return None if isinstance(column, pd.Series) and column.isna().all() else column
-
-
-def _is_absent(cell):
-    # numpy has no number of axes for lists of several lengths.
-    is_list = isinstance(cell, (list, tuple))
-    return cell is None or (not is_list and np.ndim(cell) == 0 and pd.isna(cell))

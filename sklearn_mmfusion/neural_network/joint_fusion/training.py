@@ -153,7 +153,7 @@ def outputs_of(module, part, device):
     parts = np.array_split(np.arange(n_rows), n_parts)
     parts = split_long(parts, lengths, steps_per_batch(device))
     with torch.inference_mode():
-        batches = [part.batch(rows, device) for rows in parts]
+        batches = (part.batch(rows, device) for rows in parts)
         outputs = np.concatenate([module(**inputs).cpu().double().numpy() for inputs, _ in batches])
     return outputs[np.argsort(np.concatenate(parts))]
 

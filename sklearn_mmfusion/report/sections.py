@@ -84,6 +84,11 @@ class Evidence:
         return self.y[self.rows]
 
     @property
+    def classes(self):
+        """The different values of y."""
+        return np.unique(self.y)
+
+    @property
     def predicted(self):
         """Predictions with all modalities."""
         return self.variants[0].predicted
@@ -283,12 +288,8 @@ def _robustness(evidence):
 # ------------------------------------------------------------------------------ classes
 
 
-def _classes(evidence):
-    return np.unique(evidence.y)
-
-
 def _calibration(evidence):
-    classes = _classes(evidence)
+    classes = evidence.classes
     fused, *_ = evidence.variants
     probabilities = {
         variant.name: variant.probabilities(classes)
@@ -327,7 +328,7 @@ def _calibration(evidence):
 
 
 def _confusion(evidence):
-    classes, truth = _classes(evidence), evidence.truth
+    classes, truth = evidence.classes, evidence.truth
     counts = confusion_matrix(truth, evidence.predicted, labels=classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     if len(classes) > MAX_CLASSES:
@@ -358,7 +359,7 @@ def _recall(evidence):
     table = {"rows": [], "recall": [], "95 % interval": [], "interval, drawn": []}
     alone = {variant.name: variant.predicted for variant in evidence.of_role(ALONE)}
     table |= {name: [] for name in alone} | {"most often predicted instead": []}
-    classes = _classes(evidence)
+    classes = evidence.classes
     recalls = [np.mean(predicted[truth == label] == label) for label in classes]
     order = np.argsort(recalls, kind="stable")
     for label in classes[order]:
@@ -446,7 +447,7 @@ def _wrongness(evidence):
 
 
 def _wrongness_of_classes(evidence):
-    truth, predicted, classes = evidence.truth, evidence.predicted, _classes(evidence)
+    truth, predicted, classes = evidence.truth, evidence.predicted, evidence.classes
     wrong = (truth != predicted).astype(float)
     proba = evidence.variants[0].probabilities(classes)
     if proba is None:

@@ -273,6 +273,11 @@ def make_multimodal_pipeline(
         If an argument has another value than those above, a column is not supported and `kinds`
         has no kind for it, or no column is left.
 
+    Warns
+    -----
+    UserWarning
+        If the shape of a column fits point clouds as well as sequences.
+
     See Also
     --------
     column_kinds : The kinds and the reasons for them.

@@ -158,7 +158,8 @@ def compare(
         scorer = scorers
         table, differences = (pd.concat(each, names=["scorer"]) for each in (tables, differences))
     else:
-        scorer = "score" if scoring is None else scorer_name(None, scoring)
+        found = {scorer_name(estimator, scoring) for _, estimator in pairs}
+        scorer = found.pop() if len(found) == 1 else "score"
         scores, table, differences = scores["score"], tables["score"], differences["score"]
     return Bunch(names=names, scorer=scorer, scores=scores, table=table, differences=differences)
 

@@ -49,7 +49,7 @@ class ComparisonDisplay:
     >>> models = {"bayes": GaussianNB(), "dummy": DummyClassifier()}
     >>> display = ComparisonDisplay.from_estimators(models, X, y, cv=5)
     >>> display.ax_[1].get_xlabel()
-    'difference of score'
+    'difference of accuracy'
     """
 
     def __init__(self, *, names, scorer, scores, table, differences):

@@ -10,7 +10,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import make_classification
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import balanced_accuracy_score, make_scorer
-from sklearn.model_selection import RepeatedStratifiedKFold, StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import (
+    GridSearchCV,
+    RepeatedStratifiedKFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+)
 from sklearn.naive_bayes import GaussianNB
 
 from sklearn_mmfusion.inspection import compare
@@ -32,7 +37,7 @@ def test_compare_is_the_corrected_resampled_interval(cv):
     one, other = by_hand(GaussianNB(), splits), by_hand(GaussianNB(var_smoothing=1.0), splits)
     found = compare(MODELS, X, y, cv=cv)
     assert found.names == list(MODELS)
-    assert found.scorer == "score"
+    assert found.scorer == "accuracy"
     assert np.array_equal(found.scores[:2], [one, other])
     for row, values in (
         (found.differences.loc["bayes", "wide"], one - other),
@@ -141,3 +146,8 @@ def test_errors_name_the_estimator():
     with pytest.raises(ValueError, match="[Nn]umber of priors") as caught:
         compare(broken, X, y, cv=3)
     assert "Raised by estimator 'bad' of compare." in caught.value.__notes__
+
+
+def test_default_scores_that_differ_have_no_name():
+    search = GridSearchCV(GaussianNB(), {}, scoring="recall_macro", cv=2)
+    assert compare({"bayes": GaussianNB(), "search": search}, X, y, cv=2).scorer == "score"

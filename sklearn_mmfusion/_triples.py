@@ -246,7 +246,13 @@ def _check_child(child, label, methods):
         )
     lacking = [method for method in methods if not hasattr(child, method)]
     if lacking:
-        raise TypeError(f"{label} has {child!r}, which does not implement {' and '.join(lacking)}.")
+        remedy = ""
+        if hasattr(child, "forward"):
+            name = type(child).__name__
+            remedy = f" To train a network, pass its class to an encoder: module={name}."
+        raise TypeError(
+            f"{label} has {child!r}, which does not implement {' and '.join(lacking)}.{remedy}"
+        )
 
 
 def kept_triples(triples):

@@ -36,11 +36,11 @@ def align_on_time(
     tolerance=None,
     return_report=False,
 ):
-    """Join several sources into one multimodal frame, row by row at the nearest time.
+    """Join several sources into one multimodal frame, row by row by time.
 
-    Each row of the first source gets the row of every other source that was recorded at about the
-    same time, as in :func:`pandas.merge_asof`, for any number of sources, which need not be sorted.
-    Where a source has no such row, its columns are NA.
+    Each row of the first source gets the last row of every other source at or before its time (see
+    `direction`), as in :func:`pandas.merge_asof`, for any number of sources, which need not be
+    sorted. Where a source has no such row, its columns are NA.
 
     Parameters
     ----------
@@ -144,7 +144,8 @@ def align_on_time(
         is_known = len(rows) and len(sources[name])  # else the kind of times is unknown
         limit = _as_number(limits.get(name), unit) if is_known else None
         places[name] = _match(rows, len(places[first]), sources[name], direction, limit)
-        _warn_if_unmatched(name, places[name], frames, on, limits.get(name))
+        how_near = f"direction={direction!r} and tolerance={limits.get(name)!r}"
+        _warn_if_unmatched(name, places[name], frames, on, how_near)
         if how == "outer":
             n_rows = len(frames[name])
             rows, places = _append_unmatched(rows, places, name, sources[name], n_rows)
@@ -353,7 +354,7 @@ def _match(rows, n_rows, source, direction, limit):
     return place
 
 
-def _warn_if_unmatched(name, place, frames, on, tolerance):
+def _warn_if_unmatched(name, place, frames, on, how_near):
     """Warn if no row of a source is matched although it has times."""
     first = next(iter(frames))
     known = [frames[each][on].dropna() for each in (name, first)]
@@ -361,9 +362,9 @@ def _warn_if_unmatched(name, place, frames, on, tolerance):
         return
     own, others = (f"{times.min()} to {times.max()}" for times in known)
     warn(
-        f"align_on_time: no row of source {name!r} is matched with tolerance={tolerance!r}. Its "
-        f"times are {own}, those of source {first!r} {others}. Check units, clocks and keys (by=), "
-        "or raise tolerance."
+        f"align_on_time: no row of source {name!r} is matched with {how_near}. Its times are "
+        f"{own}, those of source {first!r} {others}. Check units, clocks and keys (by=), set "
+        "direction='nearest', or raise tolerance."
     )
 
 
@@ -517,7 +518,8 @@ def cut_windows(
     Raises
     ------
     TypeError
-        If datetimes and numbers, or datetimes with and without a time zone, are mixed.
+        If datetimes and numbers, or datetimes with and without a time zone, are mixed, or
+        `recordings` is a DataFrame.
     ValueError
         If the sample rate is unknown or recordings differ in it, the window is shorter than a
         sample, or no recording has the name of an event.
@@ -575,6 +577,11 @@ def cut_windows(
 def _named_recordings(recordings):
     """Functions by name that read a recording and its sample rate; None for absent ones."""
     recordings = as_numpy(recordings)
+    if isinstance(recordings, pd.DataFrame):
+        raise TypeError(
+            f"cut_windows: recordings is a DataFrame of the columns {list(recordings)}; expected "
+            "an array or a column of recordings. Pass recordings[channels].to_numpy()."
+        )
     if isinstance(recordings, list | tuple) and len(recordings) and isinstance(recordings[0], Real):
         recordings = np.asarray(recordings)
     if isinstance(recordings, np.ndarray) and recordings.dtype.kind in "biufc":

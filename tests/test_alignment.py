@@ -211,7 +211,7 @@ def test_tolerance_may_differ_by_source():
     frames = {"a": labels([10]), "b": labels([9], b=[1]), "c": labels([9], c=[1])}
     X = align_on_time(frames, "time", tolerance={"b": 1})
     assert X[["b", "c"]].notna().all(axis=None)
-    with pytest.warns(UserWarning, match="source 'c' is matched .*=0.5. Its times are 9"):
+    with pytest.warns(UserWarning, match="'c' is matched .*backward.*=0.5. .* are 9.*'nearest'"):
         align_on_time(frames, "time", tolerance={"c": 0.5})
 
 
@@ -397,6 +397,7 @@ SIGNAL = np.arange(100)
     ("recordings", "times", "settings", "error", "message"),
     [
         (SIGNAL, [1], {}, ValueError, "recording 0 has no sample rate. Pass sample_rate="),
+        (pd.DataFrame({"x": SIGNAL}), [1], {}, TypeError, r"columns \['x'\]; .* Pass .*to_numpy"),
         (TensorArray([SIGNAL], sample_rate=5), [1], {"sample_rate": 10}, ValueError,
          "sample rate 5 as 10"),
         (SIGNAL, [1], {"sample_rate": 10, "before": -1.0}, ValueError, "0 samples at 10 Hz"),

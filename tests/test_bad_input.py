@@ -84,6 +84,8 @@ def test_column_of_absent_cells_alone(entry):
 def test_dict_in_place_of_a_frame():
     with pytest.raises(TypeError, match="X is a dict; expected a DataFrame.*multimodal_frame"):
         fusion_transformer().fit({"image": images(), "text": texts()}, classes())
+    with pytest.raises(TypeError, match=r"a list of dicts; .* with pd\.DataFrame\(X\)\.$"):
+        fusion_transformer().fit([{"text": "one"}, {"text": "two"}], classes()[:2])
 
 
 def test_column_unknown_at_fit():

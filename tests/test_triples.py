@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler, TargetEncoder
+from torch import nn
 
 from sklearn_mmfusion._columns import column_names, gathered, locate, resolve, select_rows
 from sklearn_mmfusion._routing import accepted_fit_params, take_params, take_rows
@@ -76,7 +77,8 @@ def frame():
         ([("a", PCA(), 0), ("a", PCA(), 1)], ValueError, r"must be unique, got \['a'\]"),
         ([("a", "pass", 0)], ValueError, "has 'pass'; expected an estimator or 'passthrough'"),
         ([("a", PCA, 0)], TypeError, "has the class PCA; expected an instance, PCA()"),
-        ([("a", object(), 0)], TypeError, "does not implement fit and transform"),
+        ([("a", object(), 0)], TypeError, r"does not implement fit and transform\.$"),
+        ([("a", nn.ReLU(), 0)], TypeError, r"transform\. To train a network, .*: module=ReLU\.$"),
     ],
 )
 def test_malformed_triples_are_refused(triples, error, match):

@@ -290,7 +290,8 @@ class Cells:
                 error.add_note(
                     f"{type(self.estimator).__name__} has file_params="
                     f"{self.estimator.file_params}. To treat files that cannot be read as absent, "
-                    "set 'on_error' to 'missing'; check_files(X) finds all of them."
+                    "set 'on_error' to 'missing'; check_files(X, file_params=...) finds all of "
+                    "them."
                 )
             raise
 

@@ -446,10 +446,13 @@ def as_table(X):
     X = from_pyarrow(X)
     first = X[0] if isinstance(X, list) and X else X
     if isinstance(first, dict) and not hasattr(first, "toarray"):  # scipy's dok_array is a dict
-        kind = "dict" if isinstance(X, dict) else "list of dicts"
+        kind, build = "list of dicts", "pd.DataFrame(X)"
+        if isinstance(X, dict):
+            kind = "dict"
+            build = "multimodal_frame(image=..., text=...), or pd.DataFrame([X]) if X is one row"
         raise TypeError(
             f"X is a {kind}; expected a DataFrame with one column per modality. Build it with "
-            "multimodal_frame(image=..., text=...)."
+            f"{build}."
         )
     if is_polars_frame(X):
         X = polars_frame(X, any_polars_column)

@@ -333,8 +333,9 @@ _EXAMINE = {
 }
 
 
-def _examine(source, name, stated_rate, options):
-    """Read one file, given as a path or content, and return its findings and properties."""
+def _examine(files, row, options):
+    """Read one file of a column and return its findings and properties."""
+    source, name = files[row], files.name(row)
     file = _File()
     try:
         with opened(source, options.max_bytes) as (stream, _):
@@ -351,14 +352,15 @@ def _examine(source, name, stated_rate, options):
             )
         if found and file_kind(name) and suffix not in suffixes:
             file.problems["wrong content"] = f"the suffix is {suffix}; the content is {found}"
-        _EXAMINE[kind](file, content, options, stated_rate)
+        _EXAMINE[kind](file, content, options, files.dtype.sample_rate)
         file.readable, file.digest = True, blake(content)
     except ALLOWED:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        where = f" in {os.getcwd()!r}; set file_params={{'root': ...}}"
-        where = "" if os.path.isabs(name) else where
-        file.problems["missing"] = f"there is no such file{where}"
+        where = "" if os.path.isabs(name) else f" in {os.getcwd()!r}"
+        is_rooted = files._storage.is_rooted(files._rows[row])
+        remedy = "" if is_rooted or not where else "; set file_params={'root': ...}"
+        file.problems["missing"] = f"there is no such file{where}{remedy}"
     except RefusedError as error:
         file.problems[error.reason] = str(error)
     except Exception as error:  # decoders raise errors of any type on damaged files
@@ -380,7 +382,7 @@ def _check_column(files, options, bar):
         first.setdefault(keys[row], row)
 
     def examine(row):
-        return _examine(files[row], files.name(row), files.dtype.sample_rate, options)
+        return _examine(files, row, options)
 
     read, todo = {}, list(first.values())
     for start in range(0, len(todo), _BATCH):

@@ -32,6 +32,7 @@ from sklearn_mmfusion._targets import (
 from sklearn_mmfusion._torch import CopiedInputs
 from sklearn_mmfusion._validation import (
     TARGET_TYPES,
+    add_error_note,
     all_or_nothing,
     as_fitted,
     cell_options,
@@ -399,7 +400,9 @@ class BaseModalityEncoder(
             Its attribute ``out_features`` is the width of its output.
         """
         network, arguments = self._module_spec
-        module = network(**arguments)
+        call = f"{network.__name__}({', '.join(f'{name}=...' for name in arguments)})"
+        with add_error_note(f"{type(self).__name__} builds its network by calling {call}."):
+            module = network(**arguments)
         if hasattr(module, "set_scale") and hasattr(self, "mean_"):
             learned = self.mean_, self.scale_
             module.set_scale(*(torch.tensor(m, dtype=torch.float32, device="cpu") for m in learned))

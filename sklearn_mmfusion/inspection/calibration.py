@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
+from sklearn.base import is_classifier
 from sklearn.utils import Bunch
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.parallel import Parallel, delayed
@@ -28,7 +29,7 @@ FUSED = "fused"
 LEVEL = 0.95  # of the intervals of reliability bins
 
 
-def calibration(estimator, X, y, *, modalities=None, n_bins=15, n_jobs=None, verbose=0):
+def calibration(estimator, X, y, *, modalities=None, n_bins="auto", n_jobs=None, verbose=0):
     """Measure whether the probabilities of a fitted classifier can be trusted.
 
     Measures the probabilities of all modalities together ("fused"), and those that the same fitted
@@ -47,8 +48,8 @@ def calibration(estimator, X, y, *, modalities=None, n_bins=15, n_jobs=None, ver
     modalities : dict of {str: column or list of columns}, default=None
         Columns of each modality. None takes the triples of the composition inside `estimator`, or
         if there is none, each column. An empty dict measures the fused probabilities only.
-    n_bins : int, default=15
-        Number of bins, at most half the number of rows.
+    n_bins : int or "auto", default="auto"
+        Number of bins, at most half the number of rows. "auto" takes one per 20 rows, from 2 to 15.
     n_jobs : int, default=None
         Number of parallel jobs. There is one prediction per modality, and one of all together.
     verbose : int, default=0
@@ -143,9 +144,10 @@ def calibration(estimator, X, y, *, modalities=None, n_bins=15, n_jobs=None, ver
 def _check_classifier(estimator, y, label):
     """Raise unless an estimator predicts probabilities of one class per row."""
     if not hasattr(estimator, "predict_proba"):
+        remedy = " Wrap it in CalibratedClassifierCV." if is_classifier(estimator) else ""
         raise TypeError(
             f"{label}: {type(estimator).__name__} has no predict_proba; expected a classifier with "
-            "probabilities. Wrap it in CalibratedClassifierCV."
+            f"probabilities.{remedy}"
         )
     kind = type_of_target(y)
     if kind not in (BINARY, MULTICLASS):
@@ -174,7 +176,7 @@ def _predict(estimator, table, everything, modality):
     return proba
 
 
-def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
+def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins="auto"):
     """Measure whether given probabilities can be trusted.
 
     Parameters
@@ -188,8 +190,8 @@ def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
         are left out.
     labels : array-like of shape (n_classes,), default=None
         Labels in the order of the columns. None means the sorted labels of `y_true`.
-    n_bins : int, default=15
-        Number of bins, at most half the number of rows.
+    n_bins : int or "auto", default="auto"
+        Number of bins, at most half the number of rows. "auto" takes one per 20 rows, from 2 to 15.
 
     Returns
     -------
@@ -270,7 +272,7 @@ def calibration_from_predictions(y_true, y_proba, *, labels=None, n_bins=15):
     return Bunch(names=list(probas), table=table, bins=bins, confidences=confidences)
 
 
-def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
+def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins="auto"):
     """Estimate the squared calibration error of the predicted class without bias.
 
     Rows are sorted by the probability of their predicted class and cut into bins of equal size. A
@@ -289,8 +291,8 @@ def squared_calibration_error(y_true, y_proba, *, labels=None, n_bins=15):
     labels : array-like of shape (n_classes,), default=None
         Labels in the order of the columns. None means the sorted labels of `y_true`, as in
         :func:`~sklearn.metrics.log_loss`.
-    n_bins : int, default=15
-        Number of bins, at most half the number of rows.
+    n_bins : int or "auto", default="auto"
+        Number of bins, at most half the number of rows. "auto" takes one per 20 rows, from 2 to 15.
 
     Returns
     -------
@@ -376,6 +378,8 @@ def _is_known(proba):
 
 def _binned(y, proba, labels, n_bins, label):
     """Sort rows by confidence and cut them into bins: pairs of confidence and hits per bin."""
+    if n_bins == "auto":
+        n_bins = min(max(2, len(y) // 20), 15)
     check_count(f"{label}: n_bins", n_bins)
     if n_bins > len(y) / 2:
         raise ValueError(

@@ -492,12 +492,13 @@ def _is_number(column):
         more = f"; {infinite:,} infinite values count as missing" if infinite else ""
         what = f"dtype {column.dtype}, {column.n_distinct:,} different values"
         return f"{what}{_dominance(column)}{more}"
-    form, share, unit = column.form
+    form, _, unit = column.form
     mark = "decimal comma" if form == "," else "decimal point"
     rest = len(column.texts) - len(column.numbers)
-    more = f"; {rest:,} other texts count as missing" if rest else ""
+    more = "; the others count as missing" if rest else ""
     more = f", unit {unit!r}{more}" if unit else more
-    return f"{share:.0%} of the texts are numbers with a {mark}{more}"
+    found = f"{len(column.numbers):,} of {len(column.texts):,} texts are numbers"
+    return f"{found} with a {mark}{more}"
 
 
 def _dominance(column):

@@ -17,7 +17,7 @@ from sklearn.preprocessing import (
 
 from sklearn_mmfusion._decoders import audio_header
 from sklearn_mmfusion._file_options import FileOptions
-from sklearn_mmfusion._validation import check_choice, closest
+from sklearn_mmfusion._validation import check_choice, closest, warn
 from sklearn_mmfusion.compose import FusionTransformer
 from sklearn_mmfusion.ensemble import LateFusionClassifier, LateFusionRegressor
 from sklearn_mmfusion.feature_extraction import (
@@ -73,6 +73,7 @@ TRIPLES = {
     "drop": None,
 }
 REFUSED = UNSUPPORTED, "array path"
+CHOSEN = "set by the caller"
 
 
 # ------------------------------------------------------------------------------ parts of tables
@@ -318,16 +319,12 @@ def make_multimodal_pipeline(
     >>> grid = {"fusiontransformer__text__n_components": [50, 100]}
     >>> search = GridSearchCV(pipeline, grid)
     """
-    if hasattr(task, "shape"):
-        raise TypeError(
-            f"make_multimodal_pipeline: task is of type {type(task).__name__}; expected one of "
-            f"{list(HEADS)}. The target is passed to the fit method of the pipeline."
-        )
     check_choice("make_multimodal_pipeline: task", task, HEADS)
     check_choice("make_multimodal_pipeline: level", level, ["feature", *FUSIONS])
     options = FileOptions.from_dict(file_params, "make_multimodal_pipeline")
     decided, columns = examine(X, options)
     decided = _override(decided, kinds)
+    _warn_ambiguous(decided)
     targets = [_triple_name(*pair) for pair in zip(columns, decided["kind"], strict=True)]
     if verbose:
         _print_decisions(decided, targets)
@@ -364,8 +361,20 @@ def _override(decided, kinds):
         known = [kind for kind in TRIPLES if kind not in REFUSED]
         if kind not in known:
             raise ValueError(f"{label}: expected one of {known}.{closest(kind, known)}")
-        decided.loc[column] = [kind, "set by the caller"]
+        decided.loc[column] = [kind, CHOSEN]
     return decided
+
+
+def _warn_ambiguous(decided):
+    """Warn of columns whose shape does not tell which of two kinds they hold."""
+    for column, (kind, reason) in decided.iterrows():
+        if kind == "point clouds" and reason != CHOSEN:
+            warn(
+                f"make_multimodal_pipeline: column {column!r} is read as point clouds, in which "
+                f"the order of the points means nothing: {reason}. If it holds sequences, set "
+                f"kinds={{{column!r}: 'sequences'}}; kinds={{{column!r}: {kind!r}}} silences this "
+                "warning."
+            )
 
 
 def _triple_name(column, kind):
@@ -377,6 +386,7 @@ def _triple_name(column, kind):
 def _print_decisions(decided, targets):
     for (name, (kind, reason)), target in zip(decided.iterrows(), targets, strict=True):
         goal = ", dropped" if target is None else f" -> {target}"
+        goal = ", refused" if kind in REFUSED else goal
         print(f"{name!r}: {kind}{goal} ({reason})")
 
 

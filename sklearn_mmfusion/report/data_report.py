@@ -356,8 +356,8 @@ def _class_findings(report):
     counts = report.target["n_rows"]
     if counts.min() * 10 < counts.max():
         yield (
-            f"The classes are unbalanced: from {counts.min():,} rows ({counts.idxmin()}) to "
-            f"{counts.max():,} ({counts.idxmax()})."
+            f"The classes are unbalanced: {counts.max():,} rows of {counts.idxmax()}, "
+            f"{counts.min():,} of {counts.idxmin()}."
         )
     for name in report.target.columns[2:]:
         empty = report.target.index[report.target[name] == 0]

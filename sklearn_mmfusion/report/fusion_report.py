@@ -137,7 +137,8 @@ def fusion_report(
     Notes
     -----
     With m modalities, 2 m + 2 estimators are fitted per fold, or m + 2 if m is 2. With ``memory=``,
-    a composition trains each encoder only once per fold.
+    a composition trains each encoder only once per fold, and the seconds of the variants that reuse
+    it do not include it.
 
     If a variant has one modality and a row lacks it, the prediction is the prior. Late fusion
     trains encoders with their own parameters, even if they come from a joint model.
@@ -339,7 +340,8 @@ def _score_blocks(table, metrics, confidence_level, is_grouped):
         html.table(cells, caption, index=table.index, index_name="model"),
         html.table(
             table[list(COSTS)].rename(columns=COSTS),
-            "Costs. Parameters: weights of networks and linear models.",
+            "Costs. Parameters: weights of networks and linear models. With memory=, the time of a "
+            "part that was computed before, such as an encoder, is missing from the later rows.",
             index_name="model",
         ),
     ]

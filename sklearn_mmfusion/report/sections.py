@@ -298,8 +298,7 @@ def _calibration(evidence):
     known = {name: p for name, p in probabilities.items() if p is not None}
     if fused.name not in known:
         return []
-    n_bins = max(2, min(15, len(evidence.rows) // 20))
-    found = calibration_from_predictions(evidence.truth, known, labels=classes, n_bins=n_bins)
+    found = calibration_from_predictions(evidence.truth, known, labels=classes)
     names = {
         "expected_calibration_error": "expected calibration error",
         "squared_calibration_error": "squared error, debiased",
@@ -318,7 +317,8 @@ def _calibration(evidence):
         html.paragraph(
             "Probabilities can be trusted if, for example, 80 % of the predictions with a "
             "probability of 0.8 are right. Computed with the out-of-fold predictions of all "
-            f"{len(evidence.rows):,} test rows, in {n_bins} bins of equally many rows. For a "
+            f"{len(evidence.rows):,} test rows, in {len(found.bins[fused.name])} bins of equally "
+            "many rows (fewer for models with fewer predictions). For a "
             "calibrated model, the debiased squared error is 0 on average; the expected "
             "calibration error is always above 0."
         ),

@@ -188,6 +188,14 @@ def test_check_files_finds_every_fault_and_nothing_else(folder, monkeypatch, n_t
         assert path == (joined if is_refused else str(folder / joined))
 
 
+def test_the_remedy_for_a_missing_file_depends_on_the_root(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    where = f"there is no such file in {os.getcwd()!r}"
+    for root, problem in [("sound", where), (None, f"{where}; set file_params={{'root': ...}}")]:
+        found = check_files(["gone.wav"], file_params={"root": root}, verbose=False)
+        assert found["problem"].tolist() == [problem]
+
+
 def test_readable_files_are_those_that_file_array_decodes(folder):
     options = {"root": folder, "outside_root": True}
     for column in FAULTS:

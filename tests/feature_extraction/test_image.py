@@ -348,6 +348,12 @@ def test_an_own_network_says_its_width():
 
     with pytest.raises(TypeError, match="module Silent has no attribute out_features"):
         ImageEncoder(**TINY, module=Silent).fit(*make_images())
+    with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
+        ImageEncoder(**TINY, module=nn.ReLU).fit(*make_images())
+    assert caught.value.__notes__ == [
+        "ImageEncoder builds its network by calling "
+        "ReLU(in_channels=..., image_size=..., out_features=...)."
+    ]
 
 
 def test_a_memory_map_is_read_and_left_alone(tmp_path):

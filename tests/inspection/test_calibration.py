@@ -134,6 +134,15 @@ def test_a_bin_needs_two_rows(n_bins, message):
         squared_calibration_error(np.arange(30) % 2, np.full((30, 2), 0.5), n_bins=n_bins)
 
 
+@pytest.mark.parametrize(("n_rows", "n_bins"), [(4, 2), (59, 2), (60, 3), (299, 14), (900, 15)])
+def test_the_number_of_bins_follows_that_of_rows(n_rows, n_bins):
+    y, proba, _ = draw(np.random.default_rng(3), n_rows)
+    result = calibration_from_predictions(y, proba, labels=[0, 1, 2])
+    assert result.bins["fused"]["n_rows"].tolist() == [
+        len(part) for part in np.array_split(np.arange(n_rows), n_bins)
+    ]
+
+
 # ------------------------------------------------------------------------------ table and bins
 
 
@@ -191,7 +200,7 @@ def test_unknown_labels_and_small_modalities_are_refused():
     with pytest.raises(
         ValueError, match="n_bins=15 with 20 rows.*or leave this modality"
     ) as caught:
-        calibration_from_predictions(y, {"all": proba, "few": few})
+        calibration_from_predictions(y, {"all": proba, "few": few}, n_bins=15)
     assert caught.value.__notes__ == ["Raised for the probabilities of 'few'."]
 
 
@@ -244,7 +253,7 @@ def test_modalities_of_other_classifiers(capsys):
 
 def test_only_classes_have_calibration():
     X, y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
-    with pytest.raises(TypeError, match="LinearRegression has no predict_proba"):
+    with pytest.raises(TypeError, match="LinearRegression has no .* with probabilities.$"):
         calibration(LinearRegression().fit(X, y), X, y)
     with pytest.raises(ValueError, match="y is continuous; expected one class per row"):
         calibration(LogisticRegression().fit(X, y), X, y + 0.5)

@@ -164,6 +164,9 @@ def test_verbose_prints_a_line_per_column(capsys):
     assert lines[0] == "'row': identifier, dropped (all 60 cells differ: integers from 0 to 59)"
     assert lines[2] == "'km': drop, dropped (set by the caller)"
     assert lines[4] == "'color': category -> categories (2 different texts in 43 cells)"
+    with pytest.raises(ValueError, match="1 of 1 columns are not supported"):
+        make_multimodal_pipeline(pd.DataFrame({"a": [{}] * 9}), verbose=True)
+    assert capsys.readouterr().out.startswith("'a': unsupported, refused (")
 
 
 def test_kinds_override_the_decision():
@@ -206,6 +209,7 @@ def test_several_columns_of_a_kind_are_numbered_by_name():
     ("X", "keywords", "message"),
     [
         (bikes, {"task": "clasifier"}, "task='clasifier'.*Did you mean 'classifier'"),
+        (bikes, {"task": np.ones(9)}, "task is of type ndarray; expected one of .*'regressor'"),
         (bikes, {"level": "early"}, "level='early'; expected one of .*'feature'"),
         (bikes, {"kinds": {"colour": "code"}}, "no such column.*Did you mean 'color'"),
         (bikes, {"kinds": {"color": "categorie"}}, "expected one of .*Did you mean 'category'"),
@@ -221,11 +225,6 @@ def test_several_columns_of_a_kind_are_numbered_by_name():
 def test_errors_name_the_value_and_the_remedy(X, keywords, message):
     with pytest.raises(ValueError, match=message):
         make_multimodal_pipeline(X(), **keywords)
-
-
-def test_a_target_in_place_of_the_task_is_named():
-    with pytest.raises(TypeError, match="task is of type ndarray; .* passed to the fit method"):
-        make_multimodal_pipeline(bikes(), np.asarray(Y))
 
 
 def test_pipeline_is_printed_drawn_cloned_pickled_and_searched():
@@ -321,7 +320,10 @@ def test_cells_get_the_encoder_of_their_modality(tmp_path):
     X["gestures"] = TensorArray([np.zeros((5 + i, 6), np.float32) for i in range(4)])
     X["video"] = TensorArray([np.zeros((5 + i, 8, 8), np.uint8) for i in range(4)])
     X["embedding"] = TensorArray(np.eye(4, dtype=np.float32))
-    found = parts(make_multimodal_pipeline(X, file_params={"root": str(tmp_path)}))
+    with pytest.warns(UserWarning, match=r"'cloud' is read as point clouds.*'sequences'}"):
+        make_multimodal_pipeline(X, file_params={"root": str(tmp_path)})
+    kinds = {"cloud": "point clouds"}  # silences the warning
+    found = parts(make_multimodal_pipeline(X, kinds=kinds, file_params={"root": str(tmp_path)}))
     photo, clip, sound = found["image"][0], found["audio_clip"][0], found["audio_sound"][0]
     assert isinstance(photo, ImageEncoder) and photo.file_params == {"root": str(tmp_path)}
     assert isinstance(clip, AudioEncoder) and clip.sample_rate == 8000 and clip.resample

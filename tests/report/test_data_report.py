@@ -128,6 +128,8 @@ def test_data_report_points_out_constant_columns_and_empty_rows():
     assert data_report(X).findings[0].startswith("'one': constant")
     X.loc[X.index[3], :] = pd.NA
     assert "1 of 30 rows (3 %) have no cell at all." in data_report(X).findings
+    (found,) = data_report(X[:22], [0] * 21 + [1]).findings[-1:]
+    assert found == "The classes are unbalanced: 21 rows of 0, 1 of 1."
 
 
 def test_data_report_checks_lengths_and_path_first(tmp_path):

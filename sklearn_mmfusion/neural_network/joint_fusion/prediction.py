@@ -104,7 +104,7 @@ class PredictionMixin(StreamMixin):
         empty = warn_empty_rows(
             inputs.mask.T,
             type(self).__name__,
-            "they get the share of each class, the mean of numbers in training",
+            "they get the class prior or the mean target",
         )
         if self._table_share is not None:
             outputs = self._table_share.mix(inputs, outputs)

@@ -378,8 +378,7 @@ def _is_known(proba):
 
 def _binned(y, proba, labels, n_bins, label):
     """Sort rows by confidence and cut them into bins: pairs of confidence and hits per bin."""
-    if n_bins == "auto":
-        n_bins = min(max(2, len(y) // 20), 15)
+    n_bins = min(max(2, len(y) // 20), 15) if n_bins == "auto" else n_bins
     check_count(f"{label}: n_bins", n_bins)
     if n_bins > len(y) / 2:
         raise ValueError(

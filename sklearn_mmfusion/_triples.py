@@ -242,7 +242,11 @@ def _check_child(child, label, methods, keywords):
         )
     lacking = [method for method in methods if not hasattr(child, method)]
     if lacking:
-        raise TypeError(f"{label} has {child!r}, which does not implement {' and '.join(lacking)}.")
+        expected = " or ".join(["an estimator that does", *map(repr, keywords)])
+        raise TypeError(
+            f"{label} has {child!r}, which does not implement {' and '.join(lacking)}; expected "
+            f"{expected}."
+        )
 
 
 def kept_triples(triples):

@@ -76,7 +76,11 @@ def frame():
         ([("a", PCA(), 0), ("a", PCA(), 1)], ValueError, r"must be unique, got \['a'\]"),
         ([("a", "pass", 0)], ValueError, "has 'pass'; expected an estimator or 'passthrough'"),
         ([("a", PCA, 0)], TypeError, "has the class PCA; expected an instance, PCA()"),
-        ([("a", object(), 0)], TypeError, "does not implement fit and transform"),
+        (
+            [("a", None, 0)],
+            TypeError,
+            "'a' has None, which does not implement fit and transform; expected.*or 'drop'",
+        ),
     ],
 )
 def test_malformed_triples_are_refused(triples, error, match):

@@ -246,12 +246,14 @@ def _check_child(child, label, methods):
         )
     lacking = [method for method in methods if not hasattr(child, method)]
     if lacking:
+        expected = " or ".join(["an estimator that does", *map(repr, KEYWORDS)])
         remedy = ""
         if hasattr(child, "forward"):
             name = type(child).__name__
             remedy = f" To train a network, pass its class to an encoder: module={name}."
         raise TypeError(
-            f"{label} has {child!r}, which does not implement {' and '.join(lacking)}.{remedy}"
+            f"{label} has {child!r}, which does not implement {' and '.join(lacking)}; expected "
+            f"{expected}.{remedy}"
         )
 
 

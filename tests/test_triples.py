@@ -77,8 +77,13 @@ def frame():
         ([("a", PCA(), 0), ("a", PCA(), 1)], ValueError, r"must be unique, got \['a'\]"),
         ([("a", "pass", 0)], ValueError, "has 'pass'; expected an estimator or 'passthrough'"),
         ([("a", PCA, 0)], TypeError, "has the class PCA; expected an instance, PCA()"),
-        ([("a", object(), 0)], TypeError, r"does not implement fit and transform\.$"),
-        ([("a", nn.ReLU(), 0)], TypeError, r"transform\. To train a network, .*: module=ReLU\.$"),
+        ([("a", object(), 0)], TypeError, r"does not implement fit and transform; .* or 'drop'\.$"),
+        ([("a", nn.ReLU(), 0)], TypeError, r"'drop'\. To train a network, .*: module=ReLU\.$"),
+        (
+            [("a", None, 0)],
+            TypeError,
+            "'a' has None, which does not implement fit and transform; expected.*or 'drop'",
+        ),
     ],
 )
 def test_malformed_triples_are_refused(triples, error, match):

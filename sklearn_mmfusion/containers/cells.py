@@ -215,7 +215,7 @@ class Cells:
         else:
             cells = self.column.gather(rows)
         if self.each:
-            return [self._shaped(c[None], [row])[0] for c, row in zip(cells, rows, strict=True)]
+            return list(map(self.shaped, cells, rows))
         return self._shaped(cells, rows)
 
     def read_one(self, row):

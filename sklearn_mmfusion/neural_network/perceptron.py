@@ -553,7 +553,7 @@ class NeuralClassifier(ClassifierMixin, _NeuralEstimator):
                 f"Unknown label type: {target.kind}. NeuralClassifier expects classes or a "
                 "multilabel indicator; use NeuralRegressor for numbers."
             )
-        self._multilabel = target.kind == "multilabel-indicator"
+        self._multilabel = target.kind == MULTILABEL
         self.classes_ = target.classes
 
     def __sklearn_tags__(self):

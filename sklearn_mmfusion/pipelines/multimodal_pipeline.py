@@ -324,11 +324,6 @@ def make_multimodal_pipeline(
     >>> grid = {"fusiontransformer__text__n_components": [50, 100]}
     >>> search = GridSearchCV(pipeline, grid)
     """
-    if hasattr(task, "shape"):
-        raise TypeError(
-            f"make_multimodal_pipeline: task is of type {type(task).__name__}; expected one of "
-            f"{list(HEADS)}. The target is passed to the fit method of the pipeline."
-        )
     check_choice("make_multimodal_pipeline: task", task, HEADS)
     check_choice("make_multimodal_pipeline: level", level, ["feature", *FUSIONS])
     options = FileOptions.from_dict(file_params, "make_multimodal_pipeline")

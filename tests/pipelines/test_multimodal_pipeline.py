@@ -226,11 +226,6 @@ def test_errors_name_the_value_and_the_remedy(X, keywords, message):
         make_multimodal_pipeline(X(), **keywords)
 
 
-def test_a_target_in_place_of_the_task_is_named():
-    with pytest.raises(TypeError, match="task is of type ndarray; .* passed to the fit method"):
-        make_multimodal_pipeline(bikes(), np.asarray(Y))
-
-
 def test_pipeline_is_printed_drawn_cloned_pickled_and_searched():
     X = bikes()
     pipeline = make_multimodal_pipeline(X, random_state=0)

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -133,9 +134,10 @@ def _describe(column, options, read_cells):
     """Return the summary row of one column."""
     absent = column.isna().to_numpy()
     array = column.array
-    # objects and Arrow cells, converted as `fit` does
+    # objects and Arrow cells, converted as `fit` does; those that it refuses are of kind "other"
     if column.dtype == object and not absent.all() or holds_arrow_cells(column.dtype):
-        array = as_column(column, name=column.name)
+        with suppress(TypeError, ValueError):
+            array = as_column(column, name=column.name)
     kind, lengths, shape, found = "other", np.empty(0), "", {}
     present = column[~absent]
     if isinstance(array, TensorArray):
@@ -147,11 +149,11 @@ def _describe(column, options, read_cells):
     elif isinstance(array, FileArray) or holds_paths(column):
         kind = "file" if isinstance(array, FileArray) else "path"
         found = _describe_files(present, options, read_cells)
-    elif pd.api.types.is_string_dtype(column.dtype):
+    elif pd.api.types.is_string_dtype(present):  # also looks at objects
         kind = "text"
         lengths = np.array([len(str(text)) for text in present])
         found = {"n_duplicates": int(present.duplicated().sum())}
-    elif pd.api.types.is_numeric_dtype(column.dtype):
+    elif any(map(pd.api.types.is_numeric_dtype, (column.dtype, array.dtype))):
         kind = "number"
     size = array.nbytes if kind in ("tensor", "file") else column.memory_usage(False, deep=True)
     return {

@@ -391,6 +391,15 @@ def test_summary_reads_object_columns_as_fit_does():
     assert summary.loc["sound", "length_max"] == 5
 
 
+def test_summary_of_objects_that_fit_refuses():
+    cells = {"mixed": [1, "a", None], "dict": [{"a": 1}, None, {}], "bool": [True, None, False]}
+    cells |= {"text": ["a", None, "bc"], "axes": [np.ones(2), np.ones((2, 2)), None]}
+    frame = pd.DataFrame(cells, dtype=object)
+    for summary in (frame.modalities.summary(), frame.modalities.summary(read_cells=True)):
+        assert summary["kind"].tolist() == ["other", "other", "number", "text", "other"]
+        assert summary["n_present"].tolist() == [2] * 5
+
+
 def test_summary_of_files_without_reading_them():
     paths = ["a.png", None, "a.png", "b.jpg", "c"]
     frame = pd.DataFrame({"path": paths, "text": [f"From {path}." for path in paths]})

@@ -34,6 +34,13 @@ def test_data_report_of_clean_data_finds_nothing(tmp_path):
     assert page.text("figcaption").count(":") == 72 and "<b>row" in page.text("figure")
 
 
+def test_data_report_describes_columns_that_fit_refuses(tmp_path):
+    X = frame(info=[{"a": i} for i in range(N)], mixed=[1, "one", None] * 10)
+    report = data_report(X, Y, path=tmp_path / "a.html")
+    assert any(finding.startswith("'info': unsupported") for finding in report.findings)
+    assert report.summary.loc[["info", "mixed"], "kind"].tolist() == ["other", "other"]
+
+
 def test_data_report_leaves_its_input_unchanged():
     X, y = frame(), Y.copy()
     before = X.copy(deep=True)

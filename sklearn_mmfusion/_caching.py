@@ -683,15 +683,11 @@ def environment(key):
         return parts
     import torch
 
-    from sklearn_mmfusion._torch import float32_precisions
+    from sklearn_mmfusion._torch import global_settings
 
     auto = "cuda" if "auto" in key.devices and torch.cuda.is_available() else "cpu"
     devices = sorted({auto if device == "auto" else device for device in key.devices})
-    parts += [devices, torch.get_num_threads(), float32_precisions()]
-    parts += [str(torch.get_default_dtype()), torch.are_deterministic_algorithms_enabled()]
-    autocasts = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
-    parts += [(kind, str(torch.get_autocast_dtype(kind))) for kind in autocasts]
-    return [*parts, torch.backends.mkldnn.enabled]
+    return [*parts, devices, *global_settings()]
 
 
 @cache

@@ -22,7 +22,7 @@ from sklearn_mmfusion._torch.cuda_graphs import (
     takes_masks,
 )
 from sklearn_mmfusion._torch.device import (
-    float32_precisions,
+    global_settings,
     isolated_rng,
     load_module_state,
     module_state,
@@ -59,7 +59,7 @@ __all__ = [
     "RowDataset",
     "capture",
     "closing_batches",
-    "float32_precisions",
+    "global_settings",
     "has_hooks",
     "isolated_rng",
     "keep_freed_memory",

@@ -98,6 +98,19 @@ def float32_precisions():
     return [work.fp32_precision for work in (*on_gpu, *on_cpu)]
 
 
+def global_settings():
+    """List the settings of torch on which results depend."""
+    kinds = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    return [
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        str(torch.get_default_dtype()),
+        torch.backends.mkldnn.enabled,
+        float32_precisions(),
+        [(kind, str(torch.get_autocast_dtype(kind))) for kind in kinds],
+    ]
+
+
 @cache
 def side_stream(device, work):
     """A stream of a GPU for a kind of work, "training", "rows" or "copies".

@@ -113,8 +113,8 @@ def _total_deviation(values):
         variance = mean_variance_axis(values.astype(np.float64), axis=0)[1]
         return float(np.sqrt(variance.sum())) or 1.0
     values = np.asarray(values, dtype=np.float64)
-    deviation = np.sqrt(values.var(axis=0).sum())
-    # the mean of a constant 0.1 is off by rounding, so its "variance" is pure rounding error
+    # the mean of a constant 0.1 is off by rounding, the more so the more rows; that of 0 is not
+    deviation = np.sqrt((values - values[0]).var(axis=0).sum())
     rounding = 10 * np.finfo(np.float64).eps * np.sqrt(np.square(values).mean(axis=0).sum())
     return float(deviation) if deviation > rounding else 1.0
 

@@ -53,14 +53,15 @@ class Block:
 
     def check_finite(self, estimator_name):
         """Raise if a value is NaN or infinite."""
-        values = self.values
-        numbers = values.data if sparse.issparse(values) else values
-        if np.isfinite(numbers).all():
+        values, is_sparse = self.values, sparse.issparse(self.values)
+        wrong = np.flatnonzero(~np.isfinite(values.data if is_sparse else values))
+        if not len(wrong):
             return
-        wrong = np.flatnonzero(~np.isfinite(values.sum(axis=1)))  # of a CSR matrix, too
+        ends = values.indptr[1:] if is_sparse else np.arange(1, len(values) + 1) * self.width
+        row = np.searchsorted(ends, wrong[0], side="right")
         raise ValueError(
             f"{estimator_name}: block {self.name!r} contains NaN or infinity in row "
-            f"{np.flatnonzero(self.present)[wrong[0]]}. Impute the missing values of its table "
+            f"{np.flatnonzero(self.present)[row]}. Impute the missing values of its table "
             "first, or make the whole cell NA to mark the block absent."
         )
 

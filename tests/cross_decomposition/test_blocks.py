@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import linalg
+from scipy import linalg, sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -21,6 +21,7 @@ from sklearn_mmfusion.cross_decomposition import (
     BlockWeighting,
     BlockWhitening,
 )
+from sklearn_mmfusion.cross_decomposition.block_transformer import Block
 from tests._blocks import make_blocks, make_frame
 
 FUSIONS = [
@@ -76,9 +77,10 @@ def test_weighting_without_scale_only_weighs():
     np.testing.assert_array_equal(X_t, np.hstack([blocks["a"], 3 * blocks["b"], blocks["c"]]))
 
 
-def test_weighting_leaves_a_constant_block_alone():
-    X = make_frame({"a": np.full((10, 3), 0.1), "b": np.eye(10)})
-    np.testing.assert_array_equal(BlockWeighting().fit_transform(X)[:, :3], np.full((10, 3), 0.1))
+@pytest.mark.parametrize("n", [10, 1003])  # the rounding of a mean grows with the rows
+def test_weighting_leaves_a_constant_block_alone(n):
+    X = make_frame({"a": np.full((n, 3), 0.1), "b": np.arange(n)[:, None]})
+    np.testing.assert_array_equal(BlockWeighting().fit_transform(X)[:, :3], np.full((n, 3), 0.1))
 
 
 @pytest.mark.parametrize("width", [6, 60])
@@ -310,3 +312,12 @@ def test_failed_fit_keeps_the_last_one(fusion):
         fitted.fit(make_frame(blocks, mask).rename(columns={"a": "other"}))
     assert vars(fitted) == before
     np.testing.assert_array_equal(fitted.transform(X), expected)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
+@pytest.mark.filterwarnings("error")
+def test_the_message_about_nan_names_its_row_not_one_whose_sum_overflows(convert):
+    values = np.array([[3e38, 3e38], [0, 0], [0, np.nan], [1, 0]], dtype=np.float32)
+    block = Block("a", convert(values), np.array([True, False, True, True, True]))
+    with pytest.raises(ValueError, match="Weighting: block 'a' contains NaN or infinity in row 3"):
+        block.check_finite("Weighting")

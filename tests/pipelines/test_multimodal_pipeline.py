@@ -209,6 +209,7 @@ def test_several_columns_of_a_kind_are_numbered_by_name():
     ("X", "keywords", "message"),
     [
         (bikes, {"task": "clasifier"}, "task='clasifier'.*Did you mean 'classifier'"),
+        (bikes, {"task": np.ones(9)}, "task is of type ndarray; expected one of .*'regressor'"),
         (bikes, {"level": "early"}, "level='early'; expected one of .*'feature'"),
         (bikes, {"kinds": {"colour": "code"}}, "no such column.*Did you mean 'color'"),
         (bikes, {"kinds": {"color": "categorie"}}, "expected one of .*Did you mean 'category'"),

@@ -185,7 +185,7 @@ def select_for_predict(estimator, X, selections, only=None):
     """Apply `select_rows` to each selection of X, for a fitted estimator.
 
     A modality whose only column X lacks, or has without a present row, counts as absent in all
-    rows, with a warning. So do those whose names are not in `only`, without a warning.
+    rows, with a warning. A modality that is not in `only` also counts as absent, without a warning.
     """
     estimator_name = type(estimator).__name__
     names_in = getattr(estimator, "feature_names_in_", None)
@@ -451,7 +451,7 @@ def check_output(output, width, columns, label):
         Transformer, for messages.
     """
     found = output_columns(output)
-    # positions are names only by chance: an array in fit and a frame now have others
+    # names that are no texts are positions: they differ between an array in fit and a frame now
     is_named = found is not None and all(isinstance(name, str) for name in output.columns)
     if is_named and columns is not None and found != columns:
         raise ValueError(
@@ -459,7 +459,10 @@ def check_output(output, width, columns, label):
             "transformer that learns its columns in fit, such as OneHotEncoder."
         )
     if (n_features := np.shape(output)[1]) != width:
-        raise ValueError(f"{label} returned {n_features} features, {width} when fitted.")
+        raise ValueError(
+            f"{label} returned {n_features} features; expected {width}, as in fit. Use a "
+            "transformer whose number of features does not depend on the rows."
+        )
 
 
 def _take_columns(X, positions, labels):

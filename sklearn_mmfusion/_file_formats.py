@@ -76,5 +76,5 @@ def content_kind(content):
 
 
 def source_kind(source):
-    """Return the kind of a file: of a path by its suffix, of a content by its first bytes."""
+    """Return the kind of a file: of a path by its suffix, of bytes by the first of them."""
     return content_kind(source) if isinstance(source, bytes) else file_kind(source)

@@ -132,13 +132,13 @@ class TripleComposition(_BaseComposition):
     def _without(self, names, X=None, encoding=None):
         """Copy of the fitted estimator to which some modalities count as absent in all rows.
 
-        Its predictions of X, the very object, start from `encoding`, the result of
+        Its predictions of X, the same object, start from `encoding`, the result of
         ``_encode_once(X)`` of this estimator, so that no row is encoded again.
         """
         return shallow_copy(self, _left_out=frozenset(names), _encoded=(X, encoding))
 
     def _encoding(self, X):
-        """Encoding of X from which predictions start: ``_encode(X)``, or that of `_without`.
+        """Return the encoding that predictions start from: ``_encode(X)``, or that of `_without`.
 
         A subclass defines `_encode`, `_hide`, which makes modalities of an encoding absent, and
         `_replace`, which takes some from another encoding.

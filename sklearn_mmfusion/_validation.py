@@ -156,7 +156,7 @@ def import_extra(module, needed_by, extra):
 
 
 def closest(value, known):
-    """The end of a message that names the known name most like a value; "" if none is like it."""
+    """Return the end of a message that names the known name closest to a value, or ""."""
     lower = {str(name).lower(): name for name in known}
     close = get_close_matches(str(value).lower(), lower, n=1)
     return f" Did you mean {lower[close[0]]!r}?" if close else ""

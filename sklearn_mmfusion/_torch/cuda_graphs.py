@@ -242,7 +242,7 @@ class RowGraphs:
             self.seen = Counter({other: n // 2 for other, n in self.seen.items() if n > 1})
 
     def _is_frequent(self, shape):
-        """Whether a shape without a graph is worth one: a capture takes longer than a pass."""
+        """Whether a shape should get a graph: a capture takes longer than a pass."""
         least = WARM_UP
         if len(self.graphs) == MAX_GRAPHS:
             least = max(least, 2 * min(self.seen[other] for other in self.graphs))

@@ -1,4 +1,4 @@
-"""Predictions of a fitted estimator that start behind the encoders: rows are encoded once."""
+"""Predictions of a fitted estimator that start after the encoders: rows are encoded once."""
 
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
@@ -52,7 +52,7 @@ def with_composition(estimator, make, X):
 
 
 def encode_once(composition, X):
-    """Make a composition that starts its predictions of X behind the encoders."""
+    """Make a composition that starts its predictions of X after the encoders."""
     return composition._without((), X, composition._encode_once(X))
 
 

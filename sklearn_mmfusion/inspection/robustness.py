@@ -273,7 +273,7 @@ class _Scored:
     triples: tuple = ()
 
     def encoded(self, table, positions):
-        """The same model, which encodes only the changed columns again, if that is possible."""
+        """Return a copy that encodes only the changed columns again, if that is possible."""
         composition = find_composition(self.model)
         if composition is None:
             return self
@@ -283,7 +283,7 @@ class _Scored:
         return replace(self, model=model, triples=tuple(triples))
 
     def score(self, X, y, is_changed):
-        """The score of an X, which may differ from the encoded one in the changed columns."""
+        """Score another X, which differs from the encoded one in the changed columns only."""
         model = self.model
         if is_changed and find_composition(model) is not None:
             model = with_composition(model, encode_again(self.triples, X), X)

@@ -371,7 +371,7 @@ def _override(decided, kinds):
 
 
 def _warn_ambiguous(decided):
-    """Warn of columns whose shape does not tell which of two kinds they hold."""
+    """Warn about columns that may be of two kinds, judging by their shape."""
     for column, (kind, reason) in decided.iterrows():
         if kind == "point clouds" and reason != CHOSEN:
             warn(

@@ -1,4 +1,4 @@
-"""Rows of a joint network behind its encoders, for predictions with others in some modalities."""
+"""Encoded rows of a joint network, for predictions in which some modalities are changed."""
 
 import numpy as np
 import torch

@@ -10,6 +10,19 @@ from sklearn_mmfusion.modules.layers import fixed_shapes, is_padded, running_sta
 from sklearn_mmfusion.modules.objectives import ALIGNMENTS
 
 
+def run_encoder(encoder: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Features (N, out_features); a custom module may return another shape, which raises."""
+    features = encoder(**batch)
+    shape = tuple(getattr(features, "shape", ()))
+    if len(shape) != 2 or shape[1] != encoder.out_features:
+        raise ValueError(
+            f"{type(encoder).__name__}.forward returned a {type(features).__name__} of shape "
+            f"{shape}; expected (n_rows, {encoder.out_features}): the width is its attribute "
+            "out_features."
+        )
+    return features
+
+
 class EncoderNetwork(nn.Module):
     """One encoder and the linear head that trains it.
 
@@ -27,7 +40,7 @@ class EncoderNetwork(nn.Module):
 
     def forward(self, **batch: Tensor) -> Tensor:
         with fixed_shapes(self.encoder) if is_padded(batch) else nullcontext():
-            return self.head(self.encoder(**batch))
+            return self.head(run_encoder(self.encoder, batch))
 
 
 class FusionNetwork(nn.Module):
@@ -143,7 +156,7 @@ class FusionNetwork(nn.Module):
         elif self.reads_tokens and hasattr(encoder, "tokens"):
             return encoder.tokens(**batch)
         else:
-            x = encoder(**batch)
+            x = run_encoder(encoder, batch)
             values = x[:, None]
         if not self.reads_tokens:
             return (x,)

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from skorch.callbacks import Callback
 from torch import nn
 
+from sklearn_mmfusion import JointFusionClassifier, multimodal_frame
 from sklearn_mmfusion.containers import FileArray, TensorArray
 from sklearn_mmfusion.feature_extraction import ImageEncoder
 from sklearn_mmfusion.preprocessing.image import resize
@@ -341,7 +342,24 @@ def test_an_own_network_gets_sizes_and_parameters():
     np.testing.assert_allclose(encoder.transform(images), by_hand, atol=1e-5)
 
 
-def test_an_own_network_says_its_width():
+def test_a_custom_network_has_its_width():
+    class Narrow(nn.Module):
+        def __init__(self, in_channels, image_size, out_features):
+            super().__init__()
+            self.out_features = out_features
+
+        def forward(self, pixels):
+            return pixels.flatten(1)[:, :2]
+
+    images, y = make_images()
+    match = r"Narrow\.forward returned a Tensor of shape \(\d+, 2\); expected \(n_rows, 8\)"
+    encoder = ImageEncoder(module=Narrow, n_components=8, max_epochs=1)
+    with pytest.raises(ValueError, match=match):
+        encoder.fit(images, y)
+    X = multimodal_frame(image=images)
+    with pytest.raises(ValueError, match=match):
+        JointFusionClassifier([("image", encoder, "image")], max_epochs=1).fit(X, y)
+
     class Silent(nn.Module):
         def __init__(self, in_channels, image_size, out_features):
             super().__init__()

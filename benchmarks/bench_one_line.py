@@ -164,10 +164,7 @@ def contenders(problem, levels):
         problem.X, problem.task, file_params=problem.file_params, random_state=0
     )
     if "fusiontransformer__text" in words.get_params():
-        words.set_params(
-            fusiontransformer__text=TfidfVectorizer(), fusiontransformer__fusion="concat"
-        )
-        words[-1].set_params(standardize=True)
+        words.set_params(fusiontransformer__text=TfidfVectorizer())
         yield "one line, TF-IDF", words
     for name, model in problem.by_hand.items():
         yield f"by hand, {name}", model

@@ -184,8 +184,7 @@ transformer, default="concat"
     are found by name: their order does not matter, and other columns are ignored. Features are
     computed at the transformers' own precision and returned as `dtype`. If a block is sparse,
     ``"concat"`` and ``"weighted"`` return a CSR matrix; other fusions and ``missing="impute"``
-    raise. For
-    estimators that need dense features, such as HistGradientBoosting, add a step to the
+    raise. For estimators that need dense features, such as HistGradientBoosting, add a step to the
     transformer: ``make_pipeline(TfidfVectorizer(), TruncatedSVD(30))``. NaN that a transformer
     leaves in a *table* passes through ``"concat"`` only: impute it there, unless the estimator that
     follows takes NaN.

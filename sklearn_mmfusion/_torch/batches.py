@@ -204,7 +204,7 @@ def rows_per_batch(inputs, device):
     least, most = PREDICT_BATCH["cuda"]
     n_rows = min(most, max(least, PREDICT_BYTES / max(1, row)))
     free, _ = torch.cuda.mem_get_info(device)
-    if free < 2 * n_rows * ROOM * row:  # ask only then: counting takes as long as a small batch
+    if free < 2 * n_rows * ROOM * row:  # only then: counting takes as long as a small batch
         free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(min(n_rows, max(1, free / 2 / (ROOM * max(1, row)))))
 

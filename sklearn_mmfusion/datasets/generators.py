@@ -117,7 +117,7 @@ def render_video(activations, noise, rng):
     """Let one dot per factor circle at its own speed and turn: ragged (n_frames, 16, 16) uint8.
 
     The number of frames is a prime: every dot visits the same places, however many turns it makes,
-    and only their order differs. The average of the frames says nothing about the class.
+    and only their order differs. The average of the frames does not depend on the class.
     """
     n_factors = activations.shape[1]
     turns = np.array([(factor // 2 + 1) * (-1) ** factor for factor in range(n_factors)])
